@@ -1,0 +1,10 @@
+"""Memory is not used up."""
+
+import pytest
+
+
+@pytest.mark.heal("clear_cache")
+@pytest.mark.limit(90, severity="high", critical=95, unit="%")
+def test_high_memory_usage(memory, measure, limit):
+    """Enough memory is available, on the host and in the container it is checked from."""
+    assert measure(memory.percent, f"{memory.percent:.1f} % of the memory is taken ({memory.scope})") <= limit

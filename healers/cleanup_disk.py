@@ -1,0 +1,206 @@
+"""Make room on a filesystem: known caches, the gentlest way first; then, as an archive, downloads nobody has touched for long."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from miyabi_healing import config, tools
+from miyabi_healing.files import Identity, display, newest, used
+from miyabi_healing.host import caches, disk
+from miyabi_healing.host.caches import Cache
+from miyabi_healing.host.processes import OpenFiles, Processes
+from miyabi_healing.issue import Issue
+from miyabi_healing.plan import Delete, Goal, Kept, Plan, Quarantine, Run, Step, Unit
+from miyabi_healing.view import View
+
+CHUNK = 1000  # files a step: so often the gate looks whether it is enough
+
+
+@dataclass(frozen=True)
+class Options:
+    """`idle_minutes` since a cache's part was last touched, `downloads_days` for a download, `tool_time_limit` in seconds."""
+
+    idle_minutes: float = 60
+    downloads_days: float = 30
+    tool_time_limit: float = 120
+
+    def __post_init__(self) -> None:
+        config.positive(self, "idle_minutes", "downloads_days", "tool_time_limit")
+
+
+def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
+    """Owners' own tools first, then deleting idle parts of caches, then the owners' thorough ways, downloads last."""
+    mount = view.reading(disk.Mount)
+    processes = view.host.processes()
+    files = processes.open_files()
+    kept: list[Kept] = []
+    gentle: list[Step] = []
+    plain: list[Step] = []
+    strong: list[Step] = []
+    for cache in view.host.caches():
+        if cache.trouble:
+            kept.append(Kept(display(cache.path), "not followed", cache.trouble))
+        elif cache.device != mount.device:
+            kept.append(Kept(display(cache.path), "other filesystem"))
+        elif not cache.allowed:
+            kept.append(Kept(display(cache.path), "costly", f"name {cache.known.name!r} in caches.also to clean it too"))
+        elif (busy := processes.running(cache.known.users)) and cache.known.users:
+            kept.append(Kept(display(cache.path), "owner running", f"{busy[0].name} (pid {busy[0].pid})"))
+        else:
+            tidy, thorough = owner_steps(cache, options)
+            gentle += tidy
+            strong += thorough
+            if not (tidy or thorough):
+                plain += deletions(cache, files, processes, options, kept)
+    gentle += system_tools(mount, options)
+    steps = [*gentle, *plain, *strong, *downloads(view, mount, files, options, kept)]
+    return Plan(
+        tuple(steps),
+        Goal(f"below {issue.limit.clear:g} %", lambda: disk.read(str(mount.path)).percent < issue.limit.clear),
+        kept=tuple(kept),
+        done=lambda n: f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} download(s) aside",
+        details={"deleted_but_open": ghosts(files, mount.device)},
+    )
+
+
+def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]:
+    """The gentle and the thorough command of the cache's owner; none where it is not installed."""
+
+    def run(command: tuple[str, ...], reason: str) -> list[Step]:
+        if not command or tools.find(command[0]) is None:
+            return []
+        argv = cache.command(command)
+        return [
+            Run(
+                target=display(" ".join(argv)),
+                reason=reason,
+                counts="caches_cleaned",
+                argv=argv,
+                time_limit=options.tool_time_limit,
+                user=cache.owner if os.geteuid() == 0 else None,
+                unless_running=cache.known.users,
+            )
+        ]
+
+    known = cache.known
+    return run(known.gentle, f"{known.name} tidies its own cache"), run(known.strong, f"{known.name} empties its own cache")
+
+
+def deletions(cache: Cache, files: OpenFiles, processes: Processes, options: Options, kept: list[Kept]) -> Iterator[Step]:
+    """Delete what is idle in a cache whose owner is not installed, in steps small enough to stop in between."""
+    if not cache.known.deletable:
+        kept.append(Kept(display(cache.path), "tool missing", f"only {cache.known.name} itself can clean it"))
+        return
+    now, idle, young, held = time.time(), [], 0, 0
+    opened = {each.path for each in files.beneath(cache.path)}
+    for unit in caches.units(cache):
+        if any(path == str(unit.path) or path.startswith(f"{unit.path}/") for path in opened):
+            held += 1
+        elif now - unit.newest < options.idle_minutes * 60:
+            young += 1
+        else:
+            idle.append(unit)
+    if held:
+        kept.append(Kept(display(cache.path), "in use", f"{held} part(s) are open"))
+    if young:
+        kept.append(
+            Kept(display(cache.path), "not idle", f"{young} part(s) were touched in the last {options.idle_minutes:g} min")
+        )
+    for units in chunks(idle):
+        yield Delete(
+            target=display(cache.path),
+            reason=f"{len(units)} idle part(s), {sum(unit.files for unit in units)} files; {cache.known.name} makes them again",
+            bytes=sum(unit.bytes for unit in units),
+            counts="caches_cleaned",
+            guard=partial(still_unused, processes, cache.known.users),
+            root=cache.path,
+            units=units,
+            locks=tuple(cache.home / lock for lock in cache.known.locks),
+        )
+
+
+def chunks(units: list[Unit]) -> Iterator[tuple[Unit, ...]]:
+    chunk: list[Unit] = []
+    for unit in units:
+        if chunk and sum(each.files for each in chunk) + unit.files > CHUNK:
+            yield tuple(chunk)
+            chunk = []
+        chunk.append(unit)
+    if chunk:
+        yield tuple(chunk)
+
+
+def still_unused(processes: Processes, users: tuple[str, ...]) -> str | None:
+    running = processes.running(users) if users else ()
+    return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
+
+
+def system_tools(mount: disk.Mount, options: Options) -> Iterator[Step]:
+    """What root can ask the system's own keepers of old data for, where that data is on this filesystem."""
+    if os.geteuid() != 0:
+        return
+    for folder, argv, reason in (
+        ("/var/log/journal", ("journalctl", "--vacuum-size=500M"), "the journal keeps its newest 500 MB"),
+        ("/var/lib/docker", ("docker", "builder", "prune", "--force", "--filter", "until=168h"), "build steps unused for a week"),
+    ):
+        if tools.find(argv[0]) and os.path.isdir(folder) and os.stat(folder).st_dev == mount.device:
+            yield Run(
+                target=" ".join(argv), reason=reason, counts="caches_cleaned", argv=argv, time_limit=options.tool_time_limit
+            )
+
+
+def downloads(view: View, mount: disk.Mount, files: OpenFiles, options: Options, kept: list[Kept]) -> Iterator[Step]:
+    """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be had back."""
+    for home in caches.homes(view.host.config.caches):
+        folder = home / "Downloads"
+        if not folder.is_dir() or folder.is_symlink() or folder.stat().st_dev != mount.device:
+            continue
+        for path in sorted(folder.iterdir()):
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            days = (time.time() - newest(status)) / 86_400
+            if days < options.downloads_days:
+                kept.append(Kept(display(path), "recent download"))
+            elif files.of(status.st_dev, status.st_ino):
+                kept.append(Kept(display(path), "in use"))
+            else:
+                yield Quarantine(
+                    target=display(path),
+                    reason=f"untouched for {days:.0f} days; frees nothing until the quarantine expires",
+                    later=used(status),
+                    undo="moved back from quarantine",
+                    counts="downloads_quarantined",
+                    path=path,
+                    identity=Identity.of(status),
+                )
+
+
+def ghosts(files: OpenFiles, device: int) -> list[dict[str, object]]:
+    """Who holds deleted files open on a device, and how many bytes that keeps taken: the five largest."""
+    rows: dict[tuple[int, str], int] = {}
+    for each in {(file.device, file.inode, file.pid): file for file in files.files if file.device == device}.values():
+        size = ghost_size(each.pid, each.inode)
+        if size:
+            rows[each.pid, each.name] = rows.get((each.pid, each.name), 0) + size
+    largest = sorted(rows.items(), key=lambda row: -row[1])[:5]
+    return [{"name": name, "pid": pid, "bytes": size} for (pid, name), size in largest]
+
+
+def ghost_size(pid: int, inode: int) -> int:
+    """Bytes of a deleted file that a process still has open; 0 where the file has a name."""
+    folder = Path(f"/proc/{pid}/fd")
+    try:
+        for name in os.listdir(folder):
+            status = os.stat(folder / name)
+            if status.st_ino == inode and status.st_nlink == 0:
+                return used(status)
+    except OSError:
+        pass
+    return 0

@@ -1,0 +1,100 @@
+"""Put away git worktrees in which nothing would be missed; their branches stay."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing import config
+from miyabi_healing.files import Identity, used
+from miyabi_healing.host.git import Repository, Worktree
+from miyabi_healing.host.worktrees import DAY, Reason, Survey
+from miyabi_healing.issue import Issue
+from miyabi_healing.plan import Goal, Kept, Plan, RetireWorktree
+from miyabi_healing.view import View
+
+
+@dataclass(frozen=True)
+class Options:
+    """`idle_days` without use before a worktree may go; `prune_days` its folder must have been missing (as git gc waits)."""
+
+    idle_days: float = 7
+    prune_days: float = 90
+
+    def __post_init__(self) -> None:
+        config.positive(self, "idle_days", "prune_days")
+
+
+def cleanup_worktrees(view: View, issue: Issue, options: Options) -> Plan:
+    """Retire merged, clean, idle worktrees, the longest unused first, until there are few enough."""
+    repository = view.reading(Repository)
+    survey = Survey(repository)
+    steps: list[RetireWorktree] = []
+    kept = [Kept(str(repository), "main")]
+    for worktree in sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime):
+        if not worktree.path.exists():
+            reason = missing_reason(worktree, options.prune_days)
+        else:
+            reason = survey.reason_to_keep(worktree, options.idle_days)
+        if reason:
+            kept.append(Kept(str(worktree), reason.category, reason.detail))
+        else:
+            steps.append(retire(worktree, repository, options))
+
+    return Plan(
+        tuple(steps),
+        Goal(f"at most {int(issue.limit.clear)} worktrees are left", lambda: repository.worktree_count <= issue.limit.clear),
+        kept=tuple(kept),
+        done=words,
+    )
+
+
+def missing_reason(worktree: Worktree, prune_days: float) -> Reason | None:
+    """Why the leftovers of a worktree whose folder is missing must stay: it may only have been moved."""
+    marks = [worktree.admin / name for name in ("index", "HEAD", "gitdir", "logs/HEAD")]
+    last = max(mark.stat().st_mtime for mark in marks if mark.exists())
+    days = (time.time() - last) / DAY
+    if worktree.lock_reason is not None:
+        return Reason("locked", worktree.lock_reason)
+    if days < prune_days:
+        return Reason("moved or missing", f"last used {days:.0f} days ago; git worktree repair mends a moved one")
+    return None
+
+
+def retire(worktree: Worktree, repository: Repository, options: Options) -> RetireWorktree:
+    there = worktree.path.exists()
+
+    def guard() -> str | None:
+        if not there:
+            reason = missing_reason(worktree, options.prune_days)
+        else:
+            reason = Survey(repository).by_the_files(worktree, options.idle_days)
+        return f"{reason.category}: {reason.detail}" if reason else None
+
+    return RetireWorktree(
+        target=str(worktree),
+        reason="merged, clean and idle" if there else "its folder has been missing for long",
+        later=folder_size(worktree.path) if there else 0,
+        undo="both folders are moved back from quarantine",
+        counts="worktrees_removed" if there else "pruned",
+        guard=guard,
+        path=worktree.path if there else None,
+        admin=worktree.admin,
+        common=repository.common,
+        admin_identity=Identity.at(worktree.admin),
+        identity=Identity.at(worktree.path) if there else None,
+    )
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes a folder occupies, links not followed."""
+    sizes = (os.lstat(Path(path, name)) for path, _, names in os.walk(folder) for name in names)
+    return sum(used(status) for status in sizes)
+
+
+def words(counts: Counter[str]) -> str:
+    cleaned = f"Cleaned {counts['worktrees_removed']} worktrees"
+    return f"{cleaned}, pruned stale references" if counts["pruned"] else cleaned

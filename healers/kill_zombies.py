@@ -1,0 +1,92 @@
+"""Get zombies reaped: ask their parent first, end it only if that did not help, and never one that is protected."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+
+from miyabi_healing import config
+from miyabi_healing.host.processes import Process, Processes, catches
+from miyabi_healing.issue import Issue
+from miyabi_healing.plan import Goal, Kept, Plan, Signal
+from miyabi_healing.view import View
+
+
+@dataclass(frozen=True)
+class Options:
+    """`with_children`: also parents that have living children. `kill`: SIGKILL at last. `patience`: seconds after SIGTERM."""
+
+    with_children: bool = False
+    kill: bool = False
+    patience: float = 5
+
+    def __post_init__(self) -> None:
+        config.positive(self, "patience")
+
+
+def kill_zombies(view: View, issue: Issue, options: Options) -> Plan:
+    """A ladder over the parents, those with the most zombies first: SIGCHLD, SIGTERM, and SIGKILL if asked for."""
+    processes = view.reading(Processes)
+    zombies = processes.zombies()
+    everyone = {process.pid: process for process in processes.all()}
+    numbers = Counter(zombie.ppid for zombie in zombies)
+    living = Counter(each.ppid for each in everyone.values() if not each.is_zombie)
+    parents: list[Process] = []
+    kept: list[Kept] = []
+    endable: list[Process] = []
+    for pid, number in numbers.most_common():
+        parent = everyone.get(pid)
+        reason = "its parent ended meanwhile" if parent is None else processes.protection(parent)
+        if parent is None or reason:
+            kept.append(Kept(label(parent, pid), "protected", f"{reason}; it has {number} zombies"))
+            continue
+        parents.append(parent)
+        if living[pid] and not options.with_children:
+            kept.append(Kept(label(parent, pid), "living children", f"{living[pid]} of its children live; it is only asked"))
+        else:
+            endable.append(parent)
+    steps = [
+        step(processes, each, signal.SIGCHLD, 1, f"ask it to reap its {numbers[each.pid]} zombies", "nothing to undo")
+        for each in parents
+        if catches(each.pid, signal.SIGCHLD)
+    ]
+    steps += [
+        step(processes, each, signal.SIGTERM, options.patience, f"it does not reap its {numbers[each.pid]} zombies")
+        for each in endable
+    ]
+    if options.kill:
+        steps += [
+            step(processes, each, signal.SIGKILL, options.patience, f"it neither reaps its {numbers[each.pid]} zombies nor ends")
+            for each in endable
+        ]
+    return Plan(
+        tuple(steps),
+        Goal("no zombies are left", lambda: not processes.zombies()),
+        kept=tuple(kept),
+        done=lambda counts: f"Reaped zombies by {counts['processes_signalled']} signal(s)",
+        details={"zombies_found": len(zombies)},
+    )
+
+
+def label(process: Process | None, pid: int) -> str:
+    return f"{process.name} (pid {pid})" if process else f"pid {pid}"
+
+
+def step(processes: Processes, parent: Process, signum: signal.Signals, settle: float, reason: str, undo: str = "") -> Signal:
+    return Signal(
+        target=f"{signum.name} to {label(parent, parent.pid)}",
+        reason=reason,
+        undo=undo,
+        counts="processes_signalled",
+        settle=settle,
+        guard=partial(still_guilty, processes, parent.pid),
+        pid=parent.pid,
+        start=parent.start,
+        signal=signum,
+    )
+
+
+def still_guilty(processes: Processes, pid: int) -> str | None:
+    return None if any(zombie.ppid == pid for zombie in processes.zombies()) else "it has no zombies any more"

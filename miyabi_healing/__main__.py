@@ -1,0 +1,6 @@
+"""``python -m miyabi_healing``."""
+
+from miyabi_healing.cli import main
+
+if __name__ == "__main__":
+    main()

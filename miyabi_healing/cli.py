@@ -1,0 +1,110 @@
+"""The command line: one program, whether started as ``run_healing.sh``, ``self_healer.py`` or ``miyabi-healing``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+from miyabi_healing import __version__, config, session
+
+NOT_YET = "{} is not available in this version; leave it out"
+EPILOG = (
+    "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 the checks could not run, "
+    "75 another pass is at work."
+)
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-d", "--dry-run", is_flag=True, help="Show every step that would be taken; change nothing.")
+@click.option("-j", "--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+@click.option("-w", "--watch", is_flag=True, help="Keep running, one pass every interval.  [not available yet]")
+@click.option(
+    "-i", "--interval", type=click.FloatRange(min=0, min_open=True), default=300, show_default=True, metavar="SEC",
+    help="Seconds between two passes with --watch.",
+)  # fmt: skip
+@click.option("-s", "--slack", is_flag=True, help="Send what changes to Slack.  [not available yet]")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
+@click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
+@click.option("--checks", metavar="DIR", multiple=True, help="A further folder with checks, and with healers in healers/.")
+@click.version_option(__version__, prog_name="miyabi-healing")
+def command(
+    dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool, config_file: str | None,
+    checks: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Check this host, repair what can be repaired without losing anything, and prove it.
+
+    With --dry-run: show the plan and change nothing.
+    """
+    if watch or slack:
+        stop(NOT_YET.format("--watch" if watch else "--slack"), session.EXIT_USAGE)
+    try:
+        settings = config.load(config_file)
+        with progress_line(quiet or as_json) as progress:
+            document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
+    except config.ConfigError as error:
+        stop(str(error), session.EXIT_USAGE)
+    except session.Stopped as stopped:
+        if as_json and stopped.code == session.EXIT_UNKNOWN:
+            document, code = failed(str(stopped)), stopped.code
+        else:
+            stop(str(stopped), stopped.code)
+    if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]:
+        show(document, as_json)
+    sys.exit(code)
+
+
+def failed(reason: str) -> dict[str, Any]:
+    from miyabi_healing import report
+
+    return report.failed(reason)
+
+
+def stop(message: str, code: int) -> None:
+    """Say in one line on standard error why nothing was done, and end."""
+    click.echo(f"miyabi-healing: {message}", err=True)
+    sys.exit(code)
+
+
+def show(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    from miyabi_healing import text
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    click.echo(text.render(document, colour).encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
+
+
+@contextlib.contextmanager
+def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
+    """Show what is being done, in one changing line, on a terminal only. pytest captures descriptor 2, so a copy is used."""
+    if silent or not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
+        spinner: list[Any] = []
+
+        def progress(text: str) -> None:
+            if not spinner:
+                from rich.console import Console
+
+                spinner.append(Console(file=terminal).status(text))
+                spinner[0].start()
+            spinner[0].update(text)
+
+        try:
+            yield progress
+        finally:
+            for each in spinner:
+                each.stop()
+
+
+def main() -> None:
+    """Run the program."""
+    command(prog_name="miyabi-healing")

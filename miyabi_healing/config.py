@@ -1,0 +1,274 @@
+"""The configuration: defaults, over them one TOML file, over it the environment.
+
+``MIYABI_HEALING__GIT__BASE=main`` sets ``base`` in ``[git]``: the name is upper case, parts are joined by two underscores, the
+value is TOML (a text that is no TOML value counts as a string).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from miyabi_healing import paths
+from miyabi_healing.files import display
+from miyabi_healing.issue import Limit, Severity
+
+T = TypeVar("T")
+VARIABLE = "MIYABI_HEALING_CONFIG"
+PREFIX = "MIYABI_HEALING__"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; the message is one line that names file, key and the way out."""
+
+
+def positive(settings: object, *names: str) -> None:
+    """Refuse settings that are negative or not finite. Raises ValueError."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and (not math.isfinite(value) or value < 0):
+            raise ValueError(f"{name} must be zero or more, not {value}")
+
+
+@dataclass(frozen=True)
+class Disk:
+    mounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Git:
+    repos: tuple[str, ...] = ()
+    base: str = ""
+    regenerable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Logs:
+    patterns: tuple[str, ...] = ("/tmp/miyabi*.log", "~/.miyabi/logs/*.log")
+
+
+@dataclass(frozen=True)
+class Processes:
+    protected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Caches:
+    """`homes` whose known caches may be cleaned; `also` names costly caches that may be cleaned too."""
+
+    homes: tuple[str, ...] = ("~",)
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """The most one pass may do, whatever its healers plan."""
+
+    worktrees: int = 20
+    processes: int = 5
+    gigabytes: float = 20
+    files: int = 10_000
+
+    def __post_init__(self) -> None:
+        positive(self, "worktrees", "processes", "gigabytes", "files")
+
+
+@dataclass(frozen=True)
+class Safety:
+    """`roots` are further folders in which a healer's steps may change something."""
+
+    roots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Extend:
+    """`folders` with a user's own checks; their healers lie in a ``healers`` folder inside."""
+
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """One check's ``[checks.NAME]``; None is the check's own default."""
+
+    enabled: bool = True
+    threshold: float | None = None
+    clear: float | None = None
+    low: float | None = None
+    medium: float | None = None
+    high: float | None = None
+    critical: float | None = None
+
+    def __post_init__(self) -> None:
+        positive(self, "threshold", "clear", "low", "medium", "high", "critical")
+        if self.threshold is not None and self.clear is not None and self.clear > self.threshold:
+            raise ValueError(f"clear must not be above the threshold, {self.threshold:g}, but is {self.clear:g}")
+
+    def adjust(self, limit: Limit) -> Limit:
+        """The limit a check comes with, as the user wants it."""
+        changed = {severity: getattr(self, severity.label) for severity in Severity}
+        bounds = {**limit.bounds, **{severity: bound for severity, bound in changed.items() if bound is not None}}
+        clear_at = self.clear if self.clear is not None else limit.clear_at
+        if self.threshold is None:
+            return replace(limit, bounds=bounds, clear_at=clear_at)
+        return replace(limit, threshold=self.threshold, bounds=bounds, clear_at=self.clear)
+
+
+@dataclass(frozen=True)
+class HealerSettings:
+    """What every healer's ``[healers.NAME]`` knows besides the healer's own options."""
+
+    enabled: bool = True
+    time_limit: float = 300
+
+    def __post_init__(self) -> None:
+        positive(self, "time_limit")
+
+
+@dataclass(frozen=True)
+class Config:
+    disk: Disk = Disk()
+    git: Git = Git()
+    logs: Logs = Logs()
+    processes: Processes = Processes()
+    caches: Caches = Caches()
+    budgets: Budgets = Budgets()
+    safety: Safety = Safety()
+    extend: Extend = Extend()
+    checks: Mapping[str, CheckSettings] = field(default_factory=dict)
+    healers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source: str = "the defaults"
+
+    def check(self, name: str) -> CheckSettings:
+        return self.checks.get(name, CheckSettings())
+
+    def healer(self, name: str) -> HealerSettings:
+        common = {each.name for each in fields(HealerSettings)}
+        return HealerSettings(**{key: value for key, value in self.healers.get(name, {}).items() if key in common})
+
+    def options(self, name: str, kind: type[T]) -> T:
+        """The healer's own options, as its dataclass `kind`. Raises ConfigError."""
+        common = {each.name for each in fields(HealerSettings)}
+        own = {key: value for key, value in self.healers.get(name, {}).items() if key not in common}
+        return convert(own, kind, f"{self.source}: healers.{name}", also=common)
+
+
+def nearest(wrong: str, valid: Iterable[str]) -> str:
+    """Name the valid word a wrong one was probably meant to be, or all of them."""
+    words = sorted(valid)
+    close = difflib.get_close_matches(wrong, words, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid: {', '.join(words)}" if words else "there is none to set"
+
+
+def convert(table: Any, kind: type[T], where: str, also: Iterable[str] = ()) -> T:
+    """Make a frozen dataclass of a table, refusing unknown keys and wrong types. Raises ConfigError."""
+    import msgspec  # only a host that has a configuration pays for it
+
+    if not is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} is not a dataclass")
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: expected a table, got {type(table).__name__}")
+    known = [each.name for each in fields(kind)]
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: unknown key; {nearest(key, [*known, *also])}")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        key = path.rstrip("`")
+        raise ConfigError(f"{where}{key}: {message[0].lower()}{message[1:]}") from None
+
+
+def interpret(table: Mapping[str, Any], source: str) -> Config:
+    """Check a whole document and make it a `Config`. Raises ConfigError."""
+    sections = {each.name: each for each in fields(Config) if each.name != "source"}
+    values: dict[str, Any] = {"source": source}
+    for key, value in table.items():
+        where = f"{source}: {key}"
+        if key not in sections:
+            raise ConfigError(f"{where}: unknown section; {nearest(key, sections)}")
+        if key in ("checks", "healers") and not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a table, got {type(value).__name__}")
+        if key == "checks":
+            values[key] = {name: convert(inner, CheckSettings, f"{where}.{name}") for name, inner in value.items()}
+        elif key == "healers":
+            for name, inner in value.items():
+                if not isinstance(inner, Mapping):
+                    raise ConfigError(f"{where}.{name}: expected a table, got {type(inner).__name__}")
+                common = {each.name for each in fields(HealerSettings)}
+                convert({k: v for k, v in inner.items() if k in common}, HealerSettings, f"{where}.{name}")
+            values[key] = value
+        else:
+            values[key] = convert(value, type(getattr(Config, key)), where)
+    return Config(**values)
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The tables that ``MIYABI_HEALING__SECTION__KEY`` variables stand for. Raises ConfigError."""
+    result: dict[str, Any] = {}
+    for name in sorted(environment):
+        if not name.startswith(PREFIX):
+            continue
+        parts = name.removeprefix(PREFIX).lower().split("__")
+        if len(parts) < 2 or not all(parts):
+            raise ConfigError(f"{name}: expected {PREFIX}SECTION__KEY")
+        try:
+            value = tomllib.loads(f"value = {environment[name]}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = environment[name]
+        table = result
+        for part in parts[:-1]:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name}: contradicts another {PREFIX} variable")
+        table[parts[-1]] = value
+    return result
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one document over another, table by table."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
+    """The configuration file to read; None where there is none. Raises ConfigError for a named one that is missing."""
+    named = explicit or environment.get(VARIABLE)
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            origin = "--config" if explicit else VARIABLE
+            raise ConfigError(f"{origin}: {display(path)}: no such file")
+        return path
+    return next((path for path in paths.config_candidates() if path.is_file()), None)
+
+
+def load(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the configuration that holds here. Raises ConfigError."""
+    path = find(explicit, environment)
+    overrides = from_environment(environment)
+    if path is None:
+        return interpret(overrides, "environment") if overrides else Config()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{display(path)}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{display(path)}: not valid TOML: {error}") from None
+    config = interpret(table, display(path))
+    if not overrides:
+        return config
+    interpret(overrides, "environment")  # so that a bad variable is named as one, not as a line of the file
+    return interpret(merge(table, overrides), display(path))

@@ -1,0 +1,98 @@
+"""Looking at files without trusting their names: identities, ages, safe opening, printable paths. Reads only."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a file the one that was measured: renaming, replacing or writing it changes something here.
+
+    Times are in nanoseconds. `size` and `mtime` are of use only where content must not have changed meanwhile.
+    """
+
+    device: int
+    inode: int
+    kind: int
+    size: int
+    mtime: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        return cls(status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns)
+
+    @classmethod
+    def at(cls, path: Path | str) -> Identity:
+        """Measure `path` itself, never what a symbolic link points to. Raises OSError."""
+        return cls.of(os.lstat(path))
+
+    def same_file(self, other: Identity) -> bool:
+        return (self.device, self.inode, self.kind) == (other.device, other.inode, other.kind)
+
+
+def newest(status: os.stat_result) -> float:
+    """The latest time anything happened to a file, in seconds since the epoch.
+
+    Neither mtime nor ctime alone will do: ``curl -R`` gives a fresh download an mtime of years ago.
+    """
+    born: float = getattr(status, "st_birthtime", 0.0)
+    return max(status.st_mtime, status.st_ctime, born)
+
+
+def used(status: os.stat_result) -> int:
+    """Bytes a file really occupies: sparse and punched files are smaller than they look (stat(2), st_blocks)."""
+    return status.st_blocks * 512
+
+
+def display(path: object) -> str:
+    """A path as one printable line: undecodable bytes and control characters are escaped."""
+    text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def size_text(count: float) -> str:
+    """Bytes for people, in powers of 1000: ``1.5 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def is_beneath(path: Path, root: Path) -> bool:
+    """Whether `path` lies below `root` by name alone; ``..`` is never beneath anything."""
+    return path != root and path.is_relative_to(root) and ".." not in path.parts
+
+
+@contextmanager
+def open_beneath(root: Path, path: Path) -> Iterator[tuple[int, str]]:
+    """Open the folder that holds `path`, walking down from `root` without following one symbolic link.
+
+    Yields the folder's descriptor and the last name. `root` itself is trusted and may be reached through links; every
+    name below is not, and neither may it lead to another filesystem. Raises OSError where a link or another filesystem
+    is in the way, ValueError where `path` is not beneath `root`.
+    """
+    if not is_beneath(path, root):
+        raise ValueError(f"{display(path)} is not beneath {display(root)}")
+    *folders, name = path.relative_to(root).parts
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    folder = os.open(root, flags)
+    try:
+        device = os.fstat(folder).st_dev
+        for part in folders:
+            deeper = os.open(part, flags | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = deeper
+            if os.fstat(folder).st_dev != device:
+                raise OSError(f"{display(path)} is on another filesystem than {display(root)}")
+        yield folder, name
+    finally:
+        os.close(folder)

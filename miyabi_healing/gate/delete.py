@@ -1,0 +1,142 @@
+"""Deleting what its tool makes again: through directory descriptors alone, so that no swapped link leads anywhere else.
+
+Every name is opened with O_NOFOLLOW relative to a descriptor that was checked; nothing on another filesystem is entered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miyabi_healing.files import Identity, display, open_beneath, used
+from miyabi_healing.gate.roots import root_of
+from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
+from miyabi_healing.plan import Delete, Unit
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass
+class Tally:
+    """What was deleted and what would not go."""
+
+    device: int
+    files: int = 0
+    freed: int = 0
+    left: list[str] = field(default_factory=list)
+
+
+@recheck.register
+def _(step: Delete, context: Context) -> str | None:
+    if root_of(step.root, context.roots) is None:
+        return "outside the allowed roots"
+    if any(not unit.path.is_relative_to(step.root) or ".." in unit.path.parts for unit in step.units):
+        return "a unit lies outside the cache"
+    held = context.host.processes().open_files().beneath(step.root)
+    for unit in step.units:
+        try:
+            found = Identity.at(unit.path)
+        except FileNotFoundError:
+            continue
+        if not found.same_file(unit.identity) or found.mtime != unit.identity.mtime:
+            return f"{display(unit.path.name)} changed since it was measured"
+        if holder := next((each for each in held if within(each.path, unit.path)), None):
+            return f"in use by {holder.name} (pid {holder.pid})"
+    return None
+
+
+def within(path: str, top: Path) -> bool:
+    return path == str(top) or path.startswith(f"{top}/")
+
+
+@apply.register
+def _(step: Delete, context: Context) -> Done:
+    root = root_of(step.root, context.roots)
+    assert root is not None  # recheck has just said so
+    with owner_locked(root, step.locks):
+        manifest = write_manifest(step, context)
+        tally = Tally(os.lstat(step.root).st_dev)
+        for unit in step.units:
+            try:
+                remove(root, unit, tally)
+            except OSError as error:
+                tally.left.append(f"{display(unit.path)}: {error.strerror or error}")
+    if tally.left and not tally.files:
+        raise Refused(f"nothing could be deleted: {tally.left[0]}")
+    details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
+    if tally.left:
+        details["not_deleted"] = tally.left[:20]
+    return Done(freed=tally.freed, message=f"{len(tally.left)} left" if tally.left else "", details=details)
+
+
+@contextlib.contextmanager
+def owner_locked(root: Path, locks: tuple[Path, ...]) -> Iterator[None]:
+    """Hold the locks of the cache's owner, those that exist. Raises Refused while the owner holds one."""
+    with contextlib.ExitStack() as held:
+        for path in locks:
+            try:
+                with open_beneath(root, path) as (folder, name):
+                    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+            except FileNotFoundError:
+                continue
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused("the cache is locked by its owner") from None
+        yield
+
+
+def write_manifest(step: Delete, context: Context) -> str:
+    """Note what is about to be deleted. On a full disk the deletion goes on without: it is what makes room."""
+    folder = context.state / "manifests"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{context.run_id}-{len(os.listdir(folder)):04}.jsonl"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            for unit in step.units:
+                file.write(json.dumps({"path": str(unit.path), "files": unit.files, "bytes": unit.bytes}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"not written: {error.strerror}"
+    return display(path)
+
+
+def remove(root: Path, unit: Unit, tally: Tally) -> None:
+    """Delete one unit, if it still is the one that was measured. Raises OSError where it is not."""
+    with open_beneath(root, unit.path) as (folder, name):
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not Identity.of(status).same_file(unit.identity):
+            raise OSError("it was replaced since it was measured")
+        remove_name(folder, name, status, tally)
+
+
+def remove_name(folder: int, name: str, status: os.stat_result, tally: Tally) -> None:
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(name, dir_fd=folder)
+        tally.files += 1
+        tally.freed += used(status) if status.st_nlink == 1 else 0
+        return
+    inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+    try:
+        if os.fstat(inside).st_dev != tally.device:
+            raise OSError(f"{display(name)} is another filesystem")
+        for child in os.listdir(inside):
+            try:
+                remove_name(inside, child, os.stat(child, dir_fd=inside, follow_symlinks=False), tally)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                tally.left.append(f"{display(child)}: {error.strerror or error}")
+    finally:
+        os.close(inside)
+    with contextlib.suppress(OSError):  # what would not go is noted already
+        os.rmdir(name, dir_fd=folder)

@@ -1,0 +1,39 @@
+"""The folders in which steps may change something. Whatever a healer plans, the gate refuses what lies elsewhere."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from miyabi_healing.config import Config
+from miyabi_healing.files import is_beneath
+from miyabi_healing.host import Host
+from miyabi_healing.host.git import configured
+
+
+def fixed_part(pattern: str) -> Path:
+    """The folder a glob pattern starts from: ``/var/log/app/*.log`` gives ``/var/log/app``."""
+    folder = Path(os.path.abspath(os.path.expanduser(pattern))).parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder
+
+
+def allowed(config: Config) -> tuple[Path, ...]:
+    """The roots that a configuration allows: homes, log folders, repositories, and what it adds itself."""
+    homes = [Path(each) for pattern in config.caches.homes for each in glob.glob(os.path.expanduser(pattern))]
+    logs = [fixed_part(pattern) for pattern in config.logs.patterns]
+    repositories = [
+        folder
+        for path in configured(config)
+        for folder in (Host(config).repository(path).main, Host(config).repository(path).common)
+    ]
+    added = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.roots]
+    return tuple(dict.fromkeys([*homes, *logs, *repositories, *added]))
+
+
+def root_of(path: Path, roots: Sequence[Path]) -> Path | None:
+    """The allowed root that `path` lies beneath, the highest one; None where it lies in none."""
+    return min((root for root in roots if is_beneath(path, root)), key=lambda root: len(root.parts), default=None)

@@ -1,0 +1,24 @@
+"""Owner's tools: run with a time limit, as the owner, and never while the owner's programs are at work."""
+
+from __future__ import annotations
+
+from miyabi_healing import tools
+from miyabi_healing.gate.verbs import Context, Done, apply, recheck
+from miyabi_healing.plan import Run
+
+
+@recheck.register
+def _(step: Run, context: Context) -> str | None:
+    if tools.find(step.argv[0]) is None:
+        return f"{step.argv[0]} is not installed"
+    running = context.host.processes().running(step.unless_running) if step.unless_running else ()
+    return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
+
+
+@apply.register
+def _(step: Run, context: Context) -> Done:
+    result = tools.run(step.argv, time_limit=step.time_limit, user=step.user)
+    if result.code:
+        raise tools.ToolError(f"{step.argv[0]} ended with status {result.code}: {result.complaint}")
+    lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
+    return Done(details={"said": lines[-1]} if lines else {})

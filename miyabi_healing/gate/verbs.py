@@ -1,0 +1,49 @@
+"""What the gate can ask of a step, one implementation per kind of step (in the modules beside this one)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import singledispatch
+from pathlib import Path
+
+from miyabi_healing.host import Host
+from miyabi_healing.plan import Step
+
+
+class Refused(Exception):
+    """A step found the world changed at the last moment and left it as it was. The message is the reason."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What steps are carried out with. `state` is the state folder, `run_id` names this pass in it.
+
+    `roots` are the folders in which steps may change something, by the configuration.
+    """
+
+    host: Host
+    run_id: str
+    state: Path
+    roots: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What applying a step did: bytes freed now, measurements for the report, and what undoing would need."""
+
+    freed: int = 0
+    message: str = ""
+    details: dict[str, object] = field(default_factory=dict)
+    undo: dict[str, object] = field(default_factory=dict)
+
+
+@singledispatch
+def recheck(step: Step, context: Context) -> str | None:
+    """The reason why a step must not be carried out (any more); None to go on. Changes nothing."""
+    raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
+
+
+@singledispatch
+def apply(step: Step, context: Context) -> Done:
+    """Carry a step out. Raises Refused where it found the target changed, OSError and the like where it failed."""
+    raise TypeError(f"the gate does not know steps of type {type(step).__name__}")

@@ -1,0 +1,102 @@
+"""Retiring a worktree: both its folders are renamed into quarantine, its commits are kept from git's garbage collection.
+
+After the rename nobody can reach it by its name any more, so that is when it is looked at for the last time: whoever wrote
+into it between the re-check and the rename is found then, and everything is put back.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from miyabi_healing.config import Config
+from miyabi_healing.files import Identity, display
+from miyabi_healing.gate import store
+from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
+from miyabi_healing.host.git import Repository, Worktree, repository
+from miyabi_healing.host.worktrees import Survey
+from miyabi_healing.plan import RetireWorktree
+from miyabi_healing.tools import ToolError
+
+
+def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
+    """The repository and the worktree a step speaks of, as they are now."""
+    place = repository(str(step.common), config)
+    return place, next((tree for tree in place.worktrees() if tree.admin == step.admin), None)
+
+
+@recheck.register
+def _(step: RetireWorktree, context: Context) -> str | None:
+    try:
+        if not Identity.at(step.admin).same_file(step.admin_identity):
+            return "its administrative folder was replaced"
+        if step.path and step.identity and not Identity.at(step.path).same_file(step.identity):
+            return "it was replaced since it was measured"
+    except FileNotFoundError:
+        return "it is gone already"
+    place, worktree = found(step, context.host.config)
+    if worktree is None or (step.path is not None and worktree.path != step.path):
+        return "git does not know it as a worktree any more"
+    if step.path is None:
+        return "its folder is back" if worktree.path.exists() else None
+    reason = Survey(place).reason_to_keep(worktree)
+    return f"{reason.category}: {reason.detail}" if reason else None
+
+
+@apply.register
+def _(step: RetireWorktree, context: Context) -> Done:
+    place, worktree = found(step, context.host.config)
+    if worktree is None:
+        raise Refused("git does not know it as a worktree any more")
+    refs = keep_commits(place, worktree, context.run_id)
+    tree: store.Entry | None = None
+    if step.path and step.identity:
+        tree = store.take(context, step.path.parent, step.path, step.identity, "worktree")
+        if late := late_objection(place, worktree, tree):
+            store.put_back(tree, step.path.parent, step.path)
+            raise Refused(late)
+        tree.write_manifest(admin=str(step.admin), branch=worktree.branch, refs=refs)
+    try:
+        admin = store.take(context, step.common, step.admin, step.admin_identity, "worktree-admin")
+        admin.write_manifest(worktree=str(worktree.path), branch=worktree.branch, refs=refs)
+    except BaseException:
+        if tree and step.path:
+            store.put_back(tree, step.path.parent, step.path)
+        raise
+    entries = [str(each.folder) for each in (tree, admin) if each]
+    return Done(details={"quarantined": display((tree or admin).thing)}, undo={"entries": entries, "refs": refs})
+
+
+def late_objection(place: Repository, worktree: Worktree, tree: store.Entry) -> str | None:
+    """What speaks against it now that nobody can come any more."""
+    survey = Survey(place)
+    try:
+        reason = survey.by_the_processes(tree.thing) or survey.by_the_content(worktree, tree.thing)
+    except (ToolError, OSError) as error:
+        return str(error)
+    return f"{reason.category} at the last moment: {reason.detail}" if reason else None
+
+
+def keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str]:
+    """Give a ref to each commit that only the worktree's own reflog knows, so that gc cannot take it. Raises ToolError."""
+    known = reflog_commits(worktree.admin / "logs" / "HEAD")
+    if not known:
+        return []
+    asked = "\n".join([*known, ""]).encode()
+    lost = set(os.fsdecode(place.git("rev-list", "--ignore-missing", "--stdin", "--not", "--all", stdin=asked)).split())
+    commits = [commit for commit in known if commit in lost]
+    refs = [f"refs/miyabi-healing/{run_id}/{worktree.admin.name}/{number}" for number in range(1, len(commits) + 1)]
+    if refs:
+        commands = "".join(f"create {ref} {commit}\n" for ref, commit in zip(refs, commits, strict=True))
+        place.git("update-ref", "--stdin", stdin=commands.encode())
+    return refs
+
+
+def reflog_commits(reflog: Path) -> list[str]:
+    """The commits a reflog names, each once, the latest first."""
+    try:
+        lines = reflog.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    named = [line.split(b" ")[1].decode("ascii", "replace") for line in reversed(lines) if line.count(b" ") > 1]
+    return [commit for commit in dict.fromkeys(named) if commit.strip("0")]

@@ -1,0 +1,53 @@
+"""Read-only views of the host: one noun a module, platform differences inside it. A healthy pass starts no subprocess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from miyabi_healing.config import Config
+
+if TYPE_CHECKING:
+    from miyabi_healing.host.caches import Cache
+    from miyabi_healing.host.disk import Mount
+    from miyabi_healing.host.git import Repository
+    from miyabi_healing.host.logs import LogGroup
+    from miyabi_healing.host.memory import Memory
+    from miyabi_healing.host.processes import Processes
+
+
+@dataclass(frozen=True)
+class Host:
+    """Everything that may be looked at, as configured. Every call measures afresh."""
+
+    config: Config
+
+    def mount(self, path: str) -> Mount:
+        from miyabi_healing.host import disk
+
+        return disk.read(path)
+
+    def repository(self, path: str) -> Repository:
+        from miyabi_healing.host import git
+
+        return git.repository(path, self.config)
+
+    def log_group(self, pattern: str) -> LogGroup:
+        from miyabi_healing.host import logs
+
+        return logs.read(pattern)
+
+    def processes(self) -> Processes:
+        from miyabi_healing.host import processes
+
+        return processes.Processes(self.config.processes.protected)
+
+    def memory(self) -> Memory:
+        from miyabi_healing.host import memory
+
+        return memory.read()
+
+    def caches(self) -> tuple[Cache, ...]:
+        from miyabi_healing.host import caches
+
+        return caches.find(self.config.caches)

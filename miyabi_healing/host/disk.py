@@ -1,0 +1,78 @@
+"""Filesystems: how full they are, by blocks and by inodes. Looks only."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from miyabi_healing.config import ConfigError
+from miyabi_healing.files import display
+
+ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"})
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A filesystem as it was measured. Percentages are df's: of what a normal user can use. `free` in bytes."""
+
+    path: Path
+    device: int
+    blocks_percent: float
+    inodes_percent: float
+    free: int
+
+    def __str__(self) -> str:
+        return display(self.path)
+
+    @property
+    def percent(self) -> float:
+        """The worse of blocks and inodes: without free inodes no file can be made either."""
+        return max(self.blocks_percent, self.inodes_percent)
+
+    @property
+    def tight(self) -> str:
+        return "space" if self.blocks_percent >= self.inodes_percent else "inodes"
+
+
+def read(path: str) -> Mount:
+    """Measure the filesystem that `path` is on (statvfs(3)). Raises OSError."""
+    status = os.statvfs(path)
+    blocks = share(status.f_blocks - status.f_bfree, status.f_bavail)
+    inodes = share(status.f_files - status.f_ffree, status.f_favail) if status.f_files else 0.0
+    return Mount(Path(path), os.stat(path).st_dev, blocks, inodes, status.f_bavail * status.f_frsize)
+
+
+def share(used: int, available: int) -> float:
+    """Percent used of what is used or available to a normal user, as df counts it: reserved blocks are neither."""
+    return 100 * used / (used + available) if used + available else 0.0
+
+
+def mounts(configured: tuple[str, ...]) -> tuple[str, ...]:
+    """The filesystems to measure, one path each: the configured ones, or every real one. Raises ConfigError."""
+    if not configured:
+        paths = real()
+    else:
+        paths = [os.path.abspath(os.path.expanduser(each)) for each in configured]
+        for path in paths:
+            if not os.path.isdir(path):
+                raise ConfigError(f"disk.mounts: {display(path)}: no such folder")
+    found: dict[int, str] = {}
+    for path in paths:
+        try:
+            found.setdefault(os.stat(path).st_dev, path)
+        except OSError:
+            continue  # a mount that not even root may look at (FUSE) is nobody's to clean
+    return tuple(found.values())
+
+
+def real() -> list[str]:
+    """Mount points of filesystems that hold data on a device and can be written; `/` whatever it is."""
+    kept = [
+        partition.mountpoint
+        for partition in psutil.disk_partitions(all=False)
+        if partition.fstype not in ALWAYS_FULL and "ro" not in partition.opts.split(",") and os.path.isdir(partition.mountpoint)
+    ]
+    return ["/", *sorted(path for path in kept if path != "/")]

@@ -1,0 +1,179 @@
+"""Git repositories as the file system shows them: worktrees counted and described without starting git.
+
+Layout: gitrepository-layout(5). Where more than reading is needed, `git` runs with the safest settings there are.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miyabi_healing import tools
+from miyabi_healing.config import Config, ConfigError
+from miyabi_healing.files import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.host.git_locks import Lock
+
+TIME_LIMIT = 120.0
+SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false")
+OPERATIONS = {
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase or am",
+    "sequencer": "a cherry-pick or revert",
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "BISECT_LOG": "a bisect",
+}
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A linked worktree. `path` is where git believes it is; `branch` is the full ref name, empty when detached."""
+
+    admin: Path
+    path: Path
+    branch: str
+
+    def __str__(self) -> str:
+        return display(self.path)
+
+    @property
+    def lock_reason(self) -> str | None:
+        """Why it is locked (``git worktree lock``), None where it is not."""
+        try:
+            return (self.admin / "locked").read_text(errors="replace").strip() or "no reason given"
+        except FileNotFoundError:
+            return None
+
+    @property
+    def linked_back(self) -> bool:
+        """Whether the folder at `path` is this worktree: its ``.git`` file names the administrative folder."""
+        try:
+            text = os.fsdecode((self.path / ".git").read_bytes())
+        except OSError:
+            return False
+        target = (self.path / text.removeprefix("gitdir:").strip()).resolve()
+        return text.startswith("gitdir:") and target == self.admin.resolve()
+
+    @property
+    def operation(self) -> str | None:
+        """What was begun in it and not finished."""
+        return next((what for name, what in OPERATIONS.items() if (self.admin / name).exists()), None)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository: `common` is the git folder its worktrees share, `main` the main worktree (or `common` if bare)."""
+
+    common: Path
+    main: Path
+    config: Config
+
+    def __str__(self) -> str:
+        return display(self.main)
+
+    @property
+    def owner(self) -> int:
+        return os.stat(self.common).st_uid
+
+    def worktrees(self) -> tuple[Worktree, ...]:
+        """The linked worktrees, as ``git worktree list`` shows them: prunable ones included."""
+        found = []
+        for admin in sorted((self.common / "worktrees").glob("*")):
+            try:
+                link = os.fsdecode((admin / "gitdir").read_bytes()).strip()
+                head = os.fsdecode((admin / "HEAD").read_bytes()).strip()
+            except OSError:
+                continue
+            if link:
+                branch = head.removeprefix("ref: ").strip() if head.startswith("ref: ") else ""
+                found.append(Worktree(admin, Path(os.path.normpath(admin / link)).parent, branch))
+        return tuple(found)
+
+    @property
+    def worktree_count(self) -> int:
+        """As many as ``git worktree list`` prints: the main one counts."""
+        return 1 + len(self.worktrees())
+
+    def stale_locks(self, older_than: float) -> tuple[Lock, ...]:
+        """Lock files that nobody holds, unchanged for `older_than` seconds, the oldest first."""
+        from miyabi_healing.host import git_locks
+
+        return git_locks.stale(self, older_than)
+
+    def git(self, *arguments: str, stdin: bytes = b"", environment: dict[str, str] | None = None) -> bytes:
+        """Ask git something and return its answer. Changes nothing: no optional locks, no hooks, no monitor.
+
+        As root it runs as the repository's owner, because a repository's own configuration can name programs to run.
+        Raises ToolError, also where git says no.
+        """
+        ours = {name: None for name in os.environ if name.startswith("GIT_")}
+        result = tools.run(
+            ["git", "--no-optional-locks", *SAFE, *arguments],
+            time_limit=TIME_LIMIT,
+            cwd=self.common,
+            stdin=stdin,
+            environment={**ours, "GIT_DIR": str(self.common), "GIT_TERMINAL_PROMPT": "0", **(environment or {})},
+            user=self.owner if os.geteuid() == 0 else None,
+        )
+        if result.code:
+            raise tools.ToolError(f"git {arguments[0]}: {result.complaint}")
+        return result.stdout
+
+
+def locate(path: Path) -> tuple[Path, Path] | None:
+    """The common git folder and the main worktree of the repository whose top is `path`; None where there is none."""
+    dot = path / ".git"
+    if dot.is_dir():
+        return dot.resolve(), path.resolve()
+    if dot.is_file():
+        text = os.fsdecode(dot.read_bytes())
+        if not text.startswith("gitdir:"):
+            return None
+        folder = (path / text.removeprefix("gitdir:").strip()).resolve()
+        try:
+            common = (folder / os.fsdecode((folder / "commondir").read_bytes()).strip()).resolve()
+        except FileNotFoundError:
+            return folder, path.resolve()  # a submodule, or --separate-git-dir
+        return common, common.parent if common.name == ".git" else common
+    if (path / "HEAD").is_file() and (path / "objects").is_dir() and (path / "refs").is_dir():
+        return path.resolve(), path.resolve()
+    return None
+
+
+def repository(path: str, config: Config) -> Repository:
+    """The repository at `path`. Raises ConfigError where there is none (any more)."""
+    try:
+        found = locate(Path(path))
+    except OSError as error:
+        raise ConfigError(f"git.repos: {display(path)}: {error.strerror}") from None
+    if found is None:
+        raise ConfigError(f"git.repos: {display(path)}: not a git repository")
+    return Repository(*found, config)
+
+
+def configured(config: Config) -> tuple[str, ...]:
+    """The repositories to look after, one path each; by default the one the current folder is in.
+
+    A pattern (``~/src/*``) may match other things too; a plain path must be a repository. Raises ConfigError.
+    """
+    if not config.git.repos:
+        here = Path.cwd()
+        top = next((str(folder) for folder in (here, *here.parents) if locate(folder)), None)
+        return (str(repository(top, config).main),) if top else ()
+    found: dict[Path, str] = {}
+    for pattern in config.git.repos:
+        expanded = os.path.abspath(os.path.expanduser(pattern))
+        if glob.has_magic(pattern) and not os.path.exists(expanded):
+            paths = [each for each in sorted(glob.glob(expanded)) if locate(Path(each))]
+        else:
+            paths = [expanded]
+        for each in paths:
+            known = repository(each, config)
+            found.setdefault(known.common, str(known.main))
+    return tuple(found.values())

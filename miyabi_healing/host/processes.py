@@ -1,0 +1,318 @@
+"""Processes: who lives, who is a zombie, who has which file open, and whom nobody may signal. Looks only.
+
+On Linux everything hot is read from proc(5); psutil is the other branch, and a test holds both against each other.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+
+PROC = Path("/proc")
+LINUX = sys.platform.startswith("linux")
+KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
+PROTECTED = frozenset(
+    """systemd init launchd upstart runit runsv runsvdir s6-svscan s6-supervise openrc-init tini dumb-init
+    catatonit docker-init supervisord circusd sshd login getty agetty sulogin su sudo doas cron crond atd
+    dbus-daemon dbus-broker polkitd udevd systemd-udevd systemd-logind systemd-journald journald rsyslogd auditd
+    NetworkManager wpa_supplicant sh bash zsh fish dash ksh tcsh csh nu pwsh dockerd containerd containerd-shim
+    containerd-shim-runc-v2 podman conmon crio cri-o lxc-start lxcfs kubelet libvirtd qemu-system-x86_64
+    firecracker Xorg Xwayland X gnome-shell gnome-session-binary kwin_x11 kwin_wayland plasmashell sway weston
+    hyprland mutter gdm gdm3 sddm lightdm WindowServer loginwindow Finder Dock tmux screen zellij mosh-server
+    byobu vim nvim vi emacs nano code codium cursor idea pycharm webstorm goland clion sublime_text zed hx
+    postgres postmaster mysqld mariadbd mongod redis-server valkey-server memcached etcd clickhouse-server
+    influxd elasticsearch cassandra beam.smp rabbitmq-server""".split()
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process as it was when looked at. `start` is in clock ticks after boot (Linux) or milliseconds since the epoch."""
+
+    pid: int
+    ppid: int
+    start: int
+    name: str
+    state: str
+    session: int
+    tty: int
+    uid: int
+    threads: int
+    kernel: bool = False
+
+    @property
+    def is_zombie(self) -> bool:
+        """Dead and not reaped; a thread-group leader whose other threads live on is no such thing."""
+        return self.state == "Z" and self.threads <= 1
+
+
+@dataclass(frozen=True)
+class OpenFile:
+    """A file that a process holds: by a descriptor, as its folder or program, or mapped for writing."""
+
+    pid: int
+    name: str
+    device: int
+    inode: int
+    path: str
+    writable: bool = False
+    append: bool = False
+    mapped: bool = False
+
+
+@dataclass(frozen=True)
+class OpenFiles:
+    """One scan of who holds what. `unseen` are the processes that could not be looked into."""
+
+    files: tuple[OpenFile, ...]
+    unseen: tuple[Process, ...]
+
+    @cached_property
+    def by_inode(self) -> dict[tuple[int, int], list[OpenFile]]:
+        found: dict[tuple[int, int], list[OpenFile]] = {}
+        for each in self.files:
+            found.setdefault((each.device, each.inode), []).append(each)
+        return found
+
+    def of(self, device: int, inode: int) -> tuple[OpenFile, ...]:
+        """Who holds this very file."""
+        return tuple(self.by_inode.get((device, inode), ()))
+
+    def beneath(self, path: Path) -> tuple[OpenFile, ...]:
+        """Who holds `path` or something below it."""
+        top = os.path.realpath(path)
+        inside = top.rstrip("/") + "/"
+        return tuple(each for each in self.files if each.path == top or each.path.startswith(inside))
+
+
+def parse_stat(text: str, uid: int) -> Process:
+    """Read one ``/proc/PID/stat`` (proc_pid_stat(5)); the name may itself contain blanks and parentheses."""
+    pid, _, rest = text.partition(" (")
+    name, _, fields = rest.rpartition(") ")
+    part = fields.split()
+    return Process(
+        pid=int(pid), ppid=int(part[1]), start=int(part[19]), name=name, state=part[0], session=int(part[3]), tty=int(part[4]),
+        uid=uid, threads=int(part[17]), kernel=bool(int(part[6]) & KERNEL_THREAD),
+    )  # fmt: skip
+
+
+def read(pid: int) -> Process | None:
+    """Look at one process; None where there is none (any more)."""
+    if not LINUX:
+        return read_psutil(pid)
+    try:
+        descriptor = os.open(f"{PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(descriptor, 4096).decode("utf-8", "surrogateescape")
+            uid = os.fstat(descriptor).st_uid
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return parse_stat(text, uid)
+
+
+def read_psutil(pid: int) -> Process | None:
+    """The same where there is no /proc."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+            return Process(
+                pid=pid, ppid=process.ppid(), start=round(process.create_time() * 1000), name=process.name(),
+                state="Z" if zombie else "S", session=os.getsid(pid) if not zombie else 0,
+                tty=0 if zombie or process.terminal() is None else 1, uid=process.uids().real,
+                threads=1 if zombie else process.num_threads(),
+            )  # fmt: skip
+    except (psutil.Error, ProcessLookupError):
+        return None
+    except PermissionError:
+        return None
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()] if LINUX else psutil.pids()
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this host. `protected` are further names that must never be signalled. Every call looks afresh."""
+
+    protected: tuple[str, ...] = ()
+
+    def all(self) -> tuple[Process, ...]:
+        return tuple(process for pid in pids() if (process := read(pid)) is not None)
+
+    def zombies(self, pause: float = 0.1) -> tuple[Process, ...]:
+        """Zombies that last: seen in two looks, `pause` seconds apart. A healthy parent's are gone by the second."""
+        first = {(each.pid, each.start) for each in self.all() if each.is_zombie}
+        if not first:
+            return ()
+        time.sleep(pause)
+        return tuple(
+            process
+            for pid, start in sorted(first)
+            if (process := read(pid)) is not None and process.is_zombie and process.start == start
+        )
+
+    def running(self, names: Sequence[str]) -> tuple[Process, ...]:
+        """Living processes that are one of the named programs, also as a script of an interpreter (``npm-cli.js``)."""
+        wanted = set(names)
+        return tuple(each for each in self.all() if each.state not in "ZX" and wanted & program_names(each))
+
+    def protection(self, process: Process) -> str | None:
+        """Why `process` must never be signalled; None where it may be. Could not tell counts as protected."""
+        if process.pid <= 1:
+            return "it is init"
+        if process.kernel or process.ppid == 2:
+            return "it is a kernel thread"
+        if process.pid in ancestors(os.getpid()):
+            return "this program runs below it"
+        if process.session == os.getsid(0):
+            return "it belongs to this program's own session"
+        if process.tty and process.session == process.pid:
+            return "it leads a terminal session"
+        if os.geteuid() not in (0, process.uid):
+            return "it belongs to another user"
+        if LINUX and (reason := is_namespace_init(process.pid)):
+            return reason
+        listed = (PROTECTED | set(self.protected)) & program_names(process)
+        return f"{sorted(listed)[0]} is protected" if listed else None
+
+    def open_files(self) -> OpenFiles:
+        """Scan once what every process but this one holds."""
+        files: list[OpenFile] = []
+        unseen: list[Process] = []
+        for process in self.all():
+            if process.pid == os.getpid() or process.state in "ZX" or process.kernel:
+                continue
+            try:
+                files += held_by(process) if LINUX else held_psutil(process)
+            except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+                continue
+            except (PermissionError, psutil.AccessDenied):
+                if process.pid != 1:  # init works on nobody's files, and some let not even root look into them
+                    unseen.append(process)
+        return OpenFiles(tuple(files), tuple(unseen))
+
+
+def ancestors(pid: int) -> set[int]:
+    """A process and everything above it."""
+    found: set[int] = set()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        process = read(pid)
+        pid = process.ppid if process else 0
+    return found
+
+
+def program_names(process: Process) -> set[str]:
+    """What a process may be called: its own word for it, its program's file, and the script an interpreter runs.
+
+    A process can rename itself, so its file counts as well; proc_pid_comm(5) cuts names to 15 bytes, hence the arguments.
+    """
+    names = {process.name, process.name.split(" ")[0].rstrip(":")}
+    try:
+        whole = psutil.Process(process.pid)
+        arguments = whole.cmdline()[:3]
+        names.add(os.path.basename(whole.exe()))
+    except (psutil.Error, OSError):
+        return names
+    for argument in arguments:
+        base = os.path.basename(argument.split(" ")[0].rstrip(":")).lstrip("-")
+        stem = base.removesuffix(".js").removesuffix(".cjs").removesuffix(".py").removesuffix("-cli")
+        names |= {base, stem}
+    return names
+
+
+def is_namespace_init(pid: int) -> str | None:
+    """Whether a process is PID 1 of some namespace (NSpid in proc_pid_status(5)): killing it ends a container."""
+    try:
+        lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return "its namespaces cannot be read"
+    inner = next((line.split()[-1] for line in lines if line.startswith("NSpid:")), "")
+    return "it is the init of a container" if inner == "1" else None
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Whether a process handles a signal itself (SigCgt in proc_pid_status(5)); False where that cannot be told."""
+    try:
+        lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    mask = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
+    return bool(mask >> (signum - 1) & 1)
+
+
+def held_by(process: Process) -> Iterator[OpenFile]:
+    """Everything one process holds, by /proc alone; nothing is opened, so nothing can hang. Raises OSError."""
+    top = f"{PROC}/{process.pid}"
+    for link in ("cwd", "root", "exe"):
+        if (held := follow(process, f"{top}/{link}")) and not (link == "root" and held.path == "/"):
+            yield held
+    for name in os.listdir(f"{top}/fd"):
+        held = follow(process, f"{top}/fd/{name}")
+        if held is None or not held.path.startswith("/"):
+            continue
+        flags = flags_of(f"{top}/fdinfo/{name}")
+        access = flags & os.O_ACCMODE
+        yield OpenFile(
+            held.pid, held.name, held.device, held.inode, held.path,
+            writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND),
+        )  # fmt: skip
+    yield from mappings(process)
+
+
+def follow(process: Process, link: str) -> OpenFile | None:
+    """What one of a process's links points at; None where it has gone. stat(2) through it works for deleted files too."""
+    try:
+        path = os.readlink(link)
+        status = os.stat(link)
+    except FileNotFoundError:
+        return None
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        return None
+    return OpenFile(process.pid, process.name, status.st_dev, status.st_ino, path.removesuffix(" (deleted)"))
+
+
+def flags_of(info: str) -> int:
+    """The flags a descriptor was opened with (octal, proc_pid_fdinfo(5)); read-write where it has gone meanwhile."""
+    try:
+        with open(info, encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), os.O_RDWR)
+    except FileNotFoundError:
+        return os.O_RDWR
+
+
+def mappings(process: Process) -> Iterator[OpenFile]:
+    """Files mapped into memory; `mapped` means shared and writable (proc_pid_maps(5))."""
+    with open(f"{PROC}/{process.pid}/maps", "rb") as lines:
+        for line in lines:
+            part = line.rstrip(b"\n").split(None, 5)
+            if len(part) < 6 or not part[5].startswith(b"/"):
+                continue
+            major, minor = (int(each, 16) for each in part[3].split(b":"))
+            path = os.fsdecode(part[5]).removesuffix(" (deleted)")
+            shared = part[1][1:2] == b"w" and part[1][3:4] == b"s"
+            device = os.makedev(major, minor)
+            yield OpenFile(process.pid, process.name, device, int(part[4]), path, writable=shared, mapped=shared)
+
+
+def held_psutil(process: Process) -> Iterator[OpenFile]:
+    """The same where there is no /proc: how a file was opened is not known there, so it counts as written anywhere."""
+    whole = psutil.Process(process.pid)
+    for path in {*(each.path for each in whole.open_files()), whole.cwd(), whole.exe()}:
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        yield OpenFile(process.pid, process.name, status.st_dev, status.st_ino, path, writable=True)

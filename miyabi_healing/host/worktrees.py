@@ -1,0 +1,247 @@
+"""Which worktrees hold nothing that would be missed: merged, clean, idle, and nobody inside. Looks only.
+
+The order of the questions is from cheap to dear: the file system, then one or two git commands for all branches, then the
+processes, and ``git status`` last, on what is left.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from miyabi_healing.files import display
+from miyabi_healing.host.git import Repository, Worktree
+from miyabi_healing.host.processes import OpenFiles, Processes
+from miyabi_healing.tools import ToolError
+
+DAY = 86_400
+BRANCHES = ("refs/heads/", "refs/remotes/")
+REGENERABLE = frozenset(
+    """node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
+    .nox .eggs target build dist out .next .nuxt .svelte-kit .turbo .parcel-cache .cache .gradle .terraform
+    coverage htmlcov .nyc_output DerivedData Pods _build deps .dart_tool zig-cache .zig-cache""".split()
+)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a worktree stays: a category that is counted, and what exactly."""
+
+    category: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The branch that merged work ends up in: its full name and commit."""
+
+    name: str
+    commit: str
+
+
+class Survey:
+    """One look at a repository's branches and at who is using its worktrees; ask a new one for fresh answers."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+
+    @cached_property
+    def refs(self) -> dict[str, tuple[str, str]]:
+        """Every branch, local and remote: full name to commit and, for a symbolic one, its target."""
+        listing = self.repository.git("for-each-ref", "--format=%(refname)%00%(objectname)%00%(symref)", *BRANCHES)
+        rows = (os.fsdecode(line).split("\0") for line in listing.splitlines())
+        return {name: (commit, target) for name, commit, target in rows}
+
+    @cached_property
+    def base(self) -> Base | Reason:
+        """The configured base, or ``origin/HEAD``, ``init.defaultBranch``, main or master; a Reason where none is sure."""
+        wanted = self.repository.config.git.base
+        if wanted:
+            for name in (wanted, f"refs/heads/{wanted}", f"refs/remotes/{wanted}"):
+                if name in self.refs:
+                    return Base(name, self.refs[name][0])
+            return Reason("base unknown", f"git.base is {wanted!r}, and no such branch exists")
+        remote = self.refs.get("refs/remotes/origin/HEAD", ("", ""))[1]
+        names = [remote, f"refs/heads/{self.default_branch}"]
+        for name in names:
+            if name in self.refs:
+                return Base(name, self.refs[name][0])
+        usual = [name for name in ("refs/heads/main", "refs/heads/master") if name in self.refs]
+        if len(usual) == 1:
+            return Base(usual[0], self.refs[usual[0]][0])
+        return Reason("base unknown", f"{'both main and master' if usual else 'neither main nor master'} found; set git.base")
+
+    @cached_property
+    def default_branch(self) -> str:
+        try:
+            return os.fsdecode(self.repository.git("config", "init.defaultBranch")).strip()
+        except ToolError:
+            return ""  # not set
+
+    @cached_property
+    def merged(self) -> frozenset[str]:
+        """Local branches whose whole work is in the base, however it got there.
+
+        A branch is merged when merging it would change nothing: right for fast-forwards, merges, rebases and squashes alike.
+        Where the base has rewritten the same lines since, that cannot be said, and the branch does not count as merged.
+        """
+        if isinstance(self.base, Reason):
+            return frozenset()
+        listing = self.repository.git("for-each-ref", f"--merged={self.base.commit}", "--format=%(refname)", "refs/heads/")
+        reachable = {os.fsdecode(line) for line in listing.splitlines()}
+        open_ones = {tree.branch for tree in self.repository.worktrees()} & set(self.refs) - reachable
+        return frozenset(reachable | self.absorbed(self.base, sorted(open_ones)))
+
+    def absorbed(self, base: Base, branches: list[str]) -> set[str]:
+        """Those of `branches` that a merge into the base would add nothing from (git-merge-tree(1), git 2.39 or newer)."""
+        if not branches:
+            return set()
+        top = os.fsdecode(self.repository.git("rev-parse", f"{base.commit}^{{tree}}")).strip()
+        requests = "".join(f"{base.commit} {self.refs[name][0]}\n" for name in branches).encode()
+        with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:  # merge-tree writes the trees it makes
+            if os.geteuid() == 0:
+                os.chown(scratch, self.repository.owner, -1)
+            places = {
+                "GIT_OBJECT_DIRECTORY": scratch,
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.repository.common / "objects"),
+            }
+            try:
+                answer = self.repository.git(
+                    "merge-tree", "--write-tree", "--allow-unrelated-histories", "--no-messages", "--stdin",
+                    stdin=requests, environment=places,
+                )  # fmt: skip
+            except ToolError:
+                return set()  # an older git: keep what only it could have judged
+        trees = clean_merges(answer)
+        return {name for name, tree in zip(branches, trees, strict=False) if tree == top}
+
+    @cached_property
+    def open_files(self) -> OpenFiles:
+        return Processes(self.repository.config.processes.protected).open_files()
+
+    def reason_to_keep(self, worktree: Worktree, idle_days: float = 0) -> Reason | None:
+        """Why `worktree` must stay; None where nothing in it would be missed."""
+        try:
+            return (
+                self.by_the_files(worktree, idle_days)
+                or self.by_the_branch(worktree)
+                or self.by_the_processes(worktree.path)
+                or self.by_the_content(worktree)
+            )
+        except (ToolError, OSError) as error:
+            return Reason("not readable", display(error))
+
+    def by_the_files(self, worktree: Worktree, idle_days: float) -> Reason | None:
+        admin = worktree.admin
+        if not worktree.linked_back:
+            return Reason("moved or missing", "git worktree repair mends a moved one")
+        if (lock := worktree.lock_reason) is not None:
+            return Reason("locked", lock)
+        if Path.cwd().is_relative_to(worktree.path):
+            return Reason("current", "the program was started in it")
+        if operation := worktree.operation:
+            return Reason("in progress", operation)
+        if any(path.is_file() for path in (admin / "refs").rglob("*")):
+            return Reason("refs of its own", "refs/worktree or refs/bisect")
+        if (admin / "modules").exists():
+            return Reason("submodules", "it has submodules checked out")
+        age = (time.time() - last_use(worktree)) / DAY
+        if age < idle_days:
+            return Reason("not idle", f"used {max(age, 0):.1f} days ago, idle is {idle_days:g}")
+        return None
+
+    def by_the_branch(self, worktree: Worktree) -> Reason | None:
+        name = worktree.branch
+        if not name:
+            return Reason("detached", "no branch holds its commits")
+        if name not in self.refs:
+            return Reason("no commits", f"{name} does not exist yet")
+        if isinstance(self.base, Reason):
+            return self.base
+        if name == self.base.name or name.removeprefix("refs/heads/") == self.base.name.removeprefix("refs/remotes/origin/"):
+            return Reason("base branch", name)
+        first = first_commit(self.repository.common / "logs" / name)
+        if first is None:
+            return Reason("no reflog", "merged and fresh cannot be told apart")
+        if first == self.refs[name][0]:
+            return Reason("fresh", "no commit was made on it yet")
+        if name not in self.merged:
+            return Reason("not merged", f"{name.removeprefix('refs/heads/')} has work that {self.base.name} has not")
+        return None
+
+    def by_the_processes(self, folder: Path) -> Reason | None:
+        inside = self.open_files.beneath(folder)
+        if inside:
+            return Reason("in use", f"by {inside[0].name} (pid {inside[0].pid})")
+        hidden = [each for each in self.open_files.unseen if each.uid == os.geteuid()]
+        if hidden:
+            return Reason("in use?", f"{hidden[0].name} (pid {hidden[0].pid}) cannot be looked into")
+        return None
+
+    def by_the_content(self, worktree: Worktree, folder: Path | None = None) -> Reason | None:
+        """What a `git status` without blind spots finds. `folder` is where the worktree's files are, if moved."""
+        folder = folder or worktree.path
+        places = (f"--git-dir={worktree.admin}", f"--work-tree={folder}")
+        status = self.repository.git(
+            *places, "status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--ignore-submodules=none"
+        )
+        allowed = REGENERABLE | set(self.repository.config.git.regenerable)
+        for entry in (os.fsdecode(each) for each in status.split(b"\0") if each):
+            mark, path = entry[:3], entry[3:]
+            if mark == "?? ":
+                return Reason("untracked", display(path))
+            if mark != "!! ":
+                return Reason("dirty", display(path))
+            known = next((number for number, part in enumerate(Path(path).parts) if part in allowed), None)
+            if known is None or not (folder / Path(*Path(path).parts[: known + 1])).is_dir():
+                return Reason("ignored files", display(path))
+            if nested := nested_repository(folder / path):
+                return Reason("ignored files", f"{display(nested)} is a repository")
+        for entry in (os.fsdecode(each) for each in self.repository.git(*places, "ls-files", "-v", "-z").split(b"\0") if each):
+            if entry[0].islower() or (entry[0] == "S" and os.path.lexists(folder / entry[2:])):
+                return Reason("hidden edits", f"{display(entry[2:])} is marked assume-unchanged or skip-worktree")
+        return None
+
+
+def clean_merges(answer: bytes) -> list[str | None]:
+    """The trees ``git merge-tree --stdin --no-messages`` answers with, None for a merge with conflicts."""
+    trees: list[str | None] = []
+    fields = iter(answer.decode("ascii", "replace").split("\0"))
+    for status in fields:
+        if not status:
+            break
+        tree = next(fields, "")
+        trees.append(tree if status == "1" else None)
+        for rest in fields:  # the conflicted files, up to an empty field
+            if not rest:
+                break
+    return trees
+
+
+def first_commit(reflog: Path) -> str | None:
+    """The commit a branch began at, by its reflog (the second field of the first line); None where that is not known."""
+    try:
+        with reflog.open("rb") as lines:
+            return lines.readline().split(b" ")[1].decode("ascii")
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
+
+
+def last_use(worktree: Worktree) -> float:
+    """When something last happened in a worktree, in seconds since the epoch."""
+    marks = [worktree.path, worktree.admin, *(worktree.admin / name for name in ("HEAD", "index", "logs/HEAD", "ORIG_HEAD"))]
+    with os.scandir(worktree.path) as entries:
+        times = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
+    return max([*times, *(os.lstat(mark).st_mtime for mark in marks if mark.exists())])
+
+
+def nested_repository(folder: Path) -> Path | None:
+    """A git repository somewhere below `folder`; None where there is none."""
+    for path, folders, names in os.walk(folder):
+        if ".git" in folders or ".git" in names:
+            return Path(path)
+    return None

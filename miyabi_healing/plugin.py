@@ -1,0 +1,323 @@
+"""The pytest plugin: a failed check is healed on teardown, while its fixtures live, and then run again.
+
+Only the run after the repair decides; it is the one that is reported, so that the terminal, JUnit XML, the JSON report and the
+exit status agree. Nothing is ever repaired unless it was asked for: see `disarmed`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol  # private; pytest-rerunfailures has relied on it from pytest 8.2 on
+
+from miyabi_healing import fixtures, lock, paths, registry
+from miyabi_healing.config import Config, ConfigError, load, nearest
+from miyabi_healing.files import display
+from miyabi_healing.fixtures import HOST, LIMITS, issue_name, limit_of
+from miyabi_healing.healing import Action, Healing
+from miyabi_healing.host import Host
+from miyabi_healing.issue import Issue, Limit
+
+host = fixtures.host
+mount = fixtures.mount
+repository = fixtures.repository
+log_group = fixtures.log_group
+processes = fixtures.processes
+memory = fixtures.memory
+limit = fixtures.limit
+measure = fixtures.measure
+
+
+@dataclass
+class Record:
+    """What happened to one check: the issue it found, what was done, and the numbers."""
+
+    name: str
+    target: str
+    limit: Limit
+    issue: Issue | None = None
+    actions: list[Action] = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass(eq=False)  # pytest keeps plugins in a set
+class Launch:
+    """How a pass is started from our own command line, handed over as a plugin object."""
+
+    config: Config
+    progress: Callable[[str], None]
+    dry_run: bool
+    more_checks: tuple[str, ...] = ()
+    records: dict[str, Record] = field(default_factory=dict)
+    healing: Healing | None = None
+
+
+RECORDS = pytest.StashKey[dict[str, Record]]()
+REPORTS = pytest.StashKey[list[pytest.TestReport]]()
+HEALING = pytest.StashKey[Healing]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("healing", "Miyabi Healing")
+    group.addoption("--dry-run", action="store_true", help="show what would be done about failing checks; change nothing")
+    group.addoption("--healing-config", metavar="FILE", help="configuration file (TOML)")
+    group.addoption("--checks", metavar="DIR", action="append", default=[], help="a further folder with checks")
+
+
+def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:
+    """Why this session repairs nothing; None where it may.
+
+    A repair has to be asked for: every path on the command line lies in a folder with checks, and neither a debugger nor an
+    outer test run is at work. A bare ``pytest``, ``pytest .`` or an IDE's test run never repairs.
+    """
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        return "no checks folder was named"
+    tops = tuple(folders)
+    for argument in config.args:
+        path = (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
+        if not any(path.is_relative_to(top) for top in tops):
+            return f"{display(path)} is not in a checks folder"
+    if config.option.usepdb:
+        return "a debugger was asked for (--pdb)"
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        return "it runs inside another test (PYTEST_CURRENT_TEST is set)"
+    if hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None):
+        return "parallel workers would repair at the same time (-n)"
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "heal(*names, after=()): healers to try in order; checks whose repair may spare this one")
+    config.addinivalue_line(
+        "markers", "limit(threshold, severity, unit, clear, low, medium, high, critical): what a check allows"
+    )
+    launch = next((each for each in config.pluginmanager.get_plugins() if isinstance(each, Launch)), None)
+    try:
+        ours = registry.Folders((registry.builtin("checks"),), (registry.builtin("healers"),))
+        if not launch and not config.option.checks and disarmed(config, ours.checks) == "no checks folder was named":
+            return  # somebody else's tests: not even the configuration is read
+        settings = launch.config if launch else load(config.option.healing_config)
+        folders = registry.folders(settings, launch.more_checks if launch else tuple(config.option.checks))
+        registry.validate(settings, folders)
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+    reason = disarmed(config, folders.checks)
+    if reason and not any(in_checks(config, argument, folders.checks) for argument in config.args):
+        return
+    if config.option.assertmode == "plain":
+        raise pytest.UsageError("--assert=plain: checks could not fail under python -O; leave it out")
+    config.stash[RECORDS] = launch.records if launch else {}
+    config.stash[HOST] = Host(settings)
+    config.stash[HEALING] = Healing(
+        settings,
+        folders,
+        run_id=time.strftime("%Y%m%dT%H%M%S-") + f"{os.getpid()}",
+        state=paths.state_folder(),
+        dry_run=launch.dry_run if launch else config.option.dry_run,
+        blocked=reason or "",
+        progress=launch.progress if launch else lambda text: None,
+    )
+    if launch:
+        launch.healing = config.stash[HEALING]
+    elif config.pluginmanager.has_plugin("pytest_jsonreport") and not config.option.json_report:
+        config.option.json_report, config.option.json_report_file = True, None  # what our own report is made of
+
+
+def in_checks(config: pytest.Config, argument: str, folders: tuple[Path, ...]) -> bool:
+    path = (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
+    return any(path.is_relative_to(top) for top in folders)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    healing = session.config.stash.get(HEALING, None)
+    if healing is None or healing.dry_run or healing.blocked:
+        return
+    try:
+        descriptor = lock.acquire(healing.state)
+    except lock.Busy as busy:
+        pytest.exit(str(busy), returncode=75)
+    except OSError as error:
+        healing.blocked = f"the state folder {display(healing.state)} cannot be written: {error.strerror}"
+        return
+    session.config.add_cleanup(partial(os.close, descriptor))
+    session.config.add_cleanup(healing.close)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    healing = metafunc.config.stash.get(HEALING, None)
+    if healing is None:
+        return
+    try:
+        fixtures.parametrize(metafunc, healing.config)
+    except ConfigError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every check its limit, leave out the disabled ones, and put causes before consequences."""
+    healing = config.stash.get(HEALING, None)
+    if healing is None:
+        return
+    for item in items:
+        if not is_check(item, healing):
+            continue
+        item.stash[LIMITS] = limit_of(item, healing.config)
+        for healer in healers_of(item):
+            if healer not in healing.files:
+                hint = nearest(healer, healing.files)
+                raise pytest.UsageError(f"{item.nodeid}: no healer {healer!r} in the healers folders; {hint}")
+        if not healing.config.check(issue_name(item)).enabled:
+            item.add_marker(pytest.mark.skip(reason=f"switched off in {healing.config.source}"))
+    after = {issue_name(item): causes_of(item) for item in items}
+    items.sort(key=lambda item: depth(issue_name(item), after, ()))
+
+
+def is_check(item: pytest.Item, healing: Healing) -> bool:
+    return any(item.path.is_relative_to(folder) for folder in healing.folders.checks)
+
+
+def healers_of(item: pytest.Item) -> list[str]:
+    return [name for mark in item.iter_markers("heal") for name in mark.args]
+
+
+def causes_of(item: pytest.Item) -> set[str]:
+    return {name for mark in item.iter_markers("heal") for name in mark.kwargs.get("after", ())}
+
+
+def depth(name: str, after: dict[str, set[str]], above: tuple[str, ...]) -> int:
+    """How many checks have to come before this one. Raises UsageError where checks wait for each other."""
+    if name in above:
+        raise pytest.UsageError(f"these checks each want to come after the other: {', '.join((*above, name))}")
+    return 1 + max((depth(cause, after, (*above, name)) for cause in after.get(name, ())), default=-1)
+
+
+def pending(item: pytest.Item) -> str | None:
+    """The next healer this check may call; None when it may call none."""
+    record = item.config.stash[RECORDS][item.nodeid]
+    names = healers_of(item)
+    tried = len(record.actions)
+    healing = item.config.stash[HEALING]
+    if tried and (healing.dry_run or healing.blocked):
+        return None
+    return names[tried] if tried < len(names) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a check, its healers one after the other while it fails, and the check again after each."""
+    healing = item.config.stash.get(HEALING, None)
+    if healing is None or not is_check(item, healing):
+        return None
+    record = Record(issue_name(item), target_of(item), item.stash[LIMITS])
+    item.config.stash[RECORDS][item.nodeid] = record
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports: list[pytest.TestReport] = []
+    try:
+        while True:
+            tried = len(record.actions)
+            item.stash[REPORTS] = []
+            item.user_properties.clear()
+            runtestprotocol(item, log=False, nextitem=nextitem)
+            if len(record.actions) == tried or healing.dry_run or healing.blocked:  # nothing was changed in this teardown
+                break
+            reports = item.stash[REPORTS]
+    finally:  # also on Ctrl-C: what was seen so far must reach the reports
+        last = item.stash[REPORTS]
+        del item.stash[REPORTS]
+        if not any(report.when == "call" for report in last):  # it could not be verified: the detection stands
+            last, reports = reports, last
+        for report in [each for each in reports if each.failed and each.when != "call"] + last:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if REPORTS not in item.stash:
+        return report
+    item.stash[REPORTS].append(report)
+    record = item.config.stash[RECORDS][item.nodeid]
+    if record.actions and report.passed:
+        report.healed_by = [action.healer for action in record.actions]  # type: ignore[attr-defined]
+    if call.when == "call":
+        judge(item, call, record)
+    elif report.failed and call.excinfo:
+        record.error = f"{call.excinfo.typename} in {call.when}: {call.excinfo.value}"
+    return report
+
+
+def judge(item: pytest.Item, call: pytest.CallInfo[None], record: Record) -> None:
+    """Note what a run of the check says, and order a repair where it found something."""
+    measured = [value for name, value in item.user_properties if name == "measured" and isinstance(value, dict)]
+    value = measured[-1]["value"] if measured else 0.0
+    action = record.actions[-1] if record.actions else None
+    if action and not item.config.stash[HEALING].dry_run:
+        action.passed, action.value_after = call.excinfo is None, value
+    if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
+        return
+    if not call.excinfo.errisinstance(AssertionError):
+        record.error = f"{call.excinfo.typename}: {call.excinfo.value}"
+        return
+    if record.issue is None:
+        description = measured[-1]["description"] if measured else str(call.excinfo.value).splitlines()[0]
+        record.issue = Issue(record.name, record.target, description, value, record.limit)
+    if name := pending(item):
+        # Finalizers run last in, first out: this is the first thing teardown does, while the check's fixtures live.
+        item.addfinalizer(partial(heal, item, name, record))
+
+
+def heal(item: pytest.Item, name: str, record: Record) -> None:
+    if REPORTS not in item.stash or record.issue is None:
+        return  # pytest.exit or Ctrl-C came first; this is only the session's cleanup
+    values: dict[str, object] = dict(getattr(item, "funcargs", {}))
+    interrupted = Action(name, record.issue, problem="interrupted")
+    record.actions.append(interrupted)
+    record.actions[-1] = item.config.stash[HEALING].run(name, record.issue, values)
+
+
+def target_of(item: pytest.Item) -> str:
+    """What a parametrised check looked at; empty for the host as a whole."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return next((display(value) for value in parameters.values()), "")
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    if report.when == "call" and report.passed and getattr(report, "healed_by", None):
+        return "healed", "H", ("HEALED", {"green": True})
+    return None
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    healing = config.stash.get(HEALING, None)
+    if healing is None:
+        return None
+    mode = "dry run" if healing.dry_run else f"repairs nothing: {healing.blocked}" if healing.blocked else "armed"
+    return f"miyabi healing: {mode}"
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """With plain ``pytest checks/``, print the same report as the command does."""
+    plugin = getattr(config, "_json_report", None)
+    launched = any(isinstance(each, Launch) for each in config.pluginmanager.get_plugins())
+    if launched or plugin is None or plugin.report is None or HEALING not in config.stash:
+        return
+    from miyabi_healing import report, text
+
+    records = config.stash[RECORDS]
+    document = report.build(plugin.report, records, config.stash[HEALING])
+    terminalreporter.write_line("")
+    terminalreporter.write(text.render(document, sys.stdout.isatty()))

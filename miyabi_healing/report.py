@@ -1,0 +1,169 @@
+"""The documented report: one JSON document a pass, made from pytest-json-report's and from what the healers did.
+
+``report.schema.json`` beside this module describes it. The seven documented keys never change; others are only ever added.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from miyabi_healing.healing import Action, Healing, message
+
+if TYPE_CHECKING:
+    from miyabi_healing.plan import Outcome
+    from miyabi_healing.plugin import Record
+
+SCHEMA_VERSION = 1
+Document = dict[str, Any]
+
+
+def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing: Healing) -> Document:
+    """The report of one pass. A check that did not run to its end is an error, and then nothing is called healthy."""
+    tests = json_report.get("tests", [])
+    errors = [error for test in tests if (error := trouble(test, records.get(test["nodeid"])))]
+    errors += [uncollected(each) for each in json_report.get("collectors", []) if each["outcome"] == "failed"]
+    found = [record for record in records.values() if record.issue]
+    actions = [action for record in found for action in record.actions]
+    healed = sum(any(action.passed for action in record.actions) for record in found)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "host": platform.node(),
+        "run_id": healing.run_id,
+        "dry_run": healing.dry_run,
+        "overall_success": not errors and healed == len(found) and bool(tests),
+        "summary": summary(len(found), healed, len(errors), healing, bool(tests)),
+        "issues_detected": [issue_row(record) for record in found],
+        "actions_taken": [action_row(action, healing.dry_run) for action in actions],
+        "metrics": [metric for test in tests if (metric := metric_row(test, records))],
+        "errors": errors,
+    }
+
+
+def failed(reason: str, healing: Healing | None = None) -> Document:
+    """The report of a pass that could not run."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "host": platform.node(),
+        "run_id": healing.run_id if healing else "",
+        "dry_run": bool(healing and healing.dry_run),
+        "overall_success": False,
+        "summary": f"The checks could not run: {reason}",
+        "issues_detected": [],
+        "actions_taken": [],
+        "metrics": [],
+        "errors": [{"check": "", "message": reason}],
+    }
+
+
+def summary(found: int, healed: int, errors: int, healing: Healing, any_test: bool) -> str:
+    unknown = f" {errors} check(s) could not run." if errors else ""
+    if not any_test:
+        return f"No check ran.{unknown}"
+    if not found:
+        return f"No issues detected, but{unknown}" if errors else "No issues detected. System is healthy."
+    if healing.dry_run:
+        return f"Dry run: {found} issue(s) detected, nothing was changed.{unknown}"
+    if healing.blocked:
+        return f"{found} issue(s) detected, nothing was changed: {healing.blocked}.{unknown}"
+    if healed == found:
+        return f"Successfully healed {healed} issue(s).{unknown}"
+    return f"Healed {healed}/{found} issues. {found - healed} failed.{unknown}"
+
+
+def trouble(test: Mapping[str, Any], record: Record | None) -> Document | None:
+    """Why a check's result is unknown; None where it is known. A check whose call never ended counts as not run."""
+    name = record.name if record else test["nodeid"]
+    if record and record.error:
+        return {"check": name, "message": " ".join(record.error.split())}
+    skipped = test["outcome"] in ("skipped", "xfailed")
+    return None if "call" in test or skipped else {"check": name, "message": "it was interrupted"}
+
+
+def uncollected(collector: Mapping[str, Any]) -> Document:
+    lines = str(collector.get("longrepr", "")).strip().splitlines()
+    last = next((line.removeprefix("E").strip() for line in reversed(lines) if line.startswith("E")), lines[-1] if lines else "")
+    return {"check": collector["nodeid"], "message": f"could not be loaded: {last}"}
+
+
+def issue_row(record: Record) -> Document:
+    issue = record.issue
+    assert issue is not None  # only records with one are asked
+    return {
+        "name": issue.name,
+        "description": issue.description,
+        "severity": issue.severity.label,
+        "metric_value": issue.metric_value,
+        "threshold": number(issue.limit.threshold),
+        "unit": issue.limit.unit,
+        "target": issue.target,
+        "healed": any(action.passed for action in record.actions),
+    }
+
+
+def number(value: float) -> float | int:
+    """A whole number without its ``.0``, as the documented sample has thresholds."""
+    return int(value) if float(value).is_integer() else value
+
+
+def action_row(action: Action, dry_run: bool) -> Document:
+    plan = action.plan
+    kept = plan.kept if plan else ()
+    details: Document = {**(plan.details if plan else {}), **{key: count for key, count in action.counts.items() if count}}
+    if kept:
+        details["kept"] = dict(Counter(each.reason for each in kept).most_common())
+    if action.value_after is not None:
+        details["metric_before"], details["metric_after"] = action.issue.metric_value, action.value_after
+    if later := sum(each.step.later for each in action.outcomes if each.status in ("applied", "planned")):
+        details["bytes_freed_later"] = later
+    return {
+        "action": action.healer,
+        "status": action.status,
+        "message": message(action, dry_run),
+        "duration_seconds": round(action.duration, 3),
+        "details": details,
+        "issue": action.issue.name,
+        "target": action.issue.target,
+        "goal": plan.goal.text if plan else "",
+        "steps": [step_row(each) for each in action.outcomes],
+        "kept": [{"target": each.target, "reason": each.reason, "detail": each.detail} for each in kept],
+    }
+
+
+def step_row(outcome: Outcome) -> Document:
+    step = outcome.step
+    return {
+        "kind": step.kind,
+        "target": step.target,
+        "reason": step.reason,
+        "bytes": step.bytes,
+        "bytes_later": step.later,
+        "undo": step.undo,
+        "status": outcome.status,
+        "message": outcome.message,
+        "freed": outcome.freed,
+        "details": outcome.details,
+        "duration_seconds": round(outcome.duration, 3),
+    }
+
+
+def metric_row(test: Mapping[str, Any], records: Mapping[str, Record]) -> Document | None:
+    """What a check measured in the run that counts."""
+    record = records.get(test["nodeid"])
+    measured = [each["measured"] for each in test.get("user_properties", []) if "measured" in each]
+    if record is None or not measured:
+        return None
+    return {
+        "name": record.name,
+        "target": record.target,
+        "value": measured[-1]["value"],
+        "description": measured[-1]["description"],
+        "threshold": number(record.limit.threshold),
+        "unit": record.limit.unit,
+        "outcome": test["outcome"],
+    }

@@ -1,0 +1,116 @@
+"""One pass: pytest over the checks, in this process, its own output kept aside, and the document it adds up to."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from miyabi_healing import registry
+from miyabi_healing.config import Config
+
+EXIT_HEALTHY, EXIT_ISSUES, EXIT_USAGE, EXIT_UNKNOWN, EXIT_BUSY, EXIT_INTERRUPTED = 0, 1, 2, 3, 75, 130
+
+
+class Stopped(Exception):
+    """A pass that made no report; `code` is the exit status."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run_pass(
+    config: Config, *, dry_run: bool, more_checks: tuple[str, ...] = (), progress: Callable[[str], None] = lambda text: None
+) -> tuple[dict[str, Any], int]:
+    """Run one pass and return the report with the exit status. Raises Stopped, ConfigError."""
+    where = registry.folders(config, more_checks)
+    registry.validate(config, where)
+    with sheltered():
+        import pytest
+
+        from miyabi_healing import report
+        from miyabi_healing.plugin import Launch
+
+        class Catch:
+            """Takes the JSON report out of the session before pytest forgets it."""
+
+            json_report: dict[str, Any] | None = None
+
+            @pytest.hookimpl(trylast=True)
+            def pytest_sessionfinish(self, session: pytest.Session) -> None:
+                plugin = getattr(session.config, "_json_report", None)
+                self.json_report = plugin.report if plugin else None
+
+        catch, launch, output = Catch(), Launch(config, progress, dry_run, more_checks), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            code = int(pytest.main(arguments(where.checks), plugins=[launch, catch]))
+    said = output.getvalue().strip()
+    if code == EXIT_BUSY:
+        raise Stopped(last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), EXIT_BUSY)
+    if code == pytest.ExitCode.USAGE_ERROR:
+        raise Stopped(last_line(said).removeprefix("ERROR: "), EXIT_USAGE)
+    if launch.healing is None or catch.json_report is None:
+        raise Stopped(f"pytest ended with status {code}: {last_line(said)}", EXIT_UNKNOWN)
+    document = report.build(catch.json_report, launch.records, launch.healing)
+    if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
+        document["errors"].append({"check": "", "message": "the pass was interrupted"})
+        document["overall_success"] = False
+    if code == pytest.ExitCode.INTERRUPTED and "KeyboardInterrupt" in said:
+        return document, EXIT_INTERRUPTED
+    return document, verdict(document)
+
+
+def verdict(document: dict[str, Any]) -> int:
+    """The exit status a report stands for: what is unknown weighs more than what remains."""
+    if document["errors"] or not (document["metrics"] or document["overall_success"] or document["issues_detected"]):
+        return EXIT_UNKNOWN
+    return EXIT_HEALTHY if document["overall_success"] else EXIT_ISSUES
+
+
+def last_line(text: str) -> str:
+    return text.splitlines()[-1] if text else "it said nothing"
+
+
+def arguments(checks: tuple[Path, ...]) -> list[str]:
+    """pytest as we need it: our own settings alone, whatever lies in the current folder or in PYTEST_ADDOPTS."""
+    return [
+        *(str(folder) for folder in checks),
+        f"--rootdir={registry.PACKAGE}",
+        f"--config-file={registry.PACKAGE / 'pass.toml'}",
+        "--noconftest",
+        "--import-mode=importlib",
+        "--color=no",
+        "--tb=short",
+        "-pno:cacheprovider",
+        "-pmiyabi_healing.plugin",
+        "-ppytest_metadata.plugin",
+        "-ppytest_jsonreport.plugin",
+        "--json-report",
+        "--json-report-file=none",
+        "--json-report-omit",
+        "log",
+        "streams",
+        "warnings",
+        "keywords",
+    ]
+
+
+@contextlib.contextmanager
+def sheltered() -> Iterator[None]:
+    """Keep other people's pytest settings and plugins out of our passes."""
+    before = dict(os.environ)
+    path = list(sys.path)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DEBUG"):
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        sys.path[:] = path

@@ -1,0 +1,111 @@
+"""The report for people: coloured on a terminal, plain in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from miyabi_healing.files import size_text
+
+RULE = "=" * 60
+THIN = "-" * 40
+SEVERITIES = {"low": "🔵", "medium": "🟡", "high": "🟠", "critical": "🔴"}
+STATUSES = {"success": "✅", "partial": "⚠️ ", "failed": "❌", "skipped": "⏭️ "}
+STEPS = {"applied": "✓", "planned": "·", "not needed": "–", "skipped": "↷", "vetoed": "⛔", "failed": "✗"}
+COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
+SHOWN = 12
+
+
+def render(document: Mapping[str, Any], colour: bool) -> str:
+    """The whole report as text, ending in a line break."""
+    text = "\n".join(lines(document)) + "\n"
+    return text if colour else click.unstyle(text)
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
+    good = document["overall_success"]
+    yield from (RULE, click.style("🔧 Miyabi Self-Healing Report", bold=True), RULE, "")
+    yield f"📅 Timestamp: {document['timestamp'].replace('T', ' ')}"
+    verdict = click.style("Success", fg="green") if good else click.style("Issues remain", fg="red")
+    yield f"{'✅' if good else '❌'} Overall: {verdict}"
+    yield f"📝 Summary: {document['summary']}"
+    yield ""
+    if document["issues_detected"]:
+        yield from (
+            "🔍 Issues Detected:",
+            THIN,
+            *(line for issue in document["issues_detected"] for line in issue_lines(issue)),
+            "",
+        )
+    if document["actions_taken"]:
+        title = "🔧 Planned Actions (dry run, nothing was changed):" if document["dry_run"] else "🔧 Actions Taken:"
+        yield from (title, THIN, *(line for action in document["actions_taken"] for line in action_lines(action)), "")
+    if document["errors"]:
+        yield from ("⚠️  Checks That Could Not Run:", THIN)
+        for error in document["errors"]:
+            yield f"  ❌ {error['check'] or 'all checks'}"
+            yield f"     {error['message']}"
+        yield ""
+    yield closing(document)
+    yield RULE
+
+
+def closing(document: Mapping[str, Any]) -> str:
+    if document["errors"]:
+        return "❌ What could not be checked is unknown, not healthy."
+    if not document["overall_success"]:
+        return (
+            "❌ Some issues remain: see above."
+            if not document["dry_run"]
+            else "💡 Run again without --dry-run to carry this out."
+        )
+    return "✅ All issues have been addressed successfully!" if document["issues_detected"] else "✅ Nothing to do."
+
+
+def plain(value: float) -> str:
+    """A number as people write it: not more than two decimals."""
+    return str(round(value, 2))
+
+
+def issue_lines(issue: Mapping[str, Any]) -> Iterator[str]:
+    unit = f" {issue['unit']}" if issue["unit"] else ""
+    yield f"  {SEVERITIES[issue['severity']]} {issue['name']}"
+    yield f"     {issue['description']}"
+    yield f"     Value: {plain(issue['metric_value'])}{unit} (threshold: {plain(issue['threshold'])}{unit})"
+
+
+def action_lines(action: Mapping[str, Any]) -> Iterator[str]:
+    status = action["status"]
+    yield f"  {STATUSES[status]} {click.style(action['action'], fg=COLOURS[status])}"
+    yield f"     {action['message']}"
+    yield f"     Duration: {action['duration_seconds']:.2f}s"
+    for key, value in action["details"].items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            shown = size_text(value) if key.startswith("bytes_") else plain(value)
+            yield f"     {key}: {shown}"
+    yield from shortened([line for step in action["steps"] for line in step_lines(step)], whole=status == "skipped")
+    if any(step["status"] == "planned" for step in action["steps"]):
+        yield f"     Between steps it looks again and stops when {action['goal']}."
+    kept = [
+        f"     kept {each['target']}: {each['reason']}{' – ' if each['detail'] else ''}{each['detail']}"
+        for each in action["kept"]
+    ]
+    yield from shortened(kept, whole=False)
+
+
+def shortened(rows: list[str], whole: bool) -> Iterator[str]:
+    """Long lists end with how much was left out; the JSON report has it all."""
+    yield from (
+        rows if whole or len(rows) <= SHOWN else [*rows[:SHOWN], f"     … and {len(rows) - SHOWN} more (all of them with --json)"]
+    )
+
+
+def step_lines(step: Mapping[str, Any]) -> Iterator[str]:
+    gains = [f"frees {size_text(step['bytes'])}"] if step["bytes"] else []
+    gains += [f"frees {size_text(step['bytes_later'])} when the quarantine expires"] if step["bytes_later"] else []
+    undo = f"undo: {step['undo']}" if step["undo"] else "cannot be undone"
+    facts = "; ".join([step["reason"], *gains, undo])
+    why = f" [{step['status']}: {step['message']}]" if step["message"] and step["status"] != "applied" else ""
+    yield f"     {STEPS[step['status']]} {step['kind']} {step['target']} ({facts}){why}"

@@ -1,0 +1,120 @@
+"""Worlds for the tests, and the net beneath them: no test removes a file outside the temporary folder or signals a stranger."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+OWN_FOLDERS = (tempfile.gettempdir(), str(PROJECT / ".hypothesis"), str(PROJECT / ".pytest_cache"), "/dev/shm")
+OWN_NAMES = (".pyc", ".coverage")
+
+
+def place_of(name: object, folder: object) -> str:
+    """The real path of a name relative to a directory descriptor."""
+    path = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else f"/proc/self/fd/{name}"
+    if isinstance(folder, int) and folder >= 0:
+        path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+    path = os.path.abspath(path)
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+def is_ours(path: str) -> bool:
+    return any(path.startswith(f"{top}/") for top in OWN_FOLDERS) or any(part in os.path.basename(path) for part in OWN_NAMES)
+
+
+def started_here(pid: int) -> bool:
+    """Whether this test run started a process: it descends from us, or it inherited what pytest puts in the environment."""
+    try:
+        process = psutil.Process(pid)
+        return os.getpid() in [pid, *(each.pid for each in process.parents())] or "PYTEST_VERSION" in process.environ()
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
+def net(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("os.remove", "os.rmdir"):
+        check_path(event, place_of(arguments[0], arguments[1]))
+    elif event == "os.rename":
+        check_path(event, place_of(arguments[0], arguments[2]))
+        check_path(event, place_of(arguments[1], arguments[3]))
+    elif event in ("os.kill", "os.killpg"):
+        check_pid(event, abs(int(str(arguments[0]))))
+
+
+def check_path(event: str, path: str) -> None:
+    if not is_ours(path):
+        raise PermissionError(f"the net of the tests: {event} {path}")
+
+
+def check_pid(event: str, pid: int) -> None:
+    if pid <= 1 or not started_here(pid):
+        raise PermissionError(f"the net of the tests: {event} {pid}")
+
+
+if hasattr(signal, "pidfd_send_signal"):  # it raises no audit event
+    send = signal.pidfd_send_signal
+
+    def guarded(pidfd: int, signum: int, *rest: int) -> None:
+        lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+        check_pid("pidfd_send_signal", next(int(line.split()[1]) for line in lines if line.startswith("Pid:")))
+        send(pidfd, signum, *rest)
+
+    signal.pidfd_send_signal = guarded  # type: ignore[assignment]
+
+sys.addaudithook(net)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="needs root: mounts, other users, namespaces"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A HOME of the test's own, with nothing configured; git has a name to commit under."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for name in [each for each in os.environ if each.startswith(("XDG_", "GIT_", "MIYABI_", "PYTEST_ADDOPTS"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
+    return folder
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mount filesystems of the test's own: ``mounted("ext4", "64M")`` (on a loop device) or ``mounted("tmpfs", "8M")``."""
+    points: list[Path] = []
+
+    def mount(kind: str, size: str, name: str = "", options: str = "") -> Path:
+        point = tmp_path / (name or f"{kind}-{len(points)}")
+        point.mkdir()
+        if kind == "tmpfs":
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(point)]
+        else:
+            image = tmp_path / f"{point.name}.img"
+            subprocess.run(["truncate", "-s", size, str(image)], check=True)
+            subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True, capture_output=True)
+            command = ["mount", "-o", f"loop{options}", str(image), str(point)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+        points.append(point)
+        return point
+
+    yield mount
+    for point in reversed(points):
+        subprocess.run(["umount", "-l", str(point)], check=True)
