@@ -1,0 +1,235 @@
+"""Git's locks: left behind ones go, and no other ever does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from gitworld import git, repository, worktree
+
+from miyabi_healing import gate, registry
+from miyabi_healing.config import Config
+from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
+from miyabi_healing.host import Host
+from miyabi_healing.host import git as git_view
+from miyabi_healing.host.git_locks import Holders, locks, stale
+from miyabi_healing.issue import Issue, Limit
+from miyabi_healing.plan import Plan
+from miyabi_healing.view import View
+
+assert gate
+
+
+@pytest.fixture
+def repo(home: Path) -> Path:
+    return repository(home / "src" / "my app")
+
+
+def view(repo: Path) -> git_view.Repository:
+    return git_view.repository(str(repo), Config())
+
+
+def leave(path: Path, age: float = 3600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def plan(repo: Path, threshold: float = 600) -> Plan:
+    place = view(repo)
+    healer, kind = registry.load("fix_git_locks", registry.builtin("healers") / "fix_git_locks.py")
+    assert kind is None
+    return healer(View(Host(place.config), {"repository": place}), Issue("stale_git_lock", "", "", 1, Limit(threshold)), None)
+
+
+def context(tmp_path: Path, repo: Path) -> Context:
+    return Context(Host(Config()), "run", tmp_path / "state", (repo, repo / ".git"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "next-index-123.lock", "refs/heads/topic.lock",
+     "logs/refs/heads/main.lock", "objects/maintenance.lock", "worktrees/linked/index.lock"],
+)  # fmt: skip
+def test_every_lock_git_leaves_is_found_and_taken_away(repo: Path, tmp_path: Path, name: str) -> None:
+    worktree(repo, "linked")
+    lock = leave(repo / ".git" / name)
+    (step,) = plan(repo).steps
+    assert recheck(step, context(tmp_path, repo)) is None
+    assert step.guard() is None
+    done = apply(step, context(tmp_path, repo))
+    assert not lock.exists()
+    assert (Path(str(done.undo["entry"])) / "thing").exists()
+    assert plan(repo).goal.met()
+
+
+@pytest.mark.parametrize("name", ["Cargo.lock", "sub/index.lock", ".git/gc.pid", ".git/gc.pid.lock", ".git/hooks/x.lock"])
+def test_other_peoples_lock_files_are_none(repo: Path, name: str) -> None:
+    leave(repo / name)
+    assert locks(view(repo)) == ()
+
+
+def test_folder_and_link_called_lock_are_none(repo: Path) -> None:
+    (repo / ".git" / "x.lock").mkdir()
+    (repo / ".git" / "y.lock").symlink_to(repo / "readme")
+    assert locks(view(repo)) == ()
+
+
+@pytest.mark.parametrize(("age", "expected"), [(599, 0), (601, 1), (-3600, 0)])
+def test_only_old_locks_are_stale(repo: Path, age: float, expected: int) -> None:
+    leave(repo / ".git" / "index.lock", age)
+    assert len(stale(view(repo), 600)) == expected
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., psutil.Popen]]:
+    started: list[psutil.Popen] = []
+
+    def run(*argv: str, **options: object) -> psutil.Popen:
+        process = psutil.Popen(argv, start_new_session=True, **options)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        for each in [*process.children(recursive=True), process]:
+            each.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def waiting_commit(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> psutil.Popen:
+    """A real ``git commit -a`` that waits in an editor: it holds index.lock without an open descriptor."""
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nexec sleep 100\n")
+    editor.chmod(0o755)
+    (repo / "readme").write_text("changed\n")
+    process = start("git", "commit", "-a", cwd=repo, env={**os.environ, "GIT_EDITOR": str(editor)})
+    wait_for(lambda: (repo / ".git" / "index.lock").exists() and any(p.name() == "sleep" for p in process.children(recursive=True)))
+    leave(repo / ".git" / "index.lock")
+    return process
+
+
+def test_commit_waiting_in_an_editor_keeps_its_lock(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> None:
+    waiting_commit(repo, tmp_path, start)
+    found = plan(repo)
+    assert found.steps == ()
+    (kept,) = found.kept
+    assert kept.reason == "held"
+    assert "git" in kept.detail
+
+
+def test_editor_that_survived_its_git_keeps_the_lock(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> None:
+    process = waiting_commit(repo, tmp_path, start)
+    editor = next(each for each in process.children(recursive=True) if each.name() == "sleep")
+    process.kill()
+    process.wait()
+    try:
+        assert plan(repo).steps == ()
+    finally:
+        editor.kill()
+    wait_for(lambda: not editor.is_running() or editor.status() == psutil.STATUS_ZOMBIE)
+    assert len(plan(repo).steps) == 1
+
+
+def test_lock_of_a_killed_git_goes_and_git_works_again(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> None:
+    process = waiting_commit(repo, tmp_path, start)
+    for each in [*process.children(recursive=True), process]:
+        each.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "index.lock" in subprocess.run(["git", "add", "."], cwd=repo, capture_output=True, text=True).stderr
+    wait_for(lambda: plan(repo).steps)
+    (step,) = plan(repo).steps
+    apply(step, context(tmp_path, repo))
+    git(repo, "commit", "-aqm", "works again")
+
+
+@pytest.mark.parametrize("how", ["open", "GIT_DIR", "relative argument"])
+def test_whoever_names_or_opens_it_is_a_holder(repo: Path, start: Callable[..., psutil.Popen], how: str) -> None:
+    lock = leave(repo / ".git" / "index.lock")
+    if how == "open":
+        with lock.open() as file:
+            start("sleep", "100", stdin=file)
+    elif how == "GIT_DIR":
+        start("sleep", "100", env={**os.environ, "GIT_DIR": str(repo / ".git")})
+    else:
+        start("tail", "-f", "-n", "0", ".git/COMMIT_EDITMSG", "/dev/null", cwd=repo, stderr=subprocess.DEVNULL)
+    wait_for(lambda: not plan(repo).steps)
+    assert plan(repo).kept[0].reason == "held"
+
+
+def test_bystander_in_the_worktree_holds_nothing(repo: Path, start: Callable[..., psutil.Popen]) -> None:
+    leave(repo / ".git" / "index.lock")
+    start("sleep", "100", cwd=repo)
+    assert len(plan(repo).steps) == 1
+
+
+def test_lock_taken_anew_after_the_plan_is_refused(repo: Path, tmp_path: Path) -> None:
+    lock = leave(repo / ".git" / "index.lock")
+    (step,) = plan(repo).steps
+    lock.unlink()
+    lock.write_text("a living git's")
+    assert recheck(step, context(tmp_path, repo)) is not None
+    with pytest.raises(Refused):
+        apply(step, context(tmp_path, repo))
+    assert lock.read_text() == "a living git's"
+
+
+def test_fresh_lock_is_never_lost_to_a_race(repo: Path, tmp_path: Path) -> None:
+    """Another program replaces the lock again and again between the look and the rename: its own lock always survives."""
+    lock = repo / ".git" / "index.lock"
+    where = context(tmp_path, repo)
+    refused = 0
+    for number in range(100):
+        leave(lock)
+        (step,) = (plan(repo).steps if number == 0 else (again(lock),))
+
+        def replace(fresh: str = f"fresh {number}") -> None:
+            aside = lock.with_name("aside")
+            aside.write_text(fresh)
+            os.rename(aside, lock)
+
+        thread = threading.Thread(target=replace)
+        thread.start()
+        try:
+            apply(step, where)
+        except Refused:
+            refused += 1
+        thread.join()
+        if lock.exists():
+            assert lock.read_text() == f"fresh {number}"
+            lock.unlink()
+        else:
+            entries = [path.read_text() for path in (tmp_path / "state").rglob("thing")]
+            assert f"fresh {number}" not in entries
+    assert refused < 100
+
+
+def again(lock: Path) -> object:
+    from miyabi_healing.files import Identity
+    from miyabi_healing.plan import Quarantine
+
+    return Quarantine(target="", reason="", path=lock, identity=Identity.at(lock))
+
+
+def test_holders_are_asked_anew_by_the_guard(repo: Path, start: Callable[..., psutil.Popen]) -> None:
+    lock = leave(repo / ".git" / "index.lock")
+    (step,) = plan(repo).steps
+    with lock.open() as file:
+        start("sleep", "100", stdin=file)
+    wait_for(step.guard)
+    assert Holders(view(repo)).reason(locks(view(repo))[0], 600) is not None

@@ -1,0 +1,379 @@
+"""Worktrees: counted as git counts, kept for every reason there is, retired so that they come back whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from gitworld import commit, git, merged_worktree, repository, worktree
+
+from miyabi_healing import gate, host
+from miyabi_healing.config import Config, Git
+from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
+from miyabi_healing.healing import registry
+from miyabi_healing.host import Host
+from miyabi_healing.host import git as git_view
+from miyabi_healing.host.worktrees import Survey, clean_merges
+from miyabi_healing.issue import Issue, Limit
+from miyabi_healing.plan import Plan, RetireWorktree
+from miyabi_healing.view import View
+
+assert gate
+assert host
+
+
+@pytest.fixture
+def repo(home: Path) -> Path:
+    return repository(home / "src" / "app")
+
+
+def view(repo: Path, config: Config | None = None) -> git_view.Repository:
+    return git_view.repository(str(repo), config or Config())
+
+
+def reason(repo: Path, tree: Path, idle_days: float = 0) -> str | None:
+    place = view(repo)
+    found = next(each for each in place.worktrees() if each.path == tree)
+    said = Survey(place).reason_to_keep(found, idle_days)
+    return said.category if said else None
+
+
+def plan(repo: Path, config: Config | None = None, clear: float = 0, **options: float) -> Plan:
+    place = view(repo, config)
+    healer, kind = registry.load("cleanup_worktrees", registry.builtin("healers") / "cleanup_worktrees.py")
+    assert kind is not None
+    issue = Issue("excessive_worktrees", str(repo), "", 1, Limit(0, clear_at=clear))
+    return healer(View(Host(place.config), {"repository": place}), issue, kind(**{"idle_days": 0, **options}))
+
+
+def context(tmp_path: Path, repo: Path) -> Context:
+    return Context(Host(Config()), "run", tmp_path / "state", (repo,))
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_count_is_what_git_lists(repo: Path, number: int) -> None:
+    for each in range(number):
+        worktree(repo, f"w{each}")
+    shutil.rmtree(repo.parent / "trees" / "w0", ignore_errors=True)  # prunable ones are listed, too
+    listed = git(repo, "worktree", "list", "--porcelain", "-z").count("worktree ")
+    assert view(repo).worktree_count == listed == number + 1
+
+
+def test_bare_repository_counts_itself(repo: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--bare", str(repo), "bare.git")
+    git(tmp_path / "bare.git", "worktree", "add", "-q", str(tmp_path / "w"), "main")
+    assert view(tmp_path / "bare.git").worktree_count == 2
+    assert view(tmp_path / "w").common == tmp_path / "bare.git"
+
+
+@pytest.mark.parametrize("how", ["ff", "merge", "squash", "edited", "rebase"])
+def test_merged_however_it_was_merged(repo: Path, how: str) -> None:
+    tree = merged_worktree(repo, "done", how)
+    commit(repo, "later", "main moved on\n")
+    assert reason(repo, tree) is None
+
+
+def test_judging_writes_nothing_into_the_repository(repo: Path) -> None:
+    tree = merged_worktree(repo, "done", "squash")
+    before = state(repo.parent)
+    assert reason(repo, tree) is None
+    assert state(repo.parent) == before
+
+
+def state(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    """Contents and times; git touches the times of objects that it would have had to write, as a protection from gc."""
+    return {
+        path: (path.read_bytes() if path.is_file() else b"", 0 if "objects" in path.parts else path.lstat().st_mtime_ns)
+        for path in folder.rglob("*")
+    }
+
+
+def keepers(repo: Path) -> Iterator[tuple[str, Path]]:
+    """One worktree for each reason to keep, all of them merged otherwise."""
+    tree = merged_worktree(repo, "dirty")
+    (tree / "readme").write_text("changed\n")
+    yield "dirty", tree
+    tree = merged_worktree(repo, "staged")
+    (tree / "new").write_text("staged\n")
+    git(tree, "add", "new")
+    yield "dirty", tree
+    tree = merged_worktree(repo, "untracked")
+    (tree / "a new\nfile").write_text("mine\n")
+    yield "untracked", tree
+    tree = merged_worktree(repo, "secret")
+    (tree / ".env").write_text("KEY=1\n")
+    yield "ignored files", tree
+    tree = merged_worktree(repo, "nested")
+    git(repo, "init", "-q", str(tree / "node_modules" / "x"))
+    yield "ignored files", tree
+    tree = merged_worktree(repo, "hidden")
+    git(tree, "update-index", "--assume-unchanged", "readme")
+    (tree / "readme").write_text("hidden edit\n")
+    yield "hidden edits", tree
+    tree = merged_worktree(repo, "skipped")
+    git(tree, "update-index", "--skip-worktree", "readme")
+    (tree / "readme").write_text("hidden edit\n")
+    yield "hidden edits", tree
+    tree = worktree(repo, "unpushed")
+    yield "not merged", tree
+    tree = worktree(repo, "fresh", work=False)
+    yield "fresh", tree
+    tree = merged_worktree(repo, "detached")
+    git(tree, "checkout", "-q", "--detach")
+    yield "detached", tree
+    tree = merged_worktree(repo, "locked")
+    git(repo, "worktree", "lock", "--reason", "on a stick", str(tree))
+    yield "locked", tree
+    tree = merged_worktree(repo, "bisecting")
+    git(tree, "bisect", "start")
+    yield "in progress", tree
+    tree = merged_worktree(repo, "own-refs")
+    git(tree, "update-ref", "refs/worktree/mine", "HEAD")
+    yield "refs of its own", tree
+    tree = merged_worktree(repo, "moved")
+    os.rename(tree, tree.parent / "elsewhere")
+    yield "moved or missing", tree
+
+
+def test_every_reason_to_keep_is_found_and_named(repo: Path) -> None:
+    expected = {tree: category for category, tree in keepers(repo)}
+    assert {tree: reason(repo, tree) for tree in expected} == expected
+
+
+def test_half_done_rebase_is_kept(repo: Path) -> None:
+    tree = worktree(repo, "rebasing")
+    commit(tree, "readme", "theirs\n")
+    commit(repo, "readme", "ours\n")
+    git(tree, "rebase", "main", check=False)
+    assert reason(repo, tree) in ("in progress", "detached")
+
+
+def test_untracked_files_are_seen_though_status_is_told_to_hide_them(repo: Path) -> None:
+    tree = merged_worktree(repo, "done")
+    git(repo, "config", "status.showUntrackedFiles", "no")
+    (tree / "mine").write_text("x")
+    assert reason(repo, tree) == "untracked"
+
+
+def test_regenerable_ignored_folders_do_not_keep_a_worktree(repo: Path) -> None:
+    tree = merged_worktree(repo, "done")
+    (tree / "node_modules" / "left-pad").mkdir(parents=True)
+    (tree / "node_modules" / "left-pad" / "index.js").write_text("x")
+    assert reason(repo, tree) is None
+
+
+def test_worktree_used_lately_is_kept(repo: Path) -> None:
+    tree = merged_worktree(repo, "done")
+    assert reason(repo, tree, idle_days=7) == "not idle"
+
+
+def test_process_inside_keeps_a_worktree(repo: Path) -> None:
+    tree = merged_worktree(repo, "done")
+    (tree / "node_modules").mkdir()
+    with subprocess.Popen(["sleep", "60"], cwd=tree / "node_modules") as sleeper:
+        try:
+            assert reason(repo, tree) == "in use"
+        finally:
+            sleeper.kill()
+    assert reason(repo, tree) is None
+
+
+def test_ambiguous_base_means_hands_off(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = merged_worktree(repo, "done")
+    git(repo, "branch", "master")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    (Path(os.environ["HOME"]) / ".gitconfig").unlink()
+    assert reason(repo, tree) == "base unknown"
+    place = view(repo, Config(git=Git(base="main")))
+    assert Survey(place).reason_to_keep(place.worktrees()[0]) is None
+
+
+def test_origin_head_is_the_base(repo: Path, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", str(repo), "clone")
+    clone = tmp_path / "clone"
+    tree = worktree(clone, "local")
+    git(clone, "merge", "-q", "--ff-only", "local")
+    assert reason(clone, tree) == "not merged"  # merged here, but the remote has not got it
+    git(repo, "checkout", "-q", "--detach")
+    git(clone, "push", "-q", "origin", "main")
+    assert reason(clone, tree) is None
+
+
+def test_missing_worktree_is_pruned_only_after_long(repo: Path) -> None:
+    tree = merged_worktree(repo, "gone")
+    shutil.rmtree(tree)
+    assert plan(repo).steps == ()
+    (step,) = plan(repo, prune_days=0).steps
+    assert isinstance(step, RetireWorktree)
+    assert step.path is None
+    assert step.counts == "pruned"
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {
+        os.fsdecode(path.relative_to(folder)): (
+            path.lstat().st_mode, path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        )
+        for path in sorted(folder.rglob("*"))
+    }  # fmt: skip
+
+
+def test_retired_worktree_is_whole_in_quarantine_and_its_branch_stays(repo: Path, tmp_path: Path) -> None:
+    tree = merged_worktree(repo, "done")
+    (tree / "node_modules").mkdir()
+    (tree / "node_modules" / "x").write_text("x")
+    admin = repo / ".git" / "worktrees" / "done"
+    files, kept, tip = snapshot(tree), snapshot(admin), git(repo, "rev-parse", "done")
+    (step,) = plan(repo).steps
+    done = apply(step, context(tmp_path, repo))
+    assert not tree.exists()
+    assert git(repo, "worktree", "list").count("\n") == 0
+    assert git(repo, "rev-parse", "done") == tip
+    entries = done.undo["entries"]
+    assert isinstance(entries, list)
+    assert snapshot(Path(entries[0]) / "thing") == files
+    assert snapshot(Path(entries[1]) / "thing") == kept
+    assert Path(entries[0]).stat().st_mode & 0o777 == 0o700
+    os.rename(Path(entries[0]) / "thing", tree)  # what the page on getting things back tells people to do
+    os.rename(Path(entries[1]) / "thing", admin)
+    assert git(tree, "status", "--porcelain") == ""
+    assert git(repo, "worktree", "list").count("\n") == 1
+
+
+def test_commits_only_its_reflog_knows_survive_garbage_collection(repo: Path, tmp_path: Path) -> None:
+    tree = worktree(repo, "amended")
+    lost = git(tree, "rev-parse", "HEAD")
+    git(tree, "commit", "-q", "--amend", "-m", "better words")
+    git(repo, "merge", "-q", "--squash", "amended")
+    git(repo, "commit", "-q", "-m", "squashed")
+    git(repo, "reflog", "expire", "--expire=now", "refs/heads/amended")
+    (step,) = plan_despite_reflog(repo)
+    apply(step, context(tmp_path, repo))
+    git(repo, "gc", "-q", "--prune=now")
+    assert git(repo, "cat-file", "-t", lost) == "commit"
+
+
+def plan_despite_reflog(repo: Path) -> tuple[RetireWorktree, ...]:
+    """The step as it would be, had the branch's own reflog not expired: only the worktree's knows the commit now."""
+    from miyabi_healing.files import Identity
+
+    (tree,) = view(repo).worktrees()
+    identities = Identity.at(tree.admin), Identity.at(tree.path)
+    return (
+        RetireWorktree(
+            target="", reason="", path=tree.path, admin=tree.admin, common=repo / ".git",
+            admin_identity=identities[0], identity=identities[1],
+        ),
+    )  # fmt: skip
+
+
+CHANGES = {
+    "an edit": lambda repo, tree: (tree / "readme").write_text("late\n"),
+    "a new file": lambda repo, tree: (tree / "late").write_text("late\n"),
+    "a commit": lambda repo, tree: commit(tree, "late", "late\n"),
+    "a lock": lambda repo, tree: git(repo, "worktree", "lock", str(tree)),
+    "a replacement": lambda repo, tree: (os.rename(tree, tree.with_name("away")), tree.mkdir()),
+    "its removal": lambda repo, tree: git(repo, "worktree", "remove", "--force", str(tree)),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_change_between_plan_and_step_stops_it(repo: Path, tmp_path: Path, change: str) -> None:
+    tree = merged_worktree(repo, "done")
+    (step,) = plan(repo).steps
+    assert recheck(step, context(tmp_path, repo)) is None
+    CHANGES[change](repo, tree)
+    assert recheck(step, context(tmp_path, repo)) is not None
+
+
+def test_edit_after_the_recheck_is_found_after_the_rename_and_put_back(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = merged_worktree(repo, "done")
+    (step,) = plan(repo).steps
+    rename = os.rename
+
+    def late(source: object, target: object, **keywords: object) -> None:
+        if source == "done":
+            (tree / "readme").write_text("at the last moment\n")
+        rename(source, target, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(Refused, match="dirty at the last moment"):
+        apply(step, context(tmp_path, repo))
+    assert (tree / "readme").read_text() == "at the last moment\n"
+    assert git(tree, "status", "--porcelain") == "M readme"
+    assert not any((tmp_path / "state").rglob("manifest.json"))
+
+
+def test_plan_takes_the_longest_unused_first_and_counts_what_it_kept(repo: Path) -> None:
+    trees = [merged_worktree(repo, name) for name in ("old", "young", "middle")]
+    worktree(repo, "unpushed")
+    for days, tree in zip((30, 1, 10), trees, strict=True):
+        then = time.time() - days * 86_400
+        os.utime(repo / ".git" / "worktrees" / tree.name, (then, then))
+    found = plan(repo)
+    assert [Path(step.target).name for step in found.steps] == ["old", "middle", "young"]
+    assert Counter(each.reason for each in found.kept) == {"main": 1, "not merged": 1}
+
+
+def test_merge_answers_are_read_with_and_without_conflicts() -> None:
+    answer = b"0\0aaa\x00100644 x 1\tf\x00100644 y 2\tf\0\x001\0bbb\0\x001\0ccc\0\0"
+    assert clean_merges(answer) == [None, "bbb", "ccc"]
+
+
+def test_no_repository_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(git_view.ConfigError, match="not a git repository"):
+        git_view.configured(Config(git=Git(repos=(str(tmp_path),))))
+
+
+def test_patterns_find_repositories_among_other_folders_once_each(repo: Path, tmp_path: Path) -> None:
+    worktree(repo, "linked")
+    (repo.parent / "no repository").mkdir()
+    pattern = str(repo.parent / "*")
+    assert git_view.configured(Config(git=Git(repos=(pattern, str(repo))))) == (str(repo),)
+
+
+@pytest.mark.root
+def test_hostile_configuration_does_not_run_programs_as_root(home: Path, tmp_path: Path) -> None:
+    """A user's repository names a program to run; asked by root, it runs as the user or not at all."""
+    repo = repository(tmp_path / "theirs" / "app")
+    tree = merged_worktree(repo, "done")
+    mark = tmp_path / "ran-as"
+    mark.mkdir(mode=0o777)
+    mark.chmod(0o777)
+    script = tmp_path / "evil"
+    script.write_text(f"#!/bin/sh\nid -u > {mark}/uid-$(id -u)\ncat\n")
+    script.chmod(0o755)
+    git(repo, "config", "filter.x.clean", str(script))
+    git(repo, "config", "core.fsmonitor", str(script))
+    (tree / ".git").touch()
+    (repo / ".git" / "info").mkdir(exist_ok=True)
+    (repo / ".git" / "info" / "attributes").write_text("* filter=x\n")
+    for path in [tmp_path / "theirs", *(tmp_path / "theirs").rglob("*")]:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    os.utime(tree / "readme")
+    reason(repo, tree)
+    assert "uid-0" not in os.listdir(mark)
+
+
+def test_as_a_stranger_nothing_can_be_told(repo: Path) -> None:
+    tree = merged_worktree(repo, "done")
+    place = replace(view(repo), common=repo / "nowhere")
+    assert Survey(place).by_the_branch is not None
+    (found,) = view(repo).worktrees()
+    broken = Survey(place).reason_to_keep(found)
+    assert broken is not None
+    assert broken.category == "not readable"
+    assert sys.platform
+    assert tree.exists()
