@@ -119,7 +119,9 @@ def waiting_commit(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen
     editor.chmod(0o755)
     (repo / "readme").write_text("changed\n")
     process = start("git", "commit", "-a", cwd=repo, env={**os.environ, "GIT_EDITOR": str(editor)})
-    wait_for(lambda: (repo / ".git" / "index.lock").exists() and any(p.name() == "sleep" for p in process.children(recursive=True)))
+    wait_for(
+        lambda: (repo / ".git" / "index.lock").exists() and any(p.name() == "sleep" for p in process.children(recursive=True))
+    )
     leave(repo / ".git" / "index.lock")
     return process
 
@@ -196,7 +198,7 @@ def test_fresh_lock_is_never_lost_to_a_race(repo: Path, tmp_path: Path) -> None:
     refused = 0
     for number in range(100):
         leave(lock)
-        (step,) = (plan(repo).steps if number == 0 else (again(lock),))
+        (step,) = plan(repo).steps if number == 0 else (again(lock),)
 
         def replace(fresh: str = f"fresh {number}") -> None:
             aside = lock.with_name("aside")
