@@ -37,6 +37,10 @@ class Identity:
     def same_file(self, other: Identity) -> bool:
         return (self.device, self.inode, self.kind) == (other.device, other.inode, other.kind)
 
+    def unchanged(self, other: Identity) -> bool:
+        """Whether it is the same file with the same content: a new file often gets the inode of one just deleted."""
+        return self == other if stat.S_ISREG(self.kind) else self.same_file(other)
+
 
 def newest(status: os.stat_result) -> float:
     """The latest time anything happened to a file, in seconds since the epoch.

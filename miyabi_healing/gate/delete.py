@@ -114,7 +114,7 @@ def remove(root: Path, unit: Unit, tally: Tally) -> None:
     """Delete one unit, if it still is the one that was measured. Raises OSError where it is not."""
     with open_beneath(root, unit.path) as (folder, name):
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if not Identity.of(status).same_file(unit.identity):
+        if not Identity.of(status).unchanged(unit.identity):
             raise OSError("it was replaced since it was measured")
         remove_name(folder, name, status, tally)
 

@@ -145,7 +145,7 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
             crossed = error  # a bind mount or subvolume in between: same device number, yet no rename
             continue
         found = Identity.at(place.thing)
-        if found.same_file(identity):
+        if found.unchanged(identity):
             sync_folder(place.folder)
             sync_folder(path.parent)
             return place
