@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -100,8 +101,9 @@ def start() -> Iterator[Callable[..., psutil.Popen]]:
 
     yield run
     for process in started:
-        for each in [*process.children(recursive=True), process]:
-            each.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in [*process.children(recursive=True), process]:
+                each.kill()
         process.wait()
 
 
@@ -119,9 +121,7 @@ def waiting_commit(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen
     editor.chmod(0o755)
     (repo / "readme").write_text("changed\n")
     process = start("git", "commit", "-a", cwd=repo, env={**os.environ, "GIT_EDITOR": str(editor)})
-    wait_for(
-        lambda: (repo / ".git" / "index.lock").exists() and any(p.name() == "sleep" for p in process.children(recursive=True))
-    )
+    wait_for(lambda: any(each.name() == "sleep" for each in process.children(recursive=True)))
     leave(repo / ".git" / "index.lock")
     return process
 
@@ -150,7 +150,7 @@ def test_editor_that_survived_its_git_keeps_the_lock(repo: Path, tmp_path: Path,
 
 def test_lock_of_a_killed_git_goes_and_git_works_again(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> None:
     process = waiting_commit(repo, tmp_path, start)
-    for each in [*process.children(recursive=True), process]:
+    for each in [process, *process.children(recursive=True)]:  # git first, or it would tidy up
         each.send_signal(signal.SIGKILL)
     process.wait()
     assert "index.lock" in subprocess.run(["git", "add", "."], cwd=repo, capture_output=True, text=True).stderr
@@ -200,7 +200,8 @@ def test_fresh_lock_is_never_lost_to_a_race(repo: Path, tmp_path: Path) -> None:
         leave(lock)
         (step,) = plan(repo).steps if number == 0 else (again(lock),)
 
-        def replace(fresh: str = f"fresh {number}") -> None:
+        def replace(fresh: str = f"fresh {number}", pause: float = number / 10_000) -> None:
+            time.sleep(pause)
             aside = lock.with_name("aside")
             aside.write_text(fresh)
             os.rename(aside, lock)
@@ -218,7 +219,7 @@ def test_fresh_lock_is_never_lost_to_a_race(repo: Path, tmp_path: Path) -> None:
         else:
             entries = [path.read_text() for path in (tmp_path / "state").rglob("thing")]
             assert f"fresh {number}" not in entries
-    assert refused < 100
+    assert 0 < refused < 100  # both ways it can go were met
 
 
 def again(lock: Path) -> object:
