@@ -25,7 +25,7 @@ EPILOG = (
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.option("-w", "--watch", is_flag=True, help="Keep running, one pass every interval.  [not available yet]")
 @click.option(
-    "-i", "--interval", type=click.FloatRange(min=0, min_open=True), default=300, show_default=True, metavar="SEC",
+    "-i", "--interval", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SEC",
     help="Seconds between two passes with --watch.",
 )  # fmt: skip
 @click.option("-s", "--slack", is_flag=True, help="Send what changes to Slack.  [not available yet]")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LIMITS = pytest.StashKey[Limit]()
 HOST = pytest.StashKey[Host]()
+TARGETS = ("mount", "repository", "log_group")
 Measure = Callable[[float, str], float]
 
 
@@ -37,9 +38,19 @@ def targets(fixture: str, config: Config) -> Sequence[str]:
     return config.logs.patterns
 
 
+def validate(config: Config) -> None:
+    """Refuse mounts, repositories and caches that do not exist, before any check runs. Raises ConfigError."""
+    for fixture in TARGETS:
+        targets(fixture, config)
+    if config.caches.also:
+        from miyabi_healing.host import caches
+
+        caches.validate(config.caches)
+
+
 def parametrize(metafunc: pytest.Metafunc, config: Config) -> None:
     """Run a check once for each target of the fixture it asks for."""
-    for fixture in ("mount", "repository", "log_group"):
+    for fixture in TARGETS:
         if fixture not in metafunc.fixturenames:
             continue
         found = targets(fixture, config)

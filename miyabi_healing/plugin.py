@@ -108,6 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = launch.config if launch else load(config.option.healing_config)
         folders = registry.folders(settings, launch.more_checks if launch else tuple(config.option.checks))
         registry.validate(settings, folders)
+        fixtures.validate(settings)
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
     reason = disarmed(config, folders.checks)
@@ -156,10 +157,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     healing = metafunc.config.stash.get(HEALING, None)
     if healing is None:
         return
-    try:
-        fixtures.parametrize(metafunc, healing.config)
-    except ConfigError as error:
-        raise pytest.UsageError(str(error)) from None
+    fixtures.parametrize(metafunc, healing.config)
 
 
 @pytest.hookimpl(tryfirst=True)

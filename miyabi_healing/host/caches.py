@@ -84,12 +84,16 @@ def homes(settings: config.Caches) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(home for home in found if home.is_dir()))
 
 
-def find(settings: config.Caches) -> tuple[Cache, ...]:
-    """The known caches in the configured homes. Raises ConfigError for a name in ``caches.also`` that is none."""
+def validate(settings: config.Caches) -> None:
+    """Refuse a name in ``caches.also`` that is none of a costly cache. Raises ConfigError."""
     costly = [known.name for known in KNOWN if known.costly]
     for name in settings.also:
         if name not in costly:
             raise config.ConfigError(f"caches.also: {name!r}: no such cache; {config.nearest(name, costly)}")
+
+
+def find(settings: config.Caches) -> tuple[Cache, ...]:
+    """The known caches in the configured homes."""
     return tuple(
         cache
         for home in homes(settings)
