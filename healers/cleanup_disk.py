@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from miyabi_healing import config, tools
-from miyabi_healing.files import Identity, display, newest, used
+from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
 from miyabi_healing.host import caches, disk
 from miyabi_healing.host.caches import Cache
 from miyabi_healing.host.processes import OpenFiles, Processes
@@ -19,7 +19,7 @@ from miyabi_healing.issue import Issue
 from miyabi_healing.plan import Delete, Goal, Kept, Plan, Quarantine, Run, Step, Unit
 from miyabi_healing.view import View
 
-CHUNK = 1000  # files a step: so often the gate looks whether it is enough
+CHUNK = 1000  # files a step, and no more bytes than a quarter of what is needed: so often the gate looks if it is enough
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     processes = view.host.processes()
     files = processes.open_files()
     kept: list[Kept] = []
+    piece = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
     gentle: list[Step] = []
     plain: list[Step] = []
     strong: list[Step] = []
@@ -57,7 +58,7 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
             gentle += tidy
             strong += thorough
             if not (tidy or thorough):
-                plain += deletions(cache, files, processes, options, kept)
+                plain += deletions(cache, files, processes, options, kept, piece)
     gentle += system_tools(mount, options)
     steps = [*gentle, *plain, *strong, *downloads(view, mount, files, options, kept)]
     return Plan(
@@ -92,7 +93,9 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
     return run(known.gentle, f"{known.name} tidies its own cache"), run(known.strong, f"{known.name} empties its own cache")
 
 
-def deletions(cache: Cache, files: OpenFiles, processes: Processes, options: Options, kept: list[Kept]) -> Iterator[Step]:
+def deletions(
+    cache: Cache, files: OpenFiles, processes: Processes, options: Options, kept: list[Kept], piece: int
+) -> Iterator[Step]:
     """Delete what is idle in a cache whose owner is not installed, in steps small enough to stop in between."""
     if not cache.known.deletable:
         kept.append(Kept(display(cache.path), "tool missing", f"only {cache.known.name} itself can clean it"))
@@ -112,7 +115,7 @@ def deletions(cache: Cache, files: OpenFiles, processes: Processes, options: Opt
         kept.append(
             Kept(display(cache.path), "not idle", f"{young} part(s) were touched in the last {options.idle_minutes:g} min")
         )
-    for units in chunks(idle):
+    for units in chunks(idle, piece):
         yield Delete(
             target=display(cache.path),
             reason=f"{len(units)} idle part(s), {sum(unit.files for unit in units)} files; {cache.known.name} makes them again",
@@ -125,13 +128,16 @@ def deletions(cache: Cache, files: OpenFiles, processes: Processes, options: Opt
         )
 
 
-def chunks(units: list[Unit]) -> Iterator[tuple[Unit, ...]]:
+def chunks(units: list[Unit], piece: int) -> Iterator[tuple[Unit, ...]]:
+    """Parts of at most so many files and `piece` bytes, unless one unit alone is more."""
     chunk: list[Unit] = []
+    files = size = 0
     for unit in units:
-        if chunk and sum(each.files for each in chunk) + unit.files > CHUNK:
+        if chunk and (files + unit.files > CHUNK or size + unit.bytes > piece):
             yield tuple(chunk)
-            chunk = []
+            chunk, files, size = [], 0, 0
         chunk.append(unit)
+        files, size = files + unit.files, size + unit.bytes
     if chunk:
         yield tuple(chunk)
 

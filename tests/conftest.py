@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -92,6 +93,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(folder))
     (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
     return folder
+
+
+@pytest.fixture
+def only_zombies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One test at a time has zombies: they are counted on the whole host, whatever process of the test run they belong to."""
+    with (tmp_path_factory.getbasetemp().parent / "zombies.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -16,13 +16,14 @@ ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs
 
 @dataclass(frozen=True)
 class Mount:
-    """A filesystem as it was measured. Percentages are df's: of what a normal user can use. `free` in bytes."""
+    """A filesystem as it was measured. Percentages are df's: of what a normal user can use. `free` and `size` in bytes."""
 
     path: Path
     device: int
     blocks_percent: float
     inodes_percent: float
     free: int
+    size: int
 
     def __str__(self) -> str:
         return display(self.path)
@@ -42,7 +43,9 @@ def read(path: str) -> Mount:
     status = os.statvfs(path)
     blocks = share(status.f_blocks - status.f_bfree, status.f_bavail)
     inodes = share(status.f_files - status.f_ffree, status.f_favail) if status.f_files else 0.0
-    return Mount(Path(path), os.stat(path).st_dev, blocks, inodes, status.f_bavail * status.f_frsize)
+    taken = status.f_blocks - status.f_bfree
+    free, size = status.f_bavail * status.f_frsize, (taken + status.f_bavail) * status.f_frsize
+    return Mount(Path(path), os.stat(path).st_dev, blocks, inodes, free, size)
 
 
 def share(used: int, available: int) -> float:

@@ -1,0 +1,67 @@
+#!/bin/sh
+# Starts Miyabi Healing in an environment of its own. The first start makes it from requirements/runner.txt; the later
+# ones only compare that file with the copy inside the environment.
+set -e
+
+stop() {
+    printf 'miyabi-healing: %s\n' "$1" >&2
+    exit 3
+}
+
+is_made() {
+    [ -x "$venv/bin/python" ] && cmp -s "$lock" "$venv/runner.txt" 2>/dev/null
+}
+
+# macOS has no readlink -f: follow the links to this file one by one.
+case $0 in
+    */*) self=$0 ;;
+    *) self=./$0 ;;
+esac
+[ -e "$self" ] || self=$(command -v -- "$0") # bash looks for its scripts along PATH too
+while [ -h "$self" ]; do
+    target=$(readlink "$self")
+    case $target in
+        /*) self=$target ;;
+        *) self=${self%/*}/$target ;;
+    esac
+done
+root=$(CDPATH='' cd -P -- "${self%/*}/" && pwd -P)
+lock=$root/requirements/runner.txt
+venv=$root/.venv
+
+if ! is_made; then
+    # Where .venv cannot be made, or is somebody's own, the cache holds one for each place the project is in.
+    if [ ! -w "$root" ] || { [ -e "$venv" ] && [ ! -e "$venv/runner.txt" ]; }; then
+        case ${XDG_CACHE_HOME:-} in
+            /*) cache=$XDG_CACHE_HOME ;;
+            *) cache=${HOME:-$(eval "printf %s ~$(id -un 2>/dev/null)" || :)}/.cache ;;
+        esac
+        venv=$cache/miyabi-healing$root/.venv
+        case $cache in
+            /*) ;;
+            *) stop "$root cannot be written and there is no HOME; set XDG_CACHE_HOME to a folder of your own" ;;
+        esac
+        if [ -e "$venv" ] && [ ! -O "$venv" ]; then
+            stop "$venv belongs to somebody else; set XDG_CACHE_HOME to a folder of your own"
+        fi
+    fi
+    if ! is_made; then
+        if ! { mkdir -p "${venv%/*}" 2>/dev/null && [ -w "${venv%/*}" ]; }; then
+            stop "neither $root nor $cache can be written; set XDG_CACHE_HOME to a folder of your own"
+        fi
+        python=
+        path=$PATH
+        PATH=$PATH:/usr/local/bin:/opt/homebrew/bin # cron knows neither
+        for name in python3.14 python3.13 python3.12 python3.11 python3; do
+            "$name" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+            python=$(command -v "$name")
+            "$name" -I -c 'import ensurepip' 2>/dev/null && break
+        done
+        PATH=$path
+        [ "$python" ] || stop "Python 3.11 or newer is needed (apt install python3-venv, dnf install python3, brew install python)"
+        "$python" -I "$root/requirements/environment.py" "$venv" "$lock"
+    fi
+fi
+
+# -I: the caller's PYTHONPATH, PYTHONHOME, PYTHONOPTIMIZE and their like stay out of it, and reach the tools it starts.
+exec "$venv/bin/python" -I "$root/self_healer.py" "$@"
