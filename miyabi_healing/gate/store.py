@@ -20,6 +20,7 @@ from miyabi_healing.gate.verbs import Context, Refused
 
 FOLDER = ".miyabi-healing"
 PRIVATE = 0o700
+ELSEWHERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)  # another place may do; a full or failing disk will not
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,12 @@ def entry_in(base: Path, context: Context, path: Path, kind: str) -> Entry:
         except FileExistsError:
             continue
         entry = Entry(folder)
-        entry.write_manifest(original=str(path), kind=kind, run=context.run_id, time=time.time())
-        sync_folder(run)
+        try:
+            entry.write_manifest(original=str(path), kind=kind, run=context.run_id, time=time.time())
+            sync_folder(run)
+        except BaseException:
+            discard(entry)
+            raise
         return entry
     raise OSError(errno.EMFILE, "too many entries of one pass", str(run))
 
@@ -107,14 +112,18 @@ def entry(context: Context, path: Path, kind: str) -> Entry:
         try:
             return entry_in(base, context, path, kind)
         except OSError as error:
+            if error.errno not in ELSEWHERE:
+                raise
             problem = problem or error
     raise problem or OSError(errno.ENOENT, "no place for a quarantine", str(path))
 
 
 def discard(place: Entry) -> None:
     """Take back a place that nothing was put into."""
+    for leftover in (place.manifest, place.folder / "manifest.new"):
+        with contextlib.suppress(OSError):
+            os.unlink(leftover)
     with contextlib.suppress(OSError):
-        os.unlink(place.manifest)
         os.rmdir(place.folder)
         os.rmdir(place.folder.parent)
 
@@ -130,6 +139,8 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
         try:
             place = entry_in(base, context, path, kind)
         except OSError as error:
+            if error.errno not in ELSEWHERE:
+                raise
             crossed = crossed or error
             continue
         try:
@@ -140,7 +151,7 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
             raise Refused("it is gone already") from None
         except OSError as error:
             discard(place)
-            if error.errno not in (errno.EXDEV, errno.EACCES, errno.EPERM):
+            if error.errno not in ELSEWHERE:
                 raise
             crossed = error  # a bind mount or subvolume in between: same device number, yet no rename
             continue
