@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.mark.heal("cleanup_worktrees")
-@pytest.mark.limit(15, severity="medium", high=20, unit="worktrees")
+@pytest.mark.limit(15, severity="medium", high=20)
 def test_excessive_worktrees(repository, measure, limit):
     """A repository has no more worktrees than people can keep in mind."""
     count = repository.worktree_count

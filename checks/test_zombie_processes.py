@@ -4,7 +4,7 @@ import pytest
 
 
 @pytest.mark.heal("kill_zombies")
-@pytest.mark.limit(5, severity="medium", unit="zombies")
+@pytest.mark.limit(5, severity="medium")
 def test_zombie_processes(processes, measure, limit):
     """No parent leaves its dead children lying about."""
     count = len(processes.zombies())

@@ -108,4 +108,4 @@ def step_lines(step: Mapping[str, Any]) -> Iterator[str]:
     undo = f"undo: {step['undo']}" if step["undo"] else "cannot be undone"
     facts = "; ".join([step["reason"], *gains, undo])
     why = f" [{step['status']}: {step['message']}]" if step["message"] and step["status"] != "applied" else ""
-    yield f"     {STEPS[step['status']]} {step['kind']} {step['target']} ({facts}){why}"
+    yield f"     {STEPS[step['status']]} {step['kind']} {step['target']}{why}\n       {facts}"
