@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,6 +95,32 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(folder))
     (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
     return folder
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., psutil.Popen]]:
+    """Start a process in a session of its own; it is gone with all its children when the test ends."""
+    started: list[psutil.Popen] = []
+
+    def run(*argv: str, **options: object) -> psutil.Popen:
+        started.append(psutil.Popen(argv, **{"start_new_session": True, **options}))
+        return started[-1]
+
+    yield run
+    for process in started:
+        children = process.children(recursive=True) if process.is_running() else []
+        for each in [process, *children]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
 
 
 @pytest.fixture

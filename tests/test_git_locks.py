@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from gitworld import git, repository, worktree
 
+from conftest import wait_for
 from miyabi_healing import gate, registry
 from miyabi_healing.config import Config
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
@@ -88,30 +88,6 @@ def test_folder_and_link_called_lock_are_none(repo: Path) -> None:
 def test_only_old_locks_are_stale(repo: Path, age: float, expected: int) -> None:
     leave(repo / ".git" / "index.lock", age)
     assert len(stale(view(repo), 600)) == expected
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., psutil.Popen]]:
-    started: list[psutil.Popen] = []
-
-    def run(*argv: str, **options: object) -> psutil.Popen:
-        process = psutil.Popen(argv, start_new_session=True, **options)
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for each in [*process.children(recursive=True), process]:
-                each.kill()
-        process.wait()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def waiting_commit(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> psutil.Popen:

@@ -6,7 +6,6 @@ an editor. A pass runs as people run it, with a HOME and a configuration of its 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -15,16 +14,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from gitworld import commit, git, merged_worktree, repository, worktree
 from program import report, run
 
+from conftest import wait_for
 from miyabi_healing.gate.zstd import library
 
 REMOVABLE = ("ff", "merge", "squash", "edited")
@@ -54,28 +53,12 @@ class World:
 
 
 @pytest.fixture
-def processes() -> Iterator[Callable[..., psutil.Popen]]:
-    started: list[psutil.Popen] = []
-
-    def start(*argv: str, **options: Any) -> psutil.Popen:
-        started.append(psutil.Popen(argv, start_new_session=True, **options))
-        return started[-1]
-
-    yield start
-    for process in started:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for each in [*process.children(recursive=True), process]:
-                each.kill()
-        process.wait()
-
-
-@pytest.fixture
-def world(home: Path, tmp_path: Path, mounted: Callable[..., Path], processes: Callable[..., psutil.Popen]) -> World:
+def world(home: Path, tmp_path: Path, mounted: Callable[..., Path], start: Callable[..., psutil.Popen]) -> World:
     disk = mounted("ext4", "160M", "disk")
     repo = repository(home / "src" / "app")
-    removable, kept = worktrees(repo, home, processes)
+    removable, kept = worktrees(repo, home, start)
     other = repository(home / "src" / "other")
-    locks(repo, other, tmp_path, processes)
+    locks(repo, other, tmp_path, start)
     log = logs(home / "logs")
     fill(disk / "home")
     config = home / "config.toml"
@@ -101,23 +84,16 @@ idle_minutes = 0
 [healers.prune_logs]
 archive_after_days = 0
 """)
-    writer = processes(sys.executable, "-S", "-c", WRITER, str(log))
+    writer = start(sys.executable, "-S", "-c", WRITER, str(log))
     return World(home, repo, other, disk, config, log, writer, removable, kept)
 
 
 @pytest.fixture
-def zombies(only_zombies: None, processes: Callable[..., psutil.Popen]) -> psutil.Popen:
+def zombies(only_zombies: None, start: Callable[..., psutil.Popen]) -> psutil.Popen:
     """A parent of eight zombies that never reaps them."""
-    parent = processes(sys.executable, "-S", "-c", ZOMBIES)
+    parent = start(sys.executable, "-S", "-c", ZOMBIES)
     wait_for(lambda: sum(each.status() == psutil.STATUS_ZOMBIE for each in parent.children()) == 8)
     return parent
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def worktrees(repo: Path, home: Path, start: Callable[..., psutil.Popen]) -> tuple[set[str], dict[str, str]]:

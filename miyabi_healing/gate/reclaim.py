@@ -22,9 +22,9 @@ def _(step: Reclaim, context: Context) -> str | None:
 
 @apply.register
 def _(step: Reclaim, context: Context) -> Done:
-    before = memory.read(memory.PROC, memory.CGROUPS).available
+    before = memory.read().available
     write(step.control, step.value)
-    gained = memory.read(memory.PROC, memory.CGROUPS).available - before
+    gained = memory.read().available - before
     return Done(details={"available_gained": gained})
 
 

@@ -34,15 +34,15 @@ class Memory:
         return None if self.scope == "host" else Path(self.scope)
 
 
-def read(proc: Path = PROC, cgroups: Path = CGROUPS) -> Memory:
+def read() -> Memory:
     """Measure the host and every limited cgroup around us; the worst counts."""
-    host = of_host(proc)
-    return max([host, *limited_groups(host.total, proc, cgroups)], key=lambda reading: reading.percent)
+    host = of_host()
+    return max([host, *limited_groups(host.total)], key=lambda reading: reading.percent)
 
 
-def of_host(proc: Path = PROC) -> Memory:
+def of_host() -> Memory:
     if sys.platform.startswith("linux"):
-        values = keyed(proc / "meminfo")
+        values = keyed(PROC / "meminfo")
         total, available = values["MemTotal:"] * 1024, values["MemAvailable:"] * 1024
         return Memory(100 * (1 - available / total), total, available, "host")
     reading = psutil.virtual_memory()
@@ -58,9 +58,9 @@ def pressure_level() -> int:
     return level.value if code == 0 else 1
 
 
-def limited_groups(total: int, proc: Path, cgroups: Path) -> Iterator[Memory]:
+def limited_groups(total: int) -> Iterator[Memory]:
     """A reading for our cgroup and each one above it that has a limit below the host's memory."""
-    for folder, limit_name, usage_name, inactive in groups(proc, cgroups):
+    for folder, limit_name, usage_name, inactive in groups():
         try:
             limit = int((folder / limit_name).read_text())
             usage = int((folder / usage_name).read_text())
@@ -72,19 +72,19 @@ def limited_groups(total: int, proc: Path, cgroups: Path) -> Iterator[Memory]:
             yield Memory(100 * taken / limit, limit, limit - taken, str(folder))
 
 
-def groups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, str, str, str]]:
+def groups() -> Iterator[tuple[Path, str, str, str]]:
     """Our memory cgroup's folder and all above it, with the names of its files (cgroups(7), v1, v2 and both mixed)."""
     try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
+        lines = (PROC / "self" / "cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            top = cgroups / "unified" if (cgroups / "unified").is_dir() else cgroups
+            top = CGROUPS / "unified" if (CGROUPS / "unified").is_dir() else CGROUPS
             names = ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            top, names = cgroups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top, names = CGROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
         folder = top / path.lstrip("/")
@@ -117,9 +117,9 @@ def consumers(count: int = 5) -> list[dict[str, object]]:
     return rows
 
 
-def out_of_memory_kills(proc: Path = PROC) -> int:
+def out_of_memory_kills() -> int:
     """How many processes the kernel has killed for want of memory since boot (``oom_kill`` in proc_vmstat(5))."""
     try:
-        return keyed(proc / "vmstat").get("oom_kill", 0)
+        return keyed(PROC / "vmstat").get("oom_kill", 0)
     except OSError:
         return 0

@@ -1,0 +1,349 @@
+"""Processes: read right, protected right, and zombies reaped by the gentlest means that works."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import PROJECT, wait_for
+from miyabi_healing import gate, registry
+from miyabi_healing.config import Budgets, Config
+from miyabi_healing.gate.brakes import Spent
+from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
+from miyabi_healing.healing import Action
+from miyabi_healing.host import Host, processes
+from miyabi_healing.host.processes import Process, Processes, parse_stat, read, read_psutil
+from miyabi_healing.issue import Issue, Limit
+from miyabi_healing.journal import Journal
+from miyabi_healing.plan import Goal, Outcome, Plan, Signal
+from miyabi_healing.view import View
+
+CARELESS = "import os, time\nfor _ in range({n}):\n    if os.fork() == 0:\n        os._exit(0)\ntime.sleep(600)\n"
+COALESCING = """
+import os, signal, sys, time
+def reap(*_):
+    if not ready: return
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0: return
+        except ChildProcessError: return
+ready = False
+signal.signal(signal.SIGCHLD, reap)
+for _ in range(6):
+    if os.fork() == 0:
+        os._exit(0)
+time.sleep(0.2)
+ready = True
+open(sys.argv[1], "w").close()
+while True: time.sleep(1)
+"""
+BUSY_LEADER = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit(2) of the first thread alone
+"""
+Start = Callable[..., psutil.Popen]
+
+
+def python(start: Start, script: str) -> psutil.Popen:
+    return start(sys.executable, "-S", "-c", script)
+
+
+def zombies_of(pid: int) -> int:
+    return sum(each.ppid == pid for each in Processes().zombies(0.05))
+
+
+def careless(start: Start, number: int = 4) -> psutil.Popen:
+    parent = python(start, CARELESS.format(n=number))
+    wait_for(lambda: zombies_of(parent.pid) == number)
+    return parent
+
+
+def plan(protected: tuple[str, ...] = (), **options: object) -> Plan:
+    healer, kind = registry.load("kill_zombies", registry.builtin("healers") / "kill_zombies.py")
+    assert kind is not None
+    view = View(Host(Config()), {"processes": Processes(protected)})
+    return healer(view, Issue("zombie_processes", "", "", 9, Limit(5)), kind(**options))
+
+
+def only(found: Plan, pid: int) -> Plan:
+    """The part of a plan that is about one parent: other zombies of the machine are none of a test's business."""
+    steps = tuple(step for step in found.steps if isinstance(step, Signal) and step.pid == pid)
+    return Plan(steps, found.goal, done=found.done)
+
+
+def carry_out(found: Plan, state: Path, budget: int = 5) -> list[Outcome]:
+    journal = Journal(state)
+    spent = Spent(Budgets(processes=budget))
+    try:
+        where = Context(Host(Config()), "run", state)
+        return list(gate.carry_out(found, "kill_zombies", where, journal, spent, 60, lambda text: None))
+    finally:
+        journal.close()
+
+
+# Reading
+
+
+def test_both_ways_of_reading_agree(start: Start) -> None:
+    process = start("sleep", "100")
+    ours, theirs = read(process.pid), read_psutil(process.pid)
+    assert ours is not None
+    assert theirs is not None
+    for name in ("pid", "ppid", "name", "session", "uid", "threads"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+
+
+def test_all_processes_are_those_that_ps_lists() -> None:
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
+    theirs = {tuple(map(int, line.split())) for line in listed}
+    ours = {(each.pid, each.ppid) for each in Processes().all()}
+    assert len(ours ^ theirs) <= 12  # some come and go in between
+
+
+def test_hostile_names_are_read_right() -> None:
+    text = "7 (evil) R 1 (\n x) S 3 7 9 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 2 0 99 0 0"
+    process = parse_stat(text, 5)
+    assert (process.name, process.state, process.ppid, process.threads, process.start) == ("evil) R 1 (\n x", "S", 3, 2, 99)
+
+
+def test_vanished_process_is_none() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    assert read(process.pid) is None
+
+
+def test_open_files_tell_appenders_from_others(tmp_path: Path, start: Start) -> None:
+    log = tmp_path / "a log"
+    with log.open("ab") as appending, log.open("r+b") as writing, log.open("rb") as reading:
+        for file in (appending, writing, reading):
+            start("sleep", "100", stdin=file, cwd=tmp_path)
+    status = log.stat()
+    held = Processes().open_files().of(status.st_dev, status.st_ino)
+    assert sorted((each.writable, each.append) for each in held) == [(False, False), (True, False), (True, True)]
+    assert {each.path for each in Processes().open_files().beneath(tmp_path)} == {str(tmp_path), str(log)}
+
+
+def test_deleted_and_mapped_files_are_seen(tmp_path: Path, start: Start) -> None:
+    file = tmp_path / "mapped"
+    file.write_bytes(b"x" * 4096)
+    status = file.stat()
+    script = f"import mmap, time; f = open({str(file)!r}, 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close(); time.sleep(100)"
+    python(start, script)
+    wait_for(lambda: Processes().open_files().of(status.st_dev, status.st_ino))
+    assert any(each.mapped for each in Processes().open_files().of(status.st_dev, status.st_ino))
+    file.unlink()
+    assert Processes().open_files().of(status.st_dev, status.st_ino)
+
+
+# Zombies
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_lasting_zombies_count_and_passing_ones_do_not(start: Start) -> None:
+    parent = careless(start, 3)
+    quick = python(start, "import subprocess\nwhile True: subprocess.run(['true'])")
+    assert all(zombies_of(quick.pid) == 0 for _ in range(5))
+    assert zombies_of(parent.pid) == 3
+
+
+def test_leader_whose_threads_live_on_is_no_zombie(start: Start) -> None:
+    process = python(start, BUSY_LEADER)
+    wait_for(lambda: (found := read(process.pid)) is not None and found.state == "Z")
+    found = read(process.pid)
+    assert found is not None
+    assert not found.is_zombie
+
+
+# Protection
+
+
+def fake(**changes: object) -> Process:
+    usual = {"pid": 999_999, "ppid": 1, "start": 1, "name": "x", "state": "S", "session": 999_999, "tty": 0, "uid": os.geteuid()}
+    return Process(**{**usual, "threads": 1, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pid": 1}, "it is init"),
+        ({"pid": 0}, "it is init"),
+        ({"kernel": True}, "it is a kernel thread"),
+        ({"pid": os.getpid()}, "this program runs below it"),
+        ({"pid": os.getppid()}, "this program runs below it"),
+        ({"session": os.getsid(0)}, "it belongs to this program's own session"),
+        ({"tty": 5}, "it leads a terminal session"),
+    ],
+)
+def test_nobody_signals_these(changes: dict[str, object], reason: str) -> None:
+    assert Processes().protection(fake(**changes)) == reason
+
+
+def test_protected_by_name_of_the_list_and_of_the_configuration(start: Start, tmp_path: Path) -> None:
+    process = start("sleep", "100")
+    found = read(process.pid)
+    assert found is not None
+    assert Processes().protection(found) is None
+    assert Processes(("sleep",)).protection(found) == "sleep is protected"
+    shutil.copy(shutil.which("sleep") or "", tmp_path / "sshd")
+    daemon = start(str(tmp_path / "sshd"), "100")
+    found = read(daemon.pid)
+    assert found is not None
+    assert Processes().protection(found) == "sshd is protected"
+
+
+def test_renaming_itself_does_not_unprotect_a_program(start: Start) -> None:
+    renamed = python(start, "import time; open('/proc/self/comm', 'w').write('harmless'); time.sleep(100)")
+    wait_for(lambda: psutil.Process(renamed.pid).name() == "harmless")
+    found = read(renamed.pid)
+    assert found is not None
+    program = os.path.basename(psutil.Process(renamed.pid).exe())
+    assert Processes((program,)).protection(found) == f"{program} is protected"
+
+
+def test_leader_of_a_terminal_session_is_protected() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp("sleep", ["sleep", "100"])
+    try:
+        wait_for(lambda: psutil.Process(pid).name() == "sleep")
+        found = read(pid)
+        assert found is not None
+        assert Processes().protection(found) == "it leads a terminal session"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+@pytest.mark.root
+def test_init_of_a_container_is_protected(start: Start) -> None:
+    process = start("unshare", "--pid", "--fork", "sleep", "100")
+    wait_for(lambda: process.children())
+    found = read(process.children()[0].pid)
+    assert found is not None
+    assert Processes().protection(found) == "it is the init of a container"
+
+
+@pytest.mark.root
+def test_ordinary_user_does_not_signal_others(start: Start) -> None:
+    process = start("sleep", "100")
+    script = (
+        f"import os, sys; sys.path.insert(0, {str(PROJECT)!r}); from miyabi_healing.host.processes import *\n"
+        f"os.setuid(65534); print(Processes().protection(read({process.pid})), len(Processes().open_files().unseen) > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "it belongs to another user True", done.stderr
+
+
+# The ladder
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_one_signal_cures_a_parent_that_missed_some(start: Start, tmp_path: Path) -> None:
+    parent = start(sys.executable, "-S", "-c", COALESCING, str(tmp_path / "ready"))
+    wait_for((tmp_path / "ready").exists)
+    assert zombies_of(parent.pid) == 6
+    found = only(plan(), parent.pid)
+    assert [step.signal for step in found.steps if isinstance(step, Signal)] == [signal.SIGCHLD, signal.SIGTERM]
+    outcomes = carry_out(Plan(found.steps, Goal("reaped", lambda: zombies_of(parent.pid) == 0)), tmp_path)
+    assert [each.status for each in outcomes] == ["applied", "not needed"]
+    assert parent.is_running()
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_careless_parent_is_ended_and_its_zombies_are_reaped(start: Start, tmp_path: Path) -> None:
+    parent = careless(start, 8)
+    (step,) = only(plan(), parent.pid).steps
+    outcomes = carry_out(only(plan(), parent.pid), tmp_path)
+    assert [each.status for each in outcomes] == ["applied"]
+    parent.wait(5)
+    wait_for(lambda: not Processes().zombies())
+    assert isinstance(step, Signal)
+    assert step.signal == signal.SIGTERM
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_parent_with_living_children_is_kept_unless_asked_for(start: Start) -> None:
+    script = "import subprocess\np = subprocess.Popen(['sleep', '600'])\n" + CARELESS.format(n=2)
+    parent = python(start, script)
+    wait_for(lambda: zombies_of(parent.pid) == 2)
+    assert only(plan(), parent.pid).steps == ()
+    (kept,) = (each for each in plan().kept if str(parent.pid) in each.target)
+    assert kept.reason == "living children"
+    assert len(only(plan(with_children=True), parent.pid).steps) == 1
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_protected_parent_is_kept_with_the_reason(start: Start) -> None:
+    parent = careless(start, 2)
+    name = psutil.Process(parent.pid).name()
+    found = plan(protected=(name,))
+    assert only(found, parent.pid).steps == ()
+    (kept,) = (each for each in found.kept if str(parent.pid) in each.target)
+    assert (kept.reason, "2 zombies" in kept.detail) == ("protected", True)
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_sigkill_only_if_asked_for_and_last(start: Start) -> None:
+    parent = careless(start, 2)
+    steps = only(plan(kill=True), parent.pid).steps
+    assert [step.signal for step in steps if isinstance(step, Signal)] == [signal.SIGTERM, signal.SIGKILL]
+
+
+def step_for(process: psutil.Popen, signum: int = signal.SIGTERM, **changes: int) -> Signal:
+    found = read(process.pid)
+    assert found is not None
+    return Signal(target="", reason="", **{"pid": process.pid, "start": found.start, "signal": signum, **changes})  # type: ignore[arg-type]
+
+
+def test_gate_refuses_what_a_careless_healer_plans(start: Start, tmp_path: Path) -> None:
+    where = Context(Host(Config()), "run", tmp_path)
+    process = start("sleep", "100")
+    assert recheck(step_for(process), where) is None
+    assert recheck(step_for(process, signal.SIGSTOP), where) == "signal 19 is not one a healer may send"
+    assert recheck(step_for(process, start=1), where) == "its pid belongs to another process now"
+    mine = read(os.getppid())
+    assert mine is not None
+    assert recheck(Signal(target="", reason="", pid=mine.pid, start=mine.start, signal=15), where) == "this program runs below it"
+    init = read(1)
+    assert init is not None
+    assert recheck(Signal(target="", reason="", pid=1, start=init.start, signal=15), where) == "it is init"
+
+
+def test_reused_pid_is_not_hit(start: Start, tmp_path: Path) -> None:
+    where = Context(Host(Config()), "run", tmp_path)
+    process = start("sleep", "100")
+    with pytest.raises(Refused, match="another process"):
+        apply(step_for(process, start=1), where)
+    assert process.is_running()
+    step = step_for(process)
+    process.kill()
+    process.wait()
+    assert recheck(step, where) == "it has ended already"
+    with pytest.raises(Refused):
+        apply(step, where)
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_budget_of_processes_is_the_gates(start: Start, tmp_path: Path) -> None:
+    parent = careless(start, 2)
+    outcomes = carry_out(only(plan(), parent.pid), tmp_path, budget=0)
+    assert [(each.status, each.message) for each in outcomes] == [("vetoed", "budget: 0 processes a pass")]
+    assert parent.is_running()
+    assert Action("kill_zombies", Issue("zombie_processes", "", "", 2, Limit(1)), outcomes=outcomes).status == "skipped"
+
+
+def test_namespace_that_cannot_be_read_is_protected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    assert processes.is_namespace_init(5) == "its namespaces cannot be read"
+    assert not processes.catches(5, signal.SIGCHLD)
