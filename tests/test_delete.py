@@ -1,0 +1,419 @@
+"""Disk and caches: measured as df does, cleaned the owner's way first, deleted without following anything anywhere."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import wait_for
+from miyabi_healing import gate, registry, tools
+from miyabi_healing.config import Budgets, Caches, Config, ConfigError
+from miyabi_healing.files import Identity
+from miyabi_healing.gate.brakes import Spent
+from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
+from miyabi_healing.host import Host, caches, disk
+from miyabi_healing.issue import Issue, Limit
+from miyabi_healing.journal import Journal
+from miyabi_healing.plan import Delete, Outcome, Plan, Quarantine, Run
+from miyabi_healing.view import View
+
+Start = Callable[..., psutil.Popen]
+
+
+def fill(folder: Path, number: int = 3, size: int = 1000) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in range(number):
+        (folder / f"part {each}").write_bytes(b"x" * size)
+    return folder
+
+
+def context(home: Path) -> Context:
+    config = Config(caches=Caches(homes=(str(home),)))
+    return Context(Host(config), "run", home.parent / "state", (home,))
+
+
+def deletion(root: Path, **changes: object) -> Delete:
+    device = root.stat().st_dev
+    units = tuple(caches.measure(path, device) for path in sorted(root.iterdir()))
+    return Delete(target="", reason="", root=root, units=units, **changes)  # type: ignore[arg-type]
+
+
+# Measuring
+
+
+@pytest.mark.root
+def test_percentages_are_those_of_df(mounted: Callable[..., Path]) -> None:
+    point = mounted("ext4", "64M")
+    fill(point / "data", 20, 1_000_000)
+    found = disk.read(str(point))
+    for option, percent in (("-P", found.blocks_percent), ("-Pi", found.inodes_percent)):
+        line = (
+            subprocess.run(["df", option, str(point)], capture_output=True, text=True, check=True).stdout.splitlines()[1].split()
+        )
+        assert int(line[4].rstrip("%")) == -(-percent // 1)  # df rounds up
+    line = (
+        subprocess.run(["df", "-P", "-B1", str(point)], capture_output=True, text=True, check=True).stdout.split("\n")[1].split()
+    )
+    assert found.free == int(line[3])
+
+
+@pytest.mark.root
+def test_out_of_inodes_is_full(mounted: Callable[..., Path]) -> None:
+    point = mounted("tmpfs", "8M", options=",nr_inodes=50")
+    for number in range(46):
+        (point / str(number)).touch()
+    found = disk.read(str(point))
+    assert found.percent > 90
+    assert found.tight == "inodes"
+
+
+def test_one_reading_for_each_device_and_a_clear_error_for_none(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert disk.mounts((str(tmp_path), str(tmp_path / "a"))) == (str(tmp_path),)
+    assert disk.mounts(())[0] == "/"
+    with pytest.raises(ConfigError, match="no such folder"):
+        disk.mounts((str(tmp_path / "b"),))
+
+
+def test_caches_are_found_by_the_list_alone(home: Path) -> None:
+    fill(home / ".npm" / "_cacache" / "content-v2")
+    fill(home / ".cache" / "JetBrains" / "history")
+    fill(home / ".m2" / "repository")
+    found = {cache.known.name: cache.allowed for cache in caches.find(Caches(homes=(str(home),)))}
+    assert found == {"npm": True, "maven": False}
+    assert [cache.allowed for cache in caches.find(Caches(homes=(str(home),), also=("maven",)))] == [True, True]
+
+
+def test_linked_cache_is_told_not_followed(home: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere" / "thumbnails")
+    (home / ".cache").symlink_to(tmp_path / "elsewhere")
+    (home / ".npm").mkdir()
+    (home / ".npm" / "_cacache").symlink_to(tmp_path / "elsewhere")
+    assert all(cache.trouble for cache in caches.find(Caches(homes=(str(home),))))
+    found = plan(home)
+    assert found.steps == ()
+    assert {kept.reason for kept in found.kept} == {"not followed"}
+
+
+def test_hard_linked_files_free_nothing(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "cache", 2, 10_000)
+    os.link(folder / "part 0", tmp_path / "also")
+    assert caches.measure(folder, tmp_path.stat().st_dev).bytes == (folder / "part 1").stat().st_blocks * 512
+
+
+# Deleting
+
+
+def test_deletes_what_was_measured_counts_it_and_lists_it(home: Path) -> None:
+    root = fill(home / ".cache" / "thumbnails" / "large", 3, 10_000)
+    os.mkfifo(root / "a fifo")
+    (root / os.fsdecode(b"\xff\n")).write_text("x")
+    (root / "deep" / "er").mkdir(parents=True)
+    (root / "deep" / "er" / "file").write_text("x")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(root / "s"))
+    step = deletion(root)
+    assert recheck(step, context(home)) is None
+    done = apply(step, context(home))
+    assert list(root.iterdir()) == []
+    assert (done.details["files_deleted"], done.freed) == (7, 3 * 12288 + 2 * 4096)
+    assert str(root / "part 0") in Path(str(done.details["manifest"])).read_text()
+
+
+def test_links_inside_are_removed_not_followed(home: Path, tmp_path: Path) -> None:
+    victim = fill(tmp_path / "victim")
+    root = fill(home / ".cache" / "thumbnails")
+    (root / "link").symlink_to(victim)
+    apply(deletion(root), context(home))
+    assert len(list(victim.iterdir())) == 3
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.root
+def test_filesystem_mounted_inside_is_not_entered(home: Path) -> None:
+    root = fill(home / ".cache" / "thumbnails")
+    inside = root / "mounted"
+    inside.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(inside)], check=True)
+    try:
+        (inside / "precious").write_text("x")
+        done = apply(deletion(root), context(home))
+        assert (inside / "precious").exists()
+        assert "another filesystem" in str(done.details["not_deleted"])
+        assert [path.name for path in root.iterdir()] == ["mounted"]
+    finally:
+        subprocess.run(["umount", str(inside)], check=True)
+
+
+@pytest.mark.root
+def test_immutable_file_is_told_and_the_rest_goes(mounted: Callable[..., Path]) -> None:
+    home = mounted("ext4", "16M") / "home"
+    root = fill(home / ".cache" / "thumbnails")
+    subprocess.run(["chattr", "+i", str(root / "part 1")], check=True)
+    try:
+        done = apply(deletion(root), context(home))
+    finally:
+        subprocess.run(["chattr", "-i", str(root / "part 1")], check=True)
+    assert [path.name for path in root.iterdir()] == ["part 1"]
+    assert "not permitted" in str(done.details["not_deleted"])
+
+
+@pytest.mark.parametrize("change", ["replaced", "written", "opened", "outside"])
+def test_changed_or_used_units_stop_the_step(home: Path, tmp_path: Path, start: Start, change: str) -> None:
+    root = fill(home / ".cache" / "thumbnails")
+    step, where = deletion(root), context(home)
+    if change == "replaced":
+        (root / "part 0").unlink()
+        (root / "part 0").mkdir()
+    elif change == "written":
+        (root / "part 0").write_text("new")
+    elif change == "opened":
+        with (root / "part 0").open() as file:
+            start("sleep", "100", stdin=file)
+    else:
+        where = context(tmp_path / "elsewhere")
+    assert recheck(step, where) is not None
+
+
+def test_lock_of_the_owner_is_honoured(home: Path) -> None:
+    root = fill(home / ".cargo" / "registry" / "cache")
+    lock = home / ".cargo" / ".package-cache"
+    lock.touch()
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Refused, match="locked by its owner"):
+            apply(deletion(root, locks=(lock,)), context(home))
+    apply(deletion(root, locks=(lock,)), context(home))
+    assert list(root.iterdir()) == []
+
+
+def test_folders_swapped_for_links_lead_nowhere(home: Path, tmp_path: Path) -> None:
+    """An attacker swaps folders of the cache for links to a victim all the time: not one file outside is lost."""
+    victim = fill(tmp_path / "victim", 20)
+    (victim / "sub").mkdir()
+    fill(victim / "sub", 20)
+    root = home / ".cache" / "thumbnails"
+    stop = threading.Event()
+
+    def attack() -> None:
+        while not stop.is_set():
+            for folder in ("a", "b"):
+                try:
+                    os.rename(root / "unit" / folder, tmp_path / "aside")
+                    os.symlink(victim, root / "unit" / folder)
+                    os.unlink(root / "unit" / folder)
+                    os.rename(tmp_path / "aside", root / "unit" / folder)
+                except OSError:
+                    subprocess.run(["rm", "-rf", str(tmp_path / "aside")], check=False)
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    try:
+        for _ in range(200):
+            for folder in ("a", "b", "b/sub"):
+                try:
+                    fill(root / "unit" / folder, 5)
+                except OSError:
+                    continue
+            try:
+                apply(deletion(root), context(home))
+            except (OSError, Refused):
+                continue
+    finally:
+        stop.set()
+        attacker.join()
+    assert len(list(victim.iterdir())) >= 21
+    assert len(list((victim / "sub").iterdir())) == 20
+    assert all((victim / f"part {number}").exists() for number in range(20))
+
+
+# Owners' tools
+
+
+def test_tool_answers_fails_and_dies_and_is_told(tmp_path: Path) -> None:
+    assert tools.run(["echo", "hi"], time_limit=10).stdout == b"hi\n"
+    failed = tools.run(["sh", "-c", "echo first >&2; echo why >&2; exit 3"], time_limit=10)
+    assert (failed.code, failed.complaint) == (3, "why")
+    assert tools.run(["sh", "-c", "kill -9 $$"], time_limit=10).code == -9
+    assert tools.run(["sh", "-c", "echo $LC_ALL"], time_limit=10).stdout == b"C\n"
+    assert tools.run(["env"], time_limit=10, environment={"HOME": None}).stdout.find(b"\nHOME=") == -1
+    assert tools.run(["cat"], time_limit=10, stdin=b"\0\xff" * 100_000).stdout == b"\0\xff" * 100_000
+    with pytest.raises(tools.ToolError, match="not installed"):
+        tools.run(["no-such-tool"], time_limit=1)
+
+
+def test_time_limit_ends_a_tool_with_its_children(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    with pytest.raises(tools.ToolError, match="took longer than 0.5 s"):
+        tools.run(["sh", "-c", f"sleep 98 & echo $! > '{mark}'; wait"], time_limit=0.5)
+    pid = int(mark.read_text())
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.root
+def test_tool_runs_as_the_owner() -> None:
+    assert tools.run(["id", "-u"], time_limit=10, user=1).stdout == b"1\n"
+    with pytest.raises(tools.ToolError, match="nobody has the user id"):
+        tools.run(["id"], time_limit=10, user=54321)
+
+
+def test_tool_is_not_run_beside_its_own_kind(tmp_path: Path, start: Start) -> None:
+    program = tmp_path / "npm"
+    program.write_text("#!/bin/sh\nsleep 100\n")
+    program.chmod(0o755)
+    step = Run(target="", reason="", argv=("true",), time_limit=5, unless_running=("npm",))
+    assert recheck(step, context(tmp_path)) is None
+    start(str(program))
+    wait_for(lambda: recheck(step, context(tmp_path)))
+    assert "is running" in str(recheck(step, context(tmp_path)))
+
+
+def test_failing_and_missing_tools_are_told(tmp_path: Path) -> None:
+    with pytest.raises(tools.ToolError, match="ended with status 1"):
+        apply(Run(target="", reason="", argv=("false",), time_limit=5), context(tmp_path))
+    missing = Run(target="", reason="", argv=("no-such-tool",), time_limit=5)
+    assert recheck(missing, context(tmp_path)) == "no-such-tool is not installed"
+
+
+@pytest.mark.skipif(tools.find("npm") is None, reason="needs npm")
+def test_real_npm_tidies_a_real_cache(home: Path) -> None:
+    fill(home / ".npm" / "_cacache" / "content-v2")
+    (cache,) = caches.find(Caches(homes=(str(home),)))
+    done = apply(Run(target="", reason="", argv=cache.command(cache.known.gentle), time_limit=60), context(home))
+    assert "Finished" in str(done.details["said"])
+
+
+# The healer
+
+
+def plan(home: Path, clear: float = 0, **options: float) -> Plan:
+    healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
+    assert kind is not None
+    config = Config(caches=Caches(homes=(str(home),)))
+    view = View(Host(config), {"mount": disk.read(str(home))})
+    found = healer(view, Issue("disk_space_critical", str(home), "", 95, Limit(90, unit="%", clear_at=clear)), kind(**options))
+    steps = tuple(step for step in found.steps if not (isinstance(step, Run) and step.argv[0] in ("journalctl", "docker")))
+    return Plan(steps, found.goal, found.kept, found.done, found.details)
+
+
+def carry_out(found: Plan, home: Path, **budget: int) -> list[Outcome]:
+    journal = Journal(home.parent / "state")
+    try:
+        spent = Spent(Budgets(**budget))  # type: ignore[arg-type]
+        return list(gate.carry_out(found, "cleanup_disk", context(home), journal, spent, 60, lambda text: None))
+    finally:
+        journal.close()
+
+
+@pytest.mark.root
+def test_full_filesystem_is_cleaned_just_enough(mounted: Callable[..., Path]) -> None:
+    home = mounted("ext4", "64M") / "home"
+    (home / ".cache" / "thumbnails").mkdir(parents=True)
+    (home / "thesis").write_text("precious")
+    number = 0
+    while disk.read(str(home)).percent < 92:
+        (home / ".cache" / "thumbnails" / str(number)).write_bytes(b"x" * 200_000)
+        number += 1
+    outcomes = carry_out(plan(home, clear=85, idle_minutes=0), home)
+    assert 75 < disk.read(str(home)).percent < 85
+    assert {each.status for each in outcomes} == {"applied", "not needed"}
+    assert (home / "thesis").read_text() == "precious"
+
+
+def test_young_and_open_parts_stay(home: Path, start: Start) -> None:
+    root = fill(home / ".cache" / "thumbnails")
+    with (root / "part 0").open() as file:
+        start("sleep", "100", stdin=file)
+    wait_for(lambda: {"in use"} <= {kept.reason for kept in plan(home, idle_minutes=0).kept})
+    (step,) = plan(home, idle_minutes=0).steps
+    assert isinstance(step, Delete)
+    assert [unit.path.name for unit in step.units] == ["part 1", "part 2"]
+    assert {kept.reason: kept.detail for kept in plan(home).kept}["not idle"].startswith("2 part(s)")
+
+
+def test_budget_of_files_is_the_gates(home: Path) -> None:
+    fill(home / ".cache" / "thumbnails", 5)
+    outcomes = carry_out(plan(home, idle_minutes=0), home, files=4)
+    assert [(each.status, each.message) for each in outcomes] == [("vetoed", "budget: 4 deleted files a pass")]
+    assert len(list((home / ".cache" / "thumbnails").iterdir())) == 5
+
+
+def test_old_downloads_are_set_aside_last_and_free_nothing_yet(home: Path) -> None:
+    fill(home / "Downloads", 2, 10_000)
+    old = home / "Downloads" / "part 0"
+    os.utime(old, (0, 0))
+    assert {kept.reason for kept in plan(home).kept} == {"recent download"}  # its ctime is of now, whatever its mtime says
+    (first, second) = plan(home, downloads_days=0).steps
+    assert isinstance(first, Quarantine)
+    assert (first.bytes, first.later) == (0, 12288)
+    done = apply(first, context(home))
+    assert not old.exists()
+    thing = Path(str(done.undo["entry"])) / "thing"
+    assert (thing.read_bytes(), thing.stat().st_mtime) == (b"x" * 10_000, 0)
+    assert second.target.endswith("part 1")
+
+
+def test_deleted_but_open_files_are_in_the_diagnosis(home: Path, start: Start) -> None:
+    ghost = home / "ghost"
+    ghost.write_bytes(b"x" * 50_000_000)
+    with ghost.open() as file:
+        process = start("sleep", "100", stdin=file)
+    ghost.unlink()
+    wait_for(lambda: any(row["pid"] == process.pid for row in rows(plan(home))))
+    (row,) = (row for row in rows(plan(home)) if row["pid"] == process.pid)
+    assert int(str(row["bytes"])) >= 50_000_000
+
+
+def rows(found: Plan) -> list[dict[str, object]]:
+    listed = found.details["deleted_but_open"]
+    assert isinstance(listed, list)
+    return listed
+
+
+# Quarantine
+
+
+@pytest.mark.root
+def test_quarantine_is_on_the_filesystem_of_the_thing(home: Path, mounted: Callable[..., Path]) -> None:
+    other = mounted("ext4", "16M")
+    thing = other / "folder" / "thing"
+    fill(thing)
+    step = Quarantine(target="", reason="", path=thing, identity=Identity.at(thing))
+    where = Context(Host(Config()), "run", home / "state", (other,))
+    entry = Path(str(apply(step, where).undo["entry"]))
+    assert entry.is_relative_to(other / ".miyabi-healing")
+    assert len(list((entry / "thing").iterdir())) == 3
+    assert (other / ".miyabi-healing").stat().st_mode & 0o777 == 0o700
+
+
+def test_link_on_the_way_is_not_followed(home: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "victim")
+    (home / "link").symlink_to(tmp_path / "victim")
+    path = home / "link" / "part 0"
+    step = Quarantine(target="", reason="", path=path, identity=Identity.at(path))
+    with pytest.raises(OSError, match="Not a directory|symbolic"):
+        apply(step, context(home))
+    assert (tmp_path / "victim" / "part 0").exists()
+
+
+def test_quarantine_somebody_else_prepared_is_not_used(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "quarantine").symlink_to(tmp_path / "trap")
+    (tmp_path / "trap").mkdir(mode=0o777)
+    from miyabi_healing.gate import store
+
+    with pytest.raises(PermissionError, match="not a private folder of ours"):
+        store.private_folder(state / "quarantine")
+    (state / "open").mkdir()
+    (state / "open").chmod(0o755)
+    with pytest.raises(PermissionError, match="not a private folder of ours"):
+        store.private_folder(state / "open")
