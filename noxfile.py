@@ -59,7 +59,8 @@ def package(session: nox.Session) -> None:
     wheel = max(folder.glob("*.whl"), key=os.path.getmtime)
     names = zipfile.ZipFile(wheel).namelist()
     strange = [name for name in names if not name.startswith(("miyabi_healing/", "miyabi_healing-"))]
-    missing = [file for top in ("checks", "healers") for file in Path(top).glob("*.py") if f"miyabi_healing/{file}" not in names]
+    needed = [f"miyabi_healing/{file}" for top in ("checks", "healers") for file in Path(top).glob("*.py")]
+    missing = {*needed, "miyabi_healing/report.schema.json", "miyabi_healing/pass.toml"} - set(names)
     if strange or missing:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
 
