@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from miyabi_healing import config
-from miyabi_healing.files import MEGABYTE, size_text
+from miyabi_healing.files import MEGABYTE, display, size_text
 from miyabi_healing.host import logs
 from miyabi_healing.host.logs import LogFile, LogGroup
 from miyabi_healing.host.processes import OpenFiles
@@ -36,7 +36,7 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
     """Closed old files first, the oldest first; then the live ones, the largest first."""
     group = view.reading(LogGroup)
     files = view.host.processes().open_files()
-    kept = [Kept(os.fspath(path), "no log", reason) for path, reason in group.odd]
+    kept = [Kept(display(path), "no log", reason) for path, reason in group.odd]
     closed: list[LogFile] = []
     live: list[LogFile] = []
     for file in group.files:

@@ -48,21 +48,24 @@ def command(
         with progress_line(quiet or as_json) as progress:
             document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
     except config.ConfigError as error:
-        stop(str(error), session.EXIT_USAGE)
+        document, code = no_report(str(error), session.EXIT_USAGE, as_json)
     except session.Stopped as stopped:
-        if as_json and stopped.code == session.EXIT_UNKNOWN:
-            document, code = failed(str(stopped)), stopped.code
-        else:
-            stop(str(stopped), stopped.code)
+        document, code = no_report(str(stopped), stopped.code, as_json)
+    except Exception as error:  # a bug of ours must not pass for an issue of the host
+        document, code = no_report(f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN, as_json)
     if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]:
         show(document, as_json)
     sys.exit(code)
 
 
-def failed(reason: str) -> dict[str, Any]:
+def no_report(reason: str, code: int, as_json: bool) -> tuple[dict[str, Any], int]:
+    """Say why there is no report; who asked for JSON gets a document that says so as well."""
     from miyabi_healing import report
 
-    return report.failed(reason)
+    click.echo(f"miyabi-healing: {reason}", err=True)
+    if not as_json:
+        sys.exit(code)
+    return report.failed(reason), code
 
 
 def stop(message: str, code: int) -> None:
@@ -107,4 +110,8 @@ def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
 
 def main() -> None:
     """Run the program."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there
+        os.chdir("/")
     command(prog_name="miyabi-healing")

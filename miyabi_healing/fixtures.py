@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -133,6 +134,8 @@ def measure(record_property: Callable[[str, object], None]) -> Measure:
     """Note what a check measured, in a number and in words, healthy or not; hands the number back."""
 
     def note(value: float, description: str) -> float:
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no measurement")
         record_property("measured", {"value": float(value), "description": description})
         return value
 

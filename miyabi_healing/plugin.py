@@ -81,8 +81,7 @@ def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         return "no checks folder was named"
     tops = tuple(folders)
-    for argument in config.args:
-        path = (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
+    for path in named(config):
         if not any(path.is_relative_to(top) for top in tops):
             return f"{display(path)} is not in a checks folder"
     if config.option.usepdb:
@@ -103,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
     launch = next((each for each in config.pluginmanager.get_plugins() if isinstance(each, Launch)), None)
     try:
         ours = registry.Folders((registry.builtin("checks"),), (registry.builtin("healers"),))
-        if not launch and not config.option.checks and disarmed(config, ours.checks) == "no checks folder was named":
+        if not launch and not config.option.checks and not touches(config, ours.checks):
             return  # somebody else's tests: not even the configuration is read
         settings = launch.config if launch else load(config.option.healing_config)
         folders = registry.folders(settings, launch.more_checks if launch else tuple(config.option.checks))
@@ -111,9 +110,6 @@ def pytest_configure(config: pytest.Config) -> None:
         fixtures.validate(settings)
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
-    reason = disarmed(config, folders.checks)
-    if reason and not any(in_checks(config, argument, folders.checks) for argument in config.args):
-        return
     if config.option.assertmode == "plain":
         raise pytest.UsageError("--assert=plain: checks could not fail under python -O; leave it out")
     config.stash[RECORDS] = launch.records if launch else {}
@@ -124,7 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
         run_id=time.strftime("%Y%m%dT%H%M%S-") + f"{os.getpid()}",
         state=paths.state_folder(),
         dry_run=launch.dry_run if launch else config.option.dry_run,
-        blocked=reason or "",
+        blocked=disarmed(config, folders.checks) or "",
         progress=launch.progress if launch else lambda text: None,
     )
     if launch:
@@ -133,9 +129,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.json_report, config.option.json_report_file = True, None  # what our own report is made of
 
 
-def in_checks(config: pytest.Config, argument: str, folders: tuple[Path, ...]) -> bool:
-    path = (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
-    return any(path.is_relative_to(top) for top in folders)
+def named(config: pytest.Config) -> list[Path]:
+    """The files and folders that were named on the command line."""
+    return [(config.invocation_params.dir / str(argument).split("::")[0]).resolve() for argument in config.args]
+
+
+def touches(config: pytest.Config, folders: Iterable[Path]) -> bool:
+    """Whether a session has to do with checks at all: a path lies in a checks folder, or around one."""
+    return any(path.is_relative_to(top) or top.is_relative_to(path) for path in named(config) for top in folders)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -155,9 +156,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     healing = metafunc.config.stash.get(HEALING, None)
-    if healing is None:
-        return
-    fixtures.parametrize(metafunc, healing.config)
+    if healing is not None and is_check(metafunc.definition, healing):
+        fixtures.parametrize(metafunc, healing.config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -176,7 +176,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 raise pytest.UsageError(f"{item.nodeid}: no healer {healer!r} in the healers folders; {hint}")
         if not healing.config.check(issue_name(item)).enabled:
             item.add_marker(pytest.mark.skip(reason=f"switched off in {healing.config.source}"))
-    after = {issue_name(item): causes_of(item) for item in items}
+    after = {issue_name(item): causes_of(item) for item in items if is_check(item, healing)}
     items.sort(key=lambda item: depth(issue_name(item), after, ()))
 
 

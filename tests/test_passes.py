@@ -11,7 +11,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from program import report, run, run_pytest, settings
+from gitworld import merged_worktree, repository
+from program import environment, report, run, run_pytest, settings
 
 from conftest import PROJECT
 
@@ -291,7 +292,7 @@ def test_plain_pytest_repairs_nothing_unless_it_is_armed(wired: Path, more: tupl
 @pytest.mark.parametrize("argument", [None, "."])
 def test_bare_pytest_never_repairs(wired: Path, argument: str | None) -> None:
     file = settings(wired.parent)
-    chosen = ([argument] if argument else []) + [f"--healing-config={file}", f"--checks={wired}"]
+    chosen = [*([argument] if argument else []), f"--healing-config={file}", f"--checks={wired}"]
     done = run_pytest(*chosen, cwd=wired.parent, PYTHONPATH=str(PROJECT))
     assert done.returncode != 0
     assert len(things(wired)) == 3
@@ -433,6 +434,42 @@ def test_code_that_others_can_write_is_not_run(mine: Path) -> None:
     (mine / "healers" / "tidy.py").chmod(0o666)
     done = run(*arguments(mine))
     assert (done.returncode, "can be written by others" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("[disk\n", 2), ("[extend]\nfolders = ['/nowhere/at/all']\n", 2), ("[git]\nrepos = ['/nowhere']\n", 2)]
+)
+def test_json_is_printed_even_when_nothing_could_run(mine: Path, text: str, code: int) -> None:
+    got, document = report(*arguments(mine, text))
+    assert (got, document["overall_success"]) == (code, False)
+    assert document["errors"][0]["message"] in document["summary"]
+
+
+def test_missing_git_leaves_what_it_would_have_judged(mine: Path, tmp_path: Path) -> None:
+    repo = repository(mine.parent / "src" / "app")
+    for number in range(3):
+        merged_worktree(repo, f"w{number}")
+    text = f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n[healers.cleanup_worktrees]\nidle_days = 0\n'
+    code, document = report(*arguments(mine, text), PATH=str(tmp_path))
+    (action,) = (each for each in document["actions_taken"] if each["action"] == "cleanup_worktrees")
+    assert (code, action["status"], action["details"]["kept"]) == (1, "skipped", {"not readable": 3, "main": 1})
+    assert "git is not installed" in json.dumps(action["kept"])
+
+
+def test_folder_that_is_gone_is_no_reason_to_fail(mine: Path) -> None:
+    gone = mine.parent / "gone"
+    gone.mkdir()
+    command = f'cd "{gone}" && rmdir "{gone}" && exec "{sys.executable}" "{PROJECT}/self_healer.py" "$@"'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *arguments(mine)], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_measurement_that_is_none_is_an_error(mine: Path) -> None:
+    (mine / "test_things.py").write_text(CHECK.replace("assert measure(count,", "assert measure(float('nan'),"))
+    code, document = report(*arguments(mine))
+    assert (code, document["errors"][0]["message"]) == (3, "ValueError: nan is no measurement")
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])

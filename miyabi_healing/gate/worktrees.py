@@ -48,15 +48,16 @@ def _(step: RetireWorktree, context: Context) -> Done:
     place, worktree = found(step, context.host.config)
     if worktree is None:
         raise Refused("git does not know it as a worktree any more")
-    refs = keep_commits(place, worktree, context.run_id)
     tree: store.Entry | None = None
     if step.path and step.identity:
         tree = store.take(context, step.path.parent, step.path, step.identity, "worktree")
         if late := late_objection(place, worktree, tree):
             store.put_back(tree, step.path.parent, step.path)
             raise Refused(late)
-        tree.write_manifest(admin=str(step.admin), branch=worktree.branch, refs=refs)
     try:
+        refs = keep_commits(place, worktree, context.run_id)
+        if tree:
+            tree.write_manifest(admin=str(step.admin), branch=worktree.branch, refs=refs)
         admin = store.take(context, step.common, step.admin, step.admin_identity, "worktree-admin")
         admin.write_manifest(worktree=str(worktree.path), branch=worktree.branch, refs=refs)
     except BaseException:

@@ -146,6 +146,14 @@ def locate(path: Path) -> tuple[Path, Path] | None:
     return None
 
 
+def is_repository(path: Path) -> bool:
+    """Whether there is a repository at `path` that may be looked at."""
+    try:
+        return locate(path) is not None
+    except OSError:
+        return False
+
+
 def repository(path: str, config: Config) -> Repository:
     """The repository at `path`. Raises ConfigError where there is none (any more)."""
     try:
@@ -164,13 +172,13 @@ def configured(config: Config) -> tuple[str, ...]:
     """
     if not config.git.repos:
         here = Path.cwd()
-        top = next((str(folder) for folder in (here, *here.parents) if locate(folder)), None)
+        top = next((str(folder) for folder in (here, *here.parents) if is_repository(folder)), None)
         return (str(repository(top, config).main),) if top else ()
     found: dict[Path, str] = {}
     for pattern in config.git.repos:
         expanded = os.path.abspath(os.path.expanduser(pattern))
         if glob.has_magic(pattern) and not os.path.exists(expanded):
-            paths = [each for each in sorted(glob.glob(expanded)) if locate(Path(each))]
+            paths = [each for each in sorted(glob.glob(expanded)) if is_repository(Path(each))]
         else:
             paths = [expanded]
         for each in paths:

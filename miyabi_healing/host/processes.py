@@ -111,7 +111,7 @@ def read(pid: int) -> Process | None:
     try:
         descriptor = os.open(f"{PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            text = os.read(descriptor, 4096).decode("utf-8", "surrogateescape")
+            text = os.read(descriptor, 4096).decode("utf-8", "backslashreplace")
             uid = os.fstat(descriptor).st_uid
         finally:
             os.close(descriptor)
