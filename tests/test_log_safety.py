@@ -215,6 +215,27 @@ def whole_after_failure(log: Path, state: Path, content: bytes) -> bool:
     return all(rest[at] == content[at] or (at < len(data) and data[at] == content[at]) for at in range(len(content)))
 
 
+@pytest.mark.parametrize("moment", ["sync", "add"])
+def test_log_that_others_truncate_meanwhile_keeps_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(LINES)
+    original = getattr(zstd.Archive, moment)
+
+    def late(*arguments: object) -> None:
+        original(*arguments)
+        os.truncate(log, 0)
+        with log.open("ab") as file:
+            file.write(b"new\n")
+
+    monkeypatch.setattr(zstd.Archive, moment, late)
+    with pytest.raises(Refused, match="shorter"):
+        apply(trim(log, 10), context(tmp_path))
+    assert log.read_bytes() == b"new\n"
+    assert entries(tmp_path / "state") == []
+
+
 def test_closed_log_is_archived_whole_and_gone(tmp_path: Path) -> None:
     log = tmp_path / "app.log.1"
     log.write_bytes(LINES + b"\xff\x00 no newline at the end")

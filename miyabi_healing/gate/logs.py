@@ -100,7 +100,7 @@ def _(step: ArchiveLog, context: Context) -> Done:
         archive = Archive(place.thing)
         try:
             for start, length in pieces(0, status.st_size):
-                archive.add(os.pread(descriptor, length, start))
+                archive.add(read_whole(descriptor, length, start))
             archive.sync()
             place.write_manifest(
                 **facts(step.path, status), start=0, taken=status.st_size, raw=archive.raw, sha256=archive.sha256
@@ -160,9 +160,11 @@ def _(step: TrimLog, context: Context) -> Done:
             for chunk in range(where.start, where.cut, CHUNK):
                 end = min(chunk + CHUNK, where.cut)
                 for start, length in pieces(chunk, end):
-                    archive.add(os.pread(descriptor, length, start))
+                    archive.add(read_whole(descriptor, length, start))
                 archive.sync()
                 place.write_manifest(archived=end, taken=taken, raw=archive.raw, sha256=archive.sha256)
+                if shorter(descriptor, status):  # others truncate logs, too; what is there now was not archived
+                    raise Refused("it became shorter at the last moment")
                 if (whole := min(end, where.floor)) > chunk:
                     fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, chunk, whole - chunk)
                     touched = True
@@ -177,7 +179,7 @@ def _(step: TrimLog, context: Context) -> Done:
             raise
         finally:
             archive.close()
-        collapsed = collapse(step, context, descriptor, where)
+        collapsed = not shorter(descriptor, status) and collapse(step, context, descriptor, where)
         place.write_manifest(collapsed=where.floor if collapsed else 0, filler=where.cut - where.floor)
         freed = used(status) - used(os.fstat(descriptor)) - place.thing.stat().st_size
     details: dict[str, object] = {"archived_bytes": archive.raw, "way": "collapsed" if collapsed else "punched"}
@@ -221,6 +223,21 @@ def last_lines(descriptor: int, size: int, count: int, start: int) -> int:
 def pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
     for offset in range(start, end, PIECE):
         yield offset, min(PIECE, end - offset)
+
+
+def read_whole(descriptor: int, length: int, start: int) -> bytes:
+    """Read so many bytes. Raises Refused where they are not there any more."""
+    data = os.pread(descriptor, length, start)
+    while len(data) < length:
+        more = os.pread(descriptor, length - len(data), start + len(data))
+        if not more:
+            raise Refused("it became shorter at the last moment")
+        data += more
+    return data
+
+
+def shorter(descriptor: int, before: os.stat_result) -> bool:
+    return os.fstat(descriptor).st_size < before.st_size
 
 
 def blank(descriptor: int, start: int, end: int) -> None:
