@@ -7,11 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from miyabi_healing import __version__, config, session
+
+if TYPE_CHECKING:
+    from rich.live import Live
 
 NOT_YET = "{} is not available in this version; leave it out"
 EPILOG = (
@@ -91,20 +94,23 @@ def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
-        spinner: list[Any] = []
+        shown: list[Live] = []
 
         def progress(text: str) -> None:
-            if not spinner:
-                from rich.console import Console
+            from rich.console import Console
+            from rich.live import Live
+            from rich.spinner import Spinner
 
-                spinner.append(Console(file=terminal).status(text))
-                spinner[0].start()
-            spinner[0].update(text)
+            if not shown:  # pytest exchanges sys.stdout meanwhile, so rich must keep its hands off it
+                console = Console(file=terminal)
+                shown.append(Live(console=console, transient=True, redirect_stdout=False, redirect_stderr=False))
+                shown[0].start()
+            shown[0].update(Spinner("dots", text))
 
         try:
             yield progress
         finally:
-            for each in spinner:
+            for each in shown:
                 each.stop()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -470,6 +472,24 @@ def test_measurement_that_is_none_is_an_error(mine: Path) -> None:
     (mine / "test_things.py").write_text(CHECK.replace("assert measure(count,", "assert measure(float('nan'),"))
     code, document = report(*arguments(mine))
     assert (code, document["errors"][0]["message"]) == (3, "ValueError: nan is no measurement")
+
+
+def test_on_a_terminal_it_shows_what_it_does_and_then_the_report_in_colour(mine: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments(mine)]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm", NO_COLOR=None), cwd=mine
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal hangs up when its last user ends
+        while part := os.read(ours, 65536):
+            said += part
+    os.close(ours)
+    assert process.wait() == 0, said.decode()
+    assert b"tidy: quarantine" in said
+    assert b"\x1b[32mSuccess\x1b[0m" in said
+    assert said.rstrip().endswith(b"=" * 60)
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
