@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing
     return {
         "schema_version": SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "host": platform.node(),
+        "host": os.uname().nodename,
         "run_id": healing.run_id,
         "dry_run": healing.dry_run,
         "overall_success": not errors and healed == len(found) and bool(tests),
@@ -49,7 +49,7 @@ def failed(reason: str, healing: Healing | None = None) -> Document:
     return {
         "schema_version": SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "host": platform.node(),
+        "host": os.uname().nodename,
         "run_id": healing.run_id if healing else "",
         "dry_run": bool(healing and healing.dry_run),
         "overall_success": False,

@@ -88,7 +88,6 @@ def arguments(checks: tuple[Path, ...]) -> list[str]:
         "--tb=short",
         "-pno:cacheprovider",
         "-pmiyabi_healing.plugin",
-        "-ppytest_metadata.plugin",
         "-ppytest_jsonreport.plugin",
         "--json-report",
         "--json-report-file=none",
