@@ -179,7 +179,7 @@ def downloads(view: View, mount: disk.Mount, files: OpenFiles, options: Options,
             else:
                 yield Quarantine(
                     target=display(path),
-                    reason=f"untouched for {days:.0f} days; frees nothing until the quarantine expires",
+                    reason=f"untouched for {days:.0f} days; frees nothing until the quarantine is emptied",
                     later=used(status),
                     undo="moved back from quarantine",
                     counts="downloads_quarantined",

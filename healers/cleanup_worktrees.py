@@ -78,7 +78,7 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
         target=str(worktree),
         reason="merged, clean and idle" if there else "its folder has been missing for long",
         later=folder_size(worktree.path) if there else 0,
-        undo="both folders are moved back from quarantine",
+        undo="moved back from quarantine",
         counts="worktrees_removed" if there else "pruned",
         guard=guard,
         path=worktree.path if there else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from miyabi_healing import registry
 from miyabi_healing.config import Config
 from miyabi_healing.host import Host
-from miyabi_healing.issue import Issue
+from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.plan import Outcome, Plan, count_kept
 from miyabi_healing.view import View
 
@@ -59,6 +59,18 @@ class Action:
         if self.problem or applied or any(each.status == "failed" for each in self.outcomes):
             return "failed"
         return "skipped"
+
+
+@dataclass
+class Record:
+    """What happened to one check: the issue it found, what was done, and the numbers."""
+
+    name: str
+    target: str
+    limit: Limit
+    issue: Issue | None = None
+    actions: list[Action] = field(default_factory=list)
+    error: str = ""
 
 
 @dataclass

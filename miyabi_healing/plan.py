@@ -23,7 +23,7 @@ def always() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One change. `bytes` are freed now, `later` when its quarantine expires; an empty `undo` means it cannot be undone.
+    """One change. `bytes` are freed now, `later` once the quarantine is emptied; an empty `undo` means it cannot be undone.
 
     `counts` names the number in the action's details that grows by one when the step was applied; `settle` is how many
     seconds the gate waits for the goal after it.
@@ -74,7 +74,7 @@ class Delete(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Quarantine(Step):
-    """Rename a file or folder into the quarantine of its filesystem. Frees nothing until it expires."""
+    """Rename a file or folder into the quarantine of its filesystem. Frees nothing until that is emptied."""
 
     path: Path
     identity: Identity

@@ -22,9 +22,9 @@ from miyabi_healing import fixtures, lock, paths, registry
 from miyabi_healing.config import Config, ConfigError, load, nearest
 from miyabi_healing.files import display
 from miyabi_healing.fixtures import HOST, LIMITS, issue_name, limit_of
-from miyabi_healing.healing import Action, Healing
+from miyabi_healing.healing import Action, Healing, Record
 from miyabi_healing.host import Host
-from miyabi_healing.issue import Issue, Limit
+from miyabi_healing.issue import Issue
 
 host = fixtures.host
 mount = fixtures.mount
@@ -34,18 +34,6 @@ processes = fixtures.processes
 memory = fixtures.memory
 limit = fixtures.limit
 measure = fixtures.measure
-
-
-@dataclass
-class Record:
-    """What happened to one check: the issue it found, what was done, and the numbers."""
-
-    name: str
-    target: str
-    limit: Limit
-    issue: Issue | None = None
-    actions: list[Action] = field(default_factory=list)
-    error: str = ""
 
 
 @dataclass(eq=False)  # pytest keeps plugins in a set

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from miyabi_healing.healing import Action, Healing, message
+from miyabi_healing.healing import Action, Healing, Record, message
 
 if TYPE_CHECKING:
     from miyabi_healing.plan import Outcome
-    from miyabi_healing.plugin import Record
 
 SCHEMA_VERSION = 1
 Document = dict[str, Any]

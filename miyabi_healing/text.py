@@ -104,7 +104,7 @@ def shortened(rows: list[str], whole: bool) -> Iterator[str]:
 
 def step_lines(step: Mapping[str, Any]) -> Iterator[str]:
     gains = [f"frees {size_text(step['bytes'])}"] if step["bytes"] else []
-    gains += [f"frees {size_text(step['bytes_later'])} when the quarantine expires"] if step["bytes_later"] else []
+    gains += [f"frees {size_text(step['bytes_later'])} once the quarantine is emptied"] if step["bytes_later"] else []
     undo = f"undo: {step['undo']}" if step["undo"] else "cannot be undone"
     facts = "; ".join([step["reason"], *gains, undo])
     why = f" [{step['status']}: {step['message']}]" if step["message"] and step["status"] != "applied" else ""
