@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from miyabi_healing import config, tools
 from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
@@ -39,8 +39,10 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     mount = view.reading(disk.Mount)
     processes = view.host.processes()
     files = processes.open_files()
-    kept: list[Kept] = []
-    piece = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
+    others = [home for home in caches.homes(view.host.config.caches) if not caches.may_clean(home)]
+    kept = [Kept(display(home), "another user's") for home in others]
+    surplus = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
+    piece = surplus if mount.tight == "space" else mount.size  # short of inodes, only the number of files counts
     gentle: list[Step] = []
     plain: list[Step] = []
     strong: list[Step] = []
@@ -59,7 +61,9 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
             strong += thorough
             if not (tidy or thorough):
                 plain += deletions(cache, files, processes, options, kept, piece)
-    gentle += system_tools(mount, options)
+    tidy, thorough = system_tools(mount, options, "docker" in view.host.config.caches.also)
+    gentle += tidy
+    strong += thorough
     steps = [*gentle, *plain, *strong, *downloads(view, mount, files, options, kept)]
     return Plan(
         tuple(steps),
@@ -101,9 +105,8 @@ def deletions(
         kept.append(Kept(display(cache.path), "tool missing", f"only {cache.known.name} itself can clean it"))
         return
     now, idle, young, held = time.time(), [], 0, 0
-    opened = {each.path for each in files.beneath(cache.path)}
-    for unit in caches.units(cache):
-        if any(path == str(unit.path) or path.startswith(f"{unit.path}/") for path in opened):
+    for unit, holder in caches.units(cache, files):
+        if holder:
             held += 1
         elif now - unit.newest < options.idle_minutes * 60:
             young += 1
@@ -147,28 +150,51 @@ def still_unused(processes: Processes, users: tuple[str, ...]) -> str | None:
     return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
 
 
-def system_tools(mount: disk.Mount, options: Options) -> Iterator[Step]:
-    """What root can ask the system's own keepers of old data for, where that data is on this filesystem."""
+def system_tools(mount: disk.Mount, options: Options, images: bool) -> tuple[list[Step], list[Step]]:
+    """What root can ask the system's own keepers of old data for, where that data is on this filesystem: gently, thoroughly.
+
+    Docker's volumes are never touched, its images only if asked for (`images`).
+    """
     if os.geteuid() != 0:
-        return
-    for folder, argv, reason in (
-        ("/var/log/journal", ("journalctl", "--vacuum-size=500M"), "the journal keeps its newest 500 MB"),
-        ("/var/lib/docker", ("docker", "builder", "prune", "--force", "--filter", "until=168h"), "build steps unused for a week"),
-    ):
-        if tools.find(argv[0]) and os.path.isdir(folder) and os.stat(folder).st_dev == mount.device:
-            yield Run(
-                target=" ".join(argv), reason=reason, counts="caches_cleaned", argv=argv, time_limit=options.tool_time_limit
-            )
+        return [], []
+
+    def run(folder: str, needs: str, command: str, reason: str) -> list[Step]:
+        argv = tuple(command.split())
+        if not tools.find(argv[0]) or not os.path.exists(needs) or not on_device(folder, mount.device):
+            return []
+        return [Run(target=command, reason=reason, counts="caches_cleaned", argv=argv, time_limit=options.tool_time_limit)]
+
+    journal, docker, socket = "/var/log/journal", "/var/lib/docker", "/var/run/docker.sock"
+    prune = "prune --force --filter until=168h"
+    gentle = run(journal, journal, "journalctl --vacuum-size=500M", "the journal keeps its newest 500 MB")
+    gentle += run(docker, socket, f"docker builder {prune}", "build steps unused for a week")
+    strong = run(docker, socket, f"docker image {prune} --all", "images no container uses, a week old") if images else []
+    return gentle, strong
+
+
+def on_device(folder: str, device: int) -> bool:
+    try:
+        return os.stat(folder).st_dev == device
+    except OSError:
+        return False
 
 
 def downloads(view: View, mount: disk.Mount, files: OpenFiles, options: Options, kept: list[Kept]) -> Iterator[Step]:
     """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be had back."""
     for home in caches.homes(view.host.config.caches):
         folder = home / "Downloads"
-        if not folder.is_dir() or folder.is_symlink() or folder.stat().st_dev != mount.device:
+        if not caches.may_clean(home) or folder.is_symlink() or not on_device(str(folder), mount.device):
             continue
-        for path in sorted(folder.iterdir()):
-            status = os.lstat(path)
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:  # on macOS it takes a permission that people give by hand
+            kept.append(Kept(display(folder), "not readable", error.strerror or str(error)))
+            continue
+        for path in (folder / name for name in names):
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue
             if not stat.S_ISREG(status.st_mode):
                 continue
             days = (time.time() - newest(status)) / 86_400
@@ -190,23 +216,20 @@ def downloads(view: View, mount: disk.Mount, files: OpenFiles, options: Options,
 
 def ghosts(files: OpenFiles, device: int) -> list[dict[str, object]]:
     """Who holds deleted files open on a device, and how many bytes that keeps taken: the five largest."""
-    rows: dict[tuple[int, str], int] = {}
-    for each in {(file.device, file.inode, file.pid): file for file in files.files if file.device == device}.values():
-        size = ghost_size(each.pid, each.inode)
-        if size:
-            rows[each.pid, each.name] = rows.get((each.pid, each.name), 0) + size
-    largest = sorted(rows.items(), key=lambda row: -row[1])[:5]
-    return [{"name": name, "pid": pid, "bytes": size} for (pid, name), size in largest]
+    holders = {(each.pid, each.name) for each in files.files if each.device == device}
+    rows = [(ghost_size(pid, device), pid, name) for pid, name in holders]
+    largest = sorted((row for row in rows if row[0]), reverse=True)[:5]
+    return [{"name": name, "pid": pid, "bytes": size} for size, pid, name in largest]
 
 
-def ghost_size(pid: int, inode: int) -> int:
-    """Bytes of a deleted file that a process still has open; 0 where the file has a name."""
-    folder = Path(f"/proc/{pid}/fd")
-    try:
+def ghost_size(pid: int, device: int) -> int:
+    """Bytes of the deleted files that a process still has open on a device."""
+    found: dict[int, int] = {}
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            status = os.stat(folder / name)
-            if status.st_ino == inode and status.st_nlink == 0:
-                return used(status)
-    except OSError:
-        pass
-    return 0
+            with contextlib.suppress(OSError):
+                status = os.stat(f"{folder}/{name}")
+                if status.st_dev == device and status.st_nlink == 0:
+                    found[status.st_ino] = used(status)
+    return sum(found.values())

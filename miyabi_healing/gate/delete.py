@@ -17,16 +17,17 @@ from pathlib import Path
 from miyabi_healing.files import Identity, display, open_beneath, used
 from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
+from miyabi_healing.host import caches
 from miyabi_healing.plan import Delete, Unit
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DEEPEST = 200  # one descriptor a level: nothing that a tool made by itself goes as deep
 
 
 @dataclass
 class Tally:
     """What was deleted and what would not go."""
 
-    device: int
     files: int = 0
     freed: int = 0
     left: list[str] = field(default_factory=list)
@@ -38,21 +39,19 @@ def _(step: Delete, context: Context) -> str | None:
         return "outside the allowed roots"
     if any(not unit.path.is_relative_to(step.root) or ".." in unit.path.parts for unit in step.units):
         return "a unit lies outside the cache"
-    held = context.host.processes().open_files().beneath(step.root)
-    for unit in step.units:
-        try:
-            found = Identity.at(unit.path)
-        except FileNotFoundError:
-            continue
-        if not found.same_file(unit.identity) or found.mtime != unit.identity.mtime:
+    there = [unit for unit in step.units if os.path.lexists(unit.path)]
+    files = context.host.processes().open_files()
+    weighed = caches.weigh_all((each.path for each in there), step.root, os.lstat(step.root).st_dev, files)
+    now = {unit.path: (unit, holder) for unit, holder in weighed}
+    for unit in there:
+        if unit.path not in now:
+            return f"{display(unit.path.name)} cannot be looked at (any more)"
+        found, holder = now[unit.path]
+        if not found.identity.unchanged(unit.identity) or found.newest > unit.newest:
             return f"{display(unit.path.name)} changed since it was measured"
-        if holder := next((each for each in held if within(each.path, unit.path)), None):
+        if holder:
             return f"in use by {holder.name} (pid {holder.pid})"
     return None
-
-
-def within(path: str, top: Path) -> bool:
-    return path == str(top) or path.startswith(f"{top}/")
 
 
 @apply.register
@@ -61,7 +60,7 @@ def _(step: Delete, context: Context) -> Done:
     assert root is not None  # recheck has just said so
     with owner_locked(root, step.locks):
         manifest = write_manifest(step, context)
-        tally = Tally(os.lstat(step.root).st_dev)
+        tally = Tally()
         for unit in step.units:
             try:
                 remove(root, unit, tally)
@@ -119,19 +118,34 @@ def remove(root: Path, unit: Unit, tally: Tally) -> None:
         remove_name(folder, name, status, tally)
 
 
-def remove_name(folder: int, name: str, status: os.stat_result, tally: Tally) -> None:
+def mount_of(folder: int) -> tuple[int, str]:
+    """What a descriptor lies on: the device and, where the kernel tells it, the mount (proc_pid_fdinfo(5)).
+
+    The device alone would let us into a folder of the same filesystem that is mounted here as well (mount --bind).
+    """
+    device = os.fstat(folder).st_dev
+    try:
+        with open(f"/proc/self/fdinfo/{folder}", encoding="ascii") as lines:
+            return device, next((line for line in lines if line.startswith("mnt_id:")), "")
+    except OSError:
+        return device, ""
+
+
+def remove_name(folder: int, name: str, status: os.stat_result, tally: Tally, depth: int = 0) -> None:
     if not stat.S_ISDIR(status.st_mode):
         os.unlink(name, dir_fd=folder)
         tally.files += 1
         tally.freed += used(status) if status.st_nlink == 1 else 0
         return
+    if depth > DEEPEST:
+        raise OSError(f"folders are nested more than {DEEPEST} deep")
     inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)
     try:
-        if os.fstat(inside).st_dev != tally.device:
-            raise OSError(f"{display(name)} is another filesystem")
-        for child in os.listdir(inside):
+        if mount_of(inside) != mount_of(folder):
+            raise OSError(f"{display(name)} is another filesystem, or mounted here")
+        for child in sorted(os.listdir(inside)):  # a mark of completeness (.cargo-ok) goes first, should we be killed
             try:
-                remove_name(inside, child, os.stat(child, dir_fd=inside, follow_symlinks=False), tally)
+                remove_name(inside, child, os.stat(child, dir_fd=inside, follow_symlinks=False), tally, depth + 1)
             except FileNotFoundError:
                 continue
             except OSError as error:

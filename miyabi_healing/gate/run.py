@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from miyabi_healing import tools
 from miyabi_healing.gate.verbs import Context, Done, apply, recheck
 from miyabi_healing.plan import Run
@@ -17,7 +19,8 @@ def _(step: Run, context: Context) -> str | None:
 
 @apply.register
 def _(step: Run, context: Context) -> Done:
-    result = tools.run(step.argv, time_limit=step.time_limit, user=step.user)
+    anywhere = Path("/")  # ours may be closed to the owner, and no project's settings there may steer the tool
+    result = tools.run(step.argv, time_limit=step.time_limit, cwd=anywhere, user=step.user)
     if result.code:
         raise tools.ToolError(f"{step.argv[0]} ended with status {result.code}: {result.complaint}")
     lines = result.stdout.decode("utf-8", "replace").strip().splitlines()

@@ -10,12 +10,14 @@ import glob
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing import config
-from miyabi_healing.files import Identity, newest, open_beneath, used
+from miyabi_healing.files import Identity, is_beneath, newest, open_beneath, used
+from miyabi_healing.host.processes import OpenFile, OpenFiles
 from miyabi_healing.plan import Unit
 
 
@@ -24,7 +26,8 @@ class Known:
     """A kind of cache. Folders are relative to a home; `depth` is how far below lie the units that go or stay as a whole.
 
     `gentle` and `strong` are the owner's own commands (``{}`` is the folder); `deletable` says that without its owner's tool it
-    may be deleted; `users` are programs that must not be running meanwhile; `locks` are files its owner locks.
+    may be deleted, all but what is named in `spare`; `users` are programs that must not be running meanwhile; `locks` are
+    files its owner locks.
     """
 
     name: str
@@ -37,29 +40,31 @@ class Known:
     deletable: bool = True
     costly: bool = False
     locks: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
 
 NODE = ("npm", "npx", "pnpm", "yarn", "bun")
 KNOWN = (
     Known("npm", (".npm/_cacache",), gentle=("npm", "cache", "verify", "--cache", "{parent}"),
-          strong=("npm", "cache", "clean", "--force", "--cache", "{parent}"), users=NODE, depth=2),
+          strong=("npm", "cache", "clean", "--force", "--cache", "{parent}"), users=NODE, depth=3),
     Known("pip", (".cache/pip",), ("Library/Caches/pip",), strong=("pip", "--cache-dir", "{}", "cache", "purge"),
           users=("pip", "pip3"), depth=2),
     Known("uv", (".cache/uv",), gentle=("uv", "--cache-dir", "{}", "cache", "prune"), users=("uv", "uvx"), deletable=False),
-    Known("pnpm", (".local/share/pnpm/store",), ("Library/pnpm/store",), gentle=("pnpm", "store", "prune"),
+    Known("pnpm", (".local/share/pnpm/store",), ("Library/pnpm/store",), gentle=("pnpm", "store", "prune", "--store-dir", "{}"),
           users=NODE, deletable=False),
     Known("yarn", (".cache/yarn",), ("Library/Caches/Yarn",),
-          strong=("yarn", "cache", "clean", "--cache-folder", "{}"), users=NODE),
+          strong=("yarn", "cache", "clean", "--cache-folder", "{}"), users=NODE, depth=2),
     Known("cargo", (".cargo/registry/cache", ".cargo/registry/src"), users=("cargo", "rustc"), depth=2,
           locks=(".cargo/.package-cache", ".cargo/.package-cache-mutate")),
-    Known("go-build", (".cache/go-build",), ("Library/Caches/go-build",), users=("go", "gopls")),
+    Known("go-build", (".cache/go-build",), ("Library/Caches/go-build",), users=("go", "gopls"), spare=("fuzz",)),
     Known("composer", (".cache/composer",), ("Library/Caches/composer",), users=("composer",)),
     Known("thumbnails", (".cache/thumbnails",)),
     Known("homebrew", (), ("Library/Caches/Homebrew",), gentle=("brew", "cleanup"), users=("brew",), deletable=False),
     Known("playwright", (".cache/ms-playwright",), ("Library/Caches/ms-playwright",), users=("node",), costly=True),
     Known("huggingface", (".cache/huggingface/hub",), users=("python", "python3"), costly=True),
-    Known("maven", (".m2/repository",), users=("java", "mvn"), costly=True),
+    Known("maven", (".m2/repository",), users=("java", "mvn"), depth=2, costly=True),
     Known("gradle", (".gradle/caches",), users=("java", "gradle"), costly=True),
+    Known("docker", (), costly=True),  # its daemon keeps the images, wherever it likes
 )  # fmt: skip
 
 
@@ -84,6 +89,22 @@ def homes(settings: config.Caches) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(home for home in found if home.is_dir()))
 
 
+def may_clean(home: Path) -> bool:
+    """Whether a home is ours to clean: our own, or anybody's for root."""
+    return os.geteuid() in (0, home.stat().st_uid)
+
+
+def folders(known: Known, home: Path) -> tuple[str, ...]:
+    """Where a cache lies below `home`; our own XDG_CACHE_HOME counts where it is within our home."""
+    if sys.platform == "darwin":
+        return known.apple or known.folders
+    moved = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if home != Path.home() or not is_beneath(moved, home):
+        return known.folders
+    top = f"{moved.relative_to(home)}/"
+    return tuple(top + folder.removeprefix(".cache/") if folder.startswith(".cache/") else folder for folder in known.folders)
+
+
 def validate(settings: config.Caches) -> None:
     """Refuse a name in ``caches.also`` that is none of a costly cache. Raises ConfigError."""
     costly = [known.name for known in KNOWN if known.costly]
@@ -97,8 +118,9 @@ def find(settings: config.Caches) -> tuple[Cache, ...]:
     return tuple(
         cache
         for home in homes(settings)
+        if may_clean(home)
         for known in KNOWN
-        for folder in (known.apple or known.folders if sys.platform == "darwin" else known.folders)
+        for folder in folders(known, home)
         if (cache := look(known, home, folder, not known.costly or known.name in settings.also))
     )
 
@@ -123,49 +145,71 @@ def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
     return Cache(known, home, path, status.st_dev, owner, allowed, trouble)
 
 
-def units(cache: Cache) -> tuple[Unit, ...]:
-    """What in a cache goes or stays as a whole, the longest unused first."""
-    found = list(units_below(cache.path, cache.known.depth, cache.device))
-    return tuple(sorted(found, key=lambda unit: unit.newest))
+def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None], ...]:
+    """What in a cache goes or stays as a whole, and who holds it; the longest unused first."""
+    paths = units_below(cache.path, cache.known.depth, cache.known.spare)
+    return tuple(sorted(weigh_all(paths, cache.path, cache.device, files), key=lambda each: each[0].newest))
 
 
-def units_below(folder: Path, depth: int, device: int) -> Iterator[Unit]:
+def units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return
     for entry in entries:
-        path = Path(entry.path)
-        if depth > 1 and entry.is_dir(follow_symlinks=False) and not entry.is_symlink():
-            yield from units_below(path, depth - 1, device)
+        if entry.name in spare:
+            continue
+        if depth > 1 and entry.is_dir(follow_symlinks=False):
+            yield from units_below(Path(entry.path), depth - 1)
         else:
-            try:
-                yield measure(path, device)
-            except OSError:
-                continue
+            yield Path(entry.path)
+
+
+def weigh_all(paths: Iterable[Path], root: Path, device: int, files: OpenFiles) -> Iterator[tuple[Unit, OpenFile | None]]:
+    """Weigh what lies below `root`. What cannot be looked at as a whole is left out, and so left alone."""
+    near = OpenFiles(files.beneath(root), ())
+    for path in paths:
+        try:
+            unit, holder = weigh(path, device, files)
+        except OSError:
+            continue
+        yield unit, holder or next(iter(near.beneath(path)), None)
 
 
 def measure(path: Path, device: int) -> Unit:
     """Weigh a file or folder: files, bytes that deleting it frees, and when it was last touched. Raises OSError."""
+    return weigh(path, device, OpenFiles((), ()))[0]
+
+
+def weigh(path: Path, device: int, files: OpenFiles) -> tuple[Unit, OpenFile | None]:
+    """Measure a file or folder and find who holds anything in it. Raises OSError.
+
+    Holders are told by inode: behind a linked home, or in a container, a process has another path for the same file.
+    """
     top = os.lstat(path)
-    files, size, last = 0, 0, newest(top)
+    holder: OpenFile | None = None
+    count, size, last = 0, 0, 0.0
+    links: Counter[int] = Counter()
+    for status in walk(path, top, device):
+        last = max(last, newest(status))
+        holder = holder or next(iter(files.of(status.st_dev, status.st_ino)), None)
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        count += 1
+        links[status.st_ino] += status.st_nlink > 1
+        if status.st_nlink == 1 or links[status.st_ino] == status.st_nlink:
+            size += used(status)
+    return Unit(path=path, identity=Identity.of(top), files=count, bytes=size, newest=last), holder
+
+
+def walk(path: Path, top: os.stat_result, device: int) -> Iterator[os.stat_result]:
+    """The status of a file or folder and of all below it on the same filesystem. Raises OSError."""
+    yield top
     stack = [path] if stat.S_ISDIR(top.st_mode) else []
-    if not stack:
-        files, size = 1, freed_by(top)
     while stack:
         with os.scandir(stack.pop()) as entries:
             for entry in entries:
                 status = entry.stat(follow_symlinks=False)
-                last = max(last, newest(status))
-                if stat.S_ISDIR(status.st_mode):
-                    if status.st_dev == device:
-                        stack.append(Path(entry.path))
-                    continue
-                files += 1
-                size += freed_by(status)
-    return Unit(path=path, identity=Identity.of(top), files=files, bytes=size, newest=last)
-
-
-def freed_by(status: os.stat_result) -> int:
-    """What unlinking frees: nothing while another hard link exists."""
-    return used(status) if status.st_nlink == 1 else 0
+                yield status
+                if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
+                    stack.append(Path(entry.path))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +53,7 @@ def read(path: str) -> Mount:
 
 def share(used: int, available: int) -> float:
     """Percent used of what is used or available to a normal user, as df counts it: reserved blocks are neither."""
-    return 100 * used / (used + available) if used + available else 0.0
+    return max(0.0, 100 * used / (used + available)) if used + available else 0.0  # 9p tells of more free inodes than there are
 
 
 def mounts(configured: tuple[str, ...]) -> tuple[str, ...]:
@@ -71,11 +74,25 @@ def mounts(configured: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found.values())
 
 
+def apple(volumes: Iterable[tuple[str, str]]) -> list[str]:
+    """One mount point for each APFS container: its volumes (device, mount point) share their space, and ``/`` is sealed."""
+    system, data = "/System/Volumes/", "/System/Volumes/Data"
+    found: dict[str, str] = {}
+    for device, point in sorted(volumes, key=lambda each: (each[1] != data, each[1])):
+        if point == data or not point.startswith(system):
+            container = re.match(r"/dev/disk\d+", device)
+            found.setdefault(container[0] if container else device, point)
+    return list(found.values())
+
+
 def real() -> list[str]:
     """Mount points of filesystems that hold data on a device and can be written; `/` whatever it is."""
-    kept = [
-        partition.mountpoint
+    writable = [
+        partition
         for partition in psutil.disk_partitions(all=False)
         if partition.fstype not in ALWAYS_FULL and "ro" not in partition.opts.split(",") and os.path.isdir(partition.mountpoint)
     ]
+    if sys.platform == "darwin":
+        return apple((each.device, each.mountpoint) for each in writable) or ["/"]
+    kept = [partition.mountpoint for partition in writable]
     return ["/", *sorted(path for path in kept if path != "/")]
