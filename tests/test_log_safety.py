@@ -144,6 +144,22 @@ def test_archive_and_rest_are_the_original(
         assert whole(log, folder / "state") == content
 
 
+def test_punch_that_fails_half_way_keeps_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(LINES)
+    punch = gate_logs.fallocate
+
+    def half(descriptor: int, mode: int, offset: int, length: int) -> None:
+        punch(descriptor, mode, offset, length // 8192 * 4096)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(gate_logs, "fallocate", half)
+    with pytest.raises(OSError, match="Input/output"):
+        apply(trim(log, 10), context(tmp_path))
+    assert log.read_bytes() != LINES
+    assert whole_after_failure(log, tmp_path / "state", LINES)
+
+
 def test_last_lines_stay_and_the_rest_is_really_freed(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES * 40)

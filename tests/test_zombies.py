@@ -267,7 +267,7 @@ def test_careless_parent_is_ended_and_its_zombies_are_reaped(start: Start, tmp_p
     outcomes = carry_out(only(plan(), parent.pid), tmp_path)
     assert [each.status for each in outcomes] == ["applied"]
     parent.wait(5)
-    wait_for(lambda: not Processes().zombies())
+    wait_for(lambda: zombies_of(parent.pid) == 0)
     assert isinstance(step, Signal)
     assert step.signal == signal.SIGTERM
 

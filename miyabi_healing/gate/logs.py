@@ -166,7 +166,11 @@ def _(step: TrimLog, context: Context) -> Done:
                 if shorter(descriptor, status):  # others truncate logs, too; what is there now was not archived
                     raise Refused("it became shorter at the last moment")
                 if (whole := min(end, where.floor)) > chunk:
-                    fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, chunk, whole - chunk)
+                    try:
+                        fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, chunk, whole - chunk)
+                    except OSError as error:  # one that the filesystem cannot do did nothing; any other may be half done
+                        touched = touched or error.errno not in UNSUPPORTED
+                        raise
                     touched = True
                 if end > whole:  # the block that is shared with what stays
                     touched = True
