@@ -18,7 +18,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = (tempfile.gettempdir(), str(PROJECT / ".hypothesis"), str(PROJECT / ".pytest_cache"), "/dev/shm")
-OWN_NAMES = (".pyc", ".coverage")
+OWN_NAMES = (".pyc", ".coverage", "pytest-cache-files-", ".pytest_cache")
 
 
 def place_of(name: object, folder: object) -> str:
