@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,7 @@ from test_delete import context, deletion, fill, plan
 from conftest import wait_for
 from miyabi_healing import tools
 from miyabi_healing.config import Caches, Config, ConfigError
-from miyabi_healing.gate.verbs import Context, apply, recheck
+from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.host import Host, caches, processes
 from miyabi_healing.plan import Delete, Run
 
@@ -66,9 +68,8 @@ def test_own_moved_cache_folder_counts_within_the_home(home: Path, tmp_path: Pat
     fill(home / "var" / "cache" / "thumbnails")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "var" / "cache"))
     assert found(home)["thumbnails"].path == home / "var" / "cache" / "thumbnails"
-    other = tmp_path / "other"
-    fill(other / ".cache" / "thumbnails")
-    assert found(other)["thumbnails"].path == other / ".cache" / "thumbnails"
+    fill(tmp_path / "other" / ".cache" / "thumbnails")
+    assert found(tmp_path / "other")["thumbnails"].path == tmp_path / "other" / ".cache" / "thumbnails"
 
 
 @pytest.mark.parametrize("also", ["npm", "mavne", "/etc"])
@@ -143,6 +144,17 @@ def test_open_file_is_seen_behind_another_mount(home: Path, tmp_path: Path, star
     assert recheck(step, context(home)) is None
 
 
+def test_open_file_is_seen_by_its_path_where_the_device_reads_differently(home: Path) -> None:
+    """overlayfs and btrfs tell another device for a mapped file than stat(2) does."""
+    root = fill(home / ".cache" / "thumbnails" / "large")
+    file = root / "part 0"
+    mapped = processes.OpenFile(1, "viewer", file.stat().st_dev + 1, file.stat().st_ino, os.path.realpath(file))
+    files = processes.OpenFiles((mapped,), ())
+    assert caches.weigh(file, file.stat().st_dev, files)[1] is None
+    held = caches.weigh_all(sorted(root.iterdir()), root, file.stat().st_dev, files)
+    assert [unit.path.name for unit, holder in held if holder] == ["part 0"]
+
+
 def test_process_in_a_folder_of_a_unit_uses_it(home: Path, start: Start) -> None:
     root = fill(home / ".cache" / "thumbnails" / "large" / "deep").parent.parent
     start("sleep", "100", cwd=root / "large" / "deep")
@@ -163,6 +175,16 @@ def test_change_deep_inside_stops_the_step(home: Path, change: str) -> None:
     else:
         (deep / "part 0").unlink()
     assert recheck(step, context(home)) == "large changed since it was measured"
+
+
+def test_replaced_part_is_known_by_more_than_its_age(home: Path) -> None:
+    root = fill(home / ".cache" / "thumbnails", 1)
+    step = deletion(root)
+    step = replace(step, units=(replace(step.units[0], newest=float("inf")),))
+    assert recheck(step, context(home)) is None
+    (home / "other").write_bytes(b"x" * 1000)
+    (home / "other").rename(root / "part 0")
+    assert recheck(step, context(home)) == "part 0 changed since it was measured"
 
 
 def test_parts_gone_meanwhile_do_not_matter(home: Path) -> None:
@@ -217,9 +239,37 @@ def test_cache_that_became_a_link_is_left_alone(home: Path, tmp_path: Path, link
     aside = root if links == "folder" else root.parent
     aside.rename(tmp_path / "victim")
     aside.symlink_to(tmp_path / "victim")
-    with pytest.raises(Exception, match="nothing could be deleted"):
+    with pytest.raises(Refused, match="nothing could be deleted"):
         apply(step, context(home))
     assert len(list((tmp_path / "victim").rglob("part *"))) == 3
+
+
+@pytest.mark.parametrize("swapped", ["large", "deep", "deeper"])
+def test_folder_swapped_for_a_link_at_the_worst_moment_leads_nowhere(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    """Between the look at a folder and its opening, where a race would have to hit: the very same names lie behind the link."""
+    root = fill(home / ".cache" / "thumbnails" / "large" / "deep" / "deeper").parents[2]
+    victim = fill(tmp_path / "victim" / "deep" / "deeper").parents[1]
+    for folder in (victim, victim / "deep", victim / "deeper"):
+        fill(folder)
+    precious = sorted(victim.rglob("*"))
+    step = deletion(root)
+    real, done = os.open, []
+
+    def late(path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == swapped and not done:
+            place = next(root.rglob(swapped))
+            place.rename(tmp_path / "aside")
+            place.symlink_to(victim)
+            done.append(path)
+        return real(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", late)
+    with contextlib.suppress(Refused):
+        apply(step, context(home))
+    assert done
+    assert sorted(victim.rglob("*")) == precious
 
 
 def test_deletion_goes_on_where_its_list_cannot_be_written(home: Path) -> None:

@@ -20,7 +20,7 @@ from miyabi_healing import registry
 from miyabi_healing.config import Caches, Config
 from miyabi_healing.host import Host, disk
 from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Delete, Plan
+from miyabi_healing.plan import Delete, Plan, Run
 from miyabi_healing.view import View
 
 Start = Callable[..., psutil.Popen]
@@ -147,24 +147,32 @@ def test_homes_of_others_are_left_to_them(public: Path) -> None:
     assert kept_by_nobody(public) == {str(public): "another user's: "}
 
 
-def test_system_keepers_are_asked_where_their_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    healer = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")[0]
+def test_system_keepers_are_asked_where_their_data_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gently first, Docker's images last and only if asked for; all this for root, and for the filesystem they are on."""
+    healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
+    assert kind is not None
     said = healer.__globals__
     mount = disk.read("/")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(said["tools"], "find", lambda name: f"/bin/{name}")
     monkeypatch.setattr(os.path, "exists", lambda path: True)
     monkeypatch.setitem(said, "on_device", lambda folder, device: device == mount.device)
-    options = said["Options"]()
-    gentle, strong = said["system_tools"](mount, options, False)
-    assert [step.argv[:3] for step in gentle] == [("journalctl", "--vacuum-size=500M"), ("docker", "builder", "prune")]
-    assert strong == []
-    (images,) = said["system_tools"](mount, options, True)[1]
-    assert images.argv == ("docker", "image", "prune", "--force", "--filter", "until=168h", "--all")
+
+    def argv(*also: str) -> list[tuple[str, ...]]:
+        view = View(Host(Config(caches=Caches(homes=(str(home),), also=also))), {"mount": mount})
+        steps = healer(view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()).steps
+        return [step.argv[:3] for step in steps if isinstance(step, Run)]
+
+    gentle = [("journalctl", "--vacuum-size=500M"), ("docker", "builder", "prune")]
+    assert argv() == gentle
+    assert argv("docker") == [*gentle, ("docker", "image", "prune")]
     monkeypatch.setitem(said, "on_device", lambda folder, device: False)
-    assert said["system_tools"](mount, options, True) == ([], [])
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert said["system_tools"](mount, options, True) == ([], [])
+    assert argv("docker") == []
+    monkeypatch.setitem(said, "on_device", lambda folder, device: True)
+    monkeypatch.setattr(os.path, "exists", lambda path: path == "/var/log/journal")
+    assert argv("docker") == gentle[:1]
+    monkeypatch.setattr(os, "geteuid", lambda: home.stat().st_uid + 1)
+    assert argv("docker") == []
 
 
 @pytest.mark.root

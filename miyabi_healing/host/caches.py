@@ -95,11 +95,11 @@ def may_clean(home: Path) -> bool:
 
 
 def folders(known: Known, home: Path) -> tuple[str, ...]:
-    """Where a cache lies below `home`; our own XDG_CACHE_HOME counts where it is within our home."""
+    """Where a cache lies below `home`; an XDG_CACHE_HOME counts for the home that it is in."""
     if sys.platform == "darwin":
         return known.apple or known.folders
     moved = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if home != Path.home() or not is_beneath(moved, home):
+    if not is_beneath(moved, home):
         return known.folders
     top = f"{moved.relative_to(home)}/"
     return tuple(top + folder.removeprefix(".cache/") if folder.startswith(".cache/") else folder for folder in known.folders)
