@@ -12,12 +12,12 @@ from miyabi_healing import config
 from miyabi_healing.files import MEGABYTE, display, size_text
 from miyabi_healing.host import logs
 from miyabi_healing.host.logs import LogFile, LogGroup
-from miyabi_healing.host.processes import OpenFiles
 from miyabi_healing.issue import Issue
 from miyabi_healing.plan import ArchiveLog, Goal, Kept, Plan, Step, TrimLog
 from miyabi_healing.view import View
 
 RATIO = 0.15  # what zstd leaves of ordinary logs
+WORTH = 16 << 10  # bytes; an archive with its manifest and folder takes nearly as much
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,27 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
     group = view.reading(LogGroup)
     files = view.host.processes().open_files()
     kept = [Kept(display(path), "no log", reason) for path, reason in group.odd]
+    top = logs.fixed_part(group.pattern)
     closed: list[LogFile] = []
-    live: list[LogFile] = []
+    live: list[tuple[int, LogFile]] = []
     for file in group.files:
-        reason = logs.unsafe(file.path) or trouble_with(file, files)
-        if reason:
+        try:
+            reason = logs.unsafe(file.path, top)
+            status = os.lstat(file.path)
+            held = logs.writers(file.path, status, files)
+            gone = 0 if reason or held.trouble else trimmable(file, options)
+        except OSError as error:
+            reason = f"it cannot be looked at: {error.strerror}"
+        if reason := reason or held.trouble:
             kept.append(Kept(str(file), "not safe", reason))
-        elif is_closed(file, files) and time.time() - file.last >= options.archive_after_days * 86_400:
+        elif held.closed and file.size >= WORTH and time.time() - file.last >= options.archive_after_days * 86_400:
             closed.append(file)
-        elif file.size <= options.keep_megabytes * MEGABYTE:
-            kept.append(Kept(str(file), "small enough", size_text(file.size)))
+        elif gone < WORTH:
+            kept.append(Kept(str(file), "nothing to trim", size_text(file.size)))
         else:
-            live.append(file)
+            live.append((gone, file))
     steps: list[Step] = [archive(file, options) for file in sorted(closed, key=lambda file: file.last)]
-    steps += [trim(file, options) for file in sorted(live, key=lambda file: -file.size)]
+    steps += [trim(file, gone, options) for gone, file in sorted(live, key=lambda pair: -pair[0])]
     pattern = group.pattern
     return Plan(
         tuple(steps),
@@ -65,13 +72,14 @@ def words(counts: Counter[str]) -> str:
     return f"Archived {counts['logs_archived']} and trimmed {counts['logs_trimmed']} log files, freed {freed}"
 
 
-def trouble_with(file: LogFile, files: OpenFiles) -> str | None:
-    status = os.lstat(file.path)
-    return logs.writers(file.identity, status.st_mode, status.st_uid, files).trouble
-
-
-def is_closed(file: LogFile, files: OpenFiles) -> bool:
-    return not files.of(file.identity.device, file.identity.inode) and not files.unseen
+def trimmable(file: LogFile, options: Options) -> int:
+    """The bytes that a trim would take out of a log. Raises OSError."""
+    descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        cut = logs.find_cut(descriptor, os.fstat(descriptor), options.keep_lines, int(options.keep_megabytes * MEGABYTE))
+    finally:
+        os.close(descriptor)
+    return min(file.size, max(cut.floor - cut.start, 0))
 
 
 def archive(file: LogFile, options: Options) -> ArchiveLog:
@@ -103,8 +111,7 @@ def glob_of(file: LogFile) -> str:
     return glob.escape(os.fspath(file.path))
 
 
-def trim(file: LogFile, options: Options) -> TrimLog:
-    gone = max(file.size - int(options.keep_megabytes * MEGABYTE), 0)
+def trim(file: LogFile, gone: int, options: Options) -> TrimLog:
     return TrimLog(
         target=str(file),
         reason=f"{size_text(file.size)}; its last {options.keep_lines} lines stay, the rest is kept compressed",

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.files import Identity, open_beneath, used
@@ -28,6 +26,7 @@ from miyabi_healing.plan import ArchiveLog, TrimLog
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE = 0x01, 0x02, 0x08  # linux/falloc.h
 CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
 PIECE = 4 << 20
+PAYS = 0.9  # an archive larger than that part of its log frees too little
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -38,30 +37,34 @@ def _(step: TrimLog, context: Context) -> str | None:
 
 @recheck.register
 def _(step: ArchiveLog, context: Context) -> str | None:
-    reason = objection(step, context)
-    if reason is None and Identity.at(step.path) != step.identity:
+    if reason := objection(step, context):
+        return reason
+    if Identity.at(step.path) != step.identity:
         return "it changed since it was measured"
-    return reason or still_open(step, context)
+    return still_open(step, context) if os.access(step.path.parent, os.W_OK) else "its folder lets nothing be removed"
 
 
 def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
     """What speaks against touching a log, asked afresh."""
-    if root_of(step.path, context.roots) is None:
+    root = root_of(step.path, context.roots)
+    if root is None:
         return "outside the allowed roots"
-    if reason := logs.unsafe(step.path):
+    if reason := logs.unsafe(step.path, root):
         return reason
-    status = os.lstat(step.path)
-    if not Identity.of(status).same_file(step.identity):
-        return "it was replaced since it was measured"
-    return logs.writers(step.identity, status.st_mode, status.st_uid, context.host.processes().open_files()).trouble
+    try:
+        with opened(step, context, os.O_RDONLY) as (descriptor, _folder, _name):
+            status = os.fstat(descriptor)
+    except Refused as refusal:
+        return str(refusal)
+    return logs.writers(step.path, status, context.host.processes().open_files()).trouble
 
 
-def still_open(step: ArchiveLog, context: Context) -> str | None:
-    files = context.host.processes().open_files()
-    holders = files.of(step.identity.device, step.identity.inode)
-    if holders:
-        return f"{holders[0].name} (pid {holders[0].pid}) has it open"
-    return "holders unknown" if files.unseen else None
+def still_open(step: ArchiveLog, context: Context, but: int = -1) -> str | None:
+    """Why it cannot be said that nobody has a log open; `but` is a descriptor of our own that does not count."""
+    found = logs.writers(step.path, os.lstat(step.path), context.host.processes().open_files(), but)
+    if found.holders:
+        return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
+    return None if found.closed else "holders unknown"
 
 
 @contextlib.contextmanager
@@ -96,27 +99,38 @@ def archive_place(context: Context, path: Path, size: int, kind: str) -> store.E
 def _(step: ArchiveLog, context: Context) -> Done:
     with opened(step, context, os.O_RDONLY) as (descriptor, folder, name):
         status = os.fstat(descriptor)
-        place = archive_place(context, step.path, min(used(status), status.st_size), "log-archive")
-        archive = Archive(place.thing)
-        try:
-            for start, length in pieces(0, status.st_size):
+        begin = logs.first_data(descriptor, status.st_size)
+        with archiving(context, step.path, min(used(status), status.st_size), "log-archive") as (place, archive):
+            for start, length in pieces(begin, status.st_size):
                 archive.add(read_whole(descriptor, length, start))
             archive.sync()
-            place.write_manifest(
-                **facts(step.path, status), start=0, taken=status.st_size, raw=archive.raw, sha256=archive.sha256
-            )
             size = archive.size
-        except BaseException:
-            drop(place)
-            raise
-        finally:
-            archive.close()
-        late = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if Identity.of(late) != step.identity or still_open(step, context):
-            drop(place)
-            raise Refused("it was written or opened at the last moment")
+            if size > used(status) * PAYS:
+                raise Refused("compressing it frees nothing")
+            place.write_manifest(
+                **facts(step.path, status), start=begin, taken=status.st_size, raw=archive.raw, sha256=archive.sha256
+            )
+            open_again = still_open(step, context, but=descriptor)  # before the last look: a look takes no time, this does
+            if open_again or Identity.of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != step.identity:
+                raise Refused("it was written or opened at the last moment")
         os.unlink(name, dir_fd=folder)
     return Done(freed=used(status) - size, details={"archived_bytes": archive.raw}, undo={"entry": str(place.folder)})
+
+
+@contextlib.contextmanager
+def archiving(context: Context, path: Path, size: int, kind: str) -> Iterator[tuple[store.Entry, Archive]]:
+    """An archive to fill, in a place of its own. What fails inside takes it back, unless the log already lacks a part of it."""
+    place = archive_place(context, path, size, kind)
+    try:
+        archive = Archive(place.thing)
+        try:
+            yield place, archive
+        finally:
+            archive.close()
+    except BaseException:
+        if not place.facts.get("cut"):
+            drop(place)
+        raise
 
 
 def drop(place: store.Entry) -> None:
@@ -134,94 +148,48 @@ def facts(path: Path, status: os.stat_result) -> dict[str, object]:
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Where a log is cut: archived from `start` on, gone up to `cut`; whole blocks up to `floor`."""
-
-    start: int
-    floor: int
-    cut: int
-
-
 @apply.register
 def _(step: TrimLog, context: Context) -> Done:
     with opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
         status = os.fstat(descriptor)
-        where = find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
+        where = logs.find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
         if where.floor <= where.start:
             raise Refused("there is nothing to trim")
         room = min(where.cut - where.start, CHUNK)  # every part given back makes room for the next one's archive
-        place = archive_place(context, step.path, room, "log-trim")
-        archive = Archive(place.thing)
-        place.write_manifest(**facts(step.path, status), start=where.start)
-        taken = where.start
-        touched = False
-        try:
-            for chunk in range(where.start, where.cut, CHUNK):
-                end = min(chunk + CHUNK, where.cut)
-                for start, length in pieces(chunk, end):
+        with archiving(context, step.path, room, "log-trim") as (place, archive):
+            place.write_manifest(**facts(step.path, status), start=where.start)
+            for begin in range(where.start, where.cut, CHUNK):
+                end = min(begin + CHUNK, where.cut)
+                for start, length in pieces(begin, end):
                     archive.add(read_whole(descriptor, length, start))
                 archive.sync()
-                place.write_manifest(archived=end, taken=taken, raw=archive.raw, sha256=archive.sha256)
-                if shorter(descriptor, status):  # others truncate logs, too; what is there now was not archived
-                    raise Refused("it became shorter at the last moment")
-                if (whole := min(end, where.floor)) > chunk:
-                    try:
-                        fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, chunk, whole - chunk)
-                    except OSError as error:  # one that the filesystem cannot do did nothing; any other may be half done
-                        touched = touched or error.errno not in UNSUPPORTED
-                        raise
-                    touched = True
-                if end > whole:  # the block that is shared with what stays
-                    touched = True
-                    blank(descriptor, whole, end)
-                taken = end
-            place.write_manifest(taken=taken)
-        except BaseException:
-            if not touched:
-                drop(place)  # the log is whole; otherwise the archive has what it lacks
-            raise
-        finally:
-            archive.close()
-        collapsed = not shorter(descriptor, status) and collapse(step, context, descriptor, where)
+                place.write_manifest(archived=end, taken=begin, raw=archive.raw, sha256=archive.sha256)
+                give_back(descriptor, status, place, begin, end, where.floor)
+            place.write_manifest(taken=where.cut)
+        collapsed = collapse(step, context, descriptor, status, where.floor)
         place.write_manifest(collapsed=where.floor if collapsed else 0, filler=where.cut - where.floor)
         freed = used(status) - used(os.fstat(descriptor)) - place.thing.stat().st_size
     details: dict[str, object] = {"archived_bytes": archive.raw, "way": "collapsed" if collapsed else "punched"}
     return Done(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
 
 
-def find_cut(descriptor: int, status: os.stat_result, keep_lines: int, keep_bytes: int) -> Cut:
-    """Where to cut so that the last lines stay; what an earlier cut has left as a hole is not looked at again."""
-    size, block = status.st_size, max(status.st_blksize, 4096)
-    start = first_data(descriptor, size)
-    cut = max(last_lines(descriptor, size, keep_lines, start), size - keep_bytes, start)
-    return Cut(start, cut // block * block, cut)
-
-
-def first_data(descriptor: int, size: int) -> int:
-    """Where a file's leading hole ends (lseek(2), SEEK_DATA)."""
-    if size == 0:
-        return 0
-    try:
-        return os.lseek(descriptor, 0, os.SEEK_DATA)
-    except OSError as error:
-        return size if error.errno == errno.ENXIO else 0
-
-
-def last_lines(descriptor: int, size: int, count: int, start: int) -> int:
-    """The offset at which the last `count` lines begin."""
-    position, found = size, 0
-    while position > start:
-        length = min(1 << 20, position - start)
-        data = os.pread(descriptor, length, position - length)
-        at = len(data)
-        while (at := data.rfind(b"\n", 0, at)) >= 0:
-            ends_the_file = position - length + at == size - 1
-            found += not ends_the_file
-            if found == count:
-                return position - length + at + 1
-        position -= length
-    return start if count else size
+def give_back(descriptor: int, before: os.stat_result, place: store.Entry, begin: int, end: int, floor: int) -> None:
+    """Give back a part that is in the archive. From the first byte on the archive is all there is of it: ``cut`` says so."""
+    first = not place.facts.get("cut")
+    if shorter(descriptor, before):  # others truncate logs, too; what is there now was not archived
+        reason = "it became shorter at the last moment"
+        raise Refused(reason) if first else OSError(f"{reason}; what was cut before is archived")
+    if (whole := min(end, floor)) > begin:
+        place.facts["cut"] = True  # beforehand: a call that fails half way has given some of it back
+        try:
+            fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, begin, whole - begin)
+        except OSError as error:
+            if first and error.errno in UNSUPPORTED:
+                del place.facts["cut"]
+                raise Refused("its filesystem cannot free a part of a file") from None
+            raise
+    if end > whole:  # the block that is shared with what stays
+        blank(descriptor, max(whole, begin), end)
 
 
 def pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -252,14 +220,13 @@ def blank(descriptor: int, start: int, end: int) -> None:
         written += os.pwrite(descriptor, filler[written:], start + written)
 
 
-def collapse(step: TrimLog, context: Context, descriptor: int, where: Cut) -> bool:
+def collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result, length: int) -> bool:
     """Make the file shorter where that is safe and possible. It is neither under a writer that keeps an offset of its own."""
-    status = os.fstat(descriptor)
     seen = context.host.processes().open_files()
-    if not logs.writers(step.identity, status.st_mode, status.st_uid, seen).append_only:
+    if not logs.writers(step.path, os.fstat(descriptor), seen, but=descriptor).append_only or shorter(descriptor, before):
         return False
     try:
-        fallocate(descriptor, COLLAPSE_RANGE, 0, where.floor)
+        fallocate(descriptor, COLLAPSE_RANGE, 0, length)
     except OSError as error:
         if error.errno in UNSUPPORTED:
             return False
@@ -270,9 +237,9 @@ def collapse(step: TrimLog, context: Context, descriptor: int, where: Cut) -> bo
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2), which Python has no call for. Raises OSError."""
     library = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(library, "fallocate"):
+    call = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)  # musl knows the second only
+    if call is None:
         raise OSError(errno.EOPNOTSUPP, "this system cannot give back a part of a file")
-    call = library.fallocate
     call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     if call(descriptor, mode, offset, length):
         number = ctypes.get_errno()

@@ -11,14 +11,7 @@ from miyabi_healing.config import Config
 from miyabi_healing.files import is_beneath
 from miyabi_healing.host import Host
 from miyabi_healing.host.git import configured
-
-
-def fixed_part(pattern: str) -> Path:
-    """The folder a glob pattern starts from: ``/var/log/app/*.log`` gives ``/var/log/app``."""
-    folder = Path(os.path.abspath(os.path.expanduser(pattern))).parent
-    while glob.has_magic(str(folder)):
-        folder = folder.parent
-    return folder
+from miyabi_healing.host.logs import fixed_part
 
 
 def allowed(config: Config) -> tuple[Path, ...]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import array
+import errno
+import fcntl
 import fnmatch
 import glob
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
-from miyabi_healing.host.processes import OpenFile, OpenFiles
+from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles
 
-NOT_LOGS = ("wtmp", "btmp", "lastlog", "faillog", "utmp")
+NOT_LOGS = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog)([-._]|$)")
 ROTATED = re.compile(r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$")
+GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
+ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
+NEAR = 1 << 20  # how far a cut moves to come between two lines
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class LogGroup:
 def read(pattern: str) -> LogGroup:
     """Look at everything a pattern matches now."""
     files: list[LogFile] = []
-    odd: list[tuple[Path, str]] = []
+    odd: list[tuple[Path, str]] = [(folder, "a folder that cannot be read") for folder in unreadable(pattern)]
     for name in sorted(glob.glob(os.path.expanduser(pattern), include_hidden=True)):
         path = Path(name)
         try:
@@ -71,12 +78,35 @@ def read(pattern: str) -> LogGroup:
     return LogGroup(pattern, tuple(files), tuple(odd))
 
 
+def fixed_part(pattern: str) -> Path:
+    """The folder a glob pattern starts from: ``/var/log/app*/*.log`` gives ``/var/log``."""
+    folder = Path(os.path.abspath(os.path.expanduser(pattern))).parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder
+
+
+def unreadable(pattern: str) -> Iterator[Path]:
+    """Folders that may hold matches but cannot be looked into; glob itself passes over them in silence."""
+    top = fixed_part(pattern)
+    parts = Path(os.path.abspath(os.path.expanduser(pattern))).parent.relative_to(top).parts
+    start = glob.escape(str(top))
+    deeper = (glob.glob(os.path.join(start, *parts[: depth + 1]), include_hidden=True) for depth in range(len(parts)))
+    for folder in (str(top), *(name for names in deeper for name in sorted(names))):
+        try:
+            os.scandir(folder).close()
+        except PermissionError:
+            yield Path(folder)
+        except OSError:
+            continue
+
+
 def not_a_log(path: Path, status: os.stat_result) -> str | None:
     """Why something that matched is no log file; None where it is one."""
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     if not stat.S_ISREG(status.st_mode):
         return kinds.get(stat.S_IFMT(status.st_mode), "a device")
-    if path.name.split(".")[0] in NOT_LOGS or {"audit", "journal"} & set(path.parts[:-1]):
+    if NOT_LOGS.match(path.name) or {"audit", "journal"} & set(path.parts[:-1]):
         return "a system record"
     return "part of a database" if is_database(path.parent) else None
 
@@ -90,44 +120,165 @@ def is_database(folder: Path) -> bool:
     return "CURRENT" in names or any(fnmatch.fnmatch(name, "MANIFEST-*") or fnmatch.fnmatch(name, "0*.index") for name in names)
 
 
-def unsafe(path: Path) -> str | None:
-    """Why a log file must not be touched where it is; None where it may.
+def unsafe(path: Path, top: Path) -> str | None:
+    """Why a log file must not be touched where it is; None where it may. `top` is the folder above it that is trusted.
 
     In a folder that others can write to, a name can be swapped for a link to anything: root truncating such a name empties
     somebody else's file. A sticky folder (``/tmp``) is safe as far as the file is our own.
     """
     try:
         status, folder = os.lstat(path), os.stat(path.parent)
+        os.scandir(path.parent).close()
+        if reason := not_a_log(path, status):
+            return reason
+        if status.st_nlink != 1:
+            return f"it has {status.st_nlink} names"
+        if folder.st_mode & 0o022:
+            if not folder.st_mode & stat.S_ISVTX:
+                return "others can write to its folder"
+            if status.st_uid != os.geteuid():
+                return "another user's file in a shared folder"
+        if reason := unsafe_way(path, top) or attribute(path, status):
+            return reason
     except OSError as error:
         return f"it cannot be looked at: {error.strerror}"
-    if reason := not_a_log(path, status):
-        return reason
-    if status.st_nlink != 1:
-        return f"it has {status.st_nlink} names"
-    if folder.st_mode & 0o022:
-        if not folder.st_mode & stat.S_ISVTX:
-            return "others can write to its folder"
-        if status.st_uid != os.geteuid():
-            return "another user's file in a shared folder"
-    return None if os.access(path, os.W_OK) else "not permitted"
+    return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
+
+
+def unsafe_way(path: Path, top: Path) -> str | None:
+    """Why the folders between a trusted one and a log's own cannot be relied on. Raises OSError."""
+    below, above = path.parent, path.parent.parent
+    while below != top and below != above:
+        if stat.S_ISLNK(os.lstat(below).st_mode):
+            return "reached through a symbolic link"
+        shared = os.stat(above).st_mode
+        if shared & 0o022 and not (shared & stat.S_ISVTX and os.lstat(below).st_uid == os.geteuid()):
+            return "others can write to a folder above it"
+        below, above = above, above.parent
+    return None
+
+
+def attribute(path: Path, status: os.stat_result) -> str | None:
+    """The attribute that keeps even its owner from changing a file (chattr(1), chflags(1)). Raises OSError."""
+    flags = getattr(status, "st_flags", 0)  # macOS and the BSDs
+    if flags & (stat.UF_IMMUTABLE | stat.SF_IMMUTABLE):
+        return ATTRIBUTES[0x10]
+    if flags & (stat.UF_APPEND | stat.SF_APPEND):
+        return ATTRIBUTES[0x20]
+    if not LINUX or not os.access(path, os.R_OK):
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = array.array("l", [0])
+        fcntl.ioctl(descriptor, GET_FLAGS, found)
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # a filesystem without attributes
+            return None
+        raise
+    finally:
+        os.close(descriptor)
+    return next((word for bit, word in ATTRIBUTES.items() if found[0] & bit), None)
 
 
 @dataclass(frozen=True)
 class Writers:
-    """Who has a log open. `append_only`: cutting off its beginning is safe even while it is written."""
+    """Who has a log open. `append_only`: cutting off its beginning is safe even while it is written.
+
+    `trouble` is why it must not be changed under them; `closed` means that nobody has it open, and that is certain.
+    """
 
     holders: tuple[OpenFile, ...]
     append_only: bool
     trouble: str | None
+    closed: bool
 
 
-def writers(identity: Identity, mode: int, owner: int, files: OpenFiles) -> Writers:
-    """Who writes a file and how. `trouble` is why it must not be changed under them."""
-    holders = files.of(identity.device, identity.inode)
+def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1) -> Writers:
+    """Who has a file open and how. `but` is a descriptor of our own that does not count."""
+    holders = (*files.of(status.st_dev, status.st_ino), *mapped_elsewhere(path, status, files), *own(status, but))
+    trouble = None
     if mapped := next((each for each in holders if each.mapped), None):
-        return Writers(holders, False, f"mapped by {mapped.name} (pid {mapped.pid})")
-    might = [each for each in files.unseen if each.uid == owner or mode & 0o022]
-    if might:
-        return Writers(holders, False, f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into")
-    append_only = not files.unseen and all(each.append for each in holders if each.writable)
-    return Writers(holders, append_only, None)
+        trouble = f"mapped by {mapped.name} (pid {mapped.pid})"
+    elif might := [each for each in files.unseen if each.uid == status.st_uid or status.st_mode & 0o022]:
+        trouble = f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into"
+    append_only = not trouble and not files.unseen and all(each.append for each in holders if each.writable)
+    return Writers(holders, append_only, trouble, closed=not holders and not files.unseen)
+
+
+def mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> Iterator[OpenFile]:
+    """Mappings that show another device number than stat(2) does, as those of btrfs subvolumes do."""
+    real = os.path.realpath(path)
+    for each in files.files:
+        if each.mapped and each.inode == status.st_ino and each.path == real and each.device != status.st_dev:
+            yield each
+
+
+def own(status: os.stat_result, but: int) -> Iterator[OpenFile]:
+    """Descriptors of this very process, whose output may go to the log it looks at; the scan leaves them out."""
+    for name in os.listdir("/dev/fd"):
+        descriptor = int(name)
+        try:
+            found = os.fstat(descriptor)
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        except OSError:
+            continue
+        if descriptor != but and (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
+            writable, append = flags & os.O_ACCMODE != os.O_RDONLY, bool(flags & os.O_APPEND)
+            yield OpenFile(os.getpid(), "this program", found.st_dev, found.st_ino, "", writable=writable, append=append)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a log is to be cut: archived from `start` on, gone up to `cut`; whole blocks up to `floor`."""
+
+    start: int
+    floor: int
+    cut: int
+
+
+def find_cut(descriptor: int, status: os.stat_result, keep_lines: int, keep_bytes: int) -> Cut:
+    """Where to cut so that the last lines stay; what an earlier cut has left as a hole is not looked at again.
+
+    Between two lines, unless one line alone is more than `keep_bytes`.
+    """
+    size, block = status.st_size, max(status.st_blksize, 4096)
+    start = first_data(descriptor, size)
+    least = max(size - keep_bytes, start)
+    cut = last_lines(descriptor, size, keep_lines, least)
+    if cut == least > start:
+        cut = next_line(descriptor, least, size)
+    return Cut(start, cut // block * block, cut)
+
+
+def first_data(descriptor: int, size: int) -> int:
+    """Where a file's leading hole ends (lseek(2), SEEK_DATA)."""
+    if size == 0:
+        return 0
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else 0
+
+
+def last_lines(descriptor: int, size: int, count: int, least: int) -> int:
+    """The offset at which the last `count` lines begin, or `least` where they begin before it."""
+    if count == 0:
+        return size
+    position, found = size, 0
+    while position > least:
+        length = min(1 << 20, position - least)
+        data = os.pread(descriptor, length, position - length)
+        at = len(data)
+        while (at := data.rfind(b"\n", 0, at)) >= 0:
+            ends_the_file = position - length + at == size - 1
+            found += not ends_the_file
+            if found == count:
+                return position - length + at + 1
+        position -= length
+    return least
+
+
+def next_line(descriptor: int, offset: int, size: int) -> int:
+    """Where the next line begins at or after `offset`; `offset` itself where none does nearby."""
+    at = os.pread(descriptor, NEAR, offset - 1).find(b"\n")
+    return offset + at if at >= 0 and offset + at < size else offset
