@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from miyabi_healing import config, tools
+from miyabi_healing import config, expiry, tools
 from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
 from miyabi_healing.host import caches, disk
 from miyabi_healing.host.caches import Cache
@@ -64,7 +64,7 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     tidy, thorough = system_tools(mount, options, "docker" in view.host.config.caches.also)
     gentle += tidy
     strong += thorough
-    steps = [*gentle, *plain, *strong, *downloads(view, mount, files, options, kept)]
+    steps = [*gentle, *plain, *strong, *downloads(view, mount, files, options, kept), *early(view, mount)]
     return Plan(
         tuple(steps),
         Goal(f"below {issue.limit.clear:g} %", lambda: disk.read(str(mount.path)).percent < issue.limit.clear),
@@ -89,6 +89,7 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
                 argv=argv,
                 time_limit=options.tool_time_limit,
                 user=cache.owner if os.geteuid() == 0 else None,
+                optional=True,
                 unless_running=cache.known.users,
             )
         ]
@@ -124,6 +125,7 @@ def deletions(
             reason=f"{len(units)} idle part(s), {sum(unit.files for unit in units)} files; {cache.known.name} makes them again",
             bytes=sum(unit.bytes for unit in units),
             counts="caches_cleaned",
+            optional=True,
             guard=partial(still_unused, processes, cache.known.users),
             root=cache.path,
             units=units,
@@ -162,7 +164,16 @@ def system_tools(mount: disk.Mount, options: Options, images: bool) -> tuple[lis
         argv = tuple(command.split())
         if not tools.find(argv[0]) or not os.path.exists(needs) or not on_device(folder, mount.device):
             return []
-        return [Run(target=command, reason=reason, counts="caches_cleaned", argv=argv, time_limit=options.tool_time_limit)]
+        return [
+            Run(
+                target=command,
+                reason=reason,
+                counts="caches_cleaned",
+                argv=argv,
+                time_limit=options.tool_time_limit,
+                optional=True,
+            )
+        ]
 
     journal, docker, socket = "/var/log/journal", "/var/lib/docker", "/var/run/docker.sock"
     prune = "prune --force --filter until=168h"
@@ -212,6 +223,15 @@ def downloads(view: View, mount: disk.Mount, files: OpenFiles, options: Options,
                     path=path,
                     identity=Identity.of(status),
                 )
+
+
+def early(view: View, mount: disk.Mount) -> Iterator[Step]:
+    """Purge what the configuration lets go before its time, the oldest first, when nothing else was enough."""
+    days = view.host.config.quarantine.early_days
+    for held in view.host.quarantine() if days is not None else ():
+        age = (time.time() - held.time) / 86_400
+        if held.facts and age >= (days or 0) and on_device(str(held.folder), mount.device):
+            yield expiry.purge(held, f"kept for {age:.0f} days; on a full disk {days:g} are enough")
 
 
 def ghosts(files: OpenFiles, device: int) -> list[dict[str, object]]:

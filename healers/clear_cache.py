@@ -59,6 +59,7 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
                 target="npm cache verify",
                 reason="npm tidies its own cache",
                 counts="reclaims",
+                optional=True,
                 argv=("npm", "cache", "verify"),
                 time_limit=options.tool_time_limit,
                 unless_running=("npm", "npx", "pnpm", "yarn"),
@@ -68,12 +69,20 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
         kept.append(Kept("npm", "tool missing", "it is not installed"))
     root = os.geteuid() == 0
     if sys.platform == "darwin":
-        purge = Run(target="purge", reason="macOS drops its file cache", argv=("purge",), time_limit=60, counts="reclaims")
+        purge = Run(
+            target="purge", reason="macOS drops its file cache", argv=("purge",), time_limit=60, counts="reclaims", optional=True
+        )
         steps += [purge] if root else []
     else:
         control, value, why = control_file(reading)
         reclaim = Reclaim(
-            target=str(control), reason=why, counts="reclaims", undo="nothing to undo", control=control, value=value
+            target=str(control),
+            reason=why,
+            counts="reclaims",
+            undo="nothing to undo",
+            optional=True,
+            control=control,
+            value=value,
         )
         steps += [reclaim] if root else []
     if not root:

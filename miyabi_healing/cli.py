@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from miyabi_healing import __version__, config, session
+from miyabi_healing import __version__, commands, config, session
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -23,7 +23,11 @@ EPILOG = (
 )
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    epilog=EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("-d", "--dry-run", is_flag=True, help="Show every step that would be taken; change nothing.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 @click.option("-w", "--watch", is_flag=True, help="Keep running, one pass every interval.  [not available yet]")
@@ -36,14 +40,18 @@ EPILOG = (
 @click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
 @click.option("--checks", metavar="DIR", multiple=True, help="A further folder with checks, and with healers in healers/.")
 @click.version_option(__version__, prog_name="miyabi-healing")
+@click.pass_context
 def command(
-    dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool, config_file: str | None,
-    checks: tuple[str, ...],
+    context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool,
+    config_file: str | None, checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
     With --dry-run: show the plan and change nothing.
     """
+    context.obj = commands.Given(config_file, dry_run, as_json)
+    if context.invoked_subcommand:
+        return
     if watch or slack:
         stop(NOT_YET.format("--watch" if watch else "--slack"), session.EXIT_USAGE)
     try:
@@ -59,6 +67,10 @@ def command(
     if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]:
         show(document, as_json)
     sys.exit(code)
+
+
+for each in commands.ALL:
+    command.add_command(each)
 
 
 def no_report(reason: str, code: int, as_json: bool) -> tuple[dict[str, Any], int]:

@@ -6,6 +6,7 @@ value is TOML (a text that is no TOML value counts as a string).
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import math
 import os
@@ -80,10 +81,67 @@ class Budgets:
 
 
 @dataclass(frozen=True)
+class Brakes:
+    """What keeps a healer from trying again and again. Times in seconds, but for the days.
+
+    After `attempts` within `forget` it gives up; between two attempts lies a `cooldown` (`cooldown_signals` where a plan only
+    sends signals); what was rolled back by hand is left alone for `respect_days`.
+    """
+
+    attempts: int = 3
+    forget: float = 3600
+    cooldown: float = 120
+    cooldown_signals: float = 15
+    respect_days: float = 7
+
+    def __post_init__(self) -> None:
+        positive(self, "attempts", "forget", "cooldown", "cooldown_signals", "respect_days")
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """How long removed things are kept, and how many GB of them, the oldest going first.
+
+    On a disk that is still over its limit after everything else, those older than `early_days` may go before their time;
+    without it, none.
+    """
+
+    days: float = 30
+    gigabytes: float = 50
+    early_days: float | None = None
+
+    def __post_init__(self) -> None:
+        positive(self, "days", "gigabytes", "early_days")
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
+
+    reason: str
+    until: Any  # msgspec cannot tell the two kinds of date apart
+    target: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.until, datetime.date):  # a date and time is one, too
+            raise ValueError("until must be a date, like 2026-01-31")
+        if not self.reason.strip():
+            raise ValueError("reason must say why")
+
+    @property
+    def end(self) -> float:
+        """In seconds since the epoch: a mere date ends with its day, a time without an offset is local."""
+        if isinstance(self.until, datetime.datetime):
+            return self.until.timestamp()
+        return datetime.datetime.combine(self.until, datetime.time(23, 59, 59)).timestamp()
+
+
+@dataclass(frozen=True)
 class Safety:
-    """`roots` are further folders in which a healer's steps may change something."""
+    """`roots` are further folders in which a healer's steps may change something, `disposable` those it may delete from."""
 
     roots: tuple[str, ...] = ()
+    disposable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,9 +184,12 @@ class HealerSettings:
 
     enabled: bool = True
     time_limit: float = 300
+    attempts: int | None = None
+    cooldown: float | None = None
+    undo_on_failure: bool = True
 
     def __post_init__(self) -> None:
-        positive(self, "time_limit")
+        positive(self, "time_limit", "attempts", "cooldown")
 
 
 @dataclass(frozen=True)
@@ -139,10 +200,13 @@ class Config:
     processes: Processes = Processes()
     caches: Caches = Caches()
     budgets: Budgets = Budgets()
+    brakes: Brakes = Brakes()
+    quarantine: Quarantine = Quarantine()
     safety: Safety = Safety()
     extend: Extend = Extend()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)
     healers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    waivers: Mapping[str, Waiver] = field(default_factory=dict)
     source: str = "the defaults"
 
     def check(self, name: str) -> CheckSettings:
@@ -196,10 +260,12 @@ def interpret(table: Mapping[str, Any], source: str) -> Config:
         where = f"{source}: {key}"
         if key not in sections:
             raise ConfigError(f"{where}: unknown section; {nearest(key, sections)}")
-        if key in ("checks", "healers") and not isinstance(value, Mapping):
+        if key in ("checks", "healers", "waivers") and not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a table, got {type(value).__name__}")
         if key == "checks":
             values[key] = {name: convert(inner, CheckSettings, f"{where}.{name}") for name, inner in value.items()}
+        elif key == "waivers":
+            values[key] = {name: convert(inner, Waiver, f"{where}.{name}") for name, inner in value.items()}
         elif key == "healers":
             for name, inner in value.items():
                 if not isinstance(inner, Mapping):

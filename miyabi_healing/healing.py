@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miyabi_healing import registry
+from miyabi_healing import paths, registry
 from miyabi_healing.config import Config
+from miyabi_healing.files import display
 from miyabi_healing.host import Host
 from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.plan import Outcome, Plan, count_kept
 from miyabi_healing.view import View
 
 if TYPE_CHECKING:
-    from miyabi_healing.gate.brakes import Spent
+    from miyabi_healing.gate import Work
+    from miyabi_healing.gate.brakes import Brakes
     from miyabi_healing.gate.verbs import Context
-    from miyabi_healing.journal import Journal
+    from miyabi_healing.journal import Journal, Row
+    from miyabi_healing.safekeeping import Keeper
 
 
 @dataclass
@@ -71,11 +75,21 @@ class Record:
     issue: Issue | None = None
     actions: list[Action] = field(default_factory=list)
     error: str = ""
+    measured: bool = False
+    waived: str = ""
+
+    @property
+    def healed(self) -> bool:
+        return any(action.passed for action in self.actions)
 
 
 @dataclass
 class Healing:
-    """What healers run with in one pass. `blocked` is why nothing may be changed, empty when something may."""
+    """What healers run with in one pass. `blocked` is why nothing may be changed, empty when something may.
+
+    `notes` are lines for people; `recovered` is what an earlier pass left half done, with what became of it; `purged` is what
+    left the quarantine because its time had come.
+    """
 
     config: Config
     folders: registry.Folders
@@ -84,6 +98,14 @@ class Healing:
     dry_run: bool
     blocked: str = ""
     progress: Callable[[str], None] = lambda text: None
+    notes: list[str] = field(default_factory=list)
+    recovered: list[tuple[Row, str]] = field(default_factory=list)
+    purged: list[Outcome] = field(default_factory=list)
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def looks_only(self) -> bool:
+        return self.dry_run or bool(self.blocked)
 
     @cached_property
     def host(self) -> Host:
@@ -108,40 +130,43 @@ class Healing:
             action.plan = function(View(self.host, fixtures), issue, options)
             if not isinstance(action.plan, Plan):
                 raise TypeError(f"{healer} returned {type(action.plan).__name__}, not a Plan")
-            if self.dry_run or self.blocked:
-                self.describe(action)
+            action.brake = self.blocked or self.no_journal
+            if self.dry_run or action.brake:
+                self.describe(action, action.plan)
             else:
-                self.carry_out(action, settings.time_limit)
+                action.brake = self.carry_out(action, action.plan)
         except Exception as error:
             action.problem = f"{type(error).__name__}: {error}"
         finally:
             action.duration = time.monotonic() - begun
         return action
 
-    def describe(self, action: Action) -> None:
+    def describe(self, action: Action, plan: Plan) -> None:
         """What would be done: every step, in order, with the brakes that would stop it."""
-        assert action.plan is not None
-        for step in action.plan.steps:
-            veto = self.spent.veto(step)
+        action.brake = action.brake or self.brakes.hold(action.healer, action.issue, plan) or ""
+        for step in plan.steps:
+            veto = action.brake if action.brake and not self.blocked else self.brakes.veto(step)
             action.outcomes.append(Outcome(step, "vetoed", veto) if veto else Outcome(step, "planned"))
             if not veto:
-                self.spent.charge(step)
-        action.brake = self.blocked
+                self.brakes.charge(step)
 
-    def carry_out(self, action: Action, time_limit: float) -> None:
+    def carry_out(self, action: Action, plan: Plan) -> str:
         from miyabi_healing import gate
 
-        assert action.plan is not None
-        for outcome in gate.carry_out(
-            action.plan, action.healer, self.context, self.journal, self.spent, time_limit, self.progress
-        ):
-            action.outcomes.append(outcome)
+        return gate.carry_out(plan, self.work(action.healer, action.issue), action.outcomes)
+
+    def work(self, healer: str, issue: Issue | None) -> Work:
+        from miyabi_healing.gate import Work
+
+        settings = self.config.healer(healer)
+        keeper = self.keeper
+        return Work(healer, issue, settings, self.context, keeper.journal, self.brakes, self.progress, applied=keeper.go_home)
 
     @cached_property
-    def spent(self) -> Spent:
-        from miyabi_healing.gate.brakes import Spent
+    def brakes(self) -> Brakes:
+        from miyabi_healing.gate.brakes import Brakes, Spent
 
-        return Spent(self.config.budgets)
+        return Brakes(self.config, self.reading if self.looks_only else self.keeper.journal, Spent(self.config.budgets))
 
     @cached_property
     def context(self) -> Context:
@@ -151,14 +176,84 @@ class Healing:
         return Context(self.host, self.run_id, self.state, allowed(self.config))
 
     @cached_property
-    def journal(self) -> Journal:
-        from miyabi_healing.journal import Journal
+    def keeper(self) -> Keeper:
+        """The journal, to write. Raises OSError, sqlite3.Error, TooNew."""
+        from miyabi_healing.safekeeping import Keeper
 
-        return Journal(self.state)
+        keeper = Keeper(self.state, self.notes.append)
+        self.closing.callback(keeper.close)
+        return keeper
+
+    @cached_property
+    def no_journal(self) -> str:
+        """Why nothing can be recorded, so that nothing may be changed; empty where it can."""
+        if self.looks_only:
+            return ""
+        try:
+            self.keeper.go_home()
+            return ""
+        except Exception as error:  # of SQLite, of the system, or because a newer version made it
+            return f"the journal in {display(self.state)} cannot be written: {error}"
+
+    @cached_property
+    def reading(self) -> Journal | None:
+        """The journal, to look at only; None without one."""
+        if not self.has_journal:
+            return None
+        from miyabi_healing.safekeeping import looking
+
+        try:
+            return self.closing.enter_context(looking(self.state))
+        except Exception as error:
+            self.notes.append(f"the journal in {display(self.state)} cannot be read: {error}")
+            return None
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether anything was ever recorded: a host that was always healthy pays nothing for it."""
+        return (self.state / paths.JOURNAL).exists() or paths.refuge_in_use(self.state) is not None
+
+    def recover(self) -> None:
+        """Take back what an earlier pass left half done; where nothing may be changed, name it."""
+        if not paths.crashed(self.state):
+            return
+        if self.looks_only:
+            rows = self.reading.unfinished() if self.reading else []
+            self.recovered = [(row, "a pass that may change something takes it back") for row in rows]
+        elif not self.no_journal:
+            from miyabi_healing import gate
+
+            self.recovered = gate.recover(self.context, self.keeper.journal)
+
+    def finish(self, records: Iterable[Record]) -> None:
+        """End a pass: forgive what is healthy again, and let go of what has been in quarantine for long enough."""
+        if self.has_journal and not self.looks_only and not self.no_journal:
+            journal = self.keeper.journal
+            for record in records:
+                healthy = record.measured and not record.error and not record.waived and (not record.issue or record.healed)
+                if healthy and journal.is_known(record.name, record.target):
+                    journal.healthy(record.name, record.target)
+        self.expire()
+
+    def expire(self) -> None:
+        """Purge what is due; in a dry run, say what would be."""
+        from miyabi_healing.host import quarantine
+
+        if not (held := quarantine.find(self.state)):
+            return
+        from miyabi_healing import expiry
+
+        for step in expiry.due(held, self.config.quarantine, time.time()):
+            if self.looks_only or self.no_journal:
+                self.purged.append(Outcome(step, "planned"))
+                continue
+            from miyabi_healing import gate
+
+            self.progress(f"quarantine: {step.kind} {step.target}")
+            self.purged.append(gate.one(step, self.work("quarantine", None)))
 
     def close(self) -> None:
-        if "journal" in self.__dict__:
-            self.journal.close()
+        self.closing.close()
 
 
 def message(action: Action, dry_run: bool) -> str:
@@ -170,18 +265,22 @@ def message(action: Action, dry_run: bool) -> str:
     tail = f"; {kept}" if kept else ""
     if plan is None:
         return f"Skipped: {action.brake}"
+    if action.brake:
+        return f"Skipped: {action.brake}; {len(plan.steps)} step(s) held back{tail}"
     planned = [each for each in action.outcomes if each.status == "planned"]
-    if dry_run or action.brake:
-        lead = (action.brake and f"Skipped: {action.brake}; ") or "Dry run: "
+    if dry_run:
         what = f"{len(planned)} step(s) planned, until {plan.goal.text}" if planned else "nothing safe to do"
-        return lead + what + tail
+        return f"Dry run: {what}{tail}"
     statuses = Counter(each.status for each in action.outcomes)
     if not statuses["applied"]:
-        why = Counter(each.message for each in action.outcomes if each.status in ("skipped", "vetoed", "failed"))
+        told = ("failed",) if statuses["undone"] else ("skipped", "vetoed", "failed")
+        why = Counter(each.message for each in action.outcomes if each.status in told)
+        if statuses["undone"]:
+            return f"Undid {statuses['undone']} step(s) because a later one failed: {'; '.join(why)}{tail}"
         lead = "; ".join(f"{reason} ({number}x)" if number > 1 else reason for reason, number in why.most_common(3))
         return (f"Nothing done: {lead}" if lead else "Nothing safe to do") + tail
     text = plan.done(action.counts) if plan.done else f"{statuses['applied']} step(s) applied"
     if action.passed is False:
         text += ", still over the limit"
-    left_out = [f"{statuses[status]} {status}" for status in ("skipped", "vetoed", "failed") if statuses[status]]
+    left_out = [f"{statuses[status]} {status}" for status in ("skipped", "vetoed", "failed", "undone") if statuses[status]]
     return text + (f" ({', '.join(left_out)})" if left_out else "") + tail

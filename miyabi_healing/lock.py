@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -15,13 +16,33 @@ class Busy(Exception):
 def acquire(state: Path) -> int:
     """Take the lock and return its descriptor; closing it, or dying, gives it back. Raises Busy, OSError."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = state / "lock"
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            take(descriptor)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # else somebody deleted the file meanwhile
+                sign(descriptor)
+                return descriptor
+        except FileNotFoundError:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def take(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
-        os.close(descriptor)
+        holder = os.pread(descriptor, 300, 0).decode("utf-8", "replace").strip()
         raise Busy(f"another pass is at work ({holder or 'just started'}); this one did nothing") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
-    return descriptor
+
+
+def sign(descriptor: int) -> None:
+    """Say who holds the lock; on a full disk the lock is held all the same."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        who = f"pid {os.getpid()} on {os.uname().nodename}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        os.pwrite(descriptor, who.encode(), 0)

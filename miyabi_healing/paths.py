@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 from pathlib import Path
 
 import platformdirs
 
 NAME = "miyabi-healing"
+JOURNAL = "journal.sqlite3"
+REFUGES = ("/var/tmp", "/dev/shm", "/tmp")  # where the journal goes while its own disk is full
 
 
 def config_candidates() -> tuple[Path, ...]:
@@ -18,3 +23,29 @@ def config_candidates() -> tuple[Path, ...]:
 def state_folder() -> Path:
     """Where journal, lock and quarantine live. It need not exist yet."""
     return platformdirs.user_state_path(NAME)
+
+
+def refuge(top: str, state: Path) -> Path:
+    """The folder on another filesystem that stands in for a state folder."""
+    mark = hashlib.sha256(os.fsencode(state.absolute())).hexdigest()[:12]
+    return Path(top) / f"{NAME}-{os.geteuid()}-{mark}"
+
+
+def refuge_in_use(state: Path) -> Path | None:
+    """The folder that the journal was left in when its own disk was full; None where it is at home."""
+    places = (refuge(top, state) for top in REFUGES)
+    return next((each for each in places if is_private(each) and (each / JOURNAL).exists()), None)
+
+
+def is_private(folder: Path) -> bool:
+    """Whether it is a folder of ours that nobody else can enter."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
+def crashed(state: Path) -> bool:
+    """Whether the last pass ended without closing its journal: SQLite removes the ``-wal`` file when it is closed."""
+    return (state / f"{JOURNAL}-wal").exists() or refuge_in_use(state) is not None

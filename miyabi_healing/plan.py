@@ -26,7 +26,8 @@ class Step:
     """One change. `bytes` are freed now, `later` once the quarantine is emptied; an empty `undo` means it cannot be undone.
 
     `counts` names the number in the action's details that grows by one when the step was applied; `settle` is how many
-    seconds the gate waits for the goal after it.
+    seconds the gate waits for the goal after it. Where an `optional` step fails, the others go on; where any other does,
+    what the plan has done so far is undone.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Step:
     undo: str = ""
     counts: str = ""
     settle: float = 0
+    optional: bool = False
     guard: Guard = field(default=always, compare=False, repr=False)
 
     @property
@@ -145,6 +147,14 @@ class Reclaim(Step):
     value: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Purge(Step):
+    """Delete one thing from quarantine for good. `folder` is its entry, known by its inode."""
+
+    folder: Path
+    identity: Identity
+
+
 @dataclass(frozen=True)
 class Goal:
     """When a plan has done enough: asked between steps."""
@@ -192,7 +202,8 @@ class Outcome:
     """What became of one step.
 
     `status` is one of ``applied``, ``planned`` (dry run), ``not needed`` (the goal was met before), ``skipped`` (it changed
-    since it was measured), ``vetoed`` (a brake), ``failed``. `undo` is what undoing needs; `details` are measurements.
+    since it was measured), ``vetoed`` (a brake), ``failed``, ``undone`` (applied, and taken back because a later step failed).
+    `undo` names what it has in quarantine; `details` are measurements; `number` is the step's in the journal, 0 without one.
     """
 
     step: Step
@@ -202,3 +213,4 @@ class Outcome:
     duration: float = 0
     undo: dict[str, object] = field(default_factory=dict)
     details: dict[str, object] = field(default_factory=dict)
+    number: int = 0

@@ -93,11 +93,12 @@ def load(name: str, file: Path) -> tuple[Healer, type[Any] | None]:
 
 def validate(config: Config, where: Folders) -> None:
     """Refuse settings for checks and healers that do not exist, and options that healers do not have. Raises ConfigError."""
-    if config.checks:
+    if config.checks or config.waivers:
         names = where.check_names()
-        for name in config.checks:
-            if name not in names:
-                raise ConfigError(f"{config.source}: checks.{name}: no such check; {nearest(name, names)}")
+        for section, table in (("checks", config.checks), ("waivers", config.waivers)):
+            for name in table:
+                if name not in names:
+                    raise ConfigError(f"{config.source}: {section}.{name}: no such check; {nearest(name, names)}")
     if config.healers:
         files = where.healer_files()
         for name in config.healers:

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.healing import Action, Healing, Record, message
+from miyabi_healing.host import quarantine
 
 if TYPE_CHECKING:
+    from miyabi_healing.journal import Row
     from miyabi_healing.plan import Outcome
 
 SCHEMA_VERSION = 1
@@ -27,7 +29,7 @@ def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing
     errors += [uncollected(each) for each in json_report.get("collectors", []) if each["outcome"] == "failed"]
     found = [record for record in records.values() if record.issue]
     actions = [action for record in found for action in record.actions]
-    healed = sum(any(action.passed for action in record.actions) for record in found)
+    healed = sum(record.healed for record in found)
     return {
         "schema_version": SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -40,6 +42,9 @@ def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing
         "actions_taken": [action_row(action, healing.dry_run) for action in actions],
         "metrics": [metric for test in tests if (metric := metric_row(test, records))],
         "errors": errors,
+        "notes": [*healing.notes, *waivers(records)],
+        "recovered": [recovered_row(row, result) for row, result in healing.recovered],
+        "quarantine": quarantine_row(healing),
     }
 
 
@@ -57,7 +62,37 @@ def failed(reason: str, healing: Healing | None = None) -> Document:
         "actions_taken": [],
         "metrics": [],
         "errors": [{"check": "", "message": reason}],
+        "notes": [],
+        "recovered": [],
     }
+
+
+def waivers(records: Mapping[str, Record]) -> list[str]:
+    rows = [(record, f" on {record.target}" if record.target else "") for record in records.values() if record.waived]
+    return [f"{record.name}{where} is {record.waived}" for record, where in rows]
+
+
+def recovered_row(row: Row, result: str) -> Document:
+    """A step that an earlier pass was ended in, and what became of it."""
+    return {"step": row.id, "run_id": row.run, "kind": row.kind, "target": row.target, "intended": moment(row.intended),
+            "result": result}  # fmt: skip
+
+
+def quarantine_row(healing: Healing) -> Document:
+    """What is in quarantine, what that will free and when, and what was purged in this pass."""
+    held = [each for each in quarantine.find(healing.state) if each.facts]
+    first = min((each.time for each in held), default=None)
+    days = healing.config.quarantine.days
+    return {
+        "things": len(held),
+        "bytes": sum(each.bytes for each in held),
+        "next_expiry": moment(first + days * 86_400) if first is not None else None,
+        "purged": [step_row(each) for each in healing.purged],
+    }
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
 
 
 def summary(found: int, healed: int, errors: int, healing: Healing, any_test: bool) -> str:
@@ -101,7 +136,7 @@ def issue_row(record: Record) -> Document:
         "threshold": number(issue.limit.threshold),
         "unit": issue.limit.unit,
         "target": issue.target,
-        "healed": any(action.passed for action in record.actions),
+        "healed": record.healed,
     }
 
 
@@ -137,6 +172,7 @@ def action_row(action: Action, dry_run: bool) -> Document:
 def step_row(outcome: Outcome) -> Document:
     step = outcome.step
     return {
+        "number": outcome.number,
         "kind": step.kind,
         "target": step.target,
         "reason": step.reason,
@@ -164,5 +200,5 @@ def metric_row(test: Mapping[str, Any], records: Mapping[str, Record]) -> Docume
         "description": measured[-1]["description"],
         "threshold": number(record.limit.threshold),
         "unit": record.limit.unit,
-        "outcome": test["outcome"],
+        "outcome": "waived" if record.waived else test["outcome"],
     }

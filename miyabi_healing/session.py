@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ class Stopped(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+def new_run_id() -> str:
+    """What names a run in the journal and in the quarantine."""
+    return time.strftime("%Y%m%dT%H%M%S-") + f"{os.getpid()}"
 
 
 def run_pass(

@@ -13,7 +13,7 @@ RULE = "=" * 60
 THIN = "-" * 40
 SEVERITIES = {"low": "🔵", "medium": "🟡", "high": "🟠", "critical": "🔴"}
 STATUSES = {"success": "✅", "partial": "⚠️ ", "failed": "❌", "skipped": "⏭️ "}
-STEPS = {"applied": "✓", "planned": "·", "not needed": "–", "skipped": "↷", "vetoed": "⛔", "failed": "✗"}
+STEPS = {"applied": "✓", "planned": "·", "not needed": "–", "skipped": "↷", "vetoed": "⛔", "failed": "✗", "undone": "↩"}
 COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
 SHOWN = 12
 
@@ -42,6 +42,15 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["actions_taken"]:
         title = "🔧 Planned Actions (dry run, nothing was changed):" if document["dry_run"] else "🔧 Actions Taken:"
         yield from (title, THIN, *(line for action in document["actions_taken"] for line in action_lines(action)), "")
+    if document["recovered"]:
+        yield from ("🩹 Left Half Done By An Earlier Pass:", THIN)
+        for row in document["recovered"]:
+            yield f"  {row['kind']} {row['target']} (step {row['step']}, {row['intended'].replace('T', ' ')})"
+            yield f"     {row['result']}"
+        yield ""
+    yield from quarantine_lines(document.get("quarantine"))
+    if document["notes"]:
+        yield from ("📌 Notes:", THIN, *(f"  {note}" for note in document["notes"]), "")
     if document["errors"]:
         yield from ("⚠️  Checks That Could Not Run:", THIN)
         for error in document["errors"]:
@@ -95,6 +104,19 @@ def action_lines(action: Mapping[str, Any]) -> Iterator[str]:
     yield from shortened(kept, whole=False)
 
 
+def quarantine_lines(row: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is kept, how much it takes and until when; nothing where nothing is."""
+    if not row or not (row["things"] or row["purged"]):
+        return
+    yield from ("📦 Quarantine:", THIN)
+    if row["things"]:
+        first = f"; the oldest goes on {row['next_expiry'].replace('T', ' ')}" if row["next_expiry"] else ""
+        yield f"  {row['things']} thing(s), {size_text(row['bytes'])}{first}"
+        yield "     miyabi-healing rollback, miyabi-healing quarantine list"
+    yield from shortened([line for step in row["purged"] for line in step_lines(step)], whole=False)
+    yield ""
+
+
 def shortened(rows: list[str], whole: bool) -> Iterator[str]:
     """Long lists end with how much was left out; the JSON report has it all."""
     yield from (
@@ -108,4 +130,5 @@ def step_lines(step: Mapping[str, Any]) -> Iterator[str]:
     undo = f"undo: {step['undo']}" if step["undo"] else "cannot be undone"
     facts = "; ".join([step["reason"], *gains, undo])
     why = f" [{step['status']}: {step['message']}]" if step["message"] and step["status"] != "applied" else ""
-    yield f"     {STEPS[step['status']]} {step['kind']} {step['target']}{why}\n       {facts}"
+    number = f" (step {step['number']})" if step["number"] else ""
+    yield f"     {STEPS[step['status']]} {step['kind']} {step['target']}{number}{why}\n       {facts}"

@@ -23,6 +23,7 @@ WRITES = {
 METHODS = {"unlink", "rmdir", "rename", "replace", "write_text", "write_bytes", "touch", "symlink_to", "hardlink_to", "chmod",
            "send_signal", "terminate", "kill", "mkdir"}  # fmt: skip
 ALLOWED = {
+    "safekeeping.py": "the journal, its ballast and what was damaged, in the state folder",
     "lock.py": "the lock file of the state folder, and that folder",
     "journal.py": "the journal in the state folder, and that folder",
     "host/worktrees.py": "the owner of its own scratch folder",

@@ -118,8 +118,9 @@ def test_open_file_is_seen_behind_a_linked_home(home: Path, start: Start) -> Non
     with (root / "part 0").open() as file:
         start("sleep", "100", stdin=file)
     step = deletion(link / ".cache" / "thumbnails")
+    step = replace(step, units=step.units[:1])
     wait_for(lambda: recheck(step, where))
-    assert str(recheck(step, where)).startswith("in use by ")
+    assert " is in use by " in str(recheck(step, where))
     (planned,) = plan(link, idle_minutes=0).steps
     assert isinstance(planned, Delete)
     assert [unit.path.name for unit in planned.units] == ["part 1", "part 2"]
@@ -136,7 +137,7 @@ def test_open_file_is_seen_behind_another_mount(home: Path, tmp_path: Path, star
             process = start("sleep", "100", stdin=file)
         step = deletion(root)
         wait_for(lambda: recheck(step, context(home)))
-        assert str(recheck(step, context(home))).startswith("in use by ")
+        assert " is in use by " in str(recheck(step, context(home)))
         process.kill()
         process.wait()
     finally:
@@ -160,7 +161,7 @@ def test_process_in_a_folder_of_a_unit_uses_it(home: Path, start: Start) -> None
     start("sleep", "100", cwd=root / "large" / "deep")
     step = deletion(root)
     wait_for(lambda: recheck(step, context(home)))
-    assert str(recheck(step, context(home))).startswith("in use by ")
+    assert " is in use by " in str(recheck(step, context(home)))
 
 
 @pytest.mark.parametrize("change", ["added", "written", "removed"])

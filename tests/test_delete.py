@@ -10,18 +10,17 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import gatework
 import psutil
 import pytest
 
 from conftest import wait_for
-from miyabi_healing import gate, registry, tools
-from miyabi_healing.config import Budgets, Caches, Config, ConfigError
+from miyabi_healing import registry, tools
+from miyabi_healing.config import Budgets, Caches, Config, ConfigError, Safety
 from miyabi_healing.files import Identity
-from miyabi_healing.gate.brakes import Spent
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.host import Host, caches, disk
 from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.journal import Journal
 from miyabi_healing.plan import Delete, Outcome, Plan, Quarantine, Run
 from miyabi_healing.view import View
 
@@ -165,8 +164,8 @@ def test_immutable_file_is_told_and_the_rest_goes(mounted: Callable[..., Path]) 
     assert "not permitted" in str(done.details["not_deleted"])
 
 
-@pytest.mark.parametrize("change", ["replaced", "written", "opened", "outside"])
-def test_changed_or_used_units_stop_the_step(home: Path, tmp_path: Path, start: Start, change: str) -> None:
+@pytest.mark.parametrize("change", ["replaced", "written", "opened"])
+def test_changed_or_used_unit_stays_and_the_others_go(home: Path, start: Start, change: str) -> None:
     root = fill(home / ".cache" / "thumbnails")
     step, where = deletion(root), context(home)
     if change == "replaced":
@@ -174,12 +173,32 @@ def test_changed_or_used_units_stop_the_step(home: Path, tmp_path: Path, start: 
         (root / "part 0").mkdir()
     elif change == "written":
         (root / "part 0").write_text("new")
-    elif change == "opened":
+    else:
         with (root / "part 0").open() as file:
             start("sleep", "100", stdin=file)
-    else:
-        where = context(tmp_path / "elsewhere")
-    assert recheck(step, where) is not None
+    assert recheck(step, where) is None
+    done = apply(step, where)
+    assert [path.name for path in root.iterdir()] == ["part 0"]
+    assert "part 0" in str(done.details["not_deleted"])
+
+
+def test_step_without_a_unit_that_may_go_is_refused(home: Path) -> None:
+    root = fill(home / ".cache" / "thumbnails", 1)
+    step = deletion(root)
+    (root / "part 0").write_text("new")
+    assert "changed since it was measured" in str(recheck(step, context(home)))
+    (root / "part 0").unlink()
+    assert recheck(step, context(home)) == "it is gone already"
+
+
+def test_only_known_caches_and_named_folders_are_deleted_from(home: Path, tmp_path: Path) -> None:
+    """Whatever a careless healer plans: a person's files are not deleted."""
+    thesis = fill(home / "thesis")
+    assert recheck(deletion(thesis), context(home)) == "no known cache, and not in [safety] disposable"
+    config = Config(caches=Caches(homes=(str(home),)), safety=Safety(disposable=(str(thesis),)))
+    assert recheck(deletion(thesis), Context(Host(config), "run", tmp_path / "state", (home,))) is None
+    cache = deletion(fill(home / ".cache" / "thumbnails"))
+    assert recheck(cache, context(tmp_path / "elsewhere")) == "outside the allowed roots"
 
 
 def test_lock_of_the_owner_is_honoured(home: Path) -> None:
@@ -304,12 +323,7 @@ def plan(home: Path, clear: float = 0, **options: float) -> Plan:
 
 
 def carry_out(found: Plan, home: Path, **budget: int) -> list[Outcome]:
-    journal = Journal(home.parent / "state")
-    try:
-        spent = Spent(Budgets(**budget))  # type: ignore[arg-type]
-        return list(gate.carry_out(found, "cleanup_disk", context(home), journal, spent, 60, lambda text: None))
-    finally:
-        journal.close()
+    return gatework.carry_out(found, context(home), budgets=Budgets(**budget))  # type: ignore[arg-type]
 
 
 @pytest.mark.root

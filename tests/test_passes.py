@@ -302,7 +302,7 @@ def test_bare_pytest_never_repairs(wired: Path, argument: str | None) -> None:
 
 def test_selection_and_last_failed_work_as_always(wired: Path) -> None:
     (wired / "healers" / "tidy.py").write_text(HEALER.replace("<= 0", "<= 2"))
-    file = settings(wired.parent)
+    file = settings(wired.parent, "[brakes]\ncooldown = 0\n")
 
     def once(*more: str) -> str:
         return subprocess.run(

@@ -11,19 +11,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import gatework
 import psutil
 import pytest
 
 from conftest import PROJECT, wait_for
-from miyabi_healing import gate, registry
+from miyabi_healing import registry
 from miyabi_healing.config import Budgets, Config
-from miyabi_healing.gate.brakes import Spent
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.healing import Action
 from miyabi_healing.host import Host, processes
 from miyabi_healing.host.processes import Process, Processes, parse_stat, read, read_psutil
 from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.journal import Journal
 from miyabi_healing.plan import Goal, Outcome, Plan, Signal
 from miyabi_healing.view import View
 
@@ -82,13 +81,7 @@ def only(found: Plan, pid: int) -> Plan:
 
 
 def carry_out(found: Plan, state: Path, budget: int = 5) -> list[Outcome]:
-    journal = Journal(state)
-    spent = Spent(Budgets(processes=budget))
-    try:
-        where = Context(Host(Config()), "run", state)
-        return list(gate.carry_out(found, "kill_zombies", where, journal, spent, 60, lambda text: None))
-    finally:
-        journal.close()
+    return gatework.carry_out(found, Context(Host(Config()), "run", state), budgets=Budgets(processes=budget))
 
 
 # Reading

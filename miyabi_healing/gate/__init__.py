@@ -1,76 +1,182 @@
 """The write gate: the one place that changes the host.
 
 For each step, in order: is the goal met already? does a brake object? is the target still what was measured? is the intent in
-the journal? Only then is it carried out, and what came of it is recorded.
+the journal? Only then is it carried out, and what came of it is recorded. What fails half way is taken back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from miyabi_healing.gate import delete, logs, quarantine, reclaim, run, signals, worktrees
-from miyabi_healing.gate.brakes import Spent
+from miyabi_healing.config import HealerSettings
+from miyabi_healing.gate import delete, log_undo, logs, purge, quarantine, reclaim, run, signals, undo, worktrees
+from miyabi_healing.gate.brakes import Brakes
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.journal import Journal
+from miyabi_healing.issue import Issue
+from miyabi_healing.journal import Journal, Row
 from miyabi_healing.plan import Goal, Outcome, Plan, Step
 
-__all__ = ["carry_out", "delete", "logs", "quarantine", "reclaim", "run", "signals", "worktrees"]
+__all__ = ["carry_out", "delete", "log_undo", "logs", "purge", "quarantine", "reclaim", "run", "signals", "worktrees"]
 
 POLL = 0.1
+BY_HAND = "rolled back by hand"
 
 
-def carry_out(
-    plan: Plan,
-    healer: str,
-    context: Context,
-    journal: Journal,
-    spent: Spent,
-    time_limit: float,
-    progress: Callable[[str], None],
-) -> Iterator[Outcome]:
-    """Carry a plan out, step by step, and yield what became of each."""
-    end = time.monotonic() + time_limit
+@dataclass(frozen=True)
+class Work:
+    """What a plan is carried out for and with. `issue` is None for housekeeping, which nothing holds back."""
+
+    healer: str
+    issue: Issue | None
+    settings: HealerSettings
+    context: Context
+    journal: Journal
+    brakes: Brakes
+    progress: Callable[[str], None] = lambda text: None
+    applied: Callable[[], None] = lambda: None  # told after each step that changed something
+
+
+def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
+    """Carry a plan out, step by step; what became of each is in `outcomes`, also if this is interrupted.
+
+    Returns the brake that held the whole plan back, empty where none did.
+    """
+    held = work.brakes.hold(work.healer, work.issue, plan) if work.issue else None
+    if held:
+        outcomes += [Outcome(step, "vetoed", held) for step in plan.steps]
+        return held
+    end = time.monotonic() + work.settings.time_limit
+    broken = ""
     for number, step in enumerate(plan.steps, 1):
         if plan.goal.met():
-            yield Outcome(step, "not needed", f"{plan.goal.text} already")
+            outcomes.append(Outcome(step, "not needed", f"{plan.goal.text} already"))
             continue
-        over = f"time limit: {time_limit:g} s for {healer}" if time.monotonic() > end else None
-        if veto := over or spent.veto(step):
-            yield Outcome(step, "vetoed", veto)
+        over = f"time limit: {work.settings.time_limit:g} s for {work.healer}" if time.monotonic() > end else None
+        if veto := broken or over or work.brakes.veto(step):
+            outcomes.append(Outcome(step, "vetoed", veto))
             continue
-        progress(f"{healer}: {step.kind} {step.target} ({number} of {len(plan.steps)})")
-        outcome = one(step, healer, context, journal)
-        if outcome.status == "applied":
-            spent.charge(step)
+        work.progress(f"{work.healer}: {step.kind} {step.target} ({number} of {len(plan.steps)})")
+        outcomes.append(one(step, work))
+        if outcomes[-1].status == "applied":
+            work.applied()
+            work.brakes.charge(step)
             settle(step, plan.goal)
-        yield outcome
+        elif outcomes[-1].status == "failed" and not step.optional and work.settings.undo_on_failure:
+            broken = "an earlier step failed"
+            take_back(outcomes, work)
+    return ""
 
 
-def one(step: Step, healer: str, context: Context, journal: Journal) -> Outcome:
+def one(step: Step, work: Work) -> Outcome:
     """Re-check, record and carry out one step. Raises only what ends the whole program."""
     begun = time.monotonic()
     try:
-        reason = recheck(step, context) or step.guard()
+        reason = recheck(step, work.context) or step.guard()
     except Exception as error:
         reason = f"could not be re-checked: {name(error)}"
     if reason:
         return Outcome(step, "skipped", reason)
     try:
-        entry = journal.intend(context.run_id, healer, step)
+        number = work.journal.intend(work.context.run_id, work.healer, work.issue, step)
     except Exception as error:
         return Outcome(step, "skipped", f"the journal cannot be written: {name(error)}")
-    outcome = Outcome(step, "failed", "interrupted")
+    context = replace(work.context, step=number)
+    ending: BaseException | None = None
     try:
         done = apply(step, context)
         outcome = Outcome(step, "applied", done.message, done.freed, 0, done.undo, done.details)
-    except Refused as refusal:
-        outcome = Outcome(step, "skipped", str(refusal))
+    except (Refused, PermissionError) as refusal:
+        outcome = left_alone(step, context, refusal)
     except Exception as error:
-        outcome = Outcome(step, "failed", name(error))
-    finally:
-        journal.finish(entry, outcome)
-    return Outcome(step, outcome.status, outcome.message, outcome.freed, time.monotonic() - begun, outcome.undo, outcome.details)
+        outcome = failed(step, context, name(error))
+    except BaseException as error:  # Ctrl-C, or the end of the program: leave nothing half done
+        outcome, ending = failed(step, context, "interrupted"), error
+    outcome = replace(outcome, duration=time.monotonic() - begun, number=number)
+    try:
+        work.journal.finish(number, outcome)
+    except Exception as error:  # what is not on record must not stay done; the next pass finds the step unfinished
+        outcome = failed(step, context, f"the journal cannot be written: {name(error)}")
+    if ending:
+        raise ending
+    return outcome
+
+
+def left_alone(step: Step, context: Context, refusal: Refused | PermissionError) -> Outcome:
+    """What came of a step that was refused: by the step itself, which then left everything as it was, or by the system."""
+    if isinstance(refusal, Refused):
+        return Outcome(step, "skipped", str(refusal))
+    outcome = failed(step, context, name(refusal))
+    return replace(outcome, status="skipped") if outcome.message == name(refusal) else outcome
+
+
+def failed(step: Step, context: Context, reason: str) -> Outcome:
+    """What came of a step that failed half way, after as much as possible of it was taken back."""
+    try:
+        undo.restore(undo.entries(context.state, context.run_id, context.step), context)
+    except Exception as error:
+        return Outcome(step, "failed", f"{reason}; it is half done and cannot be taken back: {name(error)}")
+    return Outcome(step, "failed", reason)
+
+
+def take_back(outcomes: list[Outcome], work: Work) -> None:
+    """Undo what was applied before something failed, the last first, as far as it can be undone."""
+    for index in reversed(range(len(outcomes))):
+        outcome = outcomes[index]
+        if outcome.status != "applied" or not outcome.undo:
+            continue
+        problem = give_back(work.context.run_id, outcome.number, work.context, work.journal, "undone", "a later step failed")
+        if problem is None:
+            outcomes[index] = replace(outcome, status="undone", freed=0, message="a later step failed")
+        else:
+            outcomes[index] = replace(outcome, message=f"could not be undone when a later step failed: {problem}")
+
+
+def give_back(run_id: str, number: int, context: Context, journal: Journal, status: str, reason: str) -> str | None:
+    """Undo one step and record it as `status`; returns why it could not be done, None where it was. Raises sqlite3.Error."""
+    found = undo.entries(context.state, run_id, number)
+    there = replace(context, run_id=run_id, step=number)
+    if objection := undo.objection(found, there):
+        return objection
+    before = journal.step(number)
+    journal.mark(number, "undoing", reason)
+    try:
+        undo.restore(found, there)
+    except Exception as error:
+        if before:
+            journal.mark(number, before.status or "failed", f"{before.message}; undoing it failed: {name(error)}".lstrip("; "))
+        return name(error)
+    journal.mark(number, status, reason)
+    return None
+
+
+def recover(context: Context, journal: Journal) -> list[tuple[Row, str]]:
+    """Take back, or finish, what a crash left half done; returns each such step with what became of it. Raises sqlite3.Error."""
+    return [(row, recover_one(row, context, journal)) for row in reversed(journal.unfinished())]
+
+
+def recover_one(row: Row, context: Context, journal: Journal) -> str:
+    there = replace(context, run_id=row.run, step=row.id)
+    status = "interrupted"
+    try:
+        found = undo.entries(context.state, row.run, row.id)
+        undo.restore(found, there)
+        result = purge.resume(row.target, there) if row.kind == "purge" else UNKNOWN.get(row.kind, "nothing had been changed yet")
+        if found or row.status == "undoing":
+            status, result = "rolled back" if row.message == BY_HAND else "undone", "taken back"
+    except Exception as error:
+        result = f"it stays as it is: {name(error)}"
+    journal.mark(row.id, status, f"the program was ended in the middle of it; {result}")
+    return result
+
+
+UNKNOWN = {
+    "delete": "what was deleted stays deleted: its tool makes it again",
+    "signal": "whether the signal was sent is not known",
+    "run": "whether the command ended is not known",
+    "reclaim": "there is nothing to take back",
+}
 
 
 def settle(step: Step, goal: Goal) -> None:
@@ -80,7 +186,7 @@ def settle(step: Step, goal: Goal) -> None:
         time.sleep(POLL)
 
 
-def name(error: Exception) -> str:
+def name(error: BaseException) -> str:
     """An error in one line: its kind only where its text alone would not be understood."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (OSError, Refused)) and text else f"{type(error).__name__}: {text}"

@@ -1,13 +1,22 @@
-"""What stops a step whatever a healer plans: the budgets of a pass and the time limit of a healer."""
+"""What stops a healer whatever it plans: pauses, attempts, cooldown, budgets, and what somebody has had rolled back.
+
+They are asked by the gate, from the configuration and the journal alone, so no healer can get round them.
+"""
 
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from miyabi_healing.config import Budgets
+from miyabi_healing.config import Budgets, Config
 from miyabi_healing.files import size_text
-from miyabi_healing.plan import Delete, RetireWorktree, Run, Signal, Step
+from miyabi_healing.issue import Issue
+from miyabi_healing.journal import Journal
+from miyabi_healing.plan import Delete, Plan, Purge, RetireWorktree, Run, Signal, Step
+
+DAY = 86_400
 
 
 @dataclass
@@ -43,3 +52,56 @@ class Spent:
 def ends(step: Step) -> set[tuple[int, int]]:
     """The process a step would end, as a set; a mere SIGCHLD ends none."""
     return {(step.pid, step.start)} if isinstance(step, Signal) and step.signal != signal.SIGCHLD else set()
+
+
+@dataclass
+class Brakes:
+    """The brakes of one pass. `journal` is None where nothing was ever recorded; `clock` is seconds since the epoch."""
+
+    config: Config
+    journal: Journal | None
+    spent: Spent
+    clock: Callable[[], float] = time.time
+
+    def hold(self, healer: str, issue: Issue, plan: Plan) -> str | None:
+        """Why a healer must not do anything about an issue now; None where it may."""
+        if self.journal is None:
+            return None
+        now, rules, own = self.clock(), self.config.brakes, self.config.healer(healer)
+        if pause := self.journal.paused(now):
+            return f"paused until {moment(pause.until)} by {pause.person}: {pause.reason}"
+        most = rules.attempts if own.attempts is None else own.attempts
+        tried = self.journal.attempts(healer, issue, now - rules.forget, now)
+        if len(tried) >= most:
+            again = duration(max(tried[most - 1] + rules.forget - now, 0)) if most else "never"
+            return f"attempts: tried {len(tried)} time(s) in {duration(rules.forget)} without healing it; again in {again}"
+        only_signals = all(isinstance(step, Signal) for step in plan.steps)
+        rest = rules.cooldown_signals if only_signals else rules.cooldown
+        rest = rest if own.cooldown is None else own.cooldown
+        last = self.journal.last_attempt(healer, issue, now)
+        if last is not None and now - last < rest:
+            return f"cooldown: last tried {duration(now - last)} ago; again in {duration(rest - (now - last))}"
+        return None
+
+    def veto(self, step: Step) -> str | None:
+        """Why one step must not be carried out now; None where it may."""
+        since = self.clock() - self.config.brakes.respect_days * DAY
+        if self.journal and not isinstance(step, Purge) and (row := self.journal.rolled_back(step.kind, step.target, since)):
+            until = (row.finished or 0) + self.config.brakes.respect_days * DAY
+            return f"rolled back by hand (step {row.id}): left alone until {moment(until)}"
+        return self.spent.veto(step)
+
+    def charge(self, step: Step) -> None:
+        self.spent.charge(step)
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``40 s``, ``3 min``, ``2 h``."""
+    for unit, size in (("d", DAY), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or seconds == size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miyabi_healing.files import Identity, display, open_beneath, used
+from miyabi_healing.files import Identity, display, is_beneath, open_beneath, used
 from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
 from miyabi_healing.host import caches
+from miyabi_healing.host.processes import OpenFile
 from miyabi_healing.plan import Delete, Unit
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -37,21 +38,38 @@ class Tally:
 def _(step: Delete, context: Context) -> str | None:
     if root_of(step.root, context.roots) is None:
         return "outside the allowed roots"
+    if not disposable(step.root, context):
+        return "no known cache, and not in [safety] disposable"
     if any(not unit.path.is_relative_to(step.root) or ".." in unit.path.parts for unit in step.units):
         return "a unit lies outside the cache"
+    objections = [reason for _unit, reason in judge(step, context)]
+    return None if None in objections else next(iter(objections), "it is gone already")
+
+
+def disposable(folder: Path, context: Context) -> bool:
+    """Whether a folder is a cache that we know how it is made again, or named as such by the configuration."""
+    config = context.host.config
+    known = [cache.path for cache in caches.find(config.caches)]
+    named = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.disposable]
+    return any(folder == top or is_beneath(folder, top) for top in [*known, *named])
+
+
+def judge(step: Delete, context: Context) -> list[tuple[Unit, str | None]]:
+    """What speaks against deleting each unit, all of them looked at afresh; None where nothing does."""
     there = [unit for unit in step.units if os.path.lexists(unit.path)]
     files = context.host.processes().open_files()
     weighed = caches.weigh_all((each.path for each in there), step.root, os.lstat(step.root).st_dev, files)
     now = {unit.path: (unit, holder) for unit, holder in weighed}
-    for unit in there:
-        if unit.path not in now:
-            return f"{display(unit.path.name)} cannot be looked at (any more)"
-        found, holder = now[unit.path]
-        if not found.identity.unchanged(unit.identity) or found.newest > unit.newest:
-            return f"{display(unit.path.name)} changed since it was measured"
-        if holder:
-            return f"in use by {holder.name} (pid {holder.pid})"
-    return None
+    return [(unit, objection(unit, *now.get(unit.path, (None, None)))) for unit in there]
+
+
+def objection(unit: Unit, found: Unit | None, holder: OpenFile | None) -> str | None:
+    name = display(unit.path.name)
+    if found is None:
+        return f"{name} cannot be looked at (any more)"
+    if not found.identity.unchanged(unit.identity) or found.newest > unit.newest:
+        return f"{name} changed since it was measured"
+    return f"{name} is in use by {holder.name} (pid {holder.pid})" if holder else None
 
 
 @apply.register
@@ -59,9 +77,11 @@ def _(step: Delete, context: Context) -> Done:
     root = root_of(step.root, context.roots)
     assert root is not None  # recheck has just said so
     with owner_locked(root, step.locks):
+        judged = judge(step, context)
         manifest = write_manifest(step, context)
         tally = Tally()
-        for unit in step.units:
+        tally.left += [reason for _unit, reason in judged if reason]
+        for unit in [unit for unit, reason in judged if not reason]:
             try:
                 remove(root, unit, tally)
             except OSError as error:

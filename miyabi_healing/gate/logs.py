@@ -8,8 +8,7 @@ itself gets shorter; otherwise a hole is punched, which is right for every write
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -18,16 +17,16 @@ from pathlib import Path
 from miyabi_healing.files import Identity, open_beneath, used
 from miyabi_healing.gate import store
 from miyabi_healing.gate.roots import root_of
+from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, fallocate
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
-from miyabi_healing.gate.zstd import Archive
+from miyabi_healing.gate.zstd import PIECE, Archive
 from miyabi_healing.host import logs
 from miyabi_healing.plan import ArchiveLog, TrimLog
 
-KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE = 0x01, 0x02, 0x08  # linux/falloc.h
 CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
-PIECE = 4 << 20
 PAYS = 0.9  # an archive larger than that part of its log frees too little
-UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+WITNESS = 4096  # bytes after a cut by which the log is known again
+MOST_HOLES = 1000  # a file with more of them comes back without
 
 
 @recheck.register
@@ -108,12 +107,17 @@ def _(step: ArchiveLog, context: Context) -> Done:
             if size > used(status) * PAYS:
                 raise Refused("compressing it frees nothing")
             place.write_manifest(
-                **facts(step.path, status), start=begin, taken=status.st_size, raw=archive.raw, sha256=archive.sha256
-            )
+                **facts(step, context, descriptor, status), start=begin, taken=status.st_size, raw=archive.raw,
+                sha256=archive.sha256,
+            )  # fmt: skip
             open_again = still_open(step, context, but=descriptor)  # before the last look: a look takes no time, this does
             if open_again or Identity.of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != step.identity:
                 raise Refused("it was written or opened at the last moment")
+        parent = os.fstat(folder)
         os.unlink(name, dir_fd=folder)
+        times = [parent.st_atime_ns, parent.st_mtime_ns, os.fstat(folder).st_mtime_ns]
+        os.fsync(folder)
+        place.write_manifest(parent_times=times)
     return Done(freed=used(status) - size, details={"archived_bytes": archive.raw}, undo={"entry": str(place.folder)})
 
 
@@ -128,7 +132,7 @@ def archiving(context: Context, path: Path, size: int, kind: str) -> Iterator[tu
         finally:
             archive.close()
     except BaseException:
-        if not place.facts.get("cut"):
+        if not place.facts.get("touched"):
             drop(place)
         raise
 
@@ -140,12 +144,31 @@ def drop(place: store.Entry) -> None:
     store.discard(place)
 
 
-def facts(path: Path, status: os.stat_result) -> dict[str, object]:
-    """What a restored log needs besides its content."""
+def facts(step: TrimLog | ArchiveLog, context: Context, descriptor: int, status: os.stat_result) -> dict[str, object]:
+    """What it takes to give a log back, besides its content."""
+    names = os.listxattr(descriptor) if hasattr(os, "listxattr") else []
     return {
-        "original": str(path), "mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid,
-        "mtime_ns": status.st_mtime_ns, "atime_ns": status.st_atime_ns, "inode": status.st_ino, "packed": "zstd",
+        "original": str(step.path), "root": str(root_of(step.path, context.roots)), "packed": "zstd",
+        "device": status.st_dev, "inode": status.st_ino, "size": status.st_size,
+        "mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid,
+        "atime_ns": status.st_atime_ns, "mtime_ns": status.st_mtime_ns,
+        "xattrs": {name: os.getxattr(descriptor, name).hex() for name in names},
+        "holes": holes(descriptor, status.st_size),
     }  # fmt: skip
+
+
+def holes(descriptor: int, size: int) -> list[tuple[int, int]]:
+    """The holes of a file, each from where to where (lseek(2), SEEK_HOLE)."""
+    found: list[tuple[int, int]] = []
+    with contextlib.suppress(OSError):  # a filesystem that cannot tell has none
+        end = 0
+        while end < size and (start := os.lseek(descriptor, end, os.SEEK_HOLE)) < size and len(found) < MOST_HOLES:
+            try:
+                end = os.lseek(descriptor, start, os.SEEK_DATA)
+            except OSError:  # ENXIO: there is no data any more
+                end = size
+            found.append((start, end))
+    return found if len(found) < MOST_HOLES else []
 
 
 @apply.register
@@ -157,7 +180,10 @@ def _(step: TrimLog, context: Context) -> Done:
             raise Refused("there is nothing to trim")
         room = min(where.cut - where.start, CHUNK)  # every part given back makes room for the next one's archive
         with archiving(context, step.path, room, "log-trim") as (place, archive):
-            place.write_manifest(**facts(step.path, status), start=where.start)
+            witness = os.pread(descriptor, WITNESS, where.cut)
+            known_by = {"witness": len(witness), "witness_sha256": hashlib.sha256(witness).hexdigest()}
+            cuts = {"start": where.start, "floor": where.floor, "cut": where.cut}
+            place.write_manifest(**facts(step, context, descriptor, status), **cuts, **known_by)
             for begin in range(where.start, where.cut, CHUNK):
                 end = min(begin + CHUNK, where.cut)
                 for start, length in pieces(begin, end):
@@ -165,27 +191,28 @@ def _(step: TrimLog, context: Context) -> Done:
                 archive.sync()
                 place.write_manifest(archived=end, taken=begin, raw=archive.raw, sha256=archive.sha256)
                 give_back(descriptor, status, place, begin, end, where.floor)
-            place.write_manifest(taken=where.cut)
-        collapsed = collapse(step, context, descriptor, status, where.floor)
-        place.write_manifest(collapsed=where.floor if collapsed else 0, filler=where.cut - where.floor)
+        collapsed = collapse(step, context, descriptor, status, place)
+        after = os.fstat(descriptor)
+        ways = {"collapsed": where.floor if collapsed else 0, "filler": where.cut - where.floor}
+        place.write_manifest(taken=where.cut, **ways, left_size=after.st_size, left_mtime_ns=after.st_mtime_ns)
         freed = used(status) - used(os.fstat(descriptor)) - place.thing.stat().st_size
     details: dict[str, object] = {"archived_bytes": archive.raw, "way": "collapsed" if collapsed else "punched"}
     return Done(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
 
 
 def give_back(descriptor: int, before: os.stat_result, place: store.Entry, begin: int, end: int, floor: int) -> None:
-    """Give back a part that is in the archive. From the first byte on the archive is all there is of it: ``cut`` says so."""
-    first = not place.facts.get("cut")
+    """Give back a part that is in the archive. From the first byte on the archive is all there is of it: ``touched`` says so."""
+    first = not place.facts.get("touched")
     if shorter(descriptor, before):  # others truncate logs, too; what is there now was not archived
         reason = "it became shorter at the last moment"
         raise Refused(reason) if first else OSError(f"{reason}; what was cut before is archived")
     if (whole := min(end, floor)) > begin:
-        place.facts["cut"] = True  # beforehand: a call that fails half way has given some of it back
+        place.facts["touched"] = True  # beforehand: a call that fails half way has given some of it back
         try:
             fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, begin, whole - begin)
         except OSError as error:
             if first and error.errno in UNSUPPORTED:
-                del place.facts["cut"]
+                del place.facts["touched"]
                 raise Refused("its filesystem cannot free a part of a file") from None
             raise
     if end > whole:  # the block that is shared with what stays
@@ -220,27 +247,19 @@ def blank(descriptor: int, start: int, end: int) -> None:
         written += os.pwrite(descriptor, filler[written:], start + written)
 
 
-def collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result, length: int) -> bool:
-    """Make the file shorter where that is safe and possible. It is neither under a writer that keeps an offset of its own."""
+def collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result, place: store.Entry) -> bool:
+    """Make the file shorter where that is safe and possible. It is neither under a writer that keeps an offset of its own.
+
+    Where its data begins is noted first: after a crash that alone tells whether the file was collapsed.
+    """
     seen = context.host.processes().open_files()
     if not logs.writers(step.path, os.fstat(descriptor), seen, but=descriptor).append_only or shorter(descriptor, before):
         return False
+    place.write_manifest(collapsing=logs.first_data(descriptor, os.fstat(descriptor).st_size))
     try:
-        fallocate(descriptor, COLLAPSE_RANGE, 0, length)
+        fallocate(descriptor, COLLAPSE_RANGE, 0, place.facts["floor"])
     except OSError as error:
         if error.errno in UNSUPPORTED:
             return False
         raise
     return True
-
-
-def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
-    """fallocate(2), which Python has no call for. Raises OSError."""
-    library = ctypes.CDLL(None, use_errno=True)
-    call = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)  # musl knows the second only
-    if call is None:
-        raise OSError(errno.EOPNOTSUPP, "this system cannot give back a part of a file")
-    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if call(descriptor, mode, offset, length):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from miyabi_healing.files import Identity, display
+import os
+from pathlib import Path
+
+from miyabi_healing.files import Identity, display, open_beneath
 from miyabi_healing.gate import store
 from miyabi_healing.gate.roots import root_of
+from miyabi_healing.gate.store import Entry
+from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.gate.verbs import Context, Done, apply, recheck
 from miyabi_healing.plan import Quarantine
 
@@ -24,5 +29,30 @@ def _(step: Quarantine, context: Context) -> str | None:
 def _(step: Quarantine, context: Context) -> Done:
     root = root_of(step.path, context.roots)
     assert root is not None  # recheck has just said so
-    place = store.take(context, root, step.path, step.identity, step.kind)
+    place = store.take(context, root, step.path, step.identity, step.kind, bytes=step.later)
     return Done(details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)})
+
+
+def cannot_go_back(entry: Entry, context: Context) -> str | None:
+    """Why a thing cannot be renamed back to where it came from; None where it can, or never left."""
+    here, there = os.path.lexists(entry.thing), os.path.lexists(entry.original)
+    if here and there:
+        return f"something else is at {display(entry.original)} now"
+    if not here:
+        return None if there else f"it is neither in quarantine nor at {display(entry.original)}"
+    try:
+        with open_beneath(Path(entry.facts["root"]), Path(entry.original)):
+            return None
+    except (OSError, ValueError) as error:
+        return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
+
+
+def go_back(entry: Entry, context: Context) -> None:
+    """Rename it back, if it is here. Raises OSError."""
+    if os.path.lexists(entry.thing):
+        store.put_back(entry)
+    else:
+        store.discard(entry)
+
+
+WAYS["quarantine"] = Way(cannot_go_back, go_back)

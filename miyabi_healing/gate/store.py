@@ -12,27 +12,23 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from miyabi_healing.files import Identity, display, open_beneath
+from miyabi_healing.gate.syscalls import rename_new
 from miyabi_healing.gate.verbs import Context, Refused
+from miyabi_healing.host import quarantine
+from miyabi_healing.host.quarantine import Held
 
 FOLDER = ".miyabi-healing"
 PRIVATE = 0o700
 ELSEWHERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)  # another place may do; a full or failing disk will not
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+SAME_MOMENT = 50_000_000  # ns; one rename stamps a folder and what was in it, at most a few ticks of the kernel's clock apart
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One thing in quarantine: its folder, and in it the thing and a manifest."""
-
-    folder: Path
-    facts: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def thing(self) -> Path:
-        return self.folder / "thing"
+class Entry(Held):
+    """One thing in quarantine that is being filled or emptied."""
 
     @property
     def manifest(self) -> Path:
@@ -53,7 +49,7 @@ class Entry:
 
 def sync_folder(folder: Path) -> None:
     """Make a folder's names durable (fsync(2): a file's own fsync does not cover its directory entry)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(folder, FOLDER_FLAGS)
     try:
         os.fsync(descriptor)
     finally:
@@ -64,9 +60,24 @@ def private_folder(path: Path) -> None:
     """Make sure `path` is a folder of ours that nobody else can enter. Raises OSError where it is not."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, PRIVATE)
+        sync_folder(path.parent)
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError(errno.EPERM, "not a private folder of ours", str(path))
+
+
+def register(state: Path, base: Path) -> None:
+    """Note a folder that is about to hold quarantined things, so that they are found again. Raises OSError."""
+    if base in quarantine.bases(state):
+        return
+    state.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(state / quarantine.BASES, flags, 0o600)
+    try:
+        os.write(descriptor, f"\n{json.dumps(str(base))}\n".encode())  # the first break ends a line that a crash cut short
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def bases(context: Context, path: Path) -> Iterator[Path]:
@@ -84,19 +95,21 @@ def bases(context: Context, path: Path) -> Iterator[Path]:
     yield from (each / FOLDER for each in [*guarded, *(each for each in ancestors if each not in guarded)])
 
 
-def entry_in(base: Path, context: Context, path: Path, kind: str) -> Entry:
+def entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
+    register(context.state, base)
     private_folder(base)
     run = base / context.run_id
     private_folder(run)
-    for number in range(1, 1_000_000):
-        folder = run / f"{number:04}-{kind.replace(' ', '-')}"
+    for number in range(1_000_000):
+        again = f".{number:06}" if number else ""
+        folder = run / f"{context.step:04}-{kind.replace(' ', '-')}{again}"
         try:
             os.mkdir(folder, PRIVATE)
         except FileExistsError:
             continue
         entry = Entry(folder)
         try:
-            entry.write_manifest(original=str(path), kind=kind, run=context.run_id, time=time.time())
+            entry.write_manifest(original=str(path), kind=kind, run=context.run_id, step=context.step, time=time.time(), **facts)
             sync_folder(run)
         except BaseException:
             discard(entry)
@@ -105,12 +118,12 @@ def entry_in(base: Path, context: Context, path: Path, kind: str) -> Entry:
     raise OSError(errno.EMFILE, "too many entries of one pass", str(run))
 
 
-def entry(context: Context, path: Path, kind: str) -> Entry:
+def entry(context: Context, path: Path, kind: str, **facts: object) -> Entry:
     """Make a private place on `path`'s filesystem for one thing, with its manifest. Raises OSError where none can be."""
     problem: OSError | None = None
     for base in bases(context, path):
         try:
-            return entry_in(base, context, path, kind)
+            return entry_in(base, context, path, kind, **facts)
         except OSError as error:
             if error.errno not in ELSEWHERE:
                 raise
@@ -118,17 +131,17 @@ def entry(context: Context, path: Path, kind: str) -> Entry:
     raise problem or OSError(errno.ENOENT, "no place for a quarantine", str(path))
 
 
-def discard(place: Entry) -> None:
-    """Take back a place that nothing was put into."""
-    for leftover in (place.manifest, place.folder / "manifest.new"):
+def discard(place: Held) -> None:
+    """Take back a place that holds nothing (any more)."""
+    for leftover in ("manifest.new", "manifest.json"):
         with contextlib.suppress(OSError):
-            os.unlink(leftover)
+            os.unlink(place.folder / leftover)
     with contextlib.suppress(OSError):
         os.rmdir(place.folder)
         os.rmdir(place.folder.parent)
 
 
-def take(context: Context, root: Path, path: Path, identity: Identity, kind: str) -> Entry:
+def take(context: Context, root: Path, path: Path, identity: Identity, kind: str, **facts: object) -> Entry:
     """Rename `path`, which lies beneath `root`, into quarantine. Raises Refused where it is not what was measured.
 
     The name is renamed first and looked at afterwards: between a look and a deletion a new file can take the name, after a
@@ -136,8 +149,10 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
     """
     crossed: OSError | None = None
     for base in bases(context, path):
+        parent = os.lstat(path.parent)
+        times = [parent.st_atime_ns, parent.st_mtime_ns]
         try:
-            place = entry_in(base, context, path, kind)
+            place = entry_in(base, context, path, kind, root=str(root), parent_times=times, **facts)
         except OSError as error:
             if error.errno not in ELSEWHERE:
                 raise
@@ -160,19 +175,27 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
             sync_folder(place.folder)
             sync_folder(path.parent)
             return place
-        put_back(place, root, path)
+        put_back(place)
         raise Refused("it was replaced since it was measured")
     raise crossed or OSError(errno.EXDEV, "no quarantine on its filesystem", display(path))
 
 
-def put_back(place: Entry, root: Path, path: Path) -> None:
+def put_back(place: Held) -> None:
     """Undo `take`, never over something that has taken the name meanwhile. Raises OSError; the thing then stays put."""
-    with open_beneath(root, path) as (folder, name):
-        if stat.S_ISDIR(os.lstat(place.thing).st_mode):
-            if name in os.listdir(folder):
-                raise FileExistsError(errno.EEXIST, "something else has its name", str(path))
-            os.rename(place.thing, name, dst_dir_fd=folder)
-        else:
-            os.link(place.thing, name, dst_dir_fd=folder, follow_symlinks=False)
-            os.unlink(place.thing)
+    with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
+        moved, parent = os.lstat(place.thing).st_ctime_ns, os.fstat(folder)
+        inside = os.open(place.folder, FOLDER_FLAGS)
+        try:
+            rename_new(inside, "thing", folder, name)
+        finally:
+            os.close(inside)
+        if times := place.facts.get("parent_times"):
+            set_times(folder, parent, moved, times)
+        os.fsync(folder)
     discard(place)
+
+
+def set_times(folder: int, before: os.stat_result, moved: int, times: list[int]) -> None:
+    """Give a folder the times it had before something was taken out of it, if that was the last thing done in it."""
+    if abs(before.st_mtime_ns - moved) < SAME_MOMENT:
+        os.utime(folder, ns=(times[0], times[1]))

@@ -18,13 +18,15 @@ class Refused(Exception):
 class Context:
     """What steps are carried out with. `state` is the state folder, `run_id` names this pass in it.
 
-    `roots` are the folders in which steps may change something, by the configuration.
+    `roots` are the folders in which steps may change something, by the configuration; `step` is the step's number in the
+    journal, by which what it put into quarantine is found again.
     """
 
     host: Host
     run_id: str
     state: Path
     roots: tuple[Path, ...] = ()
+    step: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from miyabi_healing.config import Config
 from miyabi_healing.files import Identity, display
-from miyabi_healing.gate import store
+from miyabi_healing.gate import quarantine, store
+from miyabi_healing.gate.store import Entry
+from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
 from miyabi_healing.host.git import Repository, Worktree, repository
 from miyabi_healing.host.worktrees import Survey
@@ -48,21 +50,22 @@ def _(step: RetireWorktree, context: Context) -> Done:
     place, worktree = found(step, context.host.config)
     if worktree is None:
         raise Refused("git does not know it as a worktree any more")
+    about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
     tree: store.Entry | None = None
     if step.path and step.identity:
-        tree = store.take(context, step.path.parent, step.path, step.identity, "worktree")
+        top = step.path.parent
+        tree = store.take(context, top, step.path, step.identity, "worktree", bytes=step.later, **about)
         if late := late_objection(place, worktree, tree):
-            store.put_back(tree, step.path.parent, step.path)
+            store.put_back(tree)
             raise Refused(late)
     try:
         refs = keep_commits(place, worktree, context.run_id)
-        if tree:
-            tree.write_manifest(admin=str(step.admin), branch=worktree.branch, refs=refs)
-        admin = store.take(context, step.common, step.admin, step.admin_identity, "worktree-admin")
-        admin.write_manifest(worktree=str(worktree.path), branch=worktree.branch, refs=refs)
+        admin = store.take(
+            context, step.common, step.admin, step.admin_identity, "worktree-admin", worktree=str(worktree.path), **about
+        )
     except BaseException:
-        if tree and step.path:
-            store.put_back(tree, step.path.parent, step.path)
+        if tree:
+            store.put_back(tree)
         raise
     entries = [str(each.folder) for each in (tree, admin) if each]
     return Done(details={"quarantined": display((tree or admin).thing)}, undo={"entries": entries, "refs": refs})
@@ -86,7 +89,7 @@ def keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str
     asked = "\n".join([*known, ""]).encode()
     lost = set(os.fsdecode(place.git("rev-list", "--ignore-missing", "--stdin", "--not", "--all", stdin=asked)).split())
     commits = [commit for commit in known if commit in lost]
-    refs = [f"refs/miyabi-healing/{run_id}/{worktree.admin.name}/{number}" for number in range(1, len(commits) + 1)]
+    refs = [f"{kept_under(run_id, worktree.admin)}{number}" for number in range(1, len(commits) + 1)]
     if refs:
         commands = "".join(f"create {ref} {commit}\n" for ref, commit in zip(refs, commits, strict=True))
         place.git("update-ref", "--stdin", stdin=commands.encode())
@@ -101,3 +104,43 @@ def reflog_commits(reflog: Path) -> list[str]:
         return []
     named = [line.split(b" ")[1].decode("ascii", "replace") for line in reversed(lines) if line.count(b" ") > 1]
     return [commit for commit in dict.fromkeys(named) if commit.strip("0")]
+
+
+def kept_under(run_id: str, admin: Path) -> str:
+    """What the names of the refs begin with that keep a worktree's commits. Any byte but git's own may be in its name."""
+    return f"refs/miyabi-healing/{run_id}/{admin.name}/"
+
+
+def drop_refs(entry: Entry, context: Context) -> None:
+    """Let go of the commits that were kept for a worktree that is back, or purged. Raises ToolError, ConfigError."""
+    common = Path(entry.facts["common"])
+    if not common.is_dir():
+        return  # the repository is gone, and its refs with it
+    place = repository(str(common), context.host.config)
+    prefix = kept_under(entry.run, Path(entry.facts["admin"]))
+    names = os.fsdecode(place.git("for-each-ref", "--format=%(refname)", prefix)).split()
+    if names:
+        place.git("update-ref", "--stdin", stdin=os.fsencode("".join(f"delete {name}\n" for name in names)))
+
+
+def go_back(entry: Entry, context: Context) -> None:
+    """Rename a worktree's folder, or its administrative folder, back, and let go of what was kept for it."""
+    around, common = Path(entry.original).parent, os.stat(entry.facts["common"]) if os.path.isdir(entry.facts["common"]) else None
+    if entry.kind == "worktree-admin" and common and not around.exists():  # git removes the folder around the last one
+        os.mkdir(around)
+        os.chown(around, common.st_uid, common.st_gid, follow_symlinks=False)
+    quarantine.go_back(entry, context)
+    drop_refs(entry, context)
+
+
+def cannot_go_back(entry: Entry, context: Context) -> str | None:
+    """Why it cannot be renamed back; None where it can."""
+    if entry.kind == "worktree-admin" and not Path(entry.facts["common"]).is_dir():
+        return f"the repository {display(entry.facts['common'])} is gone"
+    around = Path(entry.original).parent
+    if entry.kind == "worktree-admin" and not around.exists() and os.path.lexists(entry.thing):
+        return None
+    return quarantine.cannot_go_back(entry, context)
+
+
+WAYS["worktree"] = WAYS["worktree-admin"] = Way(cannot_go_back, go_back, drop_refs)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
+    from miyabi_healing.host.quarantine import Held
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,10 @@ class Host:
         from miyabi_healing.host import caches
 
         return caches.find(self.config.caches)
+
+    def quarantine(self) -> tuple[Held, ...]:
+        """What waits in quarantine, the oldest first."""
+        from miyabi_healing import paths
+        from miyabi_healing.host import quarantine
+
+        return tuple(quarantine.find(paths.state_folder()))

@@ -1,0 +1,285 @@
+"""The subcommands: undoing, the quarantine, and pausing."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from miyabi_healing import config, lock, paths, session
+from miyabi_healing.files import display, size_text
+
+if TYPE_CHECKING:
+    from miyabi_healing.gate import Work
+    from miyabi_healing.gate.verbs import Context
+    from miyabi_healing.host.quarantine import Held
+    from miyabi_healing.journal import Journal
+    from miyabi_healing.plan import Outcome
+    from miyabi_healing.rollback import Undone
+
+SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible": "–", "nothing": "–"}
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+as_json = click.option("-j", "--json", "as_json", is_flag=True, help="Print one JSON document.")
+dry_run = click.option("-d", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was given on the command line before the subcommand."""
+
+    config_file: str | None
+    dry_run: bool
+    as_json: bool
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """``90s``, ``30m``, ``2h``, ``1d``, ``1h30m``: in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)", str(value))
+        if not parts or re.sub(r"[\d.]+\s*(s|min|m|h|d|w)\s*", "", str(value)):
+            self.fail(f"{value!r} is no duration; write 30m, 2h, 1d or 1h30m", param, ctx)
+        return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+class Refusal(click.ClickException):
+    """A line on standard error and an exit status of our own."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"miyabi-healing: {self.message}", err=True)
+
+
+def settings(given: Given) -> config.Config:
+    try:
+        return config.load(given.config_file)
+    except config.ConfigError as error:
+        raise Refusal(str(error), session.EXIT_USAGE) from None
+
+
+def make_context(chosen: config.Config) -> Context:
+    from miyabi_healing import gate  # noqa: F401  every kind of entry registers its way back
+    from miyabi_healing.gate.verbs import Context
+    from miyabi_healing.host import Host
+
+    return Context(Host(chosen), session.new_run_id(), paths.state_folder())
+
+
+@contextlib.contextmanager
+def writing(context: Context) -> Iterator[Journal]:
+    """The journal, under the lock, after what a crash left half done was taken back. Raises Refusal."""
+    from miyabi_healing import gate
+    from miyabi_healing.safekeeping import Keeper
+
+    try:
+        descriptor = lock.acquire(context.state)
+        try:
+            keeper = Keeper(context.state, lambda note: click.echo(f"miyabi-healing: {note}", err=True))
+            try:
+                for row, result in gate.recover(context, keeper.journal):
+                    click.echo(f"miyabi-healing: step {row.id} ({row.kind} {row.target}) was half done: {result}", err=True)
+                yield keeper.journal
+            finally:
+                keeper.close()
+        finally:
+            os.close(descriptor)
+    except lock.Busy as busy:
+        raise Refusal(str(busy), session.EXIT_BUSY) from None
+    except click.ClickException:
+        raise
+    except Exception as error:  # SQLite's, the system's, or a journal of a newer version: nothing was changed without a record
+        raise Refusal(f"the state folder {display(context.state)} cannot be written: {error}", session.EXIT_UNKNOWN) from None
+
+
+@contextlib.contextmanager
+def reading(context: Context) -> Iterator[Journal | None]:
+    from miyabi_healing.safekeeping import looking
+
+    with looking(context.state) as journal:
+        yield journal
+
+
+@click.command()
+@click.argument("run_id", required=False)
+@click.option("--step", type=int, metavar="N", help="Undo this one step: its number in the report.")
+@dry_run
+@as_json
+@click.pass_obj
+def rollback(given: Given, run_id: str | None, step: int | None, dry_run: bool, as_json: bool) -> None:
+    """Undo what the last run did, or the run or the step that is named.
+
+    What the world has moved on from is refused, with the reason. What was rolled back is left alone by the next passes.
+    """
+    chosen = settings(given)
+    context = make_context(chosen)
+    only_look = dry_run or given.dry_run
+    from miyabi_healing import rollback as undoing
+
+    try:
+        if only_look:
+            with reading(context) as journal:
+                rows = undoing.choose(context.state, journal, run_id, step)
+                results = undoing.look(rows, context)
+        else:
+            with writing(context) as journal:
+                rows = undoing.choose(context.state, journal, run_id, step)
+                results = undoing.carry_out(rows, context, journal)
+    except undoing.Unknown as error:
+        raise Refusal(str(error), session.EXIT_USAGE) from None
+    show_rollback(results, only_look, as_json or given.as_json, chosen.brakes.respect_days)
+    statuses = {each.status for each in results}
+    all_done = "refused" not in statuses and statuses != {"impossible"}
+    sys.exit(session.EXIT_HEALTHY if all_done else session.EXIT_ISSUES)
+
+
+def show_rollback(results: Sequence[Undone], only_look: bool, as_json: bool, respect_days: float) -> None:
+    done = sum(each.status in ("undone", "planned") for each in results)
+    if as_json:
+        rows = [
+            {"number": each.row.id, "run_id": each.row.run, "kind": each.row.kind, "target": each.row.target,
+             "status": each.status, "message": each.message}
+            for each in results
+        ]  # fmt: skip
+        click.echo(json.dumps({"dry_run": only_look, "steps": rows}, indent=2))
+        return
+    click.echo(f"Run {results[0].row.run}:")
+    for each in results:
+        click.echo(f"  {SIGNS[each.status]} {each.row.kind} {each.row.target} (step {each.row.id}): {each.message}")
+    click.echo(f"{done} of {len(results)} step(s) {'can be' if only_look else 'were'} undone.")
+    if done and not only_look and respect_days:
+        click.echo(f"The next passes leave what was rolled back alone for {respect_days:g} days.")
+
+
+@click.group()
+def quarantine() -> None:
+    """What was set aside: list it, or delete it for good."""
+
+
+@quarantine.command("list")
+@as_json
+@click.pass_obj
+def list_quarantine(given: Given, as_json: bool) -> None:
+    """List what is in quarantine, the oldest first."""
+    from miyabi_healing.host import quarantine as held
+
+    chosen = settings(given)
+    found = held.find(paths.state_folder())
+    if as_json or given.as_json:
+        rows = [
+            {"name": each.name, "kind": each.kind, "original": each.original, "bytes": each.bytes, "step": each.step,
+             "since": moment(each.time), "until": moment(each.time + chosen.quarantine.days * 86_400), "thing": str(each.thing)}
+            for each in found
+        ]  # fmt: skip
+        click.echo(json.dumps({"things": rows, "bytes": sum(each.bytes for each in found)}, indent=2))
+        return
+    for each in found:
+        click.echo(line_of(each, chosen.quarantine.days))
+    total = size_text(sum(each.bytes for each in found))
+    ways = "rollback RUN gives things back, quarantine purge deletes them"
+    click.echo(f"{len(found)} thing(s), {total}; {ways}." if found else "The quarantine is empty.")
+
+
+def line_of(held: Held, days: float) -> str:
+    if not held.facts:
+        return f"{held.name}\n    its manifest cannot be read; the thing is {display(held.thing)}"
+    until = moment(held.time + days * 86_400)
+    return f"{held.name}  {size_text(held.bytes)}, until {until}\n    {display(held.original)}"
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
+@quarantine.command("purge")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--older-than", type=Duration(), metavar="DURATION", help="Everything that is older: 7d, 12h.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
+@dry_run
+@click.pass_obj
+def purge_quarantine(
+    given: Given, names: tuple[str, ...], older_than: float | None, everything: bool, yes: bool, dry_run: bool
+) -> None:
+    """Delete things from quarantine for good: those named (see quarantine list; a run's name means all of it)."""
+    from miyabi_healing import expiry
+    from miyabi_healing.host import quarantine as held
+
+    if not (names or older_than is not None or everything):
+        raise Refusal("say what to purge: names from 'quarantine list', --older-than 7d, or --all", session.EXIT_USAGE)
+    chosen = settings(given)
+    context = make_context(chosen)
+    there = [each for each in held.find(context.state) if each.facts]
+    for name in names:
+        if not any(name in (each.name, each.run) for each in there):
+            raise Refusal(f"{name!r} is not in quarantine; see quarantine list", session.EXIT_USAGE)
+    old = time.time() - older_than if older_than is not None else 0
+    found = [each for each in there if everything or each.time < old or {each.name, each.run} & set(names)]
+    steps = [expiry.purge(each, "asked for by hand") for each in found]
+    if dry_run or given.dry_run:
+        for each in found:
+            click.echo(f"would purge {line_of(each, chosen.quarantine.days)}")
+        return
+    if found and not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {len(found)} thing(s), {size_text(sum(each.bytes for each in found))}, for good?", abort=True)
+    with writing(context) as journal:
+        from miyabi_healing import gate
+
+        outcomes = [gate.one(step, by_hand(chosen, context, journal)) for step in steps]
+    show_purged(outcomes)
+
+
+def by_hand(chosen: config.Config, context: Context, journal: Journal) -> Work:
+    from miyabi_healing import gate
+    from miyabi_healing.gate.brakes import Brakes, Spent
+
+    brakes = Brakes(chosen, journal, Spent(chosen.budgets))
+    return gate.Work("by hand", None, config.HealerSettings(), context, journal, brakes)
+
+
+def show_purged(outcomes: Sequence[Outcome]) -> None:
+    purged = [each for each in outcomes if each.status == "applied"]
+    for each in outcomes:
+        if each.status != "applied":
+            click.echo(f"miyabi-healing: {each.step.target}: {each.message}", err=True)
+    click.echo(f"Purged {len(purged)} thing(s), freed {size_text(sum(each.freed for each in purged))}.")
+    sys.exit(session.EXIT_HEALTHY if len(purged) == len(outcomes) else session.EXIT_ISSUES)
+
+
+@click.command()
+@click.option("--for", "seconds", type=Duration(), required=True, metavar="DURATION", help="How long: 30m, 2h, 1d.")
+@click.option("--reason", required=True, help="Why; every report shows it.")
+@click.pass_obj
+def pause(given: Given, seconds: float, reason: str) -> None:
+    """Let healing rest for a while. Checks go on, and say what they find."""
+    if not reason.strip() or seconds <= 0:
+        raise Refusal("a pause needs a reason, and an end in the future", session.EXIT_USAGE)
+    until = time.time() + seconds
+    with writing(make_context(settings(given))) as journal:
+        journal.pause(until, " ".join(reason.split()), os.environ.get("SUDO_USER") or getpass.getuser())
+    click.echo(f"Healing is paused until {moment(until).replace('T', ' ')}. miyabi-healing resume ends it earlier.")
+
+
+@click.command()
+@click.pass_obj
+def resume(given: Given) -> None:
+    """End every pause."""
+    with writing(make_context(settings(given))) as journal:
+        ended = journal.resume()
+    click.echo("Healing goes on." if ended else "Healing was not paused.")
+
+
+ALL = (rollback, quarantine, pause, resume)

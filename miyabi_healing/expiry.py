@@ -1,0 +1,39 @@
+"""What leaves the quarantine: what has been there for long enough, and the oldest of too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from miyabi_healing import config
+from miyabi_healing.files import Identity, display, size_text
+from miyabi_healing.host.quarantine import Held
+from miyabi_healing.plan import Purge
+
+DAY = 86_400
+
+
+def due(held: Sequence[Held], rules: config.Quarantine, now: float) -> Iterator[Purge]:
+    """Steps that purge what is over its time, and then the oldest until the rest fits; `held` comes oldest first."""
+    known = [each for each in held if each.facts]  # without a manifest nobody can say what it is
+    total = sum(each.bytes for each in known)
+    limit = rules.gigabytes * 1e9
+    for each in known:
+        days = (now - each.time) / DAY
+        if days >= rules.days:
+            yield purge(each, f"kept for {days:.0f} days; its time is {rules.days:g}")
+        elif total > limit:
+            yield purge(each, f"the quarantine holds {size_text(total)}; its limit is {size_text(limit)}")
+        else:
+            continue
+        total -= each.bytes
+
+
+def purge(held: Held, reason: str) -> Purge:
+    """The step that deletes one thing for good. Raises OSError where it is gone."""
+    return Purge(
+        target=held.name,
+        reason=f"{reason}; it was {display(held.original)}",
+        bytes=held.bytes,
+        folder=held.folder,
+        identity=Identity.at(held.folder),
+    )

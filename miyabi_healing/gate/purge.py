@@ -1,0 +1,70 @@
+"""Purging: deleting for good what has waited in quarantine for its time.
+
+The entry is marked first: what is half deleted must never be given back. A purge that was cut short is finished later.
+"""
+
+from __future__ import annotations
+
+import os
+
+from miyabi_healing.files import Identity, display
+from miyabi_healing.gate import store
+from miyabi_healing.gate.delete import Tally, remove_name
+from miyabi_healing.gate.store import Entry
+from miyabi_healing.gate.undo import WAYS
+from miyabi_healing.gate.verbs import Context, Done, apply, recheck
+from miyabi_healing.host import quarantine
+from miyabi_healing.plan import Purge
+
+
+@recheck.register
+def _(step: Purge, context: Context) -> str | None:
+    if step.folder.parent.parent not in quarantine.bases(context.state):
+        return "it is not in a quarantine of ours"
+    try:
+        found = Identity.at(step.folder)
+    except FileNotFoundError:
+        return "it is gone already"
+    if not found.same_file(step.identity):
+        return "it was replaced since it was measured"
+    return None if quarantine.read(step.folder).facts else "its manifest cannot be read"
+
+
+@apply.register
+def _(step: Purge, context: Context) -> Done:
+    freed, left = empty(Entry(step.folder, quarantine.read(step.folder).facts), context)
+    if left:
+        raise OSError(f"{len(left)} thing(s) would not go: {left[0]}")
+    return Done(freed=freed)
+
+
+def empty(entry: Entry, context: Context) -> tuple[int, list[str]]:
+    """Delete an entry; returns the bytes freed and what would not go. Raises OSError, ToolError."""
+    for each in (entry.folder.parent.parent, entry.folder.parent, entry.folder):
+        store.private_folder(each)
+    if not entry.facts.get("purging"):
+        entry.write_manifest(purging=True)
+    if entry.kind in WAYS:
+        WAYS[entry.kind].forget(entry, context)
+    tally = Tally()
+    folder = os.open(entry.folder, store.FOLDER_FLAGS | os.O_NOFOLLOW)
+    try:
+        remove_name(folder, "thing", os.stat("thing", dir_fd=folder, follow_symlinks=False), tally)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(folder)
+    if os.path.lexists(entry.thing):
+        return tally.freed, tally.left or [f"{display(entry.thing)}: it is not empty"]
+    store.discard(entry)
+    return tally.freed, []
+
+
+def resume(target: str, context: Context) -> str:
+    """Finish a purge that was cut short: its entry is named by the step's target. Returns what became of it. Raises OSError."""
+    for base in quarantine.bases(context.state):
+        entry = Entry(base / target, quarantine.read(base / target).facts)
+        if entry.facts.get("purging"):
+            left = empty(entry, context)[1]
+            return "finished" if not left else f"{len(left)} thing(s) would not go: {left[0]}"
+    return "nothing was left to do"

@@ -1,0 +1,72 @@
+"""Giving back what a step took away: by the entries it made in quarantine, each kind in its own way.
+
+Every way of undoing looks at what is there before it does anything, so that it can be cut short and begun again: a rollback that
+somebody asked for, a healer that failed half way and a step that a crash interrupted all come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing.files import display
+from miyabi_healing.gate import store
+from miyabi_healing.gate.store import Entry
+from miyabi_healing.gate.verbs import Context, Refused
+from miyabi_healing.host import quarantine
+
+
+def nothing(entry: Entry, context: Context) -> None:
+    """What most kinds need besides being deleted."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one kind of entry is given back.
+
+    `objection` is why that cannot be (any more), None where it can; it changes nothing. `restore` does it and removes the
+    entry; it raises Refused or OSError and then has left what it could not do. `forget` is what else goes when it is purged.
+    """
+
+    objection: Callable[[Entry, Context], str | None]
+    restore: Callable[[Entry, Context], None]
+    forget: Callable[[Entry, Context], None] = nothing
+
+
+WAYS: dict[str, Way] = {}
+
+
+def entries(state: Path, run: str, step: int) -> list[Entry]:
+    """What a step has in quarantine, the last first."""
+    runs = (base / run for base in quarantine.bases(state))
+    folders = [folder for each in runs for folder in quarantine.folders(each) if folder.name.startswith(f"{step:04}-")]
+    found = [Entry(folder, quarantine.read(folder).facts) for folder in folders]
+    return sorted(found, key=lambda entry: entry.time, reverse=True)
+
+
+def objection(found: Sequence[Entry], context: Context) -> str | None:
+    """Why what a step took cannot be given back; None where it can."""
+    for entry in found:
+        if not entry.facts:
+            if entry.thing.exists() or entry.thing.is_symlink():
+                return f"the manifest in {display(entry.folder)} cannot be read"
+            continue  # a crash came before the manifest: nothing was taken yet
+        if entry.facts.get("purging"):
+            return "it is being purged from quarantine"
+        if entry.kind not in WAYS:
+            return f"this version does not know things of the kind {entry.kind!r}"
+        if reason := WAYS[entry.kind].objection(entry, context):
+            return reason
+    return None
+
+
+def restore(found: Sequence[Entry], context: Context) -> None:
+    """Give back all that a step took, or nothing of it. Raises Refused, and OSError where it fails half way."""
+    if reason := objection(found, context):
+        raise Refused(reason)
+    for entry in found:
+        if entry.facts:
+            WAYS[entry.kind].restore(entry, context)
+        else:
+            store.discard(entry)

@@ -1,0 +1,167 @@
+"""Keeping the journal where nothing can keep it from being written: not a full disk, not a damaged file, not a crash.
+
+A ballast file lies beside it, to be given up when the disk is full. Where there is none yet, the journal is kept in a private
+folder on another filesystem until there is room again. A damaged one is set aside, never overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from miyabi_healing.files import display
+from miyabi_healing.journal import MIGRATIONS, Journal, TooNew
+from miyabi_healing.paths import JOURNAL as FILE
+from miyabi_healing.paths import REFUGES, is_private, refuge, refuge_in_use
+
+BALLAST = 4 << 20
+ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
+COMPANIONS = ("", "-wal", "-shm")
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+Say = Callable[[str], None]
+
+
+def free(folder: Path) -> int:
+    """Bytes that we could write there. Raises OSError."""
+    space = os.statvfs(folder)
+    return (space.f_bavail if os.geteuid() else space.f_bfree) * space.f_frsize
+
+
+def write_ballast(state: Path) -> None:
+    """Have some space to give up when the disk is full, if there is plenty now."""
+    file = state / "ballast"
+    with contextlib.suppress(OSError):
+        if not file.exists() and free(state) > 8 * BALLAST:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(os.urandom(BALLAST))  # nothing that a filesystem could compress
+
+
+def give_up_ballast(state: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(state / "ballast")
+
+
+def is_short(state: Path) -> bool:
+    """Whether there is too little space to write, even after giving up the ballast."""
+    if free(state) < ROOM:
+        give_up_ballast(state)
+    return free(state) < ROOM
+
+
+def find_refuge(state: Path) -> Path:
+    """Make a private folder where there is room. Raises OSError."""
+    for top in REFUGES:
+        with contextlib.suppress(OSError):
+            folder = refuge(top, state)
+            if os.stat(top).st_dev == os.stat(state).st_dev or free(Path(top)) < 2 * BALLAST:
+                continue
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if is_private(folder):
+                return folder
+    raise OSError(f"the disk of {display(state)} is full, and no other has room for the journal")
+
+
+class Keeper:
+    """Opens the journal of a state folder, and takes it home again. `say` is told what people should know."""
+
+    def __init__(self, state: Path, say: Say) -> None:
+        self.state = state
+        self.say = say
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        left = refuge_in_use(state)
+        if left is None and is_short(state):
+            left = find_refuge(state)
+            for name in (FILE + each for each in COMPANIONS):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(state / name, left / name)
+            say(f"the disk of {display(state)} is full: the journal is in {display(left)} until there is room")
+        self.away = left
+        self.journal = self.open(left or state)
+        self.journal.make_room = lambda: give_up_ballast(state)
+        self.go_home()
+
+    def open(self, folder: Path) -> Journal:
+        """Open the journal, or set it aside if it is damaged and begin another. Raises OSError, sqlite3.Error, TooNew."""
+        try:
+            journal = Journal(folder / FILE)
+            verdict = journal.database.execute("pragma quick_check(1)").fetchone()[0]
+            if verdict == "ok":
+                return journal
+            journal.close()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
+                raise
+            verdict = str(error)
+        aside = f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        for each in COMPANIONS:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder / f"{FILE}{each}", folder / f"{aside}{each}")
+        self.say(f"the journal was damaged ({verdict.splitlines()[0]}); it was set aside as {display(folder / aside)}")
+        return Journal(folder / FILE)
+
+    def go_home(self) -> None:
+        """Take the journal back to its own folder as soon as there is room. What fails is tried again later."""
+        if self.away is None or is_short(self.state) or free(self.state) < 2 * ROOM:
+            return
+        with contextlib.suppress(sqlite3.Error, OSError):
+            home = self.open(self.state)
+            try:
+                self.journal.database.backup(home.database)
+            except BaseException:
+                home.close()
+                raise
+            self.journal.database.close()
+            for name in (FILE + each for each in COMPANIONS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.away / name)
+            with contextlib.suppress(OSError):
+                self.away.rmdir()
+            self.journal.file, self.journal.database, self.away = home.file, home.database, None
+
+    def close(self) -> None:
+        self.go_home()
+        self.journal.close()
+        write_ballast(self.state)
+
+
+@contextlib.contextmanager
+def looking(state: Path) -> Iterator[Journal | None]:
+    """The journal to read only, without leaving a trace in its folder; None where there is none, or none that can be read."""
+    folder = refuge_in_use(state) or state
+    if not (folder / FILE).exists():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:
+        try:
+            journal = look_into(folder / FILE, Path(scratch) / FILE)
+        except sqlite3.DatabaseError:
+            yield None
+            return
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def look_into(file: Path, copy: Path) -> Journal:
+    """A journal to read only. Where it was not closed, a copy: SQLite would write beside it to read it. Raises TooNew."""
+    if Path(f"{file}-wal").exists():
+        for each in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{file}{each}", f"{copy}{each}")
+        with contextlib.closing(sqlite3.connect(copy)) as database:
+            database.execute("pragma wal_checkpoint(truncate)")
+        file = copy
+    journal = Journal(file, read_only=True)
+    if journal.version > len(MIGRATIONS):
+        journal.close()
+        raise TooNew(f"{display(file)} was made by a newer version of this program")
+    return journal
