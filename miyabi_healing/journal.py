@@ -131,8 +131,10 @@ class Journal:
 
     def intend(self, run: str, healer: str, issue: Issue | None, step: Step) -> int:
         """Record what is about to be done; returns the step's number."""
-        row = (run, healer, issue.name if issue else "", issue.target if issue else "", step.kind, step.target, step.reason,
-               display(repr(step)), step.bytes, time.time())  # fmt: skip
+        row = (
+            run, healer, issue.name if issue else "", issue.target if issue else "", step.kind, display(step.target),
+            display(step.reason), display(repr(step)), step.bytes, time.time(),
+        )  # fmt: skip
         columns = "run, healer, issue, issue_target, kind, target, reason, step, bytes, intended"
         cursor = self.write(f"insert into step ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         assert cursor.lastrowid is not None  # an insert has one
@@ -140,13 +142,21 @@ class Journal:
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record what came of it."""
-        row = (time.time(), outcome.status, outcome.message, outcome.freed, json.dumps(outcome.undo), outcome.duration, number)
+        row = (
+            time.time(),
+            outcome.status,
+            display(outcome.message),
+            outcome.freed,
+            json.dumps(outcome.undo),
+            outcome.duration,
+            number,
+        )
         sets = "finished=?, status=?, message=?, freed=?, undo=?, duration=?"
         self.write(f"update step set {sets} where id=?", row)
 
     def mark(self, number: int, status: str, message: str = "") -> None:
         """Record that a step is being undone, or what became of it later on."""
-        row = (status, message, time.time(), number)
+        row = (status, display(message), time.time(), number)
         self.write("update step set status=?, message=?, finished=? where id=?", row)
 
     def rows(self, where: str, *values: object) -> list[Row]:
@@ -200,7 +210,7 @@ class Journal:
 
     def rolled_back(self, kind: str, target: str, since: float) -> Row | None:
         """The step on a target that somebody had rolled back last."""
-        found = self.rows("kind=? and target=? and status='rolled back' and finished>?", kind, target, since)
+        found = self.rows("kind=? and target=? and status='rolled back' and finished>?", kind, display(target), since)
         return found[-1] if found else None
 
     def is_known(self, issue: str, target: str) -> bool:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from miyabi_healing.files import display, open_beneath, size_text
-from miyabi_healing.gate.logs import drop, pieces, read_whole
-from miyabi_healing.gate.store import Entry, set_times
+from miyabi_healing.gate.logs import pieces, read_whole
+from miyabi_healing.gate.store import Entry, drop, set_times
 from miyabi_healing.gate.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.gate.verbs import Context, Refused

@@ -133,15 +133,8 @@ def archiving(context: Context, path: Path, size: int, kind: str) -> Iterator[tu
             archive.close()
     except BaseException:
         if not place.facts.get("touched"):
-            drop(place)
+            store.drop(place)
         raise
-
-
-def drop(place: store.Entry) -> None:
-    """Take back an archive that was not finished; the log is still whole."""
-    with contextlib.suppress(OSError):
-        os.unlink(place.thing)
-    store.discard(place)
 
 
 def facts(step: TrimLog | ArchiveLog, context: Context, descriptor: int, status: os.stat_result) -> dict[str, object]:

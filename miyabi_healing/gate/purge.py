@@ -67,4 +67,7 @@ def resume(target: str, context: Context) -> str:
         if entry.facts.get("purging"):
             left = empty(entry, context)[1]
             return "finished" if not left else f"{len(left)} thing(s) would not go: {left[0]}"
+        if entry.folder.is_dir() and not entry.facts and not os.path.lexists(entry.thing):
+            store.discard(entry)
+            return "finished"
     return "nothing was left to do"

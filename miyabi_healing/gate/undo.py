@@ -52,6 +52,8 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
             if entry.thing.exists() or entry.thing.is_symlink():
                 return f"the manifest in {display(entry.folder)} cannot be read"
             continue  # a crash came before the manifest: nothing was taken yet
+        if entry.facts.get("dropped"):
+            continue  # it was given back, or not needed; a crash came before the last of it was gone
         if entry.facts.get("purging"):
             return "it is being purged from quarantine"
         if entry.kind not in WAYS:
@@ -66,7 +68,9 @@ def restore(found: Sequence[Entry], context: Context) -> None:
     if reason := objection(found, context):
         raise Refused(reason)
     for entry in found:
-        if entry.facts:
+        if entry.facts.get("dropped"):
+            store.drop(entry)
+        elif entry.facts:
             WAYS[entry.kind].restore(entry, context)
         else:
             store.discard(entry)

@@ -1,0 +1,325 @@
+"""Kill the program at every line of the gate and the journal, let the next run recover, and see that nothing is lost.
+
+``python kill_matrix.py KIND PHASE STRIDE FOLDER`` runs one row of the matrix and prints what it found as JSON. A forked child
+carries one step out (PHASE ``apply``) or rolls it back (``undo``) and ends itself with SIGKILL when it reaches a line for the
+first, second or third time; each STRIDE-th such point is a run of its own. A second child is the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
+
+from gatework import plan, work  # noqa: E402
+from gitworld import commit, git, merge, repository, worktree  # noqa: E402
+
+from miyabi_healing import expiry, gate, rollback  # noqa: E402
+from miyabi_healing.config import Brakes, Caches, Config, Processes, Safety  # noqa: E402
+from miyabi_healing.files import Identity  # noqa: E402
+from miyabi_healing.gate.verbs import Context  # noqa: E402
+from miyabi_healing.host import Host, caches, memory, quarantine  # noqa: E402
+from miyabi_healing.host.processes import read  # noqa: E402
+from miyabi_healing.plan import (  # noqa: E402
+    ArchiveLog,
+    Delete,
+    Quarantine,
+    Reclaim,
+    RetireWorktree,
+    Run,
+    Signal,
+    Step,
+    TrimLog,
+)  # fmt: skip
+
+TRACED = (
+    str(PROJECT / "miyabi_healing/gate"),
+    str(PROJECT / "miyabi_healing/journal"),
+    str(PROJECT / "miyabi_healing/safekeeping"),
+)
+LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
+Point = tuple[str, int, int]  # file, line, and how many times it was reached
+Snapshot = dict[str, tuple[object, ...]]
+COUNTER = """
+import signal, sys, time
+signal.signal(15, lambda *_: open(sys.argv[1], "a").write("x"))
+open(sys.argv[2], "w").close()
+while True:
+    time.sleep(60)
+"""
+
+
+def config(top: Path) -> Config:
+    return Config(
+        caches=Caches(homes=(str(top / "home"),)), brakes=Brakes(cooldown=0, respect_days=0), processes=Processes(),
+        safety=Safety(disposable=(str(top / "home" / "cache"),)),
+    )  # fmt: skip
+
+
+def context(top: Path, run: str = "run") -> Context:
+    return Context(Host(config(top)), run, top / "state", (top / "home",))
+
+
+# Worlds
+
+
+def fill(folder: Path) -> None:
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "note").write_text("precious")
+    (folder / "link").symlink_to("deep/note")
+    (folder / "other").write_bytes(b"x" * 5000)
+
+
+def build(kind: str, home: Path) -> None:
+    home.mkdir(parents=True)
+    if kind in ("quarantine", "purge", "delete"):
+        fill(home / "cache")
+        fill(home / "thing")
+    elif kind == "reclaim":
+        (home / "memory.reclaim").touch()
+    elif kind in ("archive log", "trim log"):
+        (home / "app.log").write_bytes(LINES)
+        (home / "app.log").chmod(0o640)
+    elif kind == "retire worktree":
+        os.environ.update(HOME=str(home), GIT_CONFIG_GLOBAL=str(home / ".gitconfig"))
+        (home / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
+        repo = repository(home / "repo")
+        tree = worktree(repo, "done")
+        merge(repo, "done", "merge")
+        (tree / "node_modules").mkdir()
+        (tree / "node_modules" / "x").write_text("regenerable")
+        git(tree, "checkout", "-q", "--detach")  # a commit that only its reflog knows
+        commit(tree, "lost", "only in the reflog")
+        git(tree, "checkout", "-q", "done")
+
+
+def make_step(kind: str, top: Path) -> Step:
+    home = top / "home"
+    if kind == "quarantine":
+        return Quarantine(target="", reason="", path=home / "thing", identity=Identity.at(home / "thing"))
+    if kind == "archive log":
+        return ArchiveLog(target="", reason="", path=home / "app.log", identity=Identity.at(home / "app.log"))
+    if kind == "trim log":
+        identity = Identity.at(home / "app.log")
+        return TrimLog(target="", reason="", path=home / "app.log", identity=identity, keep_lines=5, keep_bytes=1 << 20)
+    if kind == "retire worktree":
+        common, tree = home / "repo" / ".git", home / "trees" / "done"
+        admin = common / "worktrees" / "done"
+        return RetireWorktree(
+            target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin),
+            identity=Identity.at(tree),
+        )  # fmt: skip
+    if kind == "delete":
+        root = home / "cache"
+        units = tuple(caches.measure(path, root.stat().st_dev) for path in sorted(root.iterdir()))
+        return Delete(target="", reason="", root=root, units=units)
+    if kind == "purge":
+        return expiry.purge(quarantine.find(top / "state")[0], "")
+    if kind == "run":
+        return Run(target="", reason="", argv=("sh", "-c", f"echo x >> {home}/count"), time_limit=10)
+    if kind == "reclaim":
+        memory.CGROUPS = home
+        return Reclaim(target="", reason="", control=home / "memory.reclaim", value="1")
+    process = read(int((home / "pid").read_text()))
+    assert process is not None
+    return Signal(target="", reason="", pid=process.pid, start=process.start, signal=signal.SIGTERM)
+
+
+def snapshot(home: Path) -> Snapshot:
+    """What is there: kind, mode, owner, content. Not the times, a crash may touch them; nor the empty folders git leaves."""
+    found: Snapshot = {}
+    for path in sorted(home.rglob("*")):
+        if path.is_dir() and "refs" in path.parts and not any(path.iterdir()):
+            continue
+        status = path.lstat()
+        content: object = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        found[str(path.relative_to(home))] = (status.st_mode, status.st_uid, content)
+    return found
+
+
+# Runs
+
+
+def perform(top: Path, kind: str, run: str = "run") -> None:
+    with work(context(top, run)) as prepared:
+        gate.carry_out(plan(make_step(kind, top)), prepared, [])
+
+
+def roll_back(top: Path) -> list[str]:
+    """What a rollback of the run came to, step by step."""
+    with work(context(top, "later")) as prepared:
+        try:
+            rows = rollback.choose(top / "state", prepared.journal, "run", None)
+        except rollback.Unknown:
+            return []
+        return [each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)]
+
+
+def next_run(top: Path) -> dict[str, Any]:
+    """Recover, and tell what the journal says then; a second recovery has nothing to do."""
+    with work(context(top, "next")) as prepared:
+        results = [result for _row, result in gate.recover(prepared.context, prepared.journal)]
+        again = gate.recover(prepared.context, prepared.journal)
+        check = prepared.journal.database.execute("pragma integrity_check").fetchone()[0]
+        rows = [(row.kind, row.status) for row in prepared.journal.steps("run")]
+    return {"results": results, "again": len(again), "check": check, "rows": rows, "open": None in [each[1] for each in rows]}
+
+
+def in_child(action: Callable[[], object]) -> tuple[int, Any]:
+    """Run something in a fork; returns its wait status and what it returned."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            answer = json.dumps(action())
+            os.write(theirs, answer.encode())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(theirs)
+    with os.fdopen(ours) as pipe:
+        text = pipe.read()
+    return os.waitpid(pid, 0)[1], json.loads(text) if text else None
+
+
+def traced(action: Callable[[], object], until: Point | None) -> list[Point]:
+    """Run something and note each point of the gate and the journal it reaches; end it for good at the point `until`."""
+    points: list[Point] = []
+    times: Counter[tuple[str, int]] = Counter()
+
+    def local(frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line":
+            line = (frame.f_code.co_filename, frame.f_lineno)
+            times[line] += 1
+            if (*line, times[line]) == until:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if times[line] <= 3:
+                points.append((*line, times[line]))
+        return local
+
+    def every(frame: FrameType, _event: str, _argument: object) -> Any:
+        return local if frame.f_code.co_filename.startswith(TRACED) else None
+
+    sys.settrace(every)
+    try:
+        action()
+    finally:
+        sys.settrace(None)
+    return points
+
+
+class Row:
+    """One step kind in one phase."""
+
+    def __init__(self, kind: str, phase: str, top: Path) -> None:
+        self.kind, self.phase, self.top = kind, phase, top
+        self.process: subprocess.Popen[bytes] | None = None
+        build(kind, top / "home")
+        self.before = snapshot(top / "home")
+        if kind == "purge":
+            in_child(lambda: perform(top, "quarantine"))
+        shutil.copytree(top, top.with_name("template"), symlinks=True)
+
+    def fresh(self) -> None:
+        """The world as it was, at the same place; with the step applied already where its undoing is looked at."""
+        shutil.rmtree(self.top)
+        shutil.copytree(self.top.with_name("template"), self.top, symlinks=True)
+        if self.kind == "signal":
+            ready = self.top / "home" / "ready"
+            count = str(self.top / "home" / "count")
+            self.process = subprocess.Popen([sys.executable, "-c", COUNTER, count, str(ready)])
+            while not ready.exists():
+                time.sleep(0.01)
+            (self.top / "home" / "pid").write_text(str(self.process.pid))
+        if self.phase == "undo":
+            in_child(lambda: perform(self.top, self.kind))
+
+    def action(self) -> object:
+        return roll_back(self.top) if self.phase == "undo" else perform(self.top, self.kind)
+
+    def points(self) -> list[Point]:
+        self.fresh()
+        return [(file, line, time) for file, line, time in in_child(lambda: traced(self.action, None))[1]]
+
+    def problem(self, point: Point) -> str | None:
+        """Kill at one point, recover, and say what is wrong then."""
+        self.fresh()
+        status, _ = in_child(lambda: traced(self.action, point) and None)
+        if not os.WIFSIGNALED(status):
+            return "it was not killed"
+        _, seen = in_child(lambda: next_run(self.top))
+        if seen is None:
+            return "the next run failed"
+        if seen["again"] or seen["check"] != "ok" or seen["open"] or len(seen["rows"]) > 1 + (self.kind == "purge"):
+            return f"the journal is not consistent: {seen}"
+        return self.unfit(seen)
+
+    def unfit(self, seen: dict[str, Any]) -> str | None:
+        home = self.top / "home"
+        if self.kind in ("signal", "run"):
+            count = len((home / "count").read_bytes().split()) if self.kind == "run" and (home / "count").exists() else 0
+            count = (home / "count").stat().st_size if self.kind == "signal" and (home / "count").exists() else count
+            return f"done {count} times" if count > 1 else None
+        if self.kind == "delete":
+            after = snapshot(home)
+            lost = [name for name in self.before if name not in after and not name.startswith("cache/")]
+            return f"deleted {lost}" if lost else None
+        if self.kind == "purge":
+            return self.unfit_purge(seen)
+        if self.kind == "reclaim":
+            return None
+        in_child(lambda: roll_back(self.top))
+        after, held = snapshot(home), quarantine.find(self.top / "state")
+        refs = git(home / "repo", "for-each-ref", "refs/miyabi-healing") if (home / "repo").exists() else ""
+        if after != self.before:
+            names = [name for name in self.before.keys() | after.keys() if self.before.get(name) != after.get(name)]
+            return f"not as before: {sorted(names)[:5]} {seen}"
+        return f"left behind: {held} {refs}" if held or refs else None
+
+    def unfit_purge(self, seen: dict[str, Any]) -> str | None:
+        """A purge is either not begun, and the thing can be had back, or finished; nothing half deleted is ever given back."""
+        if not quarantine.find(self.top / "state"):
+            return None
+        in_child(lambda: roll_back(self.top))
+        return None if snapshot(self.top / "home") == self.before else f"half purged: {seen}"
+
+    def end(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+
+gate.logs.CHUNK = 64 << 10  # so that a log goes in several parts
+
+
+def main(kind: str, phase: str, stride: int, folder: Path) -> None:
+    row = Row(kind, phase, folder / "world")
+    points = row.points()
+    row.end()
+    problems, runs = [], 0
+    for point in points[::stride]:
+        runs += 1
+        if problem := row.problem(point):
+            problems.append(f"{os.path.basename(point[0])}:{point[1]} ({point[2]}): {problem}")
+        row.end()
+    print(json.dumps({"kind": kind, "phase": phase, "points": len(points), "runs": runs, "problems": problems}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
