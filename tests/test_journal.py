@@ -1,0 +1,260 @@
+"""The journal survives what happens to disks: it migrates, makes room for itself, sets damage aside, and says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from gatework import ISSUE, plan, work
+from program import report, run, settings
+
+from miyabi_healing import gate, journal, paths, safekeeping
+from miyabi_healing.config import Config
+from miyabi_healing.files import Identity
+from miyabi_healing.gate.verbs import Context
+from miyabi_healing.host import Host
+from miyabi_healing.plan import Outcome, Quarantine
+
+FIRST_VERSION = """
+create table step (id integer primary key, run text not null, healer text not null, kind text not null, target text not null,
+reason text not null, step text not null, intended real not null, finished real, status text, message text, freed integer,
+undo text) strict;
+insert into step values (1, 'old run', 'fix_git_locks', 'quarantine', '/x', 'stale', '', 1.0, 2.0, 'applied', '', 5, '{}');
+"""
+
+
+def step(path: Path) -> Quarantine:
+    path.write_text("x")
+    return Quarantine(target=str(path), reason="", path=path, identity=Identity.at(path))
+
+
+def elsewhere(folder: Path) -> Quarantine:
+    return Quarantine(target="/y", reason="", path=folder, identity=Identity.at("/"))
+
+
+def context(folder: Path) -> Context:
+    return Context(Host(Config()), "run", folder / "state", (folder,))
+
+
+def state_of(home: Path) -> Path:
+    return home / ".local" / "state" / "miyabi-healing"
+
+
+@pytest.fixture
+def refuges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """One place to go when the disk is full, of the test's own."""
+    folder = Path("/dev/shm") / f"refuge-{os.getpid()}-{tmp_path.name}"
+    folder.mkdir()
+    for module in (paths, safekeeping):
+        monkeypatch.setattr(module, "REFUGES", (str(folder),))
+    yield folder
+    shutil.rmtree(folder)
+
+
+# Versions
+
+
+def test_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / paths.JOURNAL) as old:
+        old.executescript(FIRST_VERSION)
+    old.close()
+    opened = journal.Journal(tmp_path / paths.JOURNAL)
+    assert opened.version == len(journal.MIGRATIONS)
+    assert [(row.run, row.status, row.issue) for row in opened.steps("old run")] == [("old run", "applied", "")]
+    assert opened.intend("new", "x", ISSUE, step(tmp_path / "thing")) == 2
+    opened.close()
+
+
+def test_migration_that_fails_leaves_the_journal_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sqlite3.connect(tmp_path / paths.JOURNAL) as old:
+        old.executescript(FIRST_VERSION)
+    old.close()
+    monkeypatch.setattr(journal, "MIGRATIONS", (*journal.MIGRATIONS, "create table extra (x); select nonsense;"))
+    with pytest.raises(sqlite3.OperationalError):
+        journal.Journal(tmp_path / paths.JOURNAL)
+    monkeypatch.undo()
+    opened = journal.Journal(tmp_path / paths.JOURNAL)
+    assert [name for (name,) in opened.database.execute("select name from sqlite_master where name='extra'")] == []
+    opened.close()
+
+
+def test_journal_of_a_newer_version_is_left_alone(home: Path) -> None:
+    state = state_of(home)
+    state.mkdir(parents=True)
+    with sqlite3.connect(state / paths.JOURNAL) as newer:
+        newer.execute("pragma user_version=99")
+    newer.close()
+    done = run("pause", "--for", "1h", "--reason", "x", "--config", settings(home))
+    assert done.returncode == 2
+    done = run("--config", settings(home), "pause", "--for", "1h", "--reason", "x")
+    assert (done.returncode, "made by a newer version" in done.stderr) == (3, True)
+
+
+def test_journal_is_private_and_every_write_is_on_disk(tmp_path: Path) -> None:
+    with work(context(tmp_path)) as prepared:
+        settings = [prepared.journal.database.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        assert settings == ["wal", 2]  # 2 is FULL
+        assert (tmp_path / "state" / paths.JOURNAL).stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_intent_is_on_record_before_the_change_and_the_outcome_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    with work(context(tmp_path)) as prepared:
+        apply = gate.apply
+
+        def watched(each: Quarantine, where: Context) -> object:
+            with sqlite3.connect(tmp_path / "state" / paths.JOURNAL) as other:
+                seen.extend(other.execute("select target, status, finished from step").fetchall())
+            other.close()
+            return apply(each, where)
+
+        monkeypatch.setattr(gate, "apply", watched)
+        outcome = gate.one(step(tmp_path / "thing"), prepared)
+        (row,) = prepared.journal.steps("run")
+    assert seen == [(str(tmp_path / "thing"), None, None)]
+    assert (row.status, outcome.number, row.id) == ("applied", 1, 1)
+    assert row.undo == outcome.undo
+
+
+# Disks
+
+
+@pytest.mark.root
+def test_full_disk_gives_up_the_ballast(mounted: Callable[..., Path]) -> None:
+    folder = mounted("tmpfs", "64M")
+    with work(context(folder)):
+        pass
+    assert (folder / "state" / "ballast").stat().st_size == safekeeping.BALLAST
+    things = step(folder / "thing")
+    fill(folder)
+    with work(context(folder)) as prepared:
+        assert gate.one(things, prepared).status == "applied"
+        assert prepared.journal.file.parent == folder / "state"
+    assert not (folder / "state" / "ballast").exists()
+    (folder / "filler").unlink()
+    with work(context(folder)):
+        pass
+    assert (folder / "state" / "ballast").exists()
+
+
+@pytest.mark.root
+def test_full_disk_without_ballast_keeps_the_journal_elsewhere_until_there_is_room(
+    mounted: Callable[..., Path], refuges: Path
+) -> None:
+    folder = mounted("tmpfs", "64M")
+    with work(context(folder)) as prepared:
+        gate.one(step(folder / "first"), prepared)
+    (folder / "state" / "ballast").unlink()
+    fill(folder)
+    with work(context(folder)) as prepared:
+        assert prepared.journal.file.is_relative_to(refuges)
+        number = prepared.journal.intend(
+            "run", "x", ISSUE, Quarantine(target="/y", reason="", path=folder, identity=Identity.at("/"))
+        )
+        assert paths.crashed(folder / "state")
+        (folder / "filler").unlink()
+        prepared.applied()
+        assert prepared.journal.file.parent == folder / "state"
+        prepared.journal.finish(number, Outcome(step(folder / "second"), "applied"))
+    assert list(refuges.iterdir()) == []
+    assert not paths.crashed(folder / "state")
+    with work(context(folder)) as prepared:
+        assert [(row.target, row.status) for row in prepared.journal.steps("run")] == [
+            (str(folder / "first"), "applied"), ("/y", "applied"),
+        ]  # fmt: skip
+
+
+@pytest.mark.root
+def test_journal_left_elsewhere_by_a_crash_is_found_again(mounted: Callable[..., Path], refuges: Path) -> None:
+    folder = mounted("tmpfs", "64M")
+    (folder / "state").mkdir(mode=0o700)
+    fill(folder)
+    keeper = safekeeping.Keeper(folder / "state", print)
+    keeper.journal.intend("run", "x", ISSUE, elsewhere(folder))
+    keeper.journal.database.close()  # the crash
+    (folder / "filler").unlink()
+    with work(context(folder)) as prepared:
+        assert [row.target for row in prepared.journal.unfinished()] == ["/y"]
+        assert prepared.journal.file.parent == folder / "state"
+    assert list(refuges.iterdir()) == []
+
+
+def test_refuge_that_somebody_else_prepared_is_not_used(tmp_path: Path, refuges: Path) -> None:
+    paths.refuge(str(refuges), tmp_path).mkdir(mode=0o777)
+    paths.refuge(str(refuges), tmp_path).chmod(0o777)
+    (paths.refuge(str(refuges), tmp_path) / paths.JOURNAL).touch()
+    assert paths.refuge_in_use(tmp_path) is None
+
+
+def fill(folder: Path) -> None:
+    """Leave not one byte free."""
+    with (folder / "filler").open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            while True:
+                try:
+                    file.write(b"x" * size)
+                except OSError:
+                    break
+    assert os.statvfs(folder).f_bavail == 0
+
+
+@pytest.mark.root
+def test_read_only_state_reports_and_repairs_nothing(mounted: Callable[..., Path], home: Path, tmp_path: Path) -> None:
+    point = mounted("tmpfs", "16M")
+    logs = home / "logs"
+    logs.mkdir()
+    file = settings(home, f'[logs]\npatterns = ["{logs}/*.log"]\n[checks.large_log_files]\nthreshold = 1\n')
+    subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)
+    code, healthy = report("--config", file, XDG_STATE_HOME=str(point))
+    assert (code, healthy["summary"]) == (0, "No issues detected. System is healthy.")
+    (logs / "a.log").write_bytes(b"line\n" * 1_000_000)
+    code, document = report("--config", file, XDG_STATE_HOME=str(point))
+    assert (code, document["actions_taken"][0]["status"]) == (1, "skipped")
+    assert "cannot be written: Read-only file system" in document["actions_taken"][0]["message"]
+    assert (logs / "a.log").stat().st_size == 5_000_000
+    done = run("--config", file, "rollback", XDG_STATE_HOME=str(point))
+    assert (done.returncode, "cannot be written" in done.stderr) == (3, True)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "cut short", "not a database"])
+def test_damaged_journal_is_set_aside_and_told(tmp_path: Path, damage: str) -> None:
+    with work(context(tmp_path)) as prepared:
+        for number in range(50):
+            prepared.journal.intend("run", "x" * 2000, ISSUE, step(tmp_path / str(number)))
+    file = tmp_path / "state" / paths.JOURNAL
+    content = file.read_bytes()
+    ruined = {"overwritten": content[:8192] + b"\xff" * 8192 + content[16384:], "cut short": content[:9000],
+              "not a database": b"hello"}[damage]  # fmt: skip
+    file.write_bytes(ruined)
+    notes: list[str] = []
+    keeper = safekeeping.Keeper(tmp_path / "state", notes.append)
+    assert keeper.journal.rows("true") == []
+    keeper.close()
+    (aside,) = (tmp_path / "state").glob(f"{paths.JOURNAL}.damaged-*[0-9]")
+    assert aside.read_bytes() == ruined
+    assert len(notes) == 1
+    assert str(aside) in notes[0]
+
+
+def test_what_is_in_quarantine_comes_back_without_the_journal(home: Path) -> None:
+    thing = home / "thing"
+    where = Context(Host(Config()), "some-run", state_of(home), (home,))
+    with work(where) as prepared:
+        gate.carry_out(plan(step(thing)), prepared, [])
+    assert not thing.exists()
+    (state_of(home) / paths.JOURNAL).write_bytes(b"ruined")
+    done = run("rollback", "--dry-run")
+    assert (done.returncode, "can be undone" in done.stdout) == (0, True)
+    done = run("rollback")
+    assert "was damaged" in done.stderr
+    assert done.returncode == 0
+    assert thing.read_text() == "x"
