@@ -82,27 +82,27 @@ def make_context(chosen: config.Config) -> Context:
 @contextlib.contextmanager
 def writing(context: Context) -> Iterator[Journal]:
     """The journal, under the lock, after what a crash left half done was taken back. Raises Refusal."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.callback(os.close, lock.acquire(context.state))
+            journal = open_journal(context, held)
+        except lock.Busy as busy:
+            raise Refusal(str(busy), session.EXIT_BUSY) from None
+        except Exception as error:  # SQLite's, the system's, or a journal of a newer version: nothing was changed
+            why = f"the state folder {display(context.state)} cannot be written: {error}"
+            raise Refusal(why, session.EXIT_UNKNOWN) from None
+        yield journal
+
+
+def open_journal(context: Context, held: contextlib.ExitStack) -> Journal:
     from miyabi_healing import gate
     from miyabi_healing.safekeeping import Keeper
 
-    try:
-        descriptor = lock.acquire(context.state)
-        try:
-            keeper = Keeper(context.state, lambda note: click.echo(f"miyabi-healing: {note}", err=True))
-            try:
-                for row, result in gate.recover(context, keeper.journal):
-                    click.echo(f"miyabi-healing: step {row.id} ({row.kind} {row.target}) was half done: {result}", err=True)
-                yield keeper.journal
-            finally:
-                keeper.close()
-        finally:
-            os.close(descriptor)
-    except lock.Busy as busy:
-        raise Refusal(str(busy), session.EXIT_BUSY) from None
-    except click.ClickException:
-        raise
-    except Exception as error:  # SQLite's, the system's, or a journal of a newer version: nothing was changed without a record
-        raise Refusal(f"the state folder {display(context.state)} cannot be written: {error}", session.EXIT_UNKNOWN) from None
+    keeper = Keeper(context.state, lambda note: click.echo(f"miyabi-healing: {note}", err=True))
+    held.callback(keeper.close)
+    for row, result in gate.recover(context, keeper.journal):
+        click.echo(f"miyabi-healing: step {row.id} ({row.kind} {row.target}) was half done: {result}", err=True)
+    return keeper.journal
 
 
 @contextlib.contextmanager

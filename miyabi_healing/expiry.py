@@ -18,14 +18,14 @@ def due(held: Sequence[Held], rules: config.Quarantine, now: float) -> Iterator[
     total = sum(each.bytes for each in known)
     limit = rules.gigabytes * 1e9
     for each in known:
-        days = (now - each.time) / DAY
+        days, size = (now - each.time) / DAY, each.bytes  # before it is gone: steps are carried out one by one
         if days >= rules.days:
             yield purge(each, f"kept for {days:.0f} days; its time is {rules.days:g}")
         elif total > limit:
             yield purge(each, f"the quarantine holds {size_text(total)}; its limit is {size_text(limit)}")
         else:
             continue
-        total -= each.bytes
+        total -= size
 
 
 def purge(held: Held, reason: str) -> Purge:

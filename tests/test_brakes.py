@@ -1,0 +1,302 @@
+"""Brakes hold whatever a healer plans, across passes, and every veto is told."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from program import report, run, settings
+
+from miyabi_healing.config import Brakes as Rules
+from miyabi_healing.config import Config, ConfigError, interpret
+from miyabi_healing.files import Identity
+from miyabi_healing.gate.brakes import Brakes, Spent, duration
+from miyabi_healing.issue import Issue, Limit
+from miyabi_healing.journal import Journal
+from miyabi_healing.paths import JOURNAL
+from miyabi_healing.plan import Goal, Outcome, Plan, Quarantine, Signal, Step
+
+CHECK = """
+import pathlib, pytest
+
+@pytest.mark.heal("tidy")
+@pytest.mark.limit(1, unit="things")
+def test_things(measure, limit):
+    count = len(list((pathlib.Path.home() / "things").glob("thing*")))
+    assert measure(count, f"Found {count} things") <= limit
+"""
+HEALER = """
+import os, pathlib
+from miyabi_healing.files import Identity
+from miyabi_healing.plan import Goal, Plan, Quarantine, Run
+
+def tidy(view, issue, options):
+    folder = pathlib.Path.home() / "things"
+    steps = [
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        for path in sorted(folder.glob("thing*"))
+    ]
+    LAST
+    return Plan(tuple(steps), Goal("never", lambda: False))
+"""
+FAILS = 'steps.append(Run(target="false", reason="always fails", argv=("false",), time_limit=5))'
+ISSUE = Issue("things", "", "", 3, Limit(1))
+STEP = Quarantine(target="/x", reason="", path=Path("/x"), identity=Identity.at("/"))
+
+
+@pytest.fixture
+def mine(home: Path) -> Path:
+    """A check that three things trip, and a healer whose last step always fails."""
+    folder = home / "mine"
+    (folder / "healers").mkdir(parents=True)
+    (folder / "test_things.py").write_text(CHECK)
+    (folder / "healers" / "tidy.py").write_text(HEALER.replace("LAST", FAILS))
+    (home / "things").mkdir()
+    for number in range(3):
+        (home / "things" / f"thing {number}").write_text("x")
+    return folder
+
+
+def once(mine: Path, text: str = "", *options: str) -> tuple[int, dict[str, Any]]:
+    return report("--config", settings(mine.parent, text), "--checks", str(mine), *options)
+
+
+def message(document: dict[str, Any]) -> str:
+    (action,) = document["actions_taken"]
+    return str(action["message"])
+
+
+def things(mine: Path) -> int:
+    return len(list((mine.parent / "things").iterdir()))
+
+
+# Whole passes
+
+
+def test_healer_that_fails_half_way_undoes_its_own_steps(mine: Path) -> None:
+    code, document = once(mine)
+    (action,) = document["actions_taken"]
+    assert (code, action["status"], things(mine)) == (1, "failed", 3)
+    assert [step["status"] for step in action["steps"]] == ["undone", "undone", "undone", "failed"]
+    assert action["message"].startswith("Undid 3 step(s) because a later one failed: ToolError: false ended with status 1")
+    assert document["quarantine"]["things"] == 0
+
+
+def test_unless_it_is_told_not_to(mine: Path) -> None:
+    code, document = once(mine, "[healers.tidy]\nundo_on_failure = false\n")
+    (action,) = document["actions_taken"]
+    assert (code, things(mine)) == (0, 0)
+    assert [step["status"] for step in action["steps"]] == ["applied", "applied", "applied", "failed"]
+    assert run("rollback").returncode == 0
+    assert things(mine) == 3
+
+
+def test_optional_step_that_fails_stops_nothing(mine: Path) -> None:
+    healer = mine / "healers" / "tidy.py"
+    healer.write_text(healer.read_text().replace("time_limit=5", "time_limit=5, optional=True"))
+    assert once(mine)[0] == 0
+    assert things(mine) == 0
+
+
+def test_cooldown_is_counted_from_the_attempt_and_told(mine: Path) -> None:
+    once(mine)
+    code, document = once(mine)
+    assert (code, document["actions_taken"][0]["status"], things(mine)) == (1, "skipped", 3)
+    assert message(document).startswith("Skipped: cooldown: last tried ")
+    assert {step["status"] for step in document["actions_taken"][0]["steps"]} == {"vetoed"}
+    assert "cooldown" in message(once(mine, "", "--dry-run")[1])
+    assert message(once(mine, "[healers.tidy]\ncooldown = 0\n")[1]).startswith("Undid 3")
+
+
+def test_after_so_many_attempts_it_gives_up_until_a_healthy_pass(mine: Path) -> None:
+    rules = "[brakes]\ncooldown = 0\nattempts = 2\n"
+    assert [message(once(mine, rules)[1])[:6] for _ in range(3)] == ["Undid ", "Undid ", "Skippe"]
+    assert "attempts: tried 2 time(s) in 1 h without healing it" in message(once(mine, rules)[1])
+    for path in (mine.parent / "things").iterdir():
+        path.rename(mine.parent / path.name)
+    assert once(mine, rules)[0] == 0
+    for path in mine.parent.glob("thing *"):
+        path.rename(mine.parent / "things" / path.name)
+    assert message(once(mine, rules)[1]).startswith("Undid 3")
+
+
+def test_pause_holds_healing_but_not_checks_until_it_is_resumed(mine: Path) -> None:
+    done = run("pause", "--for", "1h30m", "--reason", "the migration\nruns")
+    assert (done.returncode, done.stdout.startswith("Healing is paused until ")) == (0, True)
+    code, document = once(mine)
+    assert (code, things(mine)) == (1, 3)
+    assert "paused until " in message(document)
+    assert message(document).split("; ")[0].endswith(": the migration runs")
+    assert "paused until " in message(once(mine, "", "--dry-run")[1])
+    assert run("resume").stdout == "Healing goes on.\n"
+    assert run("resume").stdout == "Healing was not paused.\n"
+    assert message(once(mine)[1]).startswith("Undid 3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--for", "soon", "--reason", "x"), "is no duration"),
+        (("--for", "0s", "--reason", "x"), "an end in the future"),
+        (("--for", "1h", "--reason", " "), "needs a reason"),
+        (("--for", "1h"), "--reason"),
+        (("--reason", "x"), "--for"),
+    ],
+)
+def test_pause_without_an_end_or_a_reason_is_refused(home: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = run("pause", *arguments)
+    assert (done.returncode, said in done.stderr) == (2, True)
+    assert not (home / ".local").exists()
+
+
+def test_what_was_rolled_back_is_left_alone(mine: Path) -> None:
+    (mine / "healers" / "tidy.py").write_text(HEALER.replace("LAST", ""))
+    assert once(mine)[0] == 0
+    assert run("rollback").returncode == 0
+    code, document = once(mine, "[brakes]\ncooldown = 0\n")
+    assert (code, things(mine)) == (1, 3)
+    assert "rolled back by hand (step 3): left alone until " in message(document)
+    assert once(mine, "[brakes]\ncooldown = 0\nrespect_days = 0\n")[0] == 0
+    assert things(mine) == 0
+
+
+def test_waived_issue_is_measured_and_told_but_neither_healed_nor_a_failure(mine: Path) -> None:
+    code, document = once(mine, '[waivers.things]\nreason = "they are being counted"\nuntil = 2999-01-01\n')
+    assert (code, document["issues_detected"], document["actions_taken"], things(mine)) == (0, [], [], 3)
+    assert document["notes"] == ["things is waived until 2999-01-01: they are being counted"]
+    (metric,) = (each for each in document["metrics"] if each["name"] == "things")
+    assert (metric["outcome"], metric["value"]) == ("waived", 3)
+
+
+def test_waiver_that_has_expired_waives_nothing_and_says_so(mine: Path) -> None:
+    yesterday = datetime.date.today() - datetime.timedelta(days=1)
+    code, document = once(mine, f'[waivers.things]\nreason = "x"\nuntil = {yesterday}\n')
+    assert (code, document["issues_detected"][0]["name"]) == (1, "things")
+    assert document["notes"] == [f"the waiver of things has expired ({yesterday}): x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ({"thing": {"reason": "x", "until": datetime.date.today()}}, "no such check"),
+        ({"things": {"reason": " ", "until": datetime.date.today()}}, "reason must say why"),
+        ({"things": {"reason": "x", "until": "soon"}}, "until must be a date"),
+        ({"things": {"reason": "x"}}, "until"),
+    ],
+)
+def test_waiver_needs_a_known_check_a_reason_and_an_end(mine: Path, text: dict[str, Any], said: str) -> None:
+    if said == "no such check":
+        done = run(
+            "--config", settings(mine.parent, '[waivers.thing]\nreason = "x"\nuntil = 2999-01-01\n'), "--checks", str(mine)
+        )
+        assert (done.returncode, "waivers.thing: no such check; did you mean 'things'?" in done.stderr) == (2, True)
+        return
+    with pytest.raises(ConfigError, match=said):
+        interpret({"waivers": text}, "file")
+
+
+# The rules, with a clock of the test's own
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+def brakes(folder: Path, clock: Clock, rules: Rules | None = None, **own: object) -> Brakes:
+    config = Config(brakes=rules or Rules(), healers={"tidy": own})
+    return Brakes(config, Journal(folder / JOURNAL), Spent(config.budgets), clock)
+
+
+def tried(held: Brakes, status: str = "failed", run_id: str = "run", step: Step = STEP) -> None:
+    assert held.journal
+    number = held.journal.intend(run_id, "tidy", ISSUE, step)
+    held.journal.finish(number, Outcome(step, status))
+
+
+def plan(*steps: Step) -> Plan:
+    return Plan(steps, Goal("", lambda: False))
+
+
+def test_cooldown_ends_and_signals_need_less_of_it(tmp_path: Path, clock: Clock) -> None:
+    held = brakes(tmp_path, clock)
+    only_signals = plan(Signal(target="", reason="", pid=1, start=1, signal=17))
+    tried(held, "applied")
+    clock.now += 16
+    assert held.hold("tidy", ISSUE, plan(STEP)) == "cooldown: last tried 16 s ago; again in 104 s"
+    assert held.hold("tidy", ISSUE, only_signals) is None
+    assert held.hold("other", ISSUE, plan(STEP)) is None
+    clock.now += 104
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+
+
+@pytest.mark.parametrize("status", ["skipped", "vetoed"])
+def test_what_changed_nothing_is_no_attempt(tmp_path: Path, clock: Clock, status: str) -> None:
+    held = brakes(tmp_path, clock)
+    tried(held, status)
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+
+
+def test_attempts_are_forgotten_after_a_while_and_own_settings_come_first(tmp_path: Path, clock: Clock) -> None:
+    held = brakes(tmp_path, clock, Rules(attempts=3, cooldown=0), attempts=2)
+    for run_id in ("a", "a", "b"):  # two runs, three steps
+        tried(held, run_id=run_id)
+        clock.now += 1
+    assert str(held.hold("tidy", ISSUE, plan(STEP))).startswith("attempts: tried 2 time(s)")
+    clock.now += 3600
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+
+
+@pytest.mark.parametrize("day", [-86_400, 86_400])
+def test_clock_that_jumps_a_day_blocks_nothing_for_good(tmp_path: Path, clock: Clock, day: int) -> None:
+    held = brakes(tmp_path, clock)
+    for run_id in "abc":
+        tried(held, run_id=run_id)
+    assert held.hold("tidy", ISSUE, plan(STEP)) is not None
+    clock.now += day
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+
+
+def test_pause_ends_by_itself_and_the_longest_counts(tmp_path: Path, clock: Clock) -> None:
+    held = brakes(tmp_path, clock)
+    assert held.journal
+    held.journal.pause(clock.now + 100, "short", "a")
+    held.journal.pause(clock.now + 200, "long", "b")
+    assert str(held.hold("tidy", ISSUE, plan(STEP))).endswith("by b: long")
+    clock.now += 201
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.journal.resume() == 0
+
+
+def test_healer_cannot_get_round_the_brakes(tmp_path: Path, clock: Clock) -> None:
+    """What a healer hands over is steps: the gate asks the brakes itself, whatever attributes those have."""
+    held = brakes(tmp_path, clock)
+    step = Quarantine(target="/x", reason="", path=Path("/x"), identity=Identity.at("/"), guard=lambda: None, optional=True)
+    assert held.journal
+    number = held.journal.intend("run", "tidy", ISSUE, step)
+    held.journal.mark(number, "rolled back")
+    assert str(held.veto(step)).startswith("rolled back by hand (step 1)")
+
+
+def test_durations_for_people() -> None:
+    assert [duration(each) for each in (0, 59, 60, 119, 3600, 7200, 172_800)] == [
+        "0 s",
+        "59 s",
+        "1 min",
+        "119 s",
+        "1 h",
+        "2 h",
+        "2 d",
+    ]

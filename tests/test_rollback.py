@@ -1,0 +1,465 @@
+"""What a pass took away comes back as it was, or it is said why not; and what nobody wanted back goes when its time has come."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from gatework import plan, work
+from gitworld import commit, git, merge, repository, worktree
+from program import report, run, settings
+
+from conftest import wait_for
+from miyabi_healing import gate, rollback
+from miyabi_healing.config import Brakes, Config
+from miyabi_healing.files import Identity
+from miyabi_healing.gate import undo
+from miyabi_healing.gate.verbs import Context, Refused, apply
+from miyabi_healing.host import Host, quarantine
+from miyabi_healing.plan import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
+
+Start = Callable[..., psutil.Popen]
+LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(20_000))
+
+
+WRITER = """
+import sys, time
+with open(sys.argv[1], "ab", 0) as file:
+    for number in range(10**6):
+        file.write(b"since %d\\n" % number)
+        time.sleep(0.001)
+"""
+
+
+def state_of(home: Path) -> Path:
+    return home / ".local" / "state" / "miyabi-healing"
+
+
+def context(home: Path, run_id: str = "some-run") -> Context:
+    return Context(Host(Config(brakes=Brakes(respect_days=0, cooldown=0))), run_id, state_of(home), (home,))
+
+
+def do(home: Path, *steps: Step, run_id: str = "some-run") -> None:
+    with work(context(home, run_id)) as prepared:
+        outcomes: list[gate.Outcome] = []
+        gate.carry_out(plan(*steps), prepared, outcomes)
+        assert [outcome.status for outcome in outcomes] == ["applied"] * len(steps), outcomes
+
+
+def undo_all(home: Path, run_id: str | None = None, step: int | None = None) -> list[rollback.Undone]:
+    with work(context(home, "later")) as prepared:
+        rows = rollback.choose(state_of(home), prepared.journal, run_id, step)
+        return rollback.carry_out(rows, prepared.context, prepared.journal)
+
+
+def set_aside(path: Path, text: str = "precious") -> Quarantine:
+    path.write_text(text)
+    return Quarantine(target=str(path), reason="", path=path, identity=Identity.at(path))
+
+
+def trim(log: Path) -> TrimLog:
+    return TrimLog(target=str(log), reason="", path=log, identity=Identity.at(log), keep_lines=5, keep_bytes=1 << 20)
+
+
+def archive(log: Path) -> ArchiveLog:
+    return ArchiveLog(target=str(log), reason="", path=log, identity=Identity.at(log))
+
+
+# The command
+
+
+def test_last_run_is_undone_from_the_last_step_to_the_first(home: Path) -> None:
+    do(home, set_aside(home / "older"), run_id="older-run")
+    do(home, set_aside(home / "a"), set_aside(home / "b"), run_id="last-run")
+    done = run("rollback", "--dry-run")
+    assert (done.returncode, (home / "a").exists()) == (0, False)
+    assert done.stdout.splitlines()[0] == "Run last-run:"
+    assert "2 of 2 step(s) can be undone." in done.stdout
+    done = run("--dry-run", "rollback")
+    assert (home / "a").exists() is False
+    done = run("rollback", "--json")
+    document = json.loads(done.stdout)
+    assert [(row["number"], row["status"]) for row in document["steps"]] == [(3, "undone"), (2, "undone")]
+    assert (home / "a").read_text() == (home / "b").read_text() == "precious"
+    assert not (home / "older").exists()
+    done = run("rollback")
+    assert "rolled back already" in done.stdout
+    assert "0 of 2 step(s) were undone." in done.stdout
+
+
+def test_one_run_or_one_step_can_be_named(home: Path) -> None:
+    do(home, set_aside(home / "a"), run_id="first")
+    do(home, set_aside(home / "b"), set_aside(home / "c"), run_id="second")
+    assert run("rollback", "--step", "2").returncode == 0
+    assert [(home / name).exists() for name in "abc"] == [False, True, False]
+    assert run("rollback", "first").returncode == 0
+    assert [(home / name).exists() for name in "abc"] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("third",), "there is no run 'third'; the last ones: second, first"),
+        (("--step", "9"), "there is no step 9"),
+        (("first", "--step", "2"), "there is no step 2 in run first"),
+    ],
+)
+def test_unknown_run_or_step_is_told(home: Path, arguments: tuple[str, ...], said: str) -> None:
+    do(home, set_aside(home / "a"), run_id="first")
+    do(home, set_aside(home / "b"), run_id="second")
+    done = run("rollback", *arguments)
+    assert (done.returncode, said in done.stderr) == (2, True)
+    assert not (home / "a").exists()
+
+
+def test_nothing_was_ever_done(home: Path) -> None:
+    done = run("rollback")
+    assert (done.returncode, done.stderr) == (2, "miyabi-healing: no run has changed anything yet\n")
+
+
+def test_what_has_no_way_back_says_so_and_the_rest_comes_back(home: Path) -> None:
+    do(home, set_aside(home / "a"), Run(target="true", reason="", argv=("true",), time_limit=5))
+    done = run("rollback")
+    assert done.returncode == 0
+    assert "run true (step 2): what another program did is its own" in done.stdout
+    assert "1 of 2 step(s) were undone." in done.stdout
+
+
+def test_rollback_waits_for_no_pass(home: Path) -> None:
+    from miyabi_healing import lock
+
+    do(home, set_aside(home / "a"))
+    held = lock.acquire(state_of(home))
+    try:
+        done = run("rollback")
+    finally:
+        os.close(held)
+    assert (done.returncode, f"pid {os.getpid()}" in done.stderr) == (75, True)
+
+
+# The world has moved on
+
+
+def test_taken_name_is_refused_and_nothing_is_overwritten(home: Path) -> None:
+    do(home, set_aside(home / "a"))
+    (home / "a").write_text("new")
+    done = run("rollback")
+    assert (done.returncode, "something else is at " in done.stdout) == (1, True)
+    assert (home / "a").read_text() == "new"
+    (home / "a").unlink()
+    assert run("rollback").returncode == 0
+    assert (home / "a").read_text() == "precious"
+
+
+def test_empty_folder_in_the_way_is_not_replaced(home: Path) -> None:
+    """rename(2) alone would put a folder over an empty one."""
+    (home / "folder").mkdir()
+    (home / "folder" / "x").touch()
+    do(home, Quarantine(target="", reason="", path=home / "folder", identity=Identity.at(home / "folder")))
+    (entry,) = undo.entries(state_of(home), "some-run", 1)
+    (home / "folder").mkdir()
+    from miyabi_healing.gate import store
+
+    with pytest.raises(FileExistsError):
+        store.put_back(entry)
+    assert (entry.thing / "x").exists()
+
+
+def test_folder_that_is_gone_or_a_link_now_is_refused(home: Path, tmp_path: Path) -> None:
+    (home / "folder").mkdir()
+    do(home, set_aside(home / "folder" / "a"))
+    (home / "folder").rmdir()
+    assert "its folder cannot be reached: No such file" in run("rollback").stdout
+    (tmp_path / "victim").mkdir()
+    (home / "folder").symlink_to(tmp_path / "victim")
+    assert "its folder cannot be reached: Not a directory" in run("rollback").stdout
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_thing_that_was_purged_or_moved_back_by_hand(home: Path) -> None:
+    do(home, set_aside(home / "a"), set_aside(home / "b"))
+    first, second = quarantine.find(state_of(home))
+    first.thing.rename(home / "a")
+    assert run("quarantine", "purge", second.name, "--yes").returncode == 0
+    done = run("rollback", "some-run")
+    assert "not in quarantine any more: purged, or moved back by hand" in done.stdout
+    assert (home / "a").exists()
+
+
+# Worktrees
+
+
+def test_worktree_comes_back_identical_in_the_middle_of_a_rebase(home: Path) -> None:
+    """Files, modes, index, HEAD, branch, reflog, operation in progress, untracked and ignored files."""
+    repo = repository(home / "repo")
+    tree = worktree(repo, "work")
+    commit(repo, "work.txt", "another\n")
+    (tree / "node_modules").mkdir()
+    (tree / "node_modules" / "x").write_text("x")
+    (tree / ".env").write_text("secret")
+    (tree / "tool.sh").write_text("#!/bin/sh\n")
+    (tree / "tool.sh").chmod(0o751)
+    commit(tree, "second", "two\n")
+    git(tree, "rebase", "main", check=False)
+    assert (repo / ".git" / "worktrees" / "work" / "rebase-merge").exists()
+    before = whole(tree, repo)
+    common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
+    step = RetireWorktree(
+        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+    )
+    where = context(home)
+    from miyabi_healing.gate import worktrees
+
+    with pytest.raises(Refused, match=r"dirty|rebase"):
+        apply(step, where)
+    assert whole(tree, repo) == before
+    with pytest.MonkeyPatch.context() as patch:  # the gate would not: so that there is something to give back
+        patch.setattr(worktrees, "late_objection", lambda *_: None)
+        apply(step, where)
+    git(repo, "worktree", "prune", "--expire=now")
+    git(repo, "gc", "-q", "--prune=now")
+    assert not (common / "worktrees").exists()
+    undo.restore(undo.entries(where.state, where.run_id, 0), where)
+    assert whole(tree, repo) == before
+    assert git(repo, "for-each-ref", "refs/miyabi-healing") == ""
+    git(tree, "rebase", "--abort")
+    assert git(tree, "log", "--format=%s", "-1") == "second: two"
+
+
+def whole(tree: Path, repo: Path) -> dict[str, object]:
+    files = {
+        str(path): (path.lstat().st_mode, path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for top in (tree, repo / ".git" / "worktrees" / "work")
+        for path in sorted(top.rglob("*"))
+    }
+    asked = ("status --porcelain=v2 --branch --ignored", "ls-files --stage", "reflog", "rev-parse HEAD", "stash list")
+    answers = {each: git(tree, *each.split(), GIT_OPTIONAL_LOCKS="0") for each in asked}
+    return {**files, **answers, "list": git(repo, "worktree", "list", "--porcelain")}
+
+
+def test_repository_that_is_gone_is_told(home: Path) -> None:
+    repo = repository(home / "repo")
+    tree = worktree(repo, "work")
+    merge(repo, "work", "merge")
+    common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
+    step = RetireWorktree(
+        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+    )
+    do(home, step)
+    repo.rename(home / "elsewhere")
+    done = run("rollback")
+    assert (done.returncode, f"the repository {common} is gone" in done.stdout) == (1, True)
+    (home / "elsewhere").rename(repo)
+    assert run("rollback").returncode == 0
+    assert git(tree, "status", "--porcelain") == ""
+
+
+# Logs
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("filesystem", "way"), [("ext4", "collapsed"), ("tmpfs", "punched")])
+def test_shortened_log_comes_back_under_its_writer_with_what_was_written_since(
+    mounted: Callable[..., Path], start: Start, filesystem: str, way: str
+) -> None:
+    home = mounted(filesystem, "64M")
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    writer = start(sys.executable, "-c", WRITER, str(log))
+    wait_for(lambda: b"since 5\n" in log.read_bytes())
+    where = context(home)
+    done = apply(trim(log), where)
+    assert done.details["way"] == way
+    inode = log.stat().st_ino
+    wait_for(lambda: log.read_bytes().count(b"since") > 100)
+    undo.restore(undo.entries(where.state, where.run_id, 0), where)
+    time.sleep(0.1)
+    writer.kill()
+    writer.wait()
+    assert log.stat().st_ino == inode
+    since = log.read_bytes().removeprefix(LINES).split(b"\n")
+    assert since[:-1] == [b"since %d" % number for number in range(len(since) - 1)]
+    assert len(since) > 100
+    assert quarantine.find(where.state) == []
+
+
+def test_shortened_log_is_found_where_it_was_rotated_to(home: Path) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    do(home, trim(log))
+    log.rename(home / "app.log.1")
+    log.write_text("new\n")
+    (result,) = undo_all(home)
+    assert result.status == "undone", result
+    assert (home / "app.log.1").read_bytes() == LINES
+    assert log.read_text() == "new\n"
+
+
+def test_log_that_was_begun_anew_is_refused(home: Path) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    do(home, trim(log))
+    log.write_bytes(b"n" * len(LINES))
+    (result,) = undo_all(home)
+    assert (result.status, "truncated or rewritten since" in result.message) == ("refused", True)
+    assert log.read_bytes() == b"n" * len(LINES)
+
+
+def test_logs_shortened_twice_come_back_in_turn(home: Path) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    do(home, trim(log), run_id="first")
+    with log.open("ab") as file:
+        file.write(LINES)
+    do(home, trim(log), run_id="second")
+    (result,) = undo_all(home, "first")
+    assert (result.status, "roll that back first" in result.message) == ("refused", True)
+    assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == ["undone", "undone"]
+    assert log.read_bytes() == LINES + LINES
+
+
+def test_archived_log_comes_back_before_what_was_written_since(home: Path, start: Start) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    log.chmod(0o640)
+    do(home, archive(log))
+    log.write_bytes(b"since\n")
+    with log.open("ab") as file:
+        writer = start("sleep", "100", stdout=file)
+    (result,) = undo_all(home)
+    assert (result.status, "has it open" in result.message) == ("refused", True)
+    writer.kill()
+    writer.wait()
+    (result,) = undo_all(home)
+    assert result.status == "undone", result
+    assert log.read_bytes() == LINES + b"since\n"
+    assert log.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in home.iterdir() if "app.log" in path.name or ".miyabi-some" in path.name] == ["app.log"]
+
+
+def test_archive_that_is_damaged_is_not_given_back(home: Path) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    do(home, archive(log))
+    (held,) = quarantine.find(state_of(home))
+    content = bytearray(held.thing.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    held.thing.write_bytes(content)
+    (result,) = undo_all(home)
+    assert result.status == "refused"
+    assert not log.exists()
+    assert held.thing.exists()
+
+
+@pytest.mark.root
+def test_log_that_does_not_fit_back_is_refused_before_anything_is_done(mounted: Callable[..., Path]) -> None:
+    home = mounted("tmpfs", "8M")
+    log = home / "app.log"
+    log.write_bytes(LINES * 8)
+    do(home, trim(log))
+    with (home / "filler").open("wb") as file:
+        file.write(b"x" * (5 << 20))
+    before = log.read_bytes()
+    (result,) = undo_all(home)
+    assert (result.status, "are free" in result.message) == ("refused", True)
+    assert log.read_bytes() == before
+
+
+# Expiry
+
+
+def age(home: Path, days: float, only: str = "") -> None:
+    for held in quarantine.find(state_of(home)):
+        if only in held.original:
+            facts = {**held.facts, "time": time.time() - days * 86_400}
+            (held.folder / "manifest.json").write_text(json.dumps(facts))
+
+
+def test_what_has_been_kept_for_its_time_goes_and_is_told(home: Path) -> None:
+    do(home, set_aside(home / "old", "x" * 10_000), set_aside(home / "young"))
+    age(home, 31, "old")
+    file = settings(home)
+    code, document = report("--config", file, "--dry-run")
+    assert (code, [step["status"] for step in document["quarantine"]["purged"]]) == (0, ["planned"])
+    assert len(quarantine.find(state_of(home))) == 2
+    code, document = report("--config", file)
+    (purged,) = document["quarantine"]["purged"]
+    assert (code, purged["status"], purged["freed"]) == (0, "applied", 12_288)
+    assert purged["reason"].startswith("kept for 31 days; its time is 30; it was ")
+    assert document["quarantine"]["things"] == 1
+    assert [held.original for held in quarantine.find(state_of(home))] == [str(home / "young")]
+    assert "Quarantine:" in run("--config", file).stdout
+
+
+def test_too_much_goes_the_oldest_first(home: Path) -> None:
+    do(home, *(set_aside(home / name, "x" * 1_000_000) for name in "abc"))
+    for days, name in enumerate("cba"):
+        age(home, days + 1, f"/{name}")
+    _, document = report("--config", settings(home, "[quarantine]\ngigabytes = 0.0021\n"))
+    assert [step["reason"].rsplit("/", 1)[1] for step in document["quarantine"]["purged"]] == ["a"]
+
+
+def test_listing_and_purging_by_hand(home: Path) -> None:
+    do(home, set_aside(home / "a"), set_aside(home / "b"))
+    done = run("quarantine", "list")
+    assert done.stdout.splitlines()[0].startswith("some-run/0001-quarantine  4.1 kB, until ")
+    assert json.loads(run("quarantine", "list", "--json").stdout)["things"][1]["original"] == str(home / "b")
+    assert run("quarantine", "purge").returncode == 2
+    assert run("quarantine", "purge", "nonsense").returncode == 2
+    assert run("quarantine", "purge", "--older-than", "1d").stdout == "Purged 0 thing(s), freed 0 B.\n"
+    assert "would purge" in run("quarantine", "purge", "--all", "--dry-run").stdout
+    assert len(quarantine.find(state_of(home))) == 2
+    assert run("quarantine", "purge", "some-run/0001-quarantine").stdout == "Purged 1 thing(s), freed 4.1 kB.\n"
+    assert run("quarantine", "purge", "some-run").returncode == 0
+    assert run("quarantine", "list").stdout == "The quarantine is empty.\n"
+
+
+def test_purging_a_worktree_lets_go_of_its_commits(home: Path) -> None:
+    repo = repository(home / "repo")
+    tree = worktree(repo, "work")
+    merge(repo, "work", "merge")
+    git(tree, "checkout", "-q", "--detach")
+    commit(tree, "lost", "only in the reflog")
+    git(tree, "checkout", "-q", "work")
+    common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
+    do(home, RetireWorktree(
+        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+    ))  # fmt: skip
+    assert git(repo, "for-each-ref", "refs/miyabi-healing") != ""
+    assert run("quarantine", "purge", "--all").returncode == 0
+    assert git(repo, "for-each-ref", "refs/miyabi-healing") == ""
+
+
+@pytest.mark.root
+def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(mounted: Callable[..., Path]) -> None:
+    home = mounted("ext4", "64M")
+    (home / "folder").mkdir()
+    (home / "folder" / "x").write_text("x")
+    do(home, Quarantine(target="", reason="", path=home / "folder", identity=Identity.at(home / "folder")))
+    (held,) = quarantine.find(state_of(home))
+    subprocess.run(["chattr", "+i", str(held.thing / "x")], check=True)
+    try:
+        done = run("quarantine", "purge", "--all", HOME=str(home))
+    finally:
+        subprocess.run(["chattr", "-i", str(held.thing / "x")], check=True)
+    assert (done.returncode, "Operation not permitted" in done.stderr) == (1, True)
+    assert "being purged" in run("rollback", HOME=str(home)).stdout
+    assert run("quarantine", "purge", "--all", HOME=str(home)).returncode == 0
+    assert quarantine.find(state_of(home)) == []
+
+
+def test_quarantines_on_other_filesystems_are_found_again(home: Path, tmp_path: Path) -> None:
+    from miyabi_healing.gate import store
+
+    state = state_of(home)
+    weird = tmp_path / os.fsdecode(b"other \xff\n") / ".miyabi-healing"
+    store.register(state, weird)
+    store.register(state, weird)
+    assert quarantine.bases(state) == [state / "quarantine", weird]
