@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
 from pathlib import Path
+
+from miyabi_healing import paths
 
 
 class Busy(Exception):
@@ -15,24 +18,36 @@ class Busy(Exception):
 
 def acquire(state: Path) -> int:
     """Take the lock and return its descriptor; closing it, or dying, gives it back. Raises Busy, OSError."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = state / "lock"
+    for folder in paths.refuges(state):
+        if (folder / "lock").exists():  # a pass that found the disk full may be at work there
+            os.close(take(folder))
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return take(state)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        from miyabi_healing.safekeeping import find_refuge
+
+        return take(find_refuge(state))
+
+
+def take(folder: Path) -> int:
+    path = folder / "lock"
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            take(descriptor)
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # else somebody deleted the file meanwhile
+            lock(descriptor)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):  # else somebody deleted it meanwhile
                 sign(descriptor)
                 return descriptor
-        except FileNotFoundError:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)
 
 
-def take(descriptor: int) -> None:
+def lock(descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -33,8 +33,17 @@ def refuge(top: str, state: Path) -> Path:
 
 def refuge_in_use(state: Path) -> Path | None:
     """The folder that the journal was left in when its own disk was full; None where it is at home."""
-    places = (refuge(top, state) for top in REFUGES)
-    return next((each for each in places if is_private(each) and (each / JOURNAL).exists()), None)
+    return next((each for each in refuges(state) if (each / JOURNAL).exists()), None)
+
+
+def refuges(state: Path) -> list[Path]:
+    """The folders standing in for a state folder that there are now: none, but for a full disk."""
+    return [each for each in (refuge(top, state) for top in REFUGES) if is_private(each)]
+
+
+def existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    return next((each for each in (folder, *folder.parents) if each.is_dir()), Path("/"))
 
 
 def is_private(folder: Path) -> bool:

@@ -49,6 +49,7 @@ class Launch:
     healing: Healing | None = None
 
 
+ROOM = 1 << 20  # bytes
 RECORDS = pytest.StashKey[dict[str, Record]]()
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
 HEALING = pytest.StashKey[Healing]()
@@ -181,7 +182,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"switched off in {healing.config.source}"))
         waive(item, healing)
     after = {issue_name(item): causes_of(item) for item in items if is_check(item, healing)}
-    items.sort(key=lambda item: depth(issue_name(item), after, ()))
+    first = make_room_first(healing)
+    items.sort(
+        key=lambda item: -1 if first and "mount" in getattr(item, "fixturenames", ()) else depth(issue_name(item), after, ())
+    )
+
+
+def make_room_first(healing: Healing) -> bool:
+    """Whether disks come before everything else: without space to write in, nothing else can be repaired."""
+    try:
+        space = os.statvfs(paths.existing(healing.state))
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < ROOM
 
 
 def waive(item: pytest.Item, healing: Healing) -> None:

@@ -15,30 +15,41 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from miyabi_healing import paths
 from miyabi_healing.files import display
 from miyabi_healing.journal import MIGRATIONS, Journal, TooNew
-from miyabi_healing.paths import JOURNAL as FILE
-from miyabi_healing.paths import REFUGES, is_private, refuge, refuge_in_use
 
 BALLAST = 4 << 20
 ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
+FILE = paths.JOURNAL
 COMPANIONS = ("", "-wal", "-shm")
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Say = Callable[[str], None]
 
 
-def free(folder: Path) -> int:
-    """Bytes that we could write there. Raises OSError."""
+def has_room(folder: Path, needed: int = ROOM) -> bool:
+    """Whether so many bytes can be written there, or where it is to be made. Raises OSError.
+
+    Where it looks as if they could not, it is tried: root may use a reserve, and a filesystem keeps some of it for itself.
+    """
+    folder = paths.existing(folder)
     space = os.statvfs(folder)
-    return (space.f_bavail if os.geteuid() else space.f_bfree) * space.f_frsize
+    if space.f_bavail * space.f_frsize >= needed:
+        return True
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(os.urandom(needed))
+        file.flush()
+        os.fsync(file.fileno())
+        return True
+    return False
 
 
 def write_ballast(state: Path) -> None:
     """Have some space to give up when the disk is full, if there is plenty now."""
     file = state / "ballast"
     with contextlib.suppress(OSError):
-        if not file.exists() and free(state) > 8 * BALLAST:
+        if not file.exists() and has_room(state, 8 * BALLAST):
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(os.urandom(BALLAST))  # nothing that a filesystem could compress
@@ -51,20 +62,21 @@ def give_up_ballast(state: Path) -> None:
 
 def is_short(state: Path) -> bool:
     """Whether there is too little space to write, even after giving up the ballast."""
-    if free(state) < ROOM:
-        give_up_ballast(state)
-    return free(state) < ROOM
+    if has_room(state):
+        return False
+    give_up_ballast(state)
+    return not has_room(state)
 
 
 def find_refuge(state: Path) -> Path:
     """Make a private folder where there is room. Raises OSError."""
-    for top in REFUGES:
+    for top in paths.REFUGES:
         with contextlib.suppress(OSError):
-            folder = refuge(top, state)
-            if os.stat(top).st_dev == os.stat(state).st_dev or free(Path(top)) < 2 * BALLAST:
+            folder = paths.refuge(top, state)
+            if os.stat(top).st_dev == os.stat(paths.existing(state)).st_dev or not has_room(Path(top), 2 * BALLAST):
                 continue
             folder.mkdir(mode=0o700, exist_ok=True)
-            if is_private(folder):
+            if paths.is_private(folder):
                 return folder
     raise OSError(f"the disk of {display(state)} is full, and no other has room for the journal")
 
@@ -75,14 +87,15 @@ class Keeper:
     def __init__(self, state: Path, say: Say) -> None:
         self.state = state
         self.say = say
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        left = refuge_in_use(state)
+        left = paths.refuge_in_use(state)
         if left is None and is_short(state):
             left = find_refuge(state)
             for name in (FILE + each for each in COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(state / name, left / name)
             say(f"the disk of {display(state)} is full: the journal is in {display(left)} until there is room")
+        else:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.away = left
         self.journal = self.open(left or state)
         self.journal.make_room = lambda: give_up_ballast(state)
@@ -109,9 +122,10 @@ class Keeper:
 
     def go_home(self) -> None:
         """Take the journal back to its own folder as soon as there is room. What fails is tried again later."""
-        if self.away is None or is_short(self.state) or free(self.state) < 2 * ROOM:
+        if self.away is None or not has_room(self.state, 2 * ROOM):
             return
         with contextlib.suppress(sqlite3.Error, OSError):
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             home = self.open(self.state)
             try:
                 self.journal.database.backup(home.database)
@@ -122,20 +136,22 @@ class Keeper:
             for name in (FILE + each for each in COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.away / name)
-            with contextlib.suppress(OSError):
-                self.away.rmdir()
             self.journal.file, self.journal.database, self.away = home.file, home.database, None
 
     def close(self) -> None:
         self.go_home()
         self.journal.close()
+        for folder in paths.refuges(self.state) if self.away is None else ():
+            with contextlib.suppress(OSError):
+                (folder / "lock").unlink(missing_ok=True)
+                folder.rmdir()
         write_ballast(self.state)
 
 
 @contextlib.contextmanager
 def looking(state: Path) -> Iterator[Journal | None]:
     """The journal to read only, without leaving a trace in its folder; None where there is none, or none that can be read."""
-    folder = refuge_in_use(state) or state
+    folder = paths.refuge_in_use(state) or state
     if not (folder / FILE).exists():
         yield None
         return

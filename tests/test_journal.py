@@ -13,7 +13,7 @@ import pytest
 from gatework import ISSUE, plan, work
 from program import report, run, settings
 
-from miyabi_healing import gate, journal, paths, safekeeping
+from miyabi_healing import gate, journal, lock, paths, safekeeping
 from miyabi_healing.config import Config
 from miyabi_healing.files import Identity
 from miyabi_healing.gate.verbs import Context
@@ -50,8 +50,7 @@ def refuges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """One place to go when the disk is full, of the test's own."""
     folder = Path("/dev/shm") / f"refuge-{os.getpid()}-{tmp_path.name}"
     folder.mkdir()
-    for module in (paths, safekeeping):
-        monkeypatch.setattr(module, "REFUGES", (str(folder),))
+    monkeypatch.setattr(paths, "REFUGES", (str(folder),))
     yield folder
     shutil.rmtree(folder)
 
@@ -183,6 +182,25 @@ def test_journal_left_elsewhere_by_a_crash_is_found_again(mounted: Callable[...,
         assert [row.target for row in prepared.journal.unfinished()] == ["/y"]
         assert prepared.journal.file.parent == folder / "state"
     assert list(refuges.iterdir()) == []
+
+
+@pytest.mark.root
+def test_lock_is_held_elsewhere_while_the_disk_has_no_room_for_it(mounted: Callable[..., Path], refuges: Path) -> None:
+    folder = mounted("ext4", "16M")
+    fill(folder)
+    held = lock.acquire(folder / "state" / "deeper")
+    (folder / "filler").unlink()
+    with pytest.raises(lock.Busy, match=f"pid {os.getpid()}"):
+        lock.acquire(folder / "state" / "deeper")
+    os.close(held)
+    os.close(lock.acquire(folder / "state" / "deeper"))
+
+
+def test_lock_file_that_was_deleted_is_no_lock(tmp_path: Path) -> None:
+    first = lock.acquire(tmp_path)
+    (tmp_path / "lock").unlink()
+    os.close(lock.acquire(tmp_path))
+    os.close(first)
 
 
 def test_refuge_that_somebody_else_prepared_is_not_used(tmp_path: Path, refuges: Path) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
-from program import environment
+from program import environment, report, run, settings
 
-from conftest import PROJECT
+from conftest import PROJECT, wait_for
+
+Start = Callable[..., psutil.Popen]
+PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
 
 STRIDE = os.environ.get("KILL_STRIDE", "12")  # 1 kills at every point: some three thousand runs
 CHANGES = ["quarantine", "archive log", "trim log", "retire worktree", "delete", "purge", "signal", "run", "reclaim"]
@@ -29,3 +36,102 @@ def test_killed_anywhere_loses_nothing_and_does_nothing_twice(kind: str, phase: 
     print(f"{kind}, {phase}: killed at {found['runs']} of {found['points']} points")
     assert found["problems"] == []
     assert found["runs"] > 8
+
+
+CHECK = """
+import pathlib, pytest
+
+@pytest.mark.heal("slow")
+@pytest.mark.limit(1, unit="things")
+def test_things(measure, limit):
+    count = len(list((pathlib.Path.home() / "things").glob("thing*")))
+    assert measure(count, f"Found {count} things") <= limit
+"""
+HEALER = """
+import pathlib
+from miyabi_healing.files import Identity
+from miyabi_healing.plan import Goal, Plan, Quarantine, Run
+
+def slow(view, issue, options):
+    folder = pathlib.Path.home() / "things"
+    steps = [
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        for path in sorted(folder.glob("thing*"))
+    ]
+    sleep = "echo $$ > " + str(pathlib.Path.home() / "pid") + "; exec sleep 100"
+    steps.insert(1, Run(target="sleep", reason="slow", argv=("sh", "-c", sleep), time_limit=100))
+    return Plan(tuple(steps), Goal("never", lambda: False))
+"""
+
+
+@pytest.fixture
+def mine(home: Path) -> Path:
+    """A check that three things trip; the second step of its healer takes for ever."""
+    folder = home / "mine"
+    (folder / "healers").mkdir(parents=True)
+    (folder / "test_things.py").write_text(CHECK)
+    (folder / "healers" / "slow.py").write_text(HEALER)
+    (home / "things").mkdir()
+    for number in range(3):
+        (home / "things" / f"thing {number}").write_text("x")
+    return folder
+
+
+def begin(mine: Path, start: Start, text: str = "") -> psutil.Popen:
+    """Start a pass, and wait until it is in the middle of its second step."""
+    options = ("--config", settings(mine.parent, text), "--checks", str(mine), "--json")
+    program = start(
+        sys.executable, str(PROJECT / "self_healer.py"), *options, env=environment(), cwd=mine.parent,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: (mine.parent / "pid").exists() and (mine.parent / "pid").read_text().endswith("\n"))
+    return program
+
+
+def kill(program: psutil.Popen, mine: Path) -> None:
+    """End a pass without a word, and then the command that it leaves behind."""
+    program.kill()
+    program.wait()
+    os.kill(int((mine.parent / "pid").read_text()), signal.SIGKILL)
+
+
+def test_killed_pass_is_named_by_the_next_one_and_can_be_rolled_back(mine: Path, start: Start) -> None:
+    program = begin(mine, start)
+    kill(program, mine)
+    file = settings(mine.parent)
+    looked = report("--config", file, "--checks", str(mine), "--dry-run")[1]
+    assert [(row["step"], row["kind"], row["result"]) for row in looked["recovered"]] == [
+        (2, "run", "a pass that may change something takes it back")
+    ]
+    code, document = report("--config", file, "--checks", str(mine))
+    (row,) = document["recovered"]
+    assert (row["step"], row["target"], row["result"]) == (2, "sleep", "whether the command ended is not known")
+    assert "cooldown" in document["actions_taken"][0]["message"]
+    assert code == 1
+    assert report("--config", file, "--checks", str(mine))[1]["recovered"] == []
+    assert "1 of 2 step(s) were undone." in run("rollback").stdout
+    assert len(list((mine.parent / "things").iterdir())) == 3
+
+
+def test_crashed_holder_of_the_lock_never_blocks(mine: Path, start: Start) -> None:
+    program = begin(mine, start)
+    options = ("--config", settings(mine.parent, "[checks.things]\nenabled = false\n"), "--checks", str(mine))
+    done = run(*options)
+    assert (done.returncode, f"pid {program.pid} on {os.uname().nodename}, since " in done.stderr) == (75, True)
+    kill(program, mine)
+    assert run(*options).returncode == 0
+
+
+def test_of_two_passes_at_once_exactly_one_works(mine: Path) -> None:
+    """Both are started together, again and again; the one that finds the other at work says so within a second."""
+    (mine / "test_things.py").write_text(CHECK.replace("count =", "import time; time.sleep(0.7); count ="))
+    file = settings(mine.parent, "[checks.things]\nthreshold = 10\n")
+    command = [sys.executable, str(PROJECT / "self_healer.py"), "--config", file, "--checks", str(mine), "--quiet"]
+    seconds = []
+    for _ in range(PAIRS):
+        began = time.monotonic()
+        pair = [subprocess.Popen(command, env=environment(), cwd=mine.parent, stderr=subprocess.DEVNULL) for _ in range(2)]
+        wait_for(lambda pair=pair: any(each.poll() is not None for each in pair))  # type: ignore[misc]
+        seconds.append(time.monotonic() - began)
+        assert sorted(each.wait() for each in pair) == [0, 75]
+    print(f"{PAIRS} pairs; 75 after {min(seconds):.2f} to {max(seconds):.2f} s")

@@ -22,6 +22,7 @@ from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
 from miyabi_healing.gate.zstd import PIECE, Archive
 from miyabi_healing.host import logs
 from miyabi_healing.plan import ArchiveLog, TrimLog
+from miyabi_healing.safekeeping import has_room
 
 CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
 PAYS = 0.9  # an archive larger than that part of its log frees too little
@@ -87,8 +88,7 @@ def archive_place(context: Context, path: Path, size: int, kind: str) -> store.E
     for where in (path, context.state / "archive"):
         with contextlib.suppress(OSError):
             place = store.entry(context, where, kind)
-            free = os.statvfs(place.folder)
-            if free.f_bavail * free.f_frsize > size * 0.3 + (1 << 20):
+            if has_room(place.folder, int(size * 0.3) + (1 << 20)):
                 return place
             store.discard(place)
     raise Refused("there is no space to archive it")
