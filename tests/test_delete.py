@@ -6,7 +6,6 @@ import fcntl
 import os
 import socket
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,46 +210,6 @@ def test_lock_of_the_owner_is_honoured(home: Path) -> None:
             apply(deletion(root, locks=(lock,)), context(home))
     apply(deletion(root, locks=(lock,)), context(home))
     assert list(root.iterdir()) == []
-
-
-def test_folders_swapped_for_links_lead_nowhere(home: Path, tmp_path: Path) -> None:
-    """An attacker swaps folders of the cache for links to a victim all the time: not one file outside is lost."""
-    victim = fill(tmp_path / "victim", 20)
-    (victim / "sub").mkdir()
-    fill(victim / "sub", 20)
-    root = home / ".cache" / "thumbnails"
-    stop = threading.Event()
-
-    def attack() -> None:
-        while not stop.is_set():
-            for folder in ("a", "b"):
-                try:
-                    os.rename(root / "unit" / folder, tmp_path / "aside")
-                    os.symlink(victim, root / "unit" / folder)
-                    os.unlink(root / "unit" / folder)
-                    os.rename(tmp_path / "aside", root / "unit" / folder)
-                except OSError:
-                    subprocess.run(["rm", "-rf", str(tmp_path / "aside")], check=False)
-
-    attacker = threading.Thread(target=attack)
-    attacker.start()
-    try:
-        for _ in range(200):
-            for folder in ("a", "b", "b/sub"):
-                try:
-                    fill(root / "unit" / folder, 5)
-                except OSError:
-                    continue
-            try:
-                apply(deletion(root), context(home))
-            except (OSError, Refused):
-                continue
-    finally:
-        stop.set()
-        attacker.join()
-    assert len(list(victim.iterdir())) >= 21
-    assert len(list((victim / "sub").iterdir())) == 20
-    assert all((victim / f"part {number}").exists() for number in range(20))
 
 
 # Owners' tools

@@ -87,7 +87,7 @@ def _(step: Delete, context: Context) -> Done:
             except OSError as error:
                 tally.left.append(f"{display(unit.path)}: {error.strerror or error}")
     if tally.left and not tally.files:
-        raise Refused(f"nothing could be deleted: {tally.left[0]}")
+        raise Refused(f"nothing could be deleted: {'; '.join(tally.left[:3])}")
     details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
     if tally.left:
         details["not_deleted"] = tally.left[:20]
