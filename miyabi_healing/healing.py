@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -227,6 +228,9 @@ class Healing:
 
     def finish(self, records: Iterable[Record]) -> None:
         """End a pass: forgive what is healthy again, and let go of what has been in quarantine for long enough."""
+        records = list(records)
+        if os.geteuid() != 0 and any(record.issue for record in records):
+            self.say_what_only_root_sees()
         if self.has_journal and not self.looks_only and not self.no_journal:
             journal = self.keeper.journal
             for record in records:
@@ -234,6 +238,11 @@ class Healing:
                 if healthy and journal.is_known(record.name, record.target):
                     journal.healthy(record.name, record.target)
         self.expire()
+
+    def say_what_only_root_sees(self) -> None:
+        if unseen := len({each.pid for each in self.host.processes().open_files().unseen}):
+            why = "what they might have open was left alone; run it as root to see more"
+            self.notes.append(f"{unseen} processes of other users could not be looked into: {why}")
 
     def expire(self) -> None:
         """Purge what is due; in a dry run, say what would be."""
