@@ -13,19 +13,26 @@ DAY = 86_400
 
 
 def due(held: Sequence[Held], rules: config.Quarantine, now: float) -> Iterator[Purge]:
-    """Steps that purge what is over its time, and then the oldest until the rest fits; `held` comes oldest first."""
-    known = [each for each in held if each.facts]  # without a manifest nobody can say what it is
-    total = sum(each.bytes for each in known)
-    limit = rules.gigabytes * 1e9
-    for each in known:
-        days, size = (now - each.time) / DAY, each.bytes  # before it is gone: steps are carried out one by one
+    """Steps that purge what is over its time, and then the oldest until the rest fits; `held` comes oldest first.
+
+    What one step took goes together: half of a worktree is of no use to anybody.
+    """
+    steps: dict[tuple[str, int], list[Held]] = {}
+    for each in held:
+        if each.facts:  # without a manifest nobody can say what it is
+            steps.setdefault((each.run, each.step), []).append(each)
+    sizes = {key: sum(each.bytes for each in things) for key, things in steps.items()}
+    total, limit = sum(sizes.values()), rules.gigabytes * 1e9
+    for key, things in steps.items():
+        days = (now - things[0].time) / DAY
         if days >= rules.days:
-            yield purge(each, f"kept for {days:.0f} days; its time is {rules.days:g}")
+            reason = f"kept for {days:.0f} days; its time is {rules.days:g}"
         elif total > limit:
-            yield purge(each, f"the quarantine holds {size_text(total)}; its limit is {size_text(limit)}")
+            reason = f"the quarantine holds {size_text(total)}; its limit is {size_text(limit)}"
         else:
             continue
-        total -= size
+        total -= sizes[key]
+        yield from [purge(each, reason) for each in things]
 
 
 def purge(held: Held, reason: str) -> Purge:

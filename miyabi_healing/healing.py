@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miyabi_healing import paths, registry
+from miyabi_healing import lock, paths, registry
 from miyabi_healing.config import Config
 from miyabi_healing.files import display
 from miyabi_healing.host import Host
@@ -218,6 +218,8 @@ class Healing:
         """Take back what an earlier pass left half done; where nothing may be changed, name it."""
         if not paths.crashed(self.state):
             return
+        if self.looks_only and lock.is_held(self.state):
+            return  # what is in hand there is not left half done
         if self.looks_only:
             rows = self.reading.unfinished() if self.reading else []
             self.recovered = [(row, "a pass that may change something takes it back") for row in rows]
@@ -252,9 +254,10 @@ class Healing:
             return
         from miyabi_healing import expiry
 
+        pause = self.brakes.journal.paused(time.time()) if not self.no_journal and self.brakes.journal else None
         for step in expiry.due(held, self.config.quarantine, time.time()):
-            if self.looks_only or self.no_journal:
-                self.purged.append(Outcome(step, "planned"))
+            if self.looks_only or self.no_journal or pause:
+                self.purged.append(Outcome(step, "vetoed" if pause else "planned", f"paused: {pause.reason}" if pause else ""))
                 continue
             from miyabi_healing import gate
 

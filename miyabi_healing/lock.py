@@ -32,6 +32,20 @@ def acquire(state: Path) -> int:
         return take(find_refuge(state))
 
 
+def is_held(state: Path) -> bool:
+    """Whether a pass is at work now. Changes nothing."""
+    for folder in (state, *paths.refuges(state)):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+    return False
+
+
 def take(folder: Path) -> int:
     path = folder / "lock"
     while True:

@@ -82,6 +82,9 @@ def look_at(row: Row, context: Context) -> Undone:
         missing = "it is not in quarantine any more: purged, or moved back by hand"
         changed = row.status == "applied"
         return Undone(row, "impossible" if changed else "nothing", NO_WAY.get(row.kind, missing) if changed else row.message)
+    taken = row.undo.get("entries", [])
+    if len(found) < len(taken):
+        return Undone(row, "refused", f"{len(taken) - len(found)} part(s) of it are not in quarantine any more")
     objection = undo.objection(found, replace(context, run_id=row.run, step=row.id))
     return Undone(row, "refused", objection) if objection else Undone(row, "planned", "can be undone")
 

@@ -113,6 +113,13 @@ def test_killed_pass_is_named_by_the_next_one_and_can_be_rolled_back(mine: Path,
     assert len(list((mine.parent / "things").iterdir())) == 3
 
 
+def test_dry_run_beside_a_pass_takes_nothing_for_half_done(mine: Path, start: Start) -> None:
+    program = begin(mine, start)
+    document = report("--config", settings(mine.parent), "--checks", str(mine), "--dry-run")[1]
+    assert document["recovered"] == []
+    kill(program, mine)
+
+
 def test_crashed_holder_of_the_lock_never_blocks(mine: Path, start: Start) -> None:
     program = begin(mine, start)
     options = ("--config", settings(mine.parent, "[checks.things]\nenabled = false\n"), "--checks", str(mine))

@@ -17,8 +17,9 @@ from gitworld import commit, git, merge, repository, worktree
 from program import report, run, settings
 
 from conftest import wait_for
-from miyabi_healing import gate, rollback
+from miyabi_healing import expiry, gate, rollback
 from miyabi_healing.config import Brakes, Config
+from miyabi_healing.config import Quarantine as Quarantined
 from miyabi_healing.files import Identity
 from miyabi_healing.gate import undo
 from miyabi_healing.gate.verbs import Context, Refused, apply
@@ -404,6 +405,32 @@ def test_too_much_goes_the_oldest_first(home: Path) -> None:
         age(home, days + 1, f"/{name}")
     _, document = report("--config", settings(home, "[quarantine]\ngigabytes = 0.0021\n"))
     assert [step["reason"].rsplit("/", 1)[1] for step in document["quarantine"]["purged"]] == ["a"]
+
+
+def test_what_one_step_took_goes_together(home: Path) -> None:
+    repo = repository(home / "repo")
+    tree = worktree(repo, "work")
+    merge(repo, "work", "merge")
+    common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
+    do(home, RetireWorktree(
+        target="", reason="", later=5000, path=tree, admin=admin, common=common, admin_identity=Identity.at(admin),
+        identity=Identity.at(tree),
+    ))  # fmt: skip
+    steps = list(expiry.due(quarantine.find(state_of(home)), Quarantined(gigabytes=0), time.time()))
+    assert [step.target for step in steps] == ["some-run/0001-worktree", "some-run/0001-worktree-admin"]
+    assert run("quarantine", "purge", steps[0].target).returncode == 0
+    done = run("rollback")
+    assert (done.returncode, "1 part(s) of it are not in quarantine any more" in done.stdout) == (1, True)
+
+
+def test_pause_holds_purging_too(home: Path) -> None:
+    do(home, set_aside(home / "old"))
+    age(home, 31)
+    assert run("pause", "--for", "1h", "--reason", "wait").returncode == 0
+    _, document = report("--config", settings(home))
+    (step,) = document["quarantine"]["purged"]
+    assert (step["status"], step["message"]) == ("vetoed", "paused: wait")
+    assert len(quarantine.find(state_of(home))) == 1
 
 
 def test_listing_and_purging_by_hand(home: Path) -> None:

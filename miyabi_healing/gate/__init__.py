@@ -139,15 +139,19 @@ def give_back(run_id: str, number: int, context: Context, journal: Journal, stat
     there = replace(context, run_id=run_id, step=number)
     if objection := undo.objection(found, there):
         return objection
-    before = journal.step(number)
-    journal.mark(number, "undoing", reason)
+    row = journal.step(number)
+    known = row if row and row.run == run_id else None  # a journal that was begun anew numbers from 1 again
+    if known:
+        journal.mark(number, "undoing", reason)
     try:
         undo.restore(found, there)
     except Exception as error:
-        if before:
-            journal.mark(number, before.status or "failed", f"{before.message}; undoing it failed: {name(error)}".lstrip("; "))
+        if known:
+            told = f"{known.message}; undoing it failed: {name(error)}".lstrip("; ")
+            journal.mark(number, known.status or "failed", told)
         return name(error)
-    journal.mark(number, status, reason)
+    if known:
+        journal.mark(number, status, reason)
     return None
 
 

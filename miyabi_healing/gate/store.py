@@ -96,6 +96,16 @@ def bases(context: Context, path: Path) -> Iterator[Path]:
 
 
 def entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
+    """Make a place in one quarantine. Raises OSError, and Refused where there is no space even for that."""
+    try:
+        return make_entry(base, context, path, kind, **facts)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Refused(f"there is no space for a quarantine in {display(base.parent)}") from None
+        raise
+
+
+def make_entry(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
     register(context.state, base)
     private_folder(base)
     run = base / context.run_id
