@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +18,12 @@ import pytest
 from conftest import wait_for
 from miyabi_healing import registry, tools
 from miyabi_healing.config import Budgets, Caches, Config, ConfigError, Safety
+from miyabi_healing.config import Quarantine as Rules
 from miyabi_healing.files import Identity
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.host import Host, caches, disk
 from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Delete, Outcome, Plan, Quarantine, Run
+from miyabi_healing.plan import Delete, Outcome, Plan, Purge, Quarantine, Run
 from miyabi_healing.view import View
 
 Start = Callable[..., psutil.Popen]
@@ -389,3 +392,28 @@ def test_quarantine_somebody_else_prepared_is_not_used(tmp_path: Path) -> None:
     (state / "open").chmod(0o755)
     with pytest.raises(PermissionError, match="not a private folder of ours"):
         store.private_folder(state / "open")
+
+
+def test_quarantine_is_purged_before_its_time_only_where_the_configuration_lets_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Last of all, the oldest first, and only what is older than that."""
+    state = home / ".local" / "state" / "miyabi-healing"
+    where = Context(Host(Config()), "run", state, (home,))
+    for days, name in ((10, "older"), (8, "old"), (1, "young")):
+        (home / name).write_text("x")
+        step = Quarantine(target="", reason="", path=home / name, identity=Identity.at(home / name))
+        folder = Path(str(apply(step, where).undo["entry"]))
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "time": time.time() - days * 86_400}))
+
+    def early(days: float | None) -> list[str]:
+        config = Config(caches=Caches(homes=(str(home),)), quarantine=Rules(early_days=days))
+        healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
+        assert kind is not None
+        view = View(Host(config), {"mount": disk.read(str(home))})
+        steps = healer(view, Issue("disk_space_critical", "", "", 99, Limit(90)), kind()).steps
+        return [each.reason.rsplit("/", 1)[1] for each in steps if isinstance(each, Purge)]
+
+    assert early(None) == []
+    assert early(7) == ["older", "old"]

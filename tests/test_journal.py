@@ -121,6 +121,37 @@ def test_intent_is_on_record_before_the_change_and_the_outcome_after(tmp_path: P
     assert row.undo == outcome.undo
 
 
+def test_step_whose_outcome_cannot_be_recorded_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with work(context(tmp_path)) as prepared:
+        monkeypatch.setattr(journal.Journal, "finish", broken)
+        outcome = gate.one(step(tmp_path / "thing"), prepared)
+        assert (outcome.status, (tmp_path / "thing").read_text()) == ("failed", "x")
+        assert outcome.message == "the journal cannot be written: OperationalError: disk I/O error"
+        assert [row.id for row in prepared.journal.unfinished()] == [1]
+        assert [result for _row, result in gate.recover(prepared.context, prepared.journal)] == ["nothing had been changed yet"]
+
+
+def test_interrupted_step_is_taken_back_and_the_interruption_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = os.rename
+
+    def interrupted(old: object, *rest: object, **more: object) -> None:
+        rename(old, *rest, **more)  # type: ignore[arg-type]
+        if old == "thing":
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    with work(context(tmp_path)) as prepared:
+        chosen = step(tmp_path / "thing")
+        monkeypatch.setattr(os, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gate.one(chosen, prepared)
+        assert (tmp_path / "thing").read_text() == "x"
+        assert [(row.status, row.message) for row in prepared.journal.steps("run")] == [("failed", "interrupted")]
+
+
 # Disks
 
 

@@ -9,18 +9,19 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from gatework import plan, work
+from gatework import ISSUE, plan, work
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from miyabi_healing import gate, rollback
+from miyabi_healing import gate, registry, rollback
 from miyabi_healing.config import Brakes, Budgets, Config
 from miyabi_healing.files import Identity
 from miyabi_healing.gate.verbs import Context, apply, recheck
+from miyabi_healing.healing import Action, Healing
 from miyabi_healing.host import Host, quarantine
 from miyabi_healing.plan import ArchiveLog, Outcome, Quarantine, Step, TrimLog
 
@@ -199,3 +200,28 @@ def test_nothing_outside_the_roots_ever_changes(nodes: tuple[Node, ...], data: s
         outcomes = carry_out([*steps_for(data, top / "home"), *outside], context)
         assert snapshot(top / "outside") == before
         assert all(outcome.status != "applied" for outcome in outcomes[len(outcomes) - len(outside) :])
+
+
+@EXAMPLES
+@given(nodes=trees, data=st.data())
+def test_dry_run_changes_nothing_and_lists_the_steps_of_the_real_run(nodes: tuple[Node, ...], data: st.DataObject) -> None:
+    """In the same order, with the same vetoes of the brakes: here, of a budget that some steps are too much for."""
+    with world(nodes) as (top, context):
+        steps = [replace(step, bytes=data.draw(st.integers(0, 10))) for step in steps_for(data, top / "home")]
+        limits = Budgets(gigabytes=data.draw(st.integers(0, 20)) / 1e9)
+        config = replace(context.host.config, budgets=limits)
+        before = snapshot(top)
+        healing = Healing(config, registry.Folders((), ()), "run", context.state, dry_run=True)
+        action = Action("some_healer", ISSUE)
+        healing.describe(action, plan(*steps))
+        healing.finish([])
+        healing.close()
+        assert snapshot(top) == before
+        assert [outcome.step for outcome in action.outcomes] == steps
+        with work(replace(context, host=Host(config))) as prepared:
+            outcomes: list[Outcome] = []
+            gate.carry_out(plan(*steps), prepared, outcomes)
+        assert [outcome.step for outcome in outcomes] == steps
+        if {outcome.status for outcome in outcomes} <= {"applied", "vetoed"}:
+            told = [(outcome.status == "vetoed", outcome.message) for outcome in action.outcomes]
+            assert [(outcome.status == "vetoed", outcome.message) for outcome in outcomes] == told
