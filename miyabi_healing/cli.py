@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from miyabi_healing import __version__, commands, config, session
+from miyabi_healing import __version__, commands, config, session, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOT_YET = "{} is not available in this version; leave it out"
 EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 the checks could not run, "
-    "75 another pass is at work."
+    "75 another pass is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
 )
 
 
@@ -56,12 +56,14 @@ def command(
         stop(NOT_YET.format("--watch" if watch else "--slack"), session.EXIT_USAGE)
     try:
         settings = config.load(config_file)
-        with progress_line(quiet or as_json) as progress:
+        with stopping.in_order(), progress_line(quiet or as_json) as progress:
             document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
     except config.ConfigError as error:
         document, code = no_report(str(error), session.EXIT_USAGE, as_json)
     except session.Stopped as stopped:
         document, code = no_report(str(stopped), stopped.code, as_json)
+    except stopping.Asked as asked:
+        document, code = no_report(f"stopped by {asked}", 128 + stopping.received, as_json)
     except Exception as error:  # a bug of ours must not pass for an issue of the host
         document, code = no_report(f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN, as_json)
     if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]:

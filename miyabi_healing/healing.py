@@ -116,14 +116,13 @@ class Healing:
     def files(self) -> dict[str, Path]:
         return self.folders.healer_files()
 
-    def run(self, healer: str, issue: Issue, fixtures: Mapping[str, object]) -> Action:
+    def run(self, action: Action, fixtures: Mapping[str, object]) -> None:
         """Plan, and carry the plan out unless this is a dry run or something objects. Raises nothing a healer raises."""
         begun = time.monotonic()
-        action = Action(healer, issue)
-        settings = self.config.healer(healer)
-        if not settings.enabled:
+        healer, issue = action.healer, action.issue
+        if not self.config.healer(healer).enabled:
             action.brake = f"{healer} is switched off in {self.config.source}"
-            return action
+            return
         try:
             self.progress(f"{healer}: looking for what can be done about {issue.name}")
             function, kind = registry.load(healer, self.files[healer])
@@ -138,9 +137,11 @@ class Healing:
                 action.brake = self.carry_out(action, action.plan)
         except Exception as error:
             action.problem = f"{type(error).__name__}: {error}"
+        except BaseException:
+            action.problem = "interrupted"
+            raise
         finally:
             action.duration = time.monotonic() - begun
-        return action
 
     def describe(self, action: Action, plan: Plan) -> None:
         """What would be done: every step, in order, with the brakes that would stop it."""

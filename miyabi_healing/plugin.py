@@ -315,9 +315,8 @@ def heal(item: pytest.Item, name: str, record: Record) -> None:
     if REPORTS not in item.stash or record.issue is None:
         return  # pytest.exit or Ctrl-C came first; this is only the session's cleanup
     values: dict[str, object] = dict(getattr(item, "funcargs", {}))
-    interrupted = Action(name, record.issue, problem="interrupted")
-    record.actions.append(interrupted)
-    record.actions[-1] = item.config.stash[HEALING].run(name, record.issue, values)
+    record.actions.append(Action(name, record.issue))
+    item.config.stash[HEALING].run(record.actions[-1], values)
 
 
 def target_of(item: pytest.Item) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing import registry
+from miyabi_healing import registry, stopping
 from miyabi_healing.config import Config
 
-EXIT_HEALTHY, EXIT_ISSUES, EXIT_USAGE, EXIT_UNKNOWN, EXIT_BUSY, EXIT_INTERRUPTED = 0, 1, 2, 3, 75, 130
+EXIT_HEALTHY, EXIT_ISSUES, EXIT_USAGE, EXIT_UNKNOWN, EXIT_BUSY = 0, 1, 2, 3, 75
 
 
 class Stopped(Exception):
@@ -60,14 +60,16 @@ def run_pass(
         raise Stopped(last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), EXIT_BUSY)
     if code == pytest.ExitCode.USAGE_ERROR:
         raise Stopped(last_line(said).removeprefix("ERROR: "), EXIT_USAGE)
+    if stopping.received and (launch.healing is None or catch.json_report is None):
+        raise Stopped("stopped before the checks had run", 128 + stopping.received)
     if launch.healing is None or catch.json_report is None:
         raise Stopped(f"pytest ended with status {code}: {last_line(said)}", EXIT_UNKNOWN)
     document = report.build(catch.json_report, launch.records, launch.healing)
     if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
         document["errors"].append({"check": "", "message": "the pass was interrupted"})
         document["overall_success"] = False
-    if code == pytest.ExitCode.INTERRUPTED and "KeyboardInterrupt" in said:
-        return document, EXIT_INTERRUPTED
+    if stopping.received:
+        return document, 128 + stopping.received
     return document, verdict(document)
 
 

@@ -17,6 +17,7 @@ from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.issue import Issue
 from miyabi_healing.journal import Journal, Row
 from miyabi_healing.plan import Goal, Outcome, Plan, Step
+from miyabi_healing.stopping import held_back
 
 __all__ = ["carry_out", "delete", "log_undo", "logs", "purge", "quarantine", "reclaim", "run", "signals", "worktrees"]
 
@@ -65,7 +66,8 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             settle(step, plan.goal)
         elif outcomes[-1].status == "failed" and not step.optional and work.settings.undo_on_failure:
             broken = "an earlier step failed"
-            take_back(outcomes, work)
+            with held_back():
+                take_back(outcomes, work)
     return ""
 
 
@@ -84,20 +86,23 @@ def one(step: Step, work: Work) -> Outcome:
         return Outcome(step, "skipped", f"the journal cannot be written: {name(error)}")
     context = replace(work.context, step=number)
     ending: BaseException | None = None
+    problem: BaseException | None = None
     try:
         done = apply(step, context)
-        outcome = Outcome(step, "applied", done.message, done.freed, 0, done.undo, done.details)
-    except (Refused, PermissionError) as refusal:
-        outcome = left_alone(step, context, refusal)
-    except Exception as error:
-        outcome = failed(step, context, name(error))
-    except BaseException as error:  # Ctrl-C, or the end of the program: leave nothing half done
-        outcome, ending = failed(step, context, "interrupted"), error
-    outcome = replace(outcome, duration=time.monotonic() - begun, number=number)
-    try:
-        work.journal.finish(number, outcome)
-    except Exception as error:  # what is not on record must not stay done; the next pass finds the step unfinished
-        outcome = failed(step, context, f"the journal cannot be written: {name(error)}")
+    except BaseException as error:  # also where somebody wants the program to stop: nothing is left half done
+        problem, ending = error, None if isinstance(error, Exception) else error
+    with held_back():
+        if problem is None:
+            outcome = Outcome(step, "applied", done.message, done.freed, 0, done.undo, done.details)
+        elif isinstance(problem, (Refused, PermissionError)):
+            outcome = left_alone(step, context, problem)
+        else:
+            outcome = failed(step, context, "interrupted" if ending else name(problem))
+        outcome = replace(outcome, duration=time.monotonic() - begun, number=number)
+        try:
+            work.journal.finish(number, outcome)
+        except Exception as error:  # what is not on record must not stay done; the next pass finds the step unfinished
+            outcome = failed(step, context, f"the journal cannot be written: {name(error)}")
     if ending:
         raise ending
     return outcome

@@ -1,0 +1,52 @@
+"""Being asked to stop: SIGINT, SIGTERM and SIGHUP end a pass in order, with the step in hand finished or taken back.
+
+What must not be cut in two, recording and undoing, is done with the signals held back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+received = 0  # the signal that asked, 0 while none has
+
+
+class Asked(KeyboardInterrupt):
+    """Somebody wants the program to stop. pytest ends a session on it as on Ctrl-C."""
+
+
+def note(number: int, _frame: FrameType | None) -> None:
+    global received
+    again, received = bool(received), received or number
+    if not again:  # asked twice is not asked harder: the step in hand is being taken back already
+        raise Asked(signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def in_order() -> Iterator[None]:
+    """Let the signals end what runs inside in order. Only a program's main thread can."""
+    global received
+    received = 0
+    before = {number: signal.signal(number, note) for number in ASKING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Keep the signals waiting until what runs inside is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

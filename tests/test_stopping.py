@@ -1,0 +1,127 @@
+"""Asked to stop at any moment, a pass finishes or takes back the step in hand, begins no other, reports, and can be undone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from program import SCHEMA, environment, run, settings
+
+from conftest import PROJECT, wait_for
+from miyabi_healing.host import quarantine
+from miyabi_healing.journal import Journal
+
+Start = Callable[..., psutil.Popen]
+ROUNDS = int(os.environ.get("STOP_ROUNDS", "20"))
+CHECK = """
+import pathlib, pytest
+
+@pytest.mark.heal("tidy")
+@pytest.mark.limit(1, unit="things")
+def test_things(measure, limit):
+    count = len(list((pathlib.Path.home() / "things").glob("thing*")))
+    assert measure(count, f"Found {count} things") <= limit
+"""
+HEALER = """
+import pathlib
+from miyabi_healing.files import Identity
+from miyabi_healing.plan import Goal, Plan, Quarantine, Run
+
+def tidy(view, issue, options):
+    folder = pathlib.Path.home() / "things"
+    steps = [
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        for path in sorted(folder.glob("thing*"))
+    ]
+    steps.insert(len(steps) // 2, Run(target="sleep", reason="slow", argv=("sleep", SECONDS), time_limit=100))
+    return Plan(tuple(steps), Goal("never", lambda: False))
+"""
+
+
+def make(home: Path, seconds: str, number: int) -> tuple[str, ...]:
+    """A check that some things trip, and a healer whose middle step takes a while; returns the program's arguments."""
+    folder = home / "mine"
+    (folder / "healers").mkdir(parents=True)
+    (folder / "test_things.py").write_text(CHECK)
+    (folder / "healers" / "tidy.py").write_text(HEALER.replace("SECONDS", repr(seconds)))
+    (home / "things").mkdir()
+    for each in range(number):
+        (home / "things" / f"thing {each}").write_text("x")
+    return (
+        "--config",
+        settings(home, "[brakes]\ncooldown = 0\nattempts = 1000\nrespect_days = 0\n"),
+        "--checks",
+        str(folder),
+        "--json",
+    )
+
+
+def begin(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment(), cwd=home, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def journal_of(home: Path) -> Journal:
+    return Journal(home / ".local" / "state" / "miyabi-healing" / "journal.sqlite3")
+
+
+def end(program: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
+    import jsonschema
+
+    output, _ = program.communicate(timeout=30)
+    document = json.loads(output)
+    jsonschema.validate(document, SCHEMA)
+    return program.returncode, document
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signal_ends_the_step_in_hand_and_the_pass_reports(home: Path, number: int, code: int) -> None:
+    program = begin(home, *make(home, "60", 4))
+    wait_for(lambda: len(list((home / "things").iterdir())) == 2)
+    time.sleep(0.2)
+    began = time.monotonic()
+    program.send_signal(number)
+    ended, document = end(program)
+    assert (ended, time.monotonic() - began < 5) == (code, True)
+    (action,) = document["actions_taken"]
+    assert [step["status"] for step in action["steps"]] == ["applied", "applied"]
+    assert action["message"].startswith("tidy failed: interrupted")
+    assert document["errors"][-1]["message"] in ("it was interrupted", "the pass was interrupted")
+    journal = journal_of(home)
+    assert [(row.kind, row.status) for row in journal.rows("true")] == [
+        ("quarantine", "applied"), ("quarantine", "applied"), ("run", "failed"),
+    ]  # fmt: skip
+    journal.close()
+    assert run("rollback").returncode == 0
+    assert len(list((home / "things").iterdir())) == 4
+    assert not [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "60"]]
+
+
+def test_asked_at_random_moments_the_journal_stays_consistent_and_a_rollback_works(home: Path) -> None:
+    arguments = make(home, "0.01", 12)
+    ended = []
+    for _ in range(ROUNDS):
+        program = begin(home, *arguments)
+        time.sleep(0.15 + random.random() * 0.35)
+        program.send_signal(random.choice((signal.SIGINT, signal.SIGTERM)))
+        program.communicate(timeout=30)
+        ended.append(program.returncode)
+        run("rollback")
+        assert len(list((home / "things").iterdir())) == 12
+        assert quarantine.find(home / ".local" / "state" / "miyabi-healing") == []
+    assert set(ended) <= {0, 130, 143, -signal.SIGINT, -signal.SIGTERM}
+    journal = journal_of(home)
+    assert journal.unfinished() == []
+    assert journal.database.execute("pragma integrity_check").fetchone()[0] == "ok"
+    journal.close()
