@@ -1,4 +1,4 @@
-"""The subcommands: undoing, the quarantine, and pausing."""
+"""The subcommands: undoing, the quarantine, pausing, and looking back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -106,10 +107,16 @@ def open_journal(context: Context, held: contextlib.ExitStack) -> Journal:
 
 
 @contextlib.contextmanager
-def reading(context: Context) -> Iterator[Journal | None]:
+def reading(state: Path) -> Iterator[Journal | None]:
+    """The journal, to look at only. Raises Refusal where it cannot be read."""
+    from miyabi_healing.journal import TooNew
     from miyabi_healing.safekeeping import looking
 
-    with looking(context.state) as journal:
+    with contextlib.ExitStack() as held:
+        try:
+            journal = held.enter_context(looking(state))
+        except (OSError, TooNew) as error:
+            raise Refusal(str(error), session.EXIT_UNKNOWN) from None
         yield journal
 
 
@@ -131,7 +138,7 @@ def rollback(given: Given, run_id: str | None, step: int | None, dry_run: bool, 
 
     try:
         if only_look:
-            with reading(context) as journal:
+            with reading(context.state) as journal:
                 rows = undoing.choose(context.state, journal, run_id, step)
                 results = undoing.look(rows, context)
         else:
@@ -282,4 +289,74 @@ def resume(given: Given) -> None:
     click.echo("Healing goes on." if ended else "Healing was not paused.")
 
 
-ALL = (rollback, quarantine, pause, resume)
+since = click.option("--since", type=Duration(), default="30d", show_default=True, metavar="DURATION", help="How far back.")
+
+
+@click.command()
+@click.option("--issue", metavar="NAME", help="The course of one check, instead of whole passes.")
+@since
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest.")
+@as_json
+@click.pass_obj
+def history(given: Given, issue: str | None, since: float, limit: int, as_json: bool) -> None:
+    """What the last passes found and did."""
+    from miyabi_healing import history as kept
+
+    settings(given)
+    with reading(paths.state_folder()) as journal:
+        if journal is None or journal.version < 3:
+            rows: list[dict[str, Any]] = []
+        elif issue is not None:
+            if issue not in (known := kept.names(journal)):
+                raise Refusal(f"no check {issue!r} was ever measured; {config.nearest(issue, known)}", session.EXIT_USAGE)
+            rows = kept.course(journal, issue, time.time() - since, limit)
+        else:
+            rows = kept.passes(journal, time.time() - since, limit)
+    if as_json or given.as_json:
+        click.echo(json.dumps([{**row, "ended": moment(row["ended"])} for row in rows], indent=2))
+        return
+    for row in rows:
+        click.echo(course_line(row) if issue else pass_line(row))
+    if not rows:
+        click.echo("Nothing is remembered yet." if issue is None else "It was not measured in that time.")
+
+
+def pass_line(row: dict[str, Any]) -> str:
+    sign = "❌" if row["unknown"] or row["healed"] < row["found"] else "✅"
+    what = f"{row['found']} issue(s), {row['healed']} healed" if row["found"] else "healthy"
+    unknown = f", {row['unknown']} check(s) could not run" if row["unknown"] else ""
+    freed = f", freed {size_text(row['freed'])}" if row["freed"] else ""
+    return f"{moment(row['ended']).replace('T', ' ')} {sign} {what}{unknown}{freed}  ({row['run']})"
+
+
+def course_line(row: dict[str, Any]) -> str:
+    value = "unknown" if row["value"] is None else f"{row['value']:g}"
+    after = f" → {row['after']:g}" if row["after"] is not None else ""
+    unit = f" {row['unit']}" if row["unit"] else ""
+    actions = f"  ({row['actions']})" if row["actions"] else ""
+    where = f" {row['target']}" if row["target"] else ""
+    return (
+        f"{moment(row['ended']).replace('T', ' ')} {value}{after} of {row['threshold']:g}{unit} {row['outcome']}{where}{actions}"
+    )
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def status(given: Given, as_json: bool) -> None:
+    """What is wrong now, what holds healing back, and what is in quarantine, as the last pass left it."""
+    from miyabi_healing import overview
+
+    chosen = settings(given)
+    state = paths.state_folder()
+    with reading(state) as journal:
+        document = overview.build(journal, state, chosen, time.time())
+    if as_json or given.as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        for line in overview.lines(document):
+            click.echo(line)
+    sys.exit(session.EXIT_ISSUES if document["issues"] or document["unknown"] else session.EXIT_HEALTHY)
+
+
+ALL = (rollback, quarantine, pause, resume, history, status)

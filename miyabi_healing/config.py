@@ -115,6 +115,17 @@ class Quarantine:
 
 
 @dataclass(frozen=True)
+class History:
+    """How many days, and how many passes, are remembered."""
+
+    days: float = 90
+    passes: int = 20_000
+
+    def __post_init__(self) -> None:
+        positive(self, "days", "passes")
+
+
+@dataclass(frozen=True)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -202,6 +213,7 @@ class Config:
     budgets: Budgets = Budgets()
     brakes: Brakes = Brakes()
     quarantine: Quarantine = Quarantine()
+    history: History = History()
     safety: Safety = Safety()
     extend: Extend = Extend()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)

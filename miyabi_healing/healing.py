@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from miyabi_healing import lock, paths, registry
 from miyabi_healing.config import Config
@@ -76,7 +76,7 @@ class Record:
     issue: Issue | None = None
     actions: list[Action] = field(default_factory=list)
     error: str = ""
-    measured: bool = False
+    measured: dict[str, Any] | None = None
     waived: str = ""
 
     @property
@@ -99,6 +99,7 @@ class Healing:
     dry_run: bool
     blocked: str = ""
     progress: Callable[[str], None] = lambda text: None
+    began: float = field(default_factory=time.time)
     notes: list[str] = field(default_factory=list)
     recovered: list[tuple[Row, str]] = field(default_factory=list)
     purged: list[Outcome] = field(default_factory=list)
@@ -230,12 +231,15 @@ class Healing:
             self.recovered = gate.recover(self.context, self.keeper.journal)
 
     def finish(self, records: Iterable[Record]) -> None:
-        """End a pass: forgive what is healthy again, and let go of what has been in quarantine for long enough."""
+        """End a pass: remember it, forgive what is healthy again, and let go of what has been in quarantine for long enough."""
         records = list(records)
         if os.geteuid() != 0 and any(record.issue for record in records):
             self.say_what_only_root_sees()
-        if self.has_journal and not self.looks_only and not self.no_journal:
+        if not self.looks_only and not self.no_journal:
+            from miyabi_healing import history
+
             journal = self.keeper.journal
+            history.record(journal, self.run_id, self.began, records, self.config.history)
             for record in records:
                 healthy = record.measured and not record.error and not record.waived and (not record.issue or record.healed)
                 if healthy and journal.is_known(record.name, record.target):

@@ -39,6 +39,20 @@ MIGRATIONS = (
     ) strict;
     create table healthy (issue text, target text, seen real not null, primary key (issue, target)) strict;
     """,
+    # 3: what every pass measured, found and did
+    """
+    create table pass (
+        id integer primary key, run text not null, began real not null, ended real not null, checks integer not null,
+        found integer not null, healed integer not null, unknown integer not null, freed integer not null
+    ) strict;
+    create index pass_by_end on pass (ended);
+    create table measurement (
+        pass integer not null, name text not null, target text not null, value real, after real, threshold real not null,
+        unit text not null, outcome text not null, severity text not null, description text not null, actions text not null
+    ) strict;
+    create index measurement_by_pass on measurement (pass);
+    create index measurement_by_name on measurement (name, pass);
+    """,
 )
 NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt
@@ -189,12 +203,16 @@ class Journal:
 
         What lies in the future, because the clock was set back, does not count.
         """
-        seen = self.one("select seen from healthy where issue=? and target=?", issue.name, issue.target)
+        return self.attempts_at(healer, issue.name, issue.target, since, now)
+
+    def attempts_at(self, healer: str, issue: str, target: str, since: float, now: float) -> list[float]:
+        """The same, for an issue and a target by name."""
+        seen = self.one("select seen from healthy where issue=? and target=?", issue, target)
         earliest = max(since, seen[0] if seen and seen[0] <= now else 0)
         marks = ", ".join("?" * len(TRIED))
         rows = self.rows(
             f"healer=? and issue=? and issue_target=? and intended>? and intended<=? and status in ({marks})",
-            healer, issue.name, issue.target, earliest, now, *TRIED,
+            healer, issue, target, earliest, now, *TRIED,
         )  # fmt: skip
         begun: dict[str, float] = {}
         for row in rows:

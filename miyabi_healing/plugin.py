@@ -290,7 +290,7 @@ def pytest_runtest_makereport(
 def judge(item: pytest.Item, call: pytest.CallInfo[None], record: Record) -> None:
     """Note what a run of the check says, and order a repair where it found something."""
     measured = [value for name, value in item.user_properties if name == "measured" and isinstance(value, dict)]
-    record.measured = bool(measured)
+    record.measured = measured[-1] if measured else None
     value = measured[-1]["value"] if measured else 0.0
     action = record.actions[-1] if record.actions else None
     if action and not item.config.stash[HEALING].dry_run:

@@ -63,7 +63,7 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
     assert len([line for line in file.read_text().splitlines() if line.strip()]) <= 12
 
 
-HEAVY = {"sh", "rich", "sqlite3", "backports.zstd", "jsonschema", "asyncio", "http", "miyabi_healing.gate", "hypothesis"}
+HEAVY = {"sh", "rich", "backports.zstd", "jsonschema", "asyncio", "http", "miyabi_healing.gate", "hypothesis"}
 WATCHED = """
 import json, sys
 started = []

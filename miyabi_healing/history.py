@@ -1,0 +1,99 @@
+"""What every pass measured, found and did, kept in the journal's database for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from miyabi_healing import config
+from miyabi_healing.files import display
+from miyabi_healing.journal import Journal
+
+if TYPE_CHECKING:
+    from miyabi_healing.healing import Record
+
+DAY = 86_400
+Row = dict[str, Any]
+
+
+def record(journal: Journal, run: str, began: float, records: Iterable[Record], rules: config.History) -> None:
+    """Keep one pass, and let go of what is too old or too much. Raises sqlite3.Error."""
+    kept = list(records)
+    found = [each for each in kept if each.issue]
+    freed = sum(action.counts["bytes_freed"] for each in found for action in each.actions)
+    healed, unknown = sum(each.healed for each in found), sum(bool(each.error) for each in kept)
+    database = journal.database
+    database.execute("begin immediate")
+    try:
+        row = (run, began, time.time(), len(kept), len(found), healed, unknown, freed)
+        columns = "run, began, ended, checks, found, healed, unknown, freed"
+        number = journal.write(f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+        for each in kept:
+            write_check(journal, number, each)
+        prune(journal, rules)
+        database.execute("commit")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("rollback")
+        raise
+
+
+def write_check(journal: Journal, number: int | None, each: Record) -> None:
+    outcome = "unknown" if each.error else "waived" if each.waived else "healthy"
+    if each.issue and not each.error:
+        outcome = "healed" if each.healed else "issue"
+    severity = each.issue.severity.label if each.issue else ""
+    value, description = (each.measured["value"], each.measured["description"]) if each.measured else (None, each.error)
+    if each.issue:
+        value, description = each.issue.metric_value, each.issue.description
+    after = each.actions[-1].value_after if each.actions else None
+    row = (number, each.name, each.target, value, after, each.limit.threshold, each.limit.unit, outcome, severity,
+           display(description), "; ".join(f"{action.healer}: {action.status}" for action in each.actions))  # fmt: skip
+    columns = "pass, name, target, value, after, threshold, unit, outcome, severity, description, actions"
+    journal.write(f"insert into measurement ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def prune(journal: Journal, rules: config.History) -> None:
+    """Keep so many days and so many passes; SQLite uses the space again."""
+    journal.write("delete from pass where ended < ?", (time.time() - rules.days * DAY,))
+    journal.write("delete from pass where id <= (select max(id) from pass) - ?", (rules.passes,))
+    journal.write("delete from measurement where pass < coalesce((select min(id) from pass), 0)", ())
+    old = "finished is not null and intended < ? and status not in ('rolled back')"
+    journal.write(f"delete from step where {old}", (time.time() - max(rules.days, 1) * DAY,))
+
+
+def passes(journal: Journal, since: float, limit: int) -> list[Row]:
+    """The last passes, the newest first."""
+    columns = "id, run, began, ended, checks, found, healed, unknown, freed"
+    query = f"select {columns} from pass where ended >= ? order by id desc limit ?"
+    return named(columns, journal.database.execute(query, (since, limit)).fetchall())
+
+
+def course(journal: Journal, issue: str, since: float, limit: int) -> list[Row]:
+    """What one check measured in the last passes, the newest first."""
+    columns = "run, ended, target, value, after, threshold, unit, outcome, severity, description, actions"
+    query = (
+        f"select {columns} from measurement join pass on pass.id = measurement.pass where name = ? and ended >= ? "
+        "order by measurement.rowid desc limit ?"
+    )
+    return named(columns, journal.database.execute(query, (issue, since, limit)).fetchall())
+
+
+def names(journal: Journal) -> list[str]:
+    """Every check that was ever measured."""
+    return [name for (name,) in journal.database.execute("select distinct name from measurement order by name")]
+
+
+def last(journal: Journal) -> tuple[Row | None, list[Row]]:
+    """The last pass, and what it measured."""
+    found = passes(journal, 0, 1)
+    if not found:
+        return None, []
+    columns = "name, target, value, after, threshold, unit, outcome, severity, description, actions"
+    rows = journal.database.execute(f"select {columns} from measurement where pass = ? order by rowid", (found[0]["id"],))
+    return found[0], named(columns, rows.fetchall())
+
+
+def named(columns: str, rows: Sequence[tuple[Any, ...]]) -> list[Row]:
+    return [dict(zip(columns.split(", "), row, strict=True)) for row in rows]
