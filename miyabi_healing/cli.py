@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -30,7 +31,7 @@ EPILOG = (
 )
 @click.option("-d", "--dry-run", is_flag=True, help="Show every step that would be taken; change nothing.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
-@click.option("-w", "--watch", is_flag=True, help="Keep running, one pass every interval.  [not available yet]")
+@click.option("-w", "--watch", is_flag=True, help="Keep running, one pass every interval.")
 @click.option(
     "-i", "--interval", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SEC",
     help="Seconds between two passes with --watch.",
@@ -52,8 +53,10 @@ def command(
     context.obj = commands.Given(config_file, dry_run, as_json)
     if context.invoked_subcommand:
         return
-    if watch or slack:
-        stop(NOT_YET.format("--watch" if watch else "--slack"), session.EXIT_USAGE)
+    if slack:
+        stop(NOT_YET.format("--slack"), session.EXIT_USAGE)
+    if watch:
+        sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, checks))
     try:
         settings = config.load(config_file)
         with stopping.in_order(), progress_line(quiet or as_json) as progress:
@@ -71,6 +74,23 @@ def command(
     sys.exit(code)
 
 
+def keep_watching(
+    config_file: str | None, interval: float, dry_run: bool, as_json: bool, quiet: bool, checks: tuple[str, ...]
+) -> int:
+    from miyabi_healing import live, registry, watch
+
+    try:
+        settings = config.load(config_file)
+        registry.validate(settings, registry.folders(settings, checks))
+    except config.ConfigError as error:
+        stop(str(error), session.EXIT_USAGE)
+    with live.showing(as_json, quiet) as show:
+        return watch.Watch(
+            settings, partial(config.load, config_file), interval, dry_run, checks, watch.same_program(), show,
+            say=lambda words: click.echo(f"miyabi-healing: {words}", err=True), time_limit=settings.watch.time_limit,
+        ).run()  # fmt: skip
+
+
 for each in commands.ALL:
     command.add_command(each)
 
@@ -85,7 +105,7 @@ def no_report(reason: str, code: int, as_json: bool) -> tuple[dict[str, Any], in
     return report.failed(reason), code
 
 
-def stop(message: str, code: int) -> None:
+def stop(message: str, code: int) -> NoReturn:
     """Say in one line on standard error why nothing was done, and end."""
     click.echo(f"miyabi-healing: {message}", err=True)
     sys.exit(code)

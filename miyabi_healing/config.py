@@ -126,6 +126,16 @@ class History:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """How many seconds one pass of watch mode may take before it is ended."""
+
+    time_limit: float = 1800
+
+    def __post_init__(self) -> None:
+        positive(self, "time_limit")
+
+
+@dataclass(frozen=True)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -214,6 +224,7 @@ class Config:
     brakes: Brakes = Brakes()
     quarantine: Quarantine = Quarantine()
     history: History = History()
+    watch: Watch = Watch()
     safety: Safety = Safety()
     extend: Extend = Extend()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)

@@ -1,0 +1,287 @@
+"""Watch mode goes on, whatever happens to its passes, and is the same after many as after the first."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from program import SCHEMA, environment, settings
+
+from conftest import PROJECT, wait_for
+from miyabi_healing import live
+from miyabi_healing.watch import Schedule, offset_of
+
+PASSES = int(os.environ.get("WATCH_PASSES", "60"))
+CHECK = """
+import os, pathlib, pytest, signal, time
+
+@pytest.mark.limit(5, unit="things")
+def test_things(measure, limit):
+    ACT
+    assert measure(VALUE, "Found some things") <= limit
+"""
+
+
+class Watching:
+    """A watch of the test's own: its documents as they come, one a line."""
+
+    def __init__(self, home: Path, *more: str, interval: str = "0.2", text: str = "", env: dict[str, str] | None = None) -> None:
+        self.home, self.folder = home, home / "mine"
+        self.folder.mkdir(exist_ok=True)
+        self.edit()
+        self.errors = home / "errors"
+        options = ("--config", settings(home, text), "--checks", str(self.folder), "--watch", "--interval", interval, *more)
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(PROJECT / "self_healer.py"), *options],
+                cwd=home, env=environment(**(env or {})), stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
+
+    def edit(self, act: str = "pass", value: int = 1) -> None:
+        """Change the check; the next pass has it."""
+        (self.folder / "new").write_text(CHECK.replace("ACT", act).replace("VALUE", str(value)))
+        (self.folder / "new").rename(self.folder / "test_things.py")
+
+    def next(self, seconds: float = 15) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], seconds)[0], "no report came"
+        line = self.process.stdout.readline()
+        assert line, self.errors.read_text()
+        document: dict[str, Any] = json.loads(line)
+        import jsonschema
+
+        jsonschema.validate(document, SCHEMA)
+        return document
+
+    def until(self, summary: str) -> dict[str, Any]:
+        return next(document for document in iter(self.next, None) if document["summary"].startswith(summary))
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@pytest.fixture
+def watching(home: Path) -> Iterator[Any]:
+    started: list[Watching] = []
+
+    def watch(*more: str, **options: Any) -> Watching:
+        started.append(Watching(home, *(more or ("--json",)), **options))
+        return started[-1]
+
+    yield watch
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
+
+
+HEALTHY = "No issues detected. System is healthy."
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_one_document_a_line_until_it_is_asked_to_stop(watching: Any, number: int, code: int) -> None:
+    watch = watching()
+    first, second = watch.next(), watch.next()
+    assert first["summary"] == second["summary"] == HEALTHY
+    assert first["run_id"] != second["run_id"]
+    assert watch.end(number) == code
+    assert watch.errors.read_text() == ""
+
+
+def test_edited_check_takes_effect_at_the_next_pass(watching: Any) -> None:
+    watch = watching()
+    watch.next()
+    watch.edit(value=7)
+    assert watch.until("Healed 0/1")["issues_detected"][0]["metric_value"] == 7
+    watch.edit(value=2)
+    watch.until(HEALTHY)
+
+
+def test_bad_configuration_keeps_the_old_one_and_is_told_once(watching: Any, home: Path) -> None:
+    watch = watching()
+    watch.next()
+    good = (home / "config.toml").read_text()
+    (home / "config.toml").write_text("[nonsense]\n")
+    for _ in range(3):
+        assert watch.next()["summary"] == HEALTHY
+    assert watch.errors.read_text().count("unknown section") == 1
+    assert "the configuration read before stays in force" in watch.errors.read_text()
+    (home / "config.toml").write_text(good + "[checks.things]\nthreshold = 0\n")
+    watch.until("Healed 0/1")
+
+
+def test_sighup_begins_the_next_pass_at_once(watching: Any) -> None:
+    watch = watching(interval="3600")
+    watch.next()
+    watch.process.send_signal(signal.SIGHUP)
+    assert watch.next()["summary"] == HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "was ended by SIGSEGV before it had reported"),
+        ("os._exit(0)", "ended with status 0 before it had reported"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL before it had reported"),
+    ],
+)
+def test_check_that_ends_its_process_does_not_end_the_watch(watching: Any, act: str, said: str) -> None:
+    watch = watching()
+    watch.next()
+    watch.edit(act)
+    assert said in watch.until("The checks could not run")["errors"][0]["message"]
+    watch.edit()
+    watch.until(HEALTHY)
+
+
+@pytest.mark.parametrize("act", ["time.sleep(100)", "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); time.sleep(100)"])
+def test_check_that_hangs_is_ended(watching: Any, act: str) -> None:
+    watch = watching(text="[watch]\ntime_limit = 1\n")
+    watch.next()
+    watch.edit(act)
+    document = watch.next(40)
+    while not document["errors"]:
+        document = watch.next(40)
+    assert "took longer than 1 s and is being ended" in watch.errors.read_text()
+    watch.edit()
+    watch.until(HEALTHY)
+
+
+def test_state_folder_that_vanishes_is_made_again(watching: Any, home: Path) -> None:
+    watch = watching()
+    watch.next()
+    state = home / ".local" / "state"
+    shutil.rmtree(state, ignore_errors=True)
+    watch.next()
+    watch.next()
+    assert watch.next()["summary"] == HEALTHY
+    assert (state / "miyabi-healing" / "journal.sqlite3").exists()
+
+
+def test_stopped_for_a_while_it_goes_on_without_making_up(watching: Any) -> None:
+    watch = watching(interval="0.5")
+    watch.next()
+    watch.process.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    watch.process.send_signal(signal.SIGCONT)
+    began = time.monotonic()
+    for _ in range(4):
+        watch.next()
+    assert time.monotonic() - began > 0.8
+
+
+def test_parent_stays_the_same_size(watching: Any) -> None:
+    watch = watching(interval="0")
+    process = psutil.Process(watch.process.pid)
+    for _ in range(10):
+        watch.next()
+    before = (process.memory_info().rss, process.num_fds(), process.num_threads())
+    for _ in range(PASSES):
+        watch.next()
+    after = (process.memory_info().rss, process.num_fds(), process.num_threads())
+    print(f"after 10 passes {before}, after {PASSES + 10} {after}")
+    assert after[0] < before[0] * 1.05
+    assert abs(after[1] - before[1]) <= 1  # a pass at work has a pipe
+    assert after[2] == before[2] == 1
+    assert [each for each in process.children() if each.status() == psutil.STATUS_ZOMBIE] == []
+
+
+def test_quiet_says_nothing_until_something_is_wrong(watching: Any) -> None:
+    watch = watching("--quiet")
+    time.sleep(2)
+    watch.edit(value=9)
+    assert watch.process.stdout is not None
+    assert select.select([watch.process.stdout], [], [], 10)[0]
+    assert watch.process.stdout.readline().startswith(b"====")
+
+
+def test_terminal_shows_each_metric_with_its_course(home: Path) -> None:
+    folder = home / "mine"
+    folder.mkdir()
+    (folder / "test_things.py").write_text(CHECK.replace("ACT", "pass").replace("VALUE", "3"))
+    ours, theirs = pty.openpty()
+    options = ("--config", settings(home), "--checks", str(folder), "--watch", "--interval", "0.2")
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "self_healer.py"), *options],
+        cwd=home, env=environment(TERM="xterm", COLUMNS="120", NO_COLOR=None), stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    end = time.monotonic() + 15
+    while time.monotonic() < end and "▅▅".encode() not in seen:
+        if select.select([ours], [], [], 0.2)[0]:
+            seen += os.read(ours, 65536)
+    process.terminate()
+    wait_for(lambda: drained(process, ours))
+    os.close(ours)
+    assert process.returncode == 143
+    assert b"things" in seen
+    assert b"next pass at" in seen
+    assert "▅▅".encode() in seen
+
+
+def drained(process: subprocess.Popen[bytes], terminal: int) -> bool:
+    if select.select([terminal], [], [], 0)[0]:
+        with contextlib.suppress(OSError):
+            os.read(terminal, 65536)
+    return process.poll() is not None
+
+
+def test_systemd_is_told_that_it_is_ready_alive_and_stopping(watching: Any, home: Path) -> None:
+    here = os.getcwd()
+    os.chdir(home)  # the path to bind to may be a hundred bytes long at most
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind("notify")
+    os.chdir(here)
+    with listener:
+        listener.settimeout(15)
+        short = str(home / "notify")
+        if len(short) > 100:
+            pytest.skip("the temporary folder's name is too long for a socket")
+        watch = watching("--json", interval="0.3", env={"NOTIFY_SOCKET": short, "WATCHDOG_USEC": "300000"})
+        said: set[str] = set()
+        while not {"READY=1", f"STATUS={HEALTHY}", "WATCHDOG=1"} <= said:
+            said |= set(listener.recv(4096).decode().split("\n"))
+        watch.process.send_signal(signal.SIGTERM)
+        while "STOPPING=1" not in said:
+            said |= set(listener.recv(4096).decode().split("\n"))
+
+
+# The schedule
+
+
+def test_schedule_neither_drifts_nor_makes_up() -> None:
+    schedule = Schedule(10, began=100)
+    assert [schedule.next_after(now) for now in (100, 103, 110, 119.9, 157)] == [110, 110, 120, 120, 160]
+
+
+def test_schedule_is_shorter_while_issues_remain_and_every_host_has_its_place() -> None:
+    assert Schedule(300, began=0, wrong=True).next_after(5) == 60
+    assert Schedule(30, began=0, wrong=True).next_after(5) == 30
+    assert Schedule(0, began=0).next_after(5) == 5
+    offsets = {offset_of(f"host{number}", 300) for number in range(50)}
+    assert len(offsets) > 40
+    assert max(offsets) < 30
+    assert offset_of("host1", 300) == offset_of("host1", 300)
+
+
+def test_course_is_drawn_against_the_limit() -> None:
+    from collections import deque
+
+    assert live.spark(deque([0, 5, 10]), 10) == "▁▄█"
+    assert live.spark(deque([0.0]), 0) == "▁"
