@@ -92,7 +92,7 @@ def run(settings: config.Config, dry_run: bool, more_checks: tuple[str, ...]) ->
 
     try:
         with stopping.in_order():
-            return session.run_pass(settings, dry_run=dry_run, more_checks=more_checks)
+            return session.run_pass(settings, dry_run=dry_run, more_checks=more_checks, watching=True)
     except session.Stopped as stopped:
         return report.failed(str(stopped)), stopped.code
     except stopping.Asked as asked:

@@ -85,7 +85,8 @@ class Brakes:
     """What keeps a healer from trying again and again. Times in seconds, but for the days.
 
     After `attempts` within `forget` it gives up; between two attempts lies a `cooldown` (`cooldown_signals` where a plan only
-    sends signals); what was rolled back by hand is left alone for `respect_days`.
+    sends signals); what was rolled back by hand is left alone for `respect_days`. An issue that comes and goes is flapping from
+    `flap_on` per cent of changes among its last results, until they are below `flap_off`: then nothing is done about it.
     """
 
     attempts: int = 3
@@ -93,9 +94,13 @@ class Brakes:
     cooldown: float = 120
     cooldown_signals: float = 15
     respect_days: float = 7
+    flap_on: float = 30
+    flap_off: float = 20
 
     def __post_init__(self) -> None:
-        positive(self, "attempts", "forget", "cooldown", "cooldown_signals", "respect_days")
+        positive(self, "attempts", "forget", "cooldown", "cooldown_signals", "respect_days", "flap_on", "flap_off")
+        if self.flap_off > self.flap_on:
+            raise ValueError(f"flap_off must not be above flap_on, {self.flap_on:g}, but is {self.flap_off:g}")
 
 
 @dataclass(frozen=True)
@@ -183,9 +188,12 @@ class CheckSettings:
     medium: float | None = None
     high: float | None = None
     critical: float | None = None
+    gate: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         positive(self, "threshold", "clear", "low", "medium", "high", "critical")
+        if self.gate and not 1 <= self.gate[0] <= self.gate[1] <= 100:
+            raise ValueError(f"gate must be like [2, 3], the passes needed and of how many, not {list(self.gate)}")
         if self.threshold is not None and self.clear is not None and self.clear > self.threshold:
             raise ValueError(f"clear must not be above the threshold, {self.threshold:g}, but is {self.clear:g}")
 

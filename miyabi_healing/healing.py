@@ -98,6 +98,7 @@ class Healing:
     state: Path
     dry_run: bool
     blocked: str = ""
+    watching: bool = False
     progress: Callable[[str], None] = lambda text: None
     began: float = field(default_factory=time.time)
     notes: list[str] = field(default_factory=list)
@@ -169,7 +170,8 @@ class Healing:
     def brakes(self) -> Brakes:
         from miyabi_healing.gate.brakes import Brakes, Spent
 
-        return Brakes(self.config, self.reading if self.looks_only else self.keeper.journal, Spent(self.config.budgets))
+        journal = self.reading if self.looks_only else self.keeper.journal
+        return Brakes(self.config, journal, Spent(self.config.budgets), watching=self.watching)
 
     @cached_property
     def context(self) -> Context:

@@ -80,6 +80,16 @@ def course(journal: Journal, issue: str, since: float, limit: int) -> list[Row]:
     return named(columns, journal.database.execute(query, (issue, since, limit)).fetchall())
 
 
+def outcomes(journal: Journal, issue: str, target: str, limit: int) -> list[str]:
+    """How the last checks went (``issue``, ``healed``, ``healthy``), the oldest first; what is unknown says nothing."""
+    query = (
+        "select outcome from measurement where name = ? and target = ? and outcome in ('issue', 'healed', 'healthy') "
+        "order by rowid desc limit ?"
+    )
+    rows = journal.database.execute(query, (issue, target, limit)).fetchall()
+    return [outcome for (outcome,) in reversed(rows)]
+
+
 def names(journal: Journal) -> list[str]:
     """Every check that was ever measured."""
     return [name for (name,) in journal.database.execute("select distinct name from measurement order by name")]

@@ -46,13 +46,17 @@ class Limit:
 
 @dataclass(frozen=True)
 class Issue:
-    """One thing found wrong on one target."""
+    """One thing found wrong on one target.
+
+    `gate` is in how many of how many passes it must be found before watch mode does something about it.
+    """
 
     name: str
     target: str
     description: str
     metric_value: float
     limit: Limit
+    gate: tuple[int, int] = (1, 1)
 
     @property
     def severity(self) -> Severity:

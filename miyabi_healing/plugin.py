@@ -45,6 +45,7 @@ class Launch:
     progress: Callable[[str], None]
     dry_run: bool
     more_checks: tuple[str, ...] = ()
+    watching: bool = False
     records: dict[str, Record] = field(default_factory=dict)
     healing: Healing | None = None
 
@@ -85,7 +86,11 @@ def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "heal(*names, after=()): healers to try in order; checks whose repair may spare this one")
+    config.addinivalue_line(
+        "markers",
+        "heal(*names, after=(), gate=(1, 1)): healers to try in order; checks whose repair may spare this one; "
+        "in how many of how many passes it must fail before watch mode acts",
+    )
     config.addinivalue_line(
         "markers", "limit(threshold, severity, unit, clear, low, medium, high, critical): what a check allows"
     )
@@ -112,6 +117,7 @@ def pytest_configure(config: pytest.Config) -> None:
         dry_run=launch.dry_run if launch else config.option.dry_run,
         blocked=disarmed(config, folders.checks) or "",
         progress=launch.progress if launch else lambda text: None,
+        watching=bool(launch and launch.watching),
     )
     if launch:
         launch.healing = config.stash[HEALING]
@@ -217,6 +223,11 @@ def healers_of(item: pytest.Item) -> list[str]:
     return [name for mark in item.iter_markers("heal") for name in mark.args]
 
 
+def gate_of(item: pytest.Item) -> tuple[int, int]:
+    """In how many of how many passes an issue must be found before watch mode acts."""
+    return next((mark.kwargs["gate"] for mark in item.iter_markers("heal") if "gate" in mark.kwargs), (1, 1))
+
+
 def causes_of(item: pytest.Item) -> set[str]:
     return {name for mark in item.iter_markers("heal") for name in mark.kwargs.get("after", ())}
 
@@ -305,7 +316,7 @@ def judge(item: pytest.Item, call: pytest.CallInfo[None], record: Record) -> Non
         return
     if record.issue is None:
         description = measured[-1]["description"] if measured else str(call.excinfo.value).splitlines()[0]
-        record.issue = Issue(record.name, record.target, description, value, record.limit)
+        record.issue = Issue(record.name, record.target, description, value, record.limit, gate_of(item))
     if name := pending(item):
         # Finalizers run last in, first out: this is the first thing teardown does, while the check's fixtures live.
         item.addfinalizer(partial(heal, item, name, record))

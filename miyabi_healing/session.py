@@ -31,7 +31,12 @@ def new_run_id() -> str:
 
 
 def run_pass(
-    config: Config, *, dry_run: bool, more_checks: tuple[str, ...] = (), progress: Callable[[str], None] = lambda text: None
+    config: Config,
+    *,
+    dry_run: bool,
+    more_checks: tuple[str, ...] = (),
+    watching: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Any], int]:
     """Run one pass and return the report with the exit status. Raises Stopped, ConfigError."""
     where = registry.folders(config, more_checks)
@@ -52,7 +57,7 @@ def run_pass(
                 plugin = getattr(session.config, "_json_report", None)
                 self.json_report = plugin.report if plugin else None
 
-        catch, launch, output = Catch(), Launch(config, progress, dry_run, more_checks), io.StringIO()
+        catch, launch, output = Catch(), Launch(config, progress, dry_run, more_checks, watching), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             code = int(pytest.main(arguments(where.checks), plugins=[launch, catch]))
     said = output.getvalue().strip()

@@ -24,6 +24,7 @@ METHODS = {"unlink", "rmdir", "rename", "replace", "write_text", "write_bytes", 
            "send_signal", "terminate", "kill", "mkdir"}  # fmt: skip
 ALLOWED = {
     "safekeeping.py": "the journal, its ballast and what was damaged, in the state folder",
+    "child.py": "signals to the pass that it started, and the pipe between them",
     "lock.py": "the lock file of the state folder, and that folder",
     "journal.py": "the journal in the state folder, and that folder",
     "host/worktrees.py": "the owner of its own scratch folder",

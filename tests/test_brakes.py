@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from program import report, run, settings
 
 from miyabi_healing.config import Brakes as Rules
-from miyabi_healing.config import Config, ConfigError, interpret
+from miyabi_healing.config import CheckSettings, Config, ConfigError, interpret
 from miyabi_healing.files import Identity
 from miyabi_healing.gate.brakes import Brakes, Spent, duration
 from miyabi_healing.issue import Issue, Limit
@@ -278,6 +279,57 @@ def test_pause_ends_by_itself_and_the_longest_counts(tmp_path: Path, clock: Cloc
     clock.now += 201
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
     assert held.journal.resume() == 0
+
+
+def passed(held: Brakes, *outcomes: str) -> None:
+    """Passes that went so, in this order."""
+    assert held.journal
+    for outcome in outcomes:
+        values = (1, "things", "", 2.0, None, 1.0, "", outcome, "", "", "")
+        held.journal.write("insert into measurement values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
+    held = brakes(tmp_path, clock)
+    held.watching = True
+    lasting = replace(ISSUE, gate=(2, 3))
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.hold("tidy", lasting, plan(STEP)) == "gate: found in 1 of the last 3 passes; acts from 2"
+    passed(held, "healthy", "healthy", "issue", "healthy")
+    assert held.hold("tidy", lasting, plan(STEP)) is None
+    passed(held, "healthy")
+    assert held.hold("tidy", lasting, plan(STEP)) is not None
+    held.watching = False
+    assert held.hold("tidy", lasting, plan(STEP)) is None
+
+
+def test_own_gate_goes_over_the_checks(tmp_path: Path, clock: Clock) -> None:
+    held = brakes(tmp_path, clock)
+    held.watching, held.config = True, replace(held.config, checks={"things": CheckSettings(gate=(3, 3))})
+    assert held.hold("tidy", ISSUE, plan(STEP)) == "gate: found in 1 of the last 3 passes; acts from 3"
+
+
+@pytest.mark.parametrize(
+    ("past", "flaps"),
+    [
+        (["healthy"] * 30, False),
+        (["issue"] * 30, False),
+        (["healthy"] * 18 + ["healed"], False),
+        (["healthy"] * 10 + ["healed"] * 4, True),
+        (["healthy", "issue"] * 10, True),
+        (["healthy", "issue"] * 10 + ["healthy"] * 12, True),
+        (["healthy", "issue"] * 10 + ["healthy"] * 25, False),
+    ],
+)
+def test_issue_that_comes_and_goes_is_left_alone_until_it_calms_down(
+    tmp_path: Path, clock: Clock, past: list[str], flaps: bool
+) -> None:
+    held = brakes(tmp_path, clock)
+    passed(held, *past)
+    reason = held.hold("tidy", ISSUE, plan(STEP))
+    assert (reason or "").startswith("flapping: ") == flaps, reason
+    held.config = replace(held.config, brakes=Rules(flap_on=1000, flap_off=1000))
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
 
 
 def test_healer_cannot_get_round_the_brakes(tmp_path: Path, clock: Clock) -> None:

@@ -59,7 +59,7 @@ def make(home: Path, seconds: str, number: int) -> tuple[str, ...]:
         (home / "things" / f"thing {each}").write_text("x")
     return (
         "--config",
-        settings(home, "[brakes]\ncooldown = 0\nattempts = 1000\nrespect_days = 0\n"),
+        settings(home, "[brakes]\ncooldown = 0\nattempts = 1000\nrespect_days = 0\nflap_on = 1000\n"),
         "--checks",
         str(folder),
         "--json",

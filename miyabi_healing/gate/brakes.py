@@ -5,11 +5,13 @@ They are asked by the gate, from the configuration and the journal alone, so no 
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from miyabi_healing import history
 from miyabi_healing.config import Budgets, Config
 from miyabi_healing.files import size_text
 from miyabi_healing.issue import Issue
@@ -17,6 +19,8 @@ from miyabi_healing.journal import Journal
 from miyabi_healing.plan import Delete, Plan, Purge, RetireWorktree, Run, Signal, Step
 
 DAY = 86_400
+WINDOW = 21  # results that tell whether an issue flaps
+STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}  # what was healed was there, and then was not
 
 
 @dataclass
@@ -56,12 +60,16 @@ def ends(step: Step) -> set[tuple[int, int]]:
 
 @dataclass
 class Brakes:
-    """The brakes of one pass. `journal` is None where nothing was ever recorded; `clock` is seconds since the epoch."""
+    """The brakes of one pass. `journal` is None where nothing was ever recorded; `clock` is seconds since the epoch.
+
+    `watching` is whether there is a next pass to wait for.
+    """
 
     config: Config
     journal: Journal | None
     spent: Spent
     clock: Callable[[], float] = time.time
+    watching: bool = False
 
     def hold(self, healer: str, issue: Issue, plan: Plan) -> str | None:
         """Why a healer must not do anything about an issue now; None where it may."""
@@ -81,6 +89,22 @@ class Brakes:
         last = self.journal.last_attempt(healer, issue, now)
         if last is not None and now - last < rest:
             return f"cooldown: last tried {duration(now - last)} ago; again in {duration(rest - (now - last))}"
+        return self.by_the_past(self.journal, issue)
+
+    def by_the_past(self, journal: Journal, issue: Issue) -> str | None:
+        """What the last passes say: that an issue has not lasted long enough to act, or that it comes and goes."""
+        if journal.version < 3:  # read-only, and older than the history
+            return None
+        rules, gate = self.config.brakes, self.config.check(issue.name).gate or issue.gate
+        past = history.outcomes(journal, issue.name, issue.target, 2 * WINDOW)
+        found = [outcome != "healthy" for outcome in past] + [True]
+        needed, passes = gate
+        if self.watching and sum(found[-passes:]) < needed:
+            return f"gate: found in {sum(found[-passes:])} of the last {passes} passes; acts from {needed}"
+        states = [state for outcome in past for state in STATES[outcome]] + [True]
+        if is_flapping(states, rules.flap_on, rules.flap_off):
+            much = f"{changes(states):.0f} % of its last {WINDOW} results were changes"
+            return f"flapping: {much}; healing rests until it is below {rules.flap_off:g} %"
         return None
 
     def veto(self, step: Step) -> str | None:
@@ -93,6 +117,26 @@ class Brakes:
 
     def charge(self, step: Step) -> None:
         self.spent.charge(step)
+
+
+def changes(states: Sequence[bool]) -> float:
+    """How much of the last results were changes, in per cent, the newest weighing half as much again as the oldest.
+
+    Source: Nagios Core, "Detection and Handling of State Flapping".
+    """
+    window = states[-WINDOW:]
+    weights = [0.8 + 0.4 * place / (WINDOW - 2) for place in range(WINDOW - 1)][-(len(window) - 1) :] if len(window) > 1 else []
+    changed = [one != other for one, other in itertools.pairwise(window)]
+    return 100 * sum(weight for weight, change in zip(weights, changed, strict=True) if change) / (WINDOW - 1)
+
+
+def is_flapping(states: Sequence[bool], on: float, off: float) -> bool:
+    """Whether an issue flaps now: it began above `on` and has not been below `off` since."""
+    flapping = False
+    for end in range(1, len(states) + 1):
+        much = changes(states[:end])
+        flapping = much >= on or (flapping and much >= off)
+    return flapping
 
 
 def moment(seconds: float) -> str:
