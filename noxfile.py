@@ -83,7 +83,7 @@ def lock(session: nox.Session) -> None:
     header = ["--custom-compile-command", "python3 noxfile.py --session lock"]
     for name, what in (
         ("runner", ["pyproject.toml"]),
-        ("dev", ["pyproject.toml", "--group", "dev", "--constraint", "requirements/runner.txt"]),
+        ("dev", ["pyproject.toml", "--extra", "notify", "--group", "dev", "--constraint", "requirements/runner.txt"]),
         ("nox", ["--group", "nox", "--constraint", "requirements/dev.txt"]),
     ):
         session.run(*compile_lock, *header, *what, "--output-file", f"requirements/{name}.txt", *session.posargs)

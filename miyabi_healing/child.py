@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from miyabi_healing import config, session, stopping
+from miyabi_healing import config, outlets, secret, session, stopping
 
 WARM = ("pytest", "pytest_jsonreport.plugin", "miyabi_healing.plugin", "miyabi_healing.report", "miyabi_healing.history",
         "miyabi_healing.safekeeping", "miyabi_healing.host.disk", "miyabi_healing.host.git", "miyabi_healing.host.logs",
@@ -71,10 +71,21 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def start(settings: config.Config, *, dry_run: bool, more_checks: tuple[str, ...], again: Sequence[str]) -> Pass:
+@dataclass(frozen=True)
+class How:
+    """What a pass is made with."""
+
+    settings: config.Config
+    dry_run: bool
+    slack: bool
+    more_checks: tuple[str, ...]
+
+
+def start(how: How, again: Sequence[str]) -> Pass:
     """Begin a pass. `again` is the command line that makes the same pass as a program of its own."""
     if not FORKS:
-        program = subprocess.Popen([*again, "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        environment = {**os.environ, **{name: each.value for name, each in secret.taken.items()}}
+        program = subprocess.Popen([*again, "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment)
         assert program.stdout is not None
         pipe = os.dup(program.stdout.fileno())
         program.stdout.close()
@@ -82,17 +93,19 @@ def start(settings: config.Config, *, dry_run: bool, more_checks: tuple[str, ...
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
-        in_fork(lambda: run(settings, dry_run, more_checks), theirs)
+        in_fork(lambda: run(how), theirs)
     os.close(theirs)
     return Pass(pid, ours)
 
 
-def run(settings: config.Config, dry_run: bool, more_checks: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+def run(how: How) -> tuple[dict[str, Any], int]:
     from miyabi_healing import report
 
     try:
         with stopping.in_order():
-            return session.run_pass(settings, dry_run=dry_run, more_checks=more_checks, watching=True)
+            to = outlets.channels(how.settings, how.slack)
+            document, code = session.run_pass(how.settings, dry_run=how.dry_run, more_checks=how.more_checks, watching=True)
+            return document, outlets.tell(document, code, how.settings, to, how.dry_run)
     except session.Stopped as stopped:
         return report.failed(str(stopped)), stopped.code
     except stopping.Asked as asked:

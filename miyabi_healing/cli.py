@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from miyabi_healing import __version__, commands, config, session, stopping
+from miyabi_healing import __version__, commands, config, outlets, session, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-NOT_YET = "{} is not available in this version; leave it out"
 EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 the checks could not run, "
     "75 another pass is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
@@ -36,7 +35,7 @@ EPILOG = (
     "-i", "--interval", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SEC",
     help="Seconds between two passes with --watch.",
 )  # fmt: skip
-@click.option("-s", "--slack", is_flag=True, help="Send what changes to Slack.  [not available yet]")
+@click.option("-s", "--slack", is_flag=True, help="Tell Slack what has changed; the webhook is in SLACK_WEBHOOK_URL.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
 @click.option("--checks", metavar="DIR", multiple=True, help="A further folder with checks, and with healers in healers/.")
@@ -53,14 +52,14 @@ def command(
     context.obj = commands.Given(config_file, dry_run, as_json)
     if context.invoked_subcommand:
         return
-    if slack:
-        stop(NOT_YET.format("--slack"), session.EXIT_USAGE)
     if watch:
-        sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, checks))
+        sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks))
     try:
         settings = config.load(config_file)
+        to = outlets.channels(settings, slack)
         with stopping.in_order(), progress_line(quiet or as_json) as progress:
             document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
+            code = outlets.tell(document, code, settings, to, dry_run)
     except config.ConfigError as error:
         document, code = no_report(str(error), session.EXIT_USAGE, as_json)
     except session.Stopped as stopped:
@@ -69,24 +68,25 @@ def command(
         document, code = no_report(f"stopped by {asked}", 128 + stopping.received, as_json)
     except Exception as error:  # a bug of ours must not pass for an issue of the host
         document, code = no_report(f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN, as_json)
-    if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]:
+    if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"] or document.get("alerts"):
         show(document, as_json)
     sys.exit(code)
 
 
 def keep_watching(
-    config_file: str | None, interval: float, dry_run: bool, as_json: bool, quiet: bool, checks: tuple[str, ...]
+    config_file: str | None, interval: float, dry_run: bool, as_json: bool, quiet: bool, slack: bool, checks: tuple[str, ...]
 ) -> int:
     from miyabi_healing import live, registry, watch
 
     try:
         settings = config.load(config_file)
         registry.validate(settings, registry.folders(settings, checks))
+        outlets.channels(settings, slack)
     except config.ConfigError as error:
         stop(str(error), session.EXIT_USAGE)
     with live.showing(as_json, quiet) as show:
         return watch.Watch(
-            settings, partial(config.load, config_file), interval, dry_run, checks, watch.same_program(), show,
+            settings, partial(config.load, config_file), interval, dry_run, slack, checks, watch.same_program(), show,
             say=lambda words: click.echo(f"miyabi-healing: {words}", err=True), time_limit=settings.watch.time_limit,
         ).run()  # fmt: skip
 

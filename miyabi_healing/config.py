@@ -141,6 +141,26 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Alerts:
+    """Who is told what has changed. Where messages go is secret, so it is in a file, or in the environment.
+
+    `healed` is whether repairs that succeeded at once are told as well; what lasts is told again every `remind_hours`; a pass
+    spends `time_limit` seconds at most on sending; what cannot be sent is tried again for `keep_hours`.
+    """
+
+    slack: bool = False
+    slack_url_file: str = ""
+    apprise_urls_file: str = ""
+    healed: bool = True
+    remind_hours: float = 24
+    time_limit: float = 10
+    keep_hours: float = 72
+
+    def __post_init__(self) -> None:
+        positive(self, "remind_hours", "time_limit", "keep_hours")
+
+
+@dataclass(frozen=True)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -233,6 +253,7 @@ class Config:
     quarantine: Quarantine = Quarantine()
     history: History = History()
     watch: Watch = Watch()
+    alerts: Alerts = Alerts()
     safety: Safety = Safety()
     extend: Extend = Extend()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)

@@ -53,6 +53,17 @@ MIGRATIONS = (
     create index measurement_by_pass on measurement (pass);
     create index measurement_by_name on measurement (name, pass);
     """,
+    # 4: what somebody was told of, and what is still to be sent
+    """
+    create table alert_state (
+        name text not null, target text not null, state text not null, severity text not null, brake text not null,
+        since real not null, told real not null, course text not null, primary key (name, target)
+    ) strict;
+    create table outbox (
+        id integer primary key autoincrement, channel text not null, made real not null, message text not null,
+        tries integer not null, next real not null
+    ) strict;
+    """,
 )
 NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt

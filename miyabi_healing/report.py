@@ -114,9 +114,10 @@ def trouble(test: Mapping[str, Any], record: Record | None) -> Document | None:
     """Why a check's result is unknown; None where it is known. A check whose call never ended counts as not run."""
     name = record.name if record else test["nodeid"]
     if record and record.error:
-        return {"check": name, "message": " ".join(record.error.split())}
+        return {"check": name, "target": record.target, "message": " ".join(record.error.split())}
     skipped = test["outcome"] in ("skipped", "xfailed")
-    return None if "call" in test or skipped else {"check": name, "message": "it was interrupted"}
+    target = record.target if record else ""
+    return None if "call" in test or skipped else {"check": name, "target": target, "message": "it was interrupted"}
 
 
 def uncollected(collector: Mapping[str, Any]) -> Document:
@@ -164,6 +165,7 @@ def action_row(action: Action, dry_run: bool) -> Document:
         "issue": action.issue.name,
         "target": action.issue.target,
         "goal": plan.goal.text if plan else "",
+        "brake": action.brake,
         "steps": [step_row(each) for each in action.outcomes],
         "kept": [{"target": each.target, "reason": each.reason, "detail": each.detail} for each in kept],
     }

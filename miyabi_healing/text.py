@@ -15,6 +15,7 @@ SEVERITIES = {"low": "🔵", "medium": "🟡", "high": "🟠", "critical": "🔴
 STATUSES = {"success": "✅", "partial": "⚠️ ", "failed": "❌", "skipped": "⏭️ "}
 STEPS = {"applied": "✓", "planned": "·", "not needed": "–", "skipped": "↷", "vetoed": "⛔", "failed": "✗", "undone": "↩"}
 COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
+ALERTS = {"sent": "sent", "queued": "not sent yet", "planned": "would be sent"}
 SHOWN = 12
 
 
@@ -49,6 +50,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"     {row['result']}"
         yield ""
     yield from quarantine_lines(document.get("quarantine"))
+    if document.get("alerts"):
+        yield from ("📣 Alerts:", THIN, *(f"  {alert['text']} [{ALERTS[alert['status']]}]" for alert in document["alerts"]), "")
     if document["notes"]:
         yield from ("📌 Notes:", THIN, *(f"  {note}" for note in document["notes"]), "")
     if document["errors"]:

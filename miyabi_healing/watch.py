@@ -60,6 +60,7 @@ class Watch:
     load: Callable[[], config.Config]
     interval: float
     dry_run: bool
+    slack: bool
     more_checks: tuple[str, ...]
     again: Sequence[str]
     show: Callable[[Document, int, float], None]
@@ -87,7 +88,8 @@ class Watch:
     def one(self, bell: int) -> tuple[Document, int]:
         """One pass, from its start to its report."""
         self.reload()
-        at_work = child.start(self.settings, dry_run=self.dry_run, more_checks=self.more_checks, again=self.again)
+        how = child.How(self.settings, self.dry_run, self.slack, self.more_checks)
+        at_work = child.start(how, self.again)
         open_pipe = True
         while open_pipe:
             limit = self.time_limit if at_work.asked is None else at_work.asked - at_work.began + child.PATIENCE

@@ -379,7 +379,7 @@ def test_bad_configuration_is_one_clear_line_and_touches_nothing(mine: Path, tex
         (("--nope",), "--nope"),
         (("--config", "/nowhere/at/all"), "/nowhere/at/all: no such file"),
         (("--checks", "/nowhere/at/all"), "no such folder"),
-        (("--slack",), "--slack"),
+        (("--slack",), "SLACK_WEBHOOK_URL"),
         (("surplus",), "surplus"),
     ],
 )

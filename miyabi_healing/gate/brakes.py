@@ -5,21 +5,20 @@ They are asked by the gate, from the configuration and the journal alone, so no 
 
 from __future__ import annotations
 
-import itertools
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from miyabi_healing import history
 from miyabi_healing.config import Budgets, Config
 from miyabi_healing.files import size_text
+from miyabi_healing.flapping import WINDOW, changes, is_flapping
 from miyabi_healing.issue import Issue
 from miyabi_healing.journal import Journal
 from miyabi_healing.plan import Delete, Plan, Purge, RetireWorktree, Run, Signal, Step
 
 DAY = 86_400
-WINDOW = 21  # results that tell whether an issue flaps
 STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}  # what was healed was there, and then was not
 
 
@@ -117,26 +116,6 @@ class Brakes:
 
     def charge(self, step: Step) -> None:
         self.spent.charge(step)
-
-
-def changes(states: Sequence[bool]) -> float:
-    """How much of the last results were changes, in per cent, the newest weighing half as much again as the oldest.
-
-    Source: Nagios Core, "Detection and Handling of State Flapping".
-    """
-    window = states[-WINDOW:]
-    weights = [0.8 + 0.4 * place / (WINDOW - 2) for place in range(WINDOW - 1)][-(len(window) - 1) :] if len(window) > 1 else []
-    changed = [one != other for one, other in itertools.pairwise(window)]
-    return 100 * sum(weight for weight, change in zip(weights, changed, strict=True) if change) / (WINDOW - 1)
-
-
-def is_flapping(states: Sequence[bool], on: float, off: float) -> bool:
-    """Whether an issue flaps now: it began above `on` and has not been below `off` since."""
-    flapping = False
-    for end in range(1, len(states) + 1):
-        much = changes(states[:end])
-        flapping = much >= on or (flapping and much >= off)
-    return flapping
 
 
 def moment(seconds: float) -> str:

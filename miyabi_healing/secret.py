@@ -1,0 +1,67 @@
+"""Secrets, such as the address of a webhook: from the environment or a file, and in no output, journal or child's environment."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miyabi_healing.config import ConfigError
+from miyabi_healing.files import display
+
+LONGEST = 8192  # bytes
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Something that prints as stars, wherever it gets to."""
+
+    value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "***"
+
+
+taken: dict[str, Secret] = {}  # by the name of the variable it was in
+
+
+def take(variable: str, file: str, environment: MutableMapping[str, str] = os.environ) -> Secret | None:
+    """The secret in an environment variable, else in `file` (empty: none). Raises ConfigError.
+
+    The variable is removed, so that no program we start, perhaps as another user, inherits it; it is known from then on.
+    """
+    if value := environment.pop(variable, "").strip():
+        taken[variable] = Secret(value)
+    if variable in taken:
+        return taken[variable]
+    return read(Path(file).expanduser()) if file else None
+
+
+def read(path: Path) -> Secret:
+    """The secret that a file holds. Raises ConfigError."""
+    return lines(path)[0]
+
+
+def lines(path: Path) -> tuple[Secret, ...]:
+    """The lines of a file, one at least, without empty ones and comments. Raises ConfigError, which tells none of them."""
+    try:
+        with open(path, "rb", opener=without_waiting) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST:
+                raise ConfigError(f"{display(path)}: secrets are short lines in a regular file")
+            text = stream.read().decode()
+    except OSError as error:
+        raise ConfigError(f"{display(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{display(path)}: not UTF-8") from None
+    found = tuple(Secret(line.strip()) for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+    if not found:
+        raise ConfigError(f"{display(path)}: it is empty; a secret is a line of it")
+    return found
+
+
+def without_waiting(name: str, flags: int) -> int:
+    """Open a file even where it is a FIFO that nobody writes to."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,0 +1,326 @@
+"""Slack as it is: it accepts, refuses, is slow, limits rates, hangs, dies half way. The pass's result is always the same."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from program import environment, report, run, settings
+from slackserver import PATH, Slack, check_limits, slack
+from test_alerts import FINE, HEALED, WRONG, action, issue
+from test_alerts import report as document_of
+
+from conftest import PROJECT
+from miyabi_healing import alerts, config, outbox, secret
+from miyabi_healing.outbox import Channel, Message
+from miyabi_healing.paths import JOURNAL
+
+CHECK = """
+from pathlib import Path
+import pytest
+
+@pytest.mark.limit(5, severity="high", unit="things")
+def test_things(measure, limit):
+    value = float(Path(__file__).with_name("value").read_text())
+    assert measure(value, "Found some <things> & others") <= limit
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Slack]:
+    with slack() as found:
+        yield found
+
+
+class World:
+    """A host with one check, whose value the test sets."""
+
+    def __init__(self, home: Path, server: Slack) -> None:
+        self.home, self.server, self.folder = home, server, home / "mine"
+        self.folder.mkdir()
+        (self.folder / "test_things.py").write_text(CHECK)
+        self.options = ("--config", settings(home), "--checks", str(self.folder), "--slack")
+
+    def passes(self, value: float, *more: str) -> dict[str, Any]:
+        (self.folder / "value").write_text(str(value))
+        code, document = report(*self.options, *more, SLACK_WEBHOOK_URL=self.server.url)
+        assert code == (0 if value <= 5 else 1), "what becomes of an alert changes no result"
+        return document
+
+
+@pytest.fixture
+def world(home: Path, server: Slack) -> World:
+    return World(home, server)
+
+
+def test_changes_are_told_once_and_well(world: World) -> None:
+    assert world.passes(1)["alerts"] == []
+    told = world.passes(9)["alerts"]
+    assert [(each["kind"], each["status"]) for each in told] == [("unhealed", "sent")]
+    assert world.passes(9)["alerts"] == []
+    assert [each["kind"] for each in world.passes(2)["alerts"]] == ["recovered"]
+    assert len(world.server.got) == 2
+    for payload in world.server.got:
+        check_limits(payload)
+    shown = json.dumps(world.server.got[0], ensure_ascii=False)
+    for part in (os.uname().nodename, "things", "not healed", "9 things of 5 things", "high", "--dry-run"):
+        assert part in shown
+    assert "Found some &lt;things&gt; &amp; others" in world.server.got[0]["text"]
+
+
+def test_dry_run_says_what_it_would_send_and_sends_nothing(world: World) -> None:
+    told = world.passes(9, "--dry-run")["alerts"]
+    assert [(each["kind"], each["status"]) for each in told] == [("unhealed", "planned")]
+    done = run(*world.options, "--dry-run", SLACK_WEBHOOK_URL=world.server.url)
+    assert "not healed: things (9 things of 5 things; Found some <things> & others) [would be sent]" in done.stdout
+    assert world.server.asked == 0
+    assert not (world.home / ".local").exists()
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        ("500 rollup_error", "HTTP status 500, rollup_error"),
+        ("404 no_service", "HTTP status 404, no_service"),
+        ("404", "HTTP status 404"),
+        ("html", "HTTP status 200"),
+        ("elsewhere", "HTTP status 200"),
+        ("429 3600", "HTTP status 429, rate_limited"),
+        ("429 soon", "HTTP status 429, rate_limited"),
+        ("hang", "no answer in time"),
+        ("trickle", "no answer in time"),
+        ("die", "IncompleteRead"),
+    ],
+)
+def test_alert_that_cannot_be_sent_is_kept_and_sent_by_a_later_pass(home: Path, server: Slack, act: str, said: str) -> None:
+    server.acts = [act]
+    begun = time.monotonic()
+    document = told(home, server, WRONG)
+    assert time.monotonic() - begun < 4
+    assert [each["status"] for each in document["alerts"]] == ["queued"]
+    assert document["notes"] == [f"alerts: 1 message(s) to slack could not be sent and wait: {said}"]
+    assert "wait to be sent again" in told(home, server, FINE)["notes"][0], "not before its time"
+    server.acts = ["ok"]
+    make_due(home)
+    assert told(home, server, FINE)["notes"] == []
+    assert ["not healed" in payload["text"] for payload in server.got] == [True, False]
+    assert "recovered" in server.got[1]["text"]
+
+
+def test_endpoint_that_is_gone_or_unknown_is_said_without_its_address(home: Path) -> None:
+    for url, said in (
+        ("http://127.0.0.1:9/SECRET", "Connection refused"),
+        ("http://nowhere.invalid/SECRET", ""),
+        ("http://127.0.0.1:99999/SECRET", ""),
+        ("http://127.0.0.1/SEC RET", "InvalidURL"),
+    ):
+        document = document_of(issue(name=url))
+        outbox.tell(document, rules(), to(url), home / "state", False)
+        assert said in document["notes"][-1]
+        assert "could not be sent" in document["notes"][-1]
+        assert "SEC" not in document["notes"][-1]
+        make_due(home)
+
+
+def test_slack_that_asks_for_a_moment_is_given_it(home: Path, server: Slack) -> None:
+    server.acts = ["429 0", "ok"]
+    assert told(home, server, WRONG, time_limit=8)["alerts"][0]["status"] == "sent"
+    assert server.asked == 2
+
+
+def test_what_slack_cannot_understand_goes_as_plain_text_and_is_given_up_if_not_even_that_does(home: Path, server: Slack) -> None:
+    server.acts = ["400 invalid_blocks", "ok"]
+    assert told(home, server, WRONG)["alerts"][0]["status"] == "sent"
+    assert set(server.got[0]) == {"text"}
+    server.acts = ["400 invalid_payload"]
+    assert "refused and dropped" in told(home, server, FINE)["notes"][0]
+    server.acts = ["ok"]
+    assert told(home, server, WRONG)["notes"] == []
+
+
+def test_flapping_issue_sends_a_handful_of_messages_in_a_hundred_passes(home: Path, server: Slack) -> None:
+    for number in range(100):
+        told(home, server, WRONG if number % 2 else FINE)
+    assert 1 <= len(server.got) <= 9
+    print(f"a hundred passes, {len(server.got)} messages")
+
+
+def test_long_and_hostile_messages_keep_to_the_limits(server: Slack) -> None:
+    words = ("<!channel> & *bold* `code` :smile: \n" * 200, "\udcff\x00", "é" * 9000)
+    for number in (1, 3, 8, 60):
+        found = [issue(99, "critical", name=f"{words[each % 3]}{each}", target=words[each % 3]) for each in range(number)]
+        for each in found:
+            each["description"] = words[0]
+        deeds = [{**action(words[0]), "issue": each["name"], "target": each["target"]} for each in found]
+        decided, _ = alerts.decide(document_of(*found, actions=deeds, healthy=()), {}, config.Brakes(), config.Alerts(), 1e9)
+        assert len(decided) == number
+        to(server.url)[0].send(Message.load(Message("h" * 300, "run", "2026-01-02T03:04:05", tuple(decided)).dump()), 5)
+        check_limits(server.got[-1])
+    assert "… and 52 more" in json.dumps(server.got[-1], ensure_ascii=False)
+
+
+def test_queue_is_bounded_in_number_and_in_time(home: Path, server: Slack) -> None:
+    server.acts = ["500"]
+    for number in range(outbox.MOST_QUEUED + 5):
+        outbox.tell(document_of(issue(name=f"check{number}")), rules(0.01), to(server.url), home / "state", False)
+    assert rows(home, "select count(*) from outbox") == [(outbox.MOST_QUEUED,)]
+    rows(home, "update outbox set made = made - 73 * 3600")
+    assert "too long and were dropped" in told(home, server, FINE)["notes"][0]
+
+
+def test_state_folder_that_cannot_be_written_does_not_silence_alerts(home: Path, server: Slack) -> None:
+    (home / "state").write_text("a file where the folder should be")
+    document = told(home, server, WRONG)
+    assert document["alerts"][0]["status"] == "queued"
+    assert "cannot be remembered" in document["notes"][0]
+    assert "comes again with every pass" in json.dumps(server.got[0])
+    assert told(home, server, HEALED)["alerts"] == []
+
+
+def test_another_pass_at_work_tells_in_our_place(home: Path, server: Slack) -> None:
+    from miyabi_healing import lock
+
+    descriptor = lock.acquire(home / "state")
+    try:
+        assert "another pass has begun" in told(home, server, WRONG)["notes"][0]
+    finally:
+        os.close(descriptor)
+    assert server.asked == 0
+    assert told(home, server, WRONG)["alerts"][0]["status"] == "sent"
+
+
+def test_the_webhook_appears_nowhere(world: World) -> None:
+    """Neither in what is printed, nor in the state folder, nor in the command line, nor in what a check's programs inherit."""
+    (world.folder / "test_more.py").write_text(
+        "import os, subprocess\n"
+        "def test_more(measure, limit):\n"
+        '    subprocess.run(\'env > inherited; tr "\\\\0" " " < /proc/$PPID/cmdline > line\', shell=True, check=True)\n'
+        "    assert measure(1, repr(dict(os.environ))) <= 5\n".replace("def", "import pytest\n@pytest.mark.limit(5)\ndef")
+    )
+    world.server.acts = ["404"]
+    (world.folder / "value").write_text("9")
+    done = run(*world.options, cwd=world.home, SLACK_WEBHOOK_URL=world.server.url)
+    assert "could not be sent" in done.stdout
+    assert (world.home / "inherited").exists()
+    word = PATH.rpartition("/")[2]
+    files = [file for file in world.home.rglob("*") if file.is_file()]
+    assert word not in done.stdout + done.stderr
+    assert [file for file in files if word.encode() in file.read_bytes()] == []
+    found = secret.Secret(world.server.url)
+    assert word not in f"{found} {found!r} {[found]} {config.Config()!r}"
+
+
+def test_webhook_in_a_file(world: World) -> None:
+    file = world.home / "webhook"
+    file.write_text(f"# of the ops channel\n{world.server.url}\n")
+    options = ("--config", settings(world.home, f'[alerts]\nslack = true\nslack_url_file = "{file}"\n'))
+    (world.folder / "value").write_text("9")
+    _, document = report(*options, "--checks", str(world.folder))
+    assert document["alerts"][0]["status"] == "sent"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "No such file or directory"), ("", "it is empty"), ("\n# none\n", "it is empty"), ("ftp://x/SECRET", "https://")],
+)
+def test_webhook_that_cannot_be_used_ends_it_before_anything_is_done(home: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (home / "webhook").write_text(text)
+    done = run("--slack", "--config", settings(home, f'[alerts]\nslack_url_file = "{home}/webhook"\n'))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "SECRET" not in done.stderr
+    assert not (home / ".local").exists()
+
+
+def test_slack_without_a_webhook_says_what_to_set(home: Path) -> None:
+    done = run("--slack", "--config", settings(home))
+    assert done.returncode == 2
+    assert done.stderr == "miyabi-healing: Slack: no webhook to send to; set SLACK_WEBHOOK_URL, or slack_url_file in [alerts]\n"
+
+
+def test_hidden_pipe_as_a_secret_file_does_not_hang(home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    with pytest.raises(config.ConfigError, match="regular file"):
+        secret.read(home / "pipe")
+
+
+def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: World) -> None:
+    world.server.acts = ["hang"]
+    (world.folder / "value").write_text("9")
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "self_healer.py"), *world.options, "--watch", "--json", "--interval", "0.2"],
+        cwd=world.home, env=environment(SLACK_WEBHOOK_URL=world.server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 20
+        while not world.server.asked and time.monotonic() < end:
+            time.sleep(0.05)
+        begun = time.monotonic()
+        process.terminate()
+        out, err = process.communicate(timeout=15)
+        assert process.returncode == 143, err
+        assert time.monotonic() - begun < 5
+        assert [issue["name"] for issue in json.loads(out.splitlines()[0])["issues_detected"]] == ["things"]
+        assert PATH.encode() not in out + err
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own
+def test_apprise_tells_any_other_place(home: Path, server: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("apprise")
+    monkeypatch.setattr(logging.getLogger("apprise"), "disabled", False)
+    place = secret.Secret(server.url.replace("http://", "json://"))
+    from miyabi_healing.outlets import apprise
+
+    channel = (Channel("apprise", apprise.sender([place])),)
+    document = document_of(issue())
+    outbox.tell(document, rules(10), channel, home / "state", False)
+    assert (document["notes"], document["alerts"][0]["status"]) == ([], "sent")
+    assert server.got[0]["title"] == "here: disk on / not healed"
+    assert "miyabi-healing --dry-run" in server.got[0]["message"]
+    assert server.got[0]["type"] == "failure"
+    server.acts = ["500"]
+    document = document_of()
+    outbox.tell(document, rules(10), channel, home / "state", False)
+    assert "a place did not take it" in document["notes"][0]
+
+
+def rules(time_limit: float = 2) -> config.Config:
+    return config.Config(alerts=config.Alerts(time_limit=time_limit))
+
+
+def to(url: str) -> tuple[Channel, ...]:
+    secret.taken.clear()
+    found = outbox.channels(config.Alerts(), True, {outbox.SLACK: url})
+    secret.taken.clear()
+    return found
+
+
+def told(home: Path, server: Slack, document: Any, time_limit: float = 2) -> Any:
+    """Tell of a pass; returns its report."""
+    document = json.loads(json.dumps(document))
+    outbox.tell(document, rules(time_limit), to(server.url), home / "state", False)
+    return document
+
+
+def rows(home: Path, query: str) -> list[Any]:
+    with sqlite3.connect(home / "state" / JOURNAL, isolation_level=None) as database:
+        found = database.execute(query).fetchall()
+    database.close()
+    return found
+
+
+def make_due(home: Path) -> None:
+    rows(home, "update outbox set next = 0")
