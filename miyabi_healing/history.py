@@ -11,7 +11,7 @@ from miyabi_healing.files import display
 from miyabi_healing.journal import Journal
 
 if TYPE_CHECKING:
-    from miyabi_healing.healing import Record
+    from miyabi_healing.healing import Action, Record
 
 DAY = 86_400
 Row = dict[str, Any]
@@ -49,9 +49,14 @@ def write_check(journal: Journal, number: int | None, each: Record) -> None:
         value, description = each.issue.metric_value, each.issue.description
     after = each.actions[-1].value_after if each.actions else None
     row = (number, each.name, each.target, value, after, each.limit.threshold, each.limit.unit, outcome, severity,
-           display(description), "; ".join(f"{action.healer}: {action.status}" for action in each.actions))  # fmt: skip
+           display(description), display("; ".join(map(deed, each.actions))))  # fmt: skip
     columns = "pass, name, target, value, after, threshold, unit, outcome, severity, description, actions"
     journal.write(f"insert into measurement ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def deed(action: Action) -> str:
+    """What a healer came to, and what held it back."""
+    return f"{action.healer}: {action.status}" + (f" ({action.brake})" if action.brake else "")
 
 
 def prune(journal: Journal, rules: config.History) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing import history, lock
+from miyabi_healing import history, lock, presence
 from miyabi_healing.config import Config
 from miyabi_healing.files import size_text
 from miyabi_healing.host import quarantine
@@ -22,10 +22,13 @@ def build(journal: Journal | None, state: Path, config: Config, now: float) -> D
     latest, measured = history.last(known) if known else (None, [])
     pause = known.paused(now) if known else None
     held = [each for each in quarantine.find(state) if each.facts]
+    watching = presence.find(state)
     return {
         "last_pass": moment(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",
         "at_work": lock.is_held(state),
+        "next_pass": moment(watching.due) if watching else None,
+        "watch_pid": watching.pid if watching else None,
         "issues": [row for row in measured if row["outcome"] == "issue"],
         "unknown": [row for row in measured if row["outcome"] == "unknown"],
         "waived": [row["name"] for row in measured if row["outcome"] == "waived"],
@@ -50,8 +53,10 @@ def tried(journal: Journal, config: Config, now: float) -> list[Document]:
         most = config.brakes.attempts if own is None else own
         if attempts:
             given_up = len(attempts) >= most > 0
-            again = moment(attempts[most - 1] + config.brakes.forget) if given_up else None
-            row = {"healer": healer, "issue": issue, "target": target, "attempts": len(attempts), "most": most, "again": again}
+            rest = config.brakes.cooldown if config.healer(healer).cooldown is None else config.healer(healer).cooldown
+            again = attempts[most - 1] + config.brakes.forget if given_up else attempts[0] + (rest or 0)
+            row = {"healer": healer, "issue": issue, "target": target, "attempts": len(attempts), "most": most,
+                   "given_up": given_up, "again": moment(again) if again > now else None}  # fmt: skip
             found.append(row)
     return found
 
@@ -61,6 +66,10 @@ def lines(document: Document) -> Iterator[str]:
     when = document["last_pass"]
     work = "; a pass is at work now" if document["at_work"] else ""
     yield f"Last pass: {when.replace('T', ' ')}{work}" if when else f"No pass has run yet{work}."
+    if document["next_pass"]:
+        yield f"Next pass: {document['next_pass'].replace('T', ' ')} (watch, process {document['watch_pid']})"
+    else:
+        yield "Next pass: no watch is running; a timer, cron or you begin it."
     for row in document["issues"]:
         yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
         yield f"   {row['value']:g} of {row['threshold']:g} {row['unit']}".rstrip() + (
@@ -75,7 +84,8 @@ def lines(document: Document) -> Iterator[str]:
     if pause := document["paused"]:
         yield f"⛔ Healing is paused until {pause['until'].replace('T', ' ')} by {pause['by']}: {pause['reason']}"
     for row in document["tried"]:
-        again = f"; it has given up until {row['again'].replace('T', ' ')}" if row["again"] else ""
+        until = row["again"].replace("T", " ") if row["again"] else ""
+        again = f"; it {'has given up' if row['given_up'] else 'rests'} until {until}" if until else ""
         yield (
             f"⛔ {row['healer']} tried {row['attempts']} of {row['most']} time(s) on {row['issue']} {row['target']}".rstrip()
             + again

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from miyabi_healing import child, config, notify, session
+from miyabi_healing import child, config, notify, paths, presence, session
 
 ISSUES_INTERVAL = 60.0  # seconds at most between two passes while issues remain
 JITTER = 0.1  # of the interval: how far hosts that were started together drift apart
@@ -73,12 +73,14 @@ class Watch:
         """Make passes until somebody asks to stop; returns the exit status."""
         child.warm_up()
         schedule = Schedule(self.interval, time.monotonic(), offset_of(os.uname().nodename, self.interval))
-        with self.signals() as bell:
+        sign = presence.Sign(paths.state_folder())
+        with self.signals() as bell, contextlib.closing(sign):
             notify.send("READY=1", "STATUS=the first pass is at work")
             while True:
                 document, code = self.one(bell)
                 schedule.wrong = code != session.EXIT_HEALTHY
                 due = schedule.next_after(time.monotonic())
+                sign.renew(max(due - time.monotonic(), 0))
                 self.show(document, code, max(due - time.monotonic(), 0))
                 notify.send(f"STATUS={document['summary']}")
                 if number := self.rest(bell, due):

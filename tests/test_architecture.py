@@ -25,6 +25,7 @@ METHODS = {"unlink", "rmdir", "rename", "replace", "write_text", "write_bytes", 
 ALLOWED = {
     "safekeeping.py": "the journal, its ballast and what was damaged, in the state folder",
     "child.py": "signals to the pass that it started, and the pipe between them",
+    "presence.py": "the file in the state folder by which a watch says that it is there",
     "lock.py": "the lock file of the state folder, and that folder",
     "journal.py": "the journal in the state folder, and that folder",
     "host/worktrees.py": "the owner of its own scratch folder",

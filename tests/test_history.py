@@ -64,11 +64,12 @@ def test_unknown_check_is_told_with_the_nearest(home: Path) -> None:
 
 
 def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> None:
-    assert run("status").stdout == "No pass has run yet.\n"
+    nobody = "Next pass: no watch is running; a timer, cron or you begin it."
+    assert run("status").stdout == f"No pass has run yet.\n{nobody}\n"
     where = world(home)
     report(*where)
     done = run("status")
-    assert (done.returncode, done.stdout.splitlines()[1]) == (0, "✅ Nothing is wrong.")
+    assert (done.returncode, done.stdout.splitlines()[2]) == (0, "✅ Nothing is wrong.")
     (home / "logs" / "app.log").write_bytes(LINES)
     run("pause", "--for", "1h", "--reason", "a release")
     report(*where)
@@ -76,6 +77,7 @@ def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> No
     assert done.returncode == 1
     assert "❌ large_log_files (medium): 1 log files take " in done.stdout
     assert "⛔ Healing is paused until " in done.stdout
+    assert "prune_logs: skipped (paused until" in done.stdout
     run("resume")
     report(*where)
     document = asked("status", "--json")

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
-from program import SCHEMA, environment, settings
+from program import SCHEMA, environment, run, settings
 
 from conftest import PROJECT, wait_for
 from miyabi_healing import live
@@ -183,6 +183,59 @@ def test_stopped_for_a_while_it_goes_on_without_making_up(watching: Any) -> None
     for _ in range(4):
         watch.next()
     assert time.monotonic() - began > 0.8
+
+
+def test_killed_in_the_middle_of_a_pass_the_next_watch_goes_on_where_it_was(watching: Any, home: Path) -> None:
+    first = watching()
+    first.edit(value=7)
+    first.until("Healed 0/1")
+    first.edit("time.sleep(1)")
+    time.sleep(0.6)
+    first.process.kill()
+    first.process.wait()
+    second = watching()  # the pass that was at work holds the lock until it has ended
+    assert second.until(HEALTHY)["errors"] == []
+    course = json.loads(run("history", "--issue", "things", "--json").stdout)
+    assert {row["value"] for row in course} == {1, 7}
+
+
+CLOCK = """
+import pathlib, time
+real, offset = time.time, pathlib.Path(OFFSET)
+time.time = lambda: real() + float(offset.read_text())
+"""
+
+
+@pytest.mark.parametrize("jump", [86_400, -86_400])
+def test_clock_that_jumps_a_day_changes_neither_schedule_nor_results(watching: Any, home: Path, jump: int) -> None:
+    (home / "offset").write_text("0")
+    (home / "site").mkdir()
+    (home / "site" / "sitecustomize.py").write_text(CLOCK.replace("OFFSET", repr(str(home / "offset"))))
+    watch = watching(env={"PYTHONPATH": str(home / "site")}, interval="0.3")
+    watch.next()
+    (home / "new").write_text(str(jump))
+    (home / "new").rename(home / "offset")
+    before = time.monotonic()
+    assert [watch.next()["summary"] for _ in range(5)] == [HEALTHY] * 5
+    assert 0.8 < time.monotonic() - before < 10
+    watch.edit(value=7)
+    watch.until("Healed 0/1")
+    watch.edit()
+    watch.until(HEALTHY)
+    began = [row["began"] for row in json.loads(run("history", "--json", "--since", "3d").stdout)]
+    assert max(began) - min(began) > 80_000, "the clock did not jump"
+
+
+def test_status_knows_the_next_pass_while_a_watch_runs(watching: Any) -> None:
+    watch = watching(interval="3600")
+    watch.next()
+    wait_for(lambda: json.loads(run("status", "--json").stdout)["next_pass"])
+    document = json.loads(run("status", "--json").stdout)
+    assert document["watch_pid"] == watch.process.pid
+    assert "Next pass: 2" in run("status").stdout
+    watch.process.kill()
+    watch.process.wait()
+    assert json.loads(run("status", "--json").stdout)["next_pass"] is None
 
 
 def test_parent_stays_the_same_size(watching: Any) -> None:
