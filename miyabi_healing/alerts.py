@@ -12,6 +12,7 @@ from typing import Any
 from miyabi_healing import config
 from miyabi_healing.flapping import WINDOW, is_flapping
 from miyabi_healing.issue import Severity
+from miyabi_healing.text import plain
 
 Document = Mapping[str, Any]
 Key = tuple[str, str]
@@ -90,7 +91,7 @@ class Alert:
         if self.value is None or self.threshold is None:
             return ""
         unit = f" {self.unit}" if self.unit else ""
-        return f"{round(self.value, 2):g}{unit} of {self.threshold:g}{unit}"
+        return f"{plain(self.value)}{unit} of {plain(self.threshold)}{unit}"
 
     @property
     def line(self) -> str:

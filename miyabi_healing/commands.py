@@ -18,6 +18,7 @@ import click
 
 from miyabi_healing import config, lock, paths, session
 from miyabi_healing.files import display, size_text
+from miyabi_healing.text import plain
 
 if TYPE_CHECKING:
     from miyabi_healing.gate import Work
@@ -330,14 +331,12 @@ def pass_line(row: dict[str, Any]) -> str:
 
 
 def course_line(row: dict[str, Any]) -> str:
-    value = "unknown" if row["value"] is None else f"{row['value']:g}"
-    after = f" → {row['after']:g}" if row["after"] is not None else ""
+    value = "unknown" if row["value"] is None else plain(row["value"])
+    after = f" → {plain(row['after'])}" if row["after"] is not None else ""
     unit = f" {row['unit']}" if row["unit"] else ""
     actions = f"  ({row['actions']})" if row["actions"] else ""
     where = f" {row['target']}" if row["target"] else ""
-    return (
-        f"{moment(row['ended']).replace('T', ' ')} {value}{after} of {row['threshold']:g}{unit} {row['outcome']}{where}{actions}"
-    )
+    return f"{moment(row['ended']).replace('T', ' ')} {value}{after} of {plain(row['threshold'])}{unit} {row['outcome']}{where}{actions}"
 
 
 @click.command()

@@ -85,8 +85,8 @@ def table(document: Document, courses: dict[tuple[str, str], deque[float]], acti
         colour = "red" if over else "green"
         unit = f" {metric['unit']}" if metric["unit"] else ""
         found.add_row(
-            escape(metric["name"]), escape(metric["target"]), f"[{colour}]{metric['value']:g}{escape(unit)}[/]",
-            f"{metric['threshold']:g}{escape(unit)}", spark(courses[metric["name"], metric["target"]], metric["threshold"]),
+            escape(metric["name"]), escape(metric["target"]), f"[{colour}]{text.plain(metric['value'])}{escape(unit)}[/]",
+            f"{text.plain(metric['threshold'])}{escape(unit)}", spark(courses[metric["name"], metric["target"]], metric["threshold"]),
         )  # fmt: skip
     for error in document["errors"]:
         found.add_row(escape(error["check"] or "all checks"), "", "[red]unknown[/]", "", escape(error["message"]))

@@ -12,6 +12,7 @@ from miyabi_healing.config import Config
 from miyabi_healing.files import size_text
 from miyabi_healing.host import quarantine
 from miyabi_healing.journal import Journal
+from miyabi_healing.text import plain
 
 Document = dict[str, Any]
 
@@ -72,7 +73,7 @@ def lines(document: Document) -> Iterator[str]:
         yield "Next pass: no watch is running; a timer, cron or you begin it."
     for row in document["issues"]:
         yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
-        yield f"   {row['value']:g} of {row['threshold']:g} {row['unit']}".rstrip() + (
+        yield f"   {plain(row['value'])} of {plain(row['threshold'])} {row['unit']}".rstrip() + (
             f"; {row['actions']}" if row["actions"] else ""
         )
     for row in document["unknown"]:

@@ -78,7 +78,7 @@ def closing(document: Mapping[str, Any]) -> str:
 
 def plain(value: float) -> str:
     """A number as people write it: not more than two decimals."""
-    return str(round(value, 2))
+    return f"{round(value, 2):.15g}"
 
 
 def issue_lines(issue: Mapping[str, Any]) -> Iterator[str]:
