@@ -43,6 +43,16 @@ class Pass:
         self.said += data
         return bool(data)
 
+    def is_over(self) -> bool:
+        """Whether it has ended. Its pipe may still be open then, in a program that a check has left behind."""
+        over = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        if over:
+            os.set_blocking(self.pipe, False)
+            with contextlib.suppress(BlockingIOError):
+                while self.read():
+                    pass
+        return over
+
     def ask_to_end(self, number: int) -> None:
         """Let it finish or take back the step in hand; the second time, it is killed."""
         with contextlib.suppress(ProcessLookupError):
@@ -120,6 +130,7 @@ def in_fork(action: Callable[[], tuple[dict[str, Any], int]], pipe: int) -> NoRe
     """What the child does: its work, its answer into the pipe, and an end without the parent's clean-up."""
     try:
         signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         document, code = action()
         answer = json.dumps({"document": document, "code": code}).encode()

@@ -86,7 +86,7 @@ def writing(context: Context) -> Iterator[Journal]:
     """The journal, under the lock, after what a crash left half done was taken back. Raises Refusal."""
     with contextlib.ExitStack() as held:
         try:
-            held.callback(os.close, lock.acquire(context.state))
+            held.callback(lock.release, lock.acquire(context.state))
             journal = open_journal(context, held)
         except lock.Busy as busy:
             raise Refusal(str(busy), session.EXIT_BUSY) from None
@@ -331,12 +331,13 @@ def pass_line(row: dict[str, Any]) -> str:
 
 
 def course_line(row: dict[str, Any]) -> str:
+    when, limit = moment(row["ended"]).replace("T", " "), plain(row["threshold"])
     value = "unknown" if row["value"] is None else plain(row["value"])
     after = f" → {plain(row['after'])}" if row["after"] is not None else ""
     unit = f" {row['unit']}" if row["unit"] else ""
     actions = f"  ({row['actions']})" if row["actions"] else ""
     where = f" {row['target']}" if row["target"] else ""
-    return f"{moment(row['ended']).replace('T', ' ')} {value}{after} of {plain(row['threshold'])}{unit} {row['outcome']}{where}{actions}"
+    return f"{when} {value}{after} of {limit}{unit} {row['outcome']}{where}{actions}"
 
 
 @click.command()

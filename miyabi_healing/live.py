@@ -84,10 +84,9 @@ def table(document: Document, courses: dict[tuple[str, str], deque[float]], acti
         over = metric["value"] > metric["threshold"]
         colour = "red" if over else "green"
         unit = f" {metric['unit']}" if metric["unit"] else ""
-        found.add_row(
-            escape(metric["name"]), escape(metric["target"]), f"[{colour}]{text.plain(metric['value'])}{escape(unit)}[/]",
-            f"{text.plain(metric['threshold'])}{escape(unit)}", spark(courses[metric["name"], metric["target"]], metric["threshold"]),
-        )  # fmt: skip
+        value, limit = (f"{text.plain(metric[key])}{escape(unit)}" for key in ("value", "threshold"))
+        course = spark(courses[metric["name"], metric["target"]], metric["threshold"])
+        found.add_row(escape(metric["name"]), escape(metric["target"]), f"[{colour}]{value}[/]", limit, course)
     for error in document["errors"]:
         found.add_row(escape(error["check"] or "all checks"), "", "[red]unknown[/]", "", escape(error["message"]))
     return found

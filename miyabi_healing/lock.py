@@ -17,10 +17,10 @@ class Busy(Exception):
 
 
 def acquire(state: Path) -> int:
-    """Take the lock and return its descriptor; closing it, or dying, gives it back. Raises Busy, OSError."""
+    """Take the lock and return its descriptor, for `release`; dying gives it back, too. Raises Busy, OSError."""
     for folder in paths.refuges(state):
         if (folder / "lock").exists():  # a pass that found the disk full may be at work there
-            os.close(take(folder))
+            release(take(folder))
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return take(state)
@@ -30,6 +30,12 @@ def acquire(state: Path) -> int:
         from miyabi_healing.safekeeping import find_refuge
 
         return take(find_refuge(state))
+
+
+def release(descriptor: int) -> None:
+    """Give the lock back, also where a program that was forked meanwhile has inherited it."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def is_held(state: Path) -> bool:

@@ -137,7 +137,7 @@ def remembering(state: Path, document: Document) -> Any:
     from miyabi_healing.safekeeping import Keeper
 
     with contextlib.ExitStack() as held:
-        held.callback(os.close, lock.acquire(state))
+        held.callback(lock.release, lock.acquire(state))
         keeper = Keeper(state, document["notes"].append)
         held.callback(keeper.close)
         yield keeper.journal

@@ -154,7 +154,7 @@ def take_lock(session: pytest.Session, healing: Healing) -> None:
     except OSError as error:
         healing.blocked = f"the state folder {display(healing.state)} cannot be written: {error.strerror}"
         return
-    session.config.add_cleanup(partial(os.close, descriptor))
+    session.config.add_cleanup(partial(lock.release, descriptor))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -103,7 +103,7 @@ class Watch:
                 self.say(f"the pass took longer than {limit:g} s and is being ended")
                 at_work.ask_to_end(signal.SIGTERM)
                 at_work.asked = time.monotonic()
-            open_pipe = at_work.pipe not in ready or at_work.read()
+            open_pipe = not at_work.is_over() and (at_work.pipe not in ready or at_work.read())
         return at_work.end()
 
     def rest(self, bell: int, due: float) -> int:
@@ -142,7 +142,7 @@ class Watch:
         """The signal that came in, 0 where none did."""
         if bell not in ready:
             return 0
-        numbers = [each for each in os.read(bell, 64) if each in (*STOPPING, signal.SIGHUP)]
+        numbers = [each for each in os.read(bell, 64) if each in (*STOPPING, signal.SIGHUP)]  # SIGCHLD only wakes us
         self.received += [each for each in numbers if each in STOPPING]
         return next((each for each in numbers if each in STOPPING), numbers[0] if numbers else 0)
 
@@ -152,7 +152,7 @@ class Watch:
         bell, rope = os.pipe()
         for each in (bell, rope):
             os.set_blocking(each, False)
-        before = {number: signal.signal(number, lambda *_: None) for number in (*STOPPING, signal.SIGHUP)}
+        before = {number: signal.signal(number, lambda *_: None) for number in (*STOPPING, signal.SIGHUP, signal.SIGCHLD)}
         old = signal.set_wakeup_fd(rope, warn_on_full_buffer=False)
         try:
             yield bell

@@ -149,6 +149,16 @@ def test_check_that_ends_its_process_does_not_end_the_watch(watching: Any, act: 
     watch.until(HEALTHY)
 
 
+def test_program_that_a_check_leaves_behind_holds_up_nothing(watching: Any) -> None:
+    watch = watching(text="[watch]\ntime_limit = 60\n")
+    watch.next()
+    watch.edit("pid = os.fork(); pid or (time.sleep(5), os._exit(0))")
+    began = time.monotonic()
+    for _ in range(4):
+        assert watch.next()["summary"] == HEALTHY
+    assert time.monotonic() - began < 4
+
+
 @pytest.mark.parametrize("act", ["time.sleep(100)", "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); time.sleep(100)"])
 def test_check_that_hangs_is_ended(watching: Any, act: str) -> None:
     watch = watching(text="[watch]\ntime_limit = 1\n")
