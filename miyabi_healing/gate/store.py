@@ -78,6 +78,7 @@ def register(state: Path, base: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    sync_folder(state)
 
 
 def bases(context: Context, path: Path) -> Iterator[Path]:
@@ -106,8 +107,8 @@ def entry_in(base: Path, context: Context, path: Path, kind: str, **facts: objec
 
 
 def make_entry(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
-    register(context.state, base)
     private_folder(base)
+    register(context.state, base)  # only now: what others prepared must never count as ours
     run = base / context.run_id
     private_folder(run)
     for number in range(1_000_000):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from miyabi_healing import paths
 from miyabi_healing.files import used
 
 BASES = "bases"  # in the state folder: one JSON string a line, each a folder that holds quarantined things
@@ -88,6 +89,9 @@ def inside(base: Path) -> Iterator[Held]:
 
 
 def folders(path: Path) -> list[Path]:
+    """The folders in one of ours. What lies in a folder that others made, or may write to, is theirs: they planted it."""
+    if not paths.is_private(path):
+        return []
     try:
         with os.scandir(path) as entries:
             return sorted(Path(each.path) for each in entries if each.is_dir(follow_symlinks=False))
@@ -96,9 +100,16 @@ def folders(path: Path) -> list[Path]:
 
 
 def read(folder: Path) -> Held:
-    """One entry with its manifest, if that can be read."""
+    """One entry with its manifest, if that can be read and nobody but us can have written it: things are moved by it."""
     try:
-        facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        descriptor = os.open(folder / "manifest.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            facts = json.load(file) if is_our_own(os.fstat(descriptor)) else None
     except (OSError, ValueError):
         facts = None
     return Held(folder, facts if isinstance(facts, dict) else {})
+
+
+def is_our_own(status: os.stat_result) -> bool:
+    ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return ours and stat.S_ISREG(status.st_mode) and status.st_nlink == 1
