@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEGABYTE = 1_000_000
+MOST_LINKS = 40  # as Linux has it, path_resolution(7)
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,60 @@ def is_beneath(path: Path, root: Path) -> bool:
     return path != root and path.is_relative_to(root) and ".." not in path.parts
 
 
+def open_root(root: Path) -> int:
+    """Open a folder, following no link but root's and our own: another user can turn theirs anywhere. Raises OSError.
+
+    What Linux does for the last name in a sticky folder (proc(5), protected_symlinks), for every name and in every folder.
+    """
+    flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # a folder that may only be passed through, too
+    folder, links = os.open("/", flags), 0
+    left = [*reversed(root.absolute().parts[1:])]
+    try:
+        while left:
+            name = left.pop()
+            try:
+                deeper = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR) or links == MOST_LINKS:
+                    raise
+                target = trusted_link(folder, name)
+                links += 1
+                left += reversed([part for part in target.split("/") if part])
+                if not target.startswith("/"):
+                    continue
+                deeper = os.open("/", flags)
+            os.close(folder)
+            folder = deeper
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def trusted_link(folder: int, name: str) -> str:
+    """Where a symbolic link of root's or ours points to. Raises OSError for anything else."""
+    before = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISLNK(before.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+    target = os.readlink(name, dir_fd=folder)
+    after = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if before.st_uid not in (0, os.geteuid()) or (before.st_uid, before.st_ino) != (after.st_uid, after.st_ino):
+        raise OSError(errno.ELOOP, "another user's symbolic link is in the way", name)
+    return target
+
+
 @contextmanager
 def open_beneath(root: Path, path: Path) -> Iterator[tuple[int, str]]:
     """Open the folder that holds `path`, walking down from `root` without following one symbolic link.
 
-    Yields the folder's descriptor and the last name. `root` itself is trusted and may be reached through links; every
-    name below is not, and neither may it lead to another filesystem. Raises OSError where a link or another filesystem
+    Yields the folder's descriptor and the last name. `root` itself may be reached through links that we or root made; no
+    name below may be one, and neither may it lead to another filesystem. Raises OSError where a link or another filesystem
     is in the way, ValueError where `path` is not beneath `root`.
     """
     if not is_beneath(path, root):
         raise ValueError(f"{display(path)} is not beneath {display(root)}")
     *folders, name = path.relative_to(root).parts
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    folder = os.open(root, flags)
+    folder = open_root(root)
     try:
         device = os.fstat(folder).st_dev
         for part in folders:

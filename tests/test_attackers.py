@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from gatework import plan, work
+from gitworld import merge, repository, worktree
 
 from miyabi_healing import gate, rollback
 from miyabi_healing.config import Config
 from miyabi_healing.files import Identity
-from miyabi_healing.gate import store, undo
+from miyabi_healing.gate import store, undo, worktrees
 from miyabi_healing.gate.verbs import Context
 from miyabi_healing.host import Host, quarantine
-from miyabi_healing.plan import Outcome, Quarantine
+from miyabi_healing.plan import Outcome, Quarantine, RetireWorktree, Step
 
 pytestmark = pytest.mark.root
 THEM = 65534
@@ -27,7 +30,7 @@ def context(top: Path, *roots: Path) -> Context:
     return Context(Host(Config()), "run", top / "state", roots)
 
 
-def do(step: Quarantine, where: Context) -> Outcome:
+def do(step: Step, where: Context) -> Outcome:
     outcomes: list[Outcome] = []
     with work(where) as prepared:
         gate.carry_out(plan(step), prepared, outcomes)
@@ -86,3 +89,86 @@ def test_manifest_that_others_can_have_written_is_not_read(tmp_path: Path, whose
     else:
         os.link(manifest, tmp_path / "elsewhere")
     assert quarantine.read(held.folder).facts == {}
+
+
+@pytest.fixture
+def top(home: Path) -> Iterator[Path]:
+    """A folder that other users can get at, pytest's own being root's alone: in it ``root's``, where only root may write."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    (folder / "root's").mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def developer(top: Path) -> Path:
+    """A home of another user's, with a repository that has a merged worktree in ``trees/evil``."""
+    repo = repository(top / "home" / "repo")
+    worktree(repo, "evil")
+    merge(repo, "evil", "merge")
+    for path in (top / "home", *(top / "home").rglob("*")):
+        os.chown(path, THEM, THEM, follow_symlinks=False)
+    return top / "home"
+
+
+def turn(folder: Path, target: Path) -> None:
+    """What its owner can do at any moment: put a link where the folder was."""
+    folder.rename(folder.with_name("aside"))
+    folder.symlink_to(target)
+    os.lchown(folder, THEM, THEM)
+
+
+def retirement(home: Path) -> RetireWorktree:
+    common, tree = home / "repo" / ".git", home / "trees" / "evil"
+    admin = common / "worktrees" / "evil"
+    return RetireWorktree(
+        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+    )
+
+
+def test_worktree_that_is_put_back_does_not_go_through_its_owners_link(
+    developer: Path, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its owner could have root move a folder of theirs (a unit's drop-ins, say) to where only root may write."""
+
+    def late(*_: object) -> str:
+        turn(developer / "trees", top / "root's")
+        return "dirty at the last moment"
+
+    monkeypatch.setattr(worktrees, "late_objection", late)
+    outcome = do(retirement(developer), context(top, developer))
+    assert (outcome.status, "cannot be taken back" in outcome.message) == ("failed", True), outcome
+    assert list((top / "root's").iterdir()) == []
+    (developer / "trees").unlink()
+    (developer / "aside").rename(developer / "trees")
+    with work(context(top, developer)) as prepared:
+        rows = rollback.choose(top / "state", prepared.journal, None, None)
+        assert [each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)] == ["undone"]
+    assert (developer / "trees" / "evil" / "evil.txt").exists()
+
+
+def test_administrative_folder_is_not_made_through_its_owners_link(
+    developer: Path, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worktrees, "late_objection", lambda *_: None)
+    assert do(retirement(developer), context(top, developer)).status == "applied"
+    (developer / "repo" / ".git" / "worktrees").rmdir()
+    turn(developer / "repo" / ".git", top / "root's")
+    with work(context(top, developer)) as prepared:
+        rows = rollback.choose(top / "state", prepared.journal, None, None)
+        assert [each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)] == ["refused"]
+    assert list((top / "root's").iterdir()) == []
+
+
+@pytest.mark.parametrize(("owner", "followed"), [(0, True), (THEM, False)])
+def test_links_on_the_way_to_a_root_are_followed_only_if_they_are_ours(tmp_path: Path, owner: int, followed: bool) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("../" + tmp_path.name + "/real")
+    os.lchown(tmp_path / "link", owner, owner)
+    (tmp_path / "real" / "deep" / "a").write_text("x")
+    path = tmp_path / "link" / "deep" / "a"
+    outcome = do(set_aside(path), context(tmp_path, tmp_path / "link" / "deep"))
+    assert (outcome.status == "applied", path.exists()) == (followed, not followed), outcome
+    if not followed:
+        assert "another user's symbolic link is in the way" in outcome.message

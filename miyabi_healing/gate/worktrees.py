@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from miyabi_healing.config import Config
-from miyabi_healing.files import Identity, display
+from miyabi_healing.files import Identity, display, open_beneath
 from miyabi_healing.gate import quarantine, store
 from miyabi_healing.gate.store import Entry
 from miyabi_healing.gate.undo import WAYS, Way
@@ -125,10 +125,12 @@ def drop_refs(entry: Entry, context: Context) -> None:
 
 def go_back(entry: Entry, context: Context) -> None:
     """Rename a worktree's folder, or its administrative folder, back, and let go of what was kept for it."""
-    around, common = Path(entry.original).parent, os.stat(entry.facts["common"]) if os.path.isdir(entry.facts["common"]) else None
-    if entry.kind == "worktree-admin" and common and not around.exists():  # git removes the folder around the last one
-        os.mkdir(around)
-        os.chown(around, common.st_uid, common.st_gid, follow_symlinks=False)
+    around, common = Path(entry.original).parent, Path(entry.facts["common"])
+    if entry.kind == "worktree-admin" and common.is_dir() and not around.exists():  # git removes the folder around the last one
+        with open_beneath(common, around) as (folder, name):
+            owner = os.fstat(folder)
+            os.mkdir(name, dir_fd=folder)
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
     quarantine.go_back(entry, context)
     drop_refs(entry, context)
 
