@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gatework import work
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from miyabi_healing import gate, registry
 from miyabi_healing.config import Config
 from miyabi_healing.files import Identity
 from miyabi_healing.gate import logs as gate_logs
-from miyabi_healing.gate import store, zstd
+from miyabi_healing.gate import store, syscalls, undo, zstd
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.host import Host, logs
 from miyabi_healing.issue import Issue, Limit
@@ -286,6 +287,40 @@ def test_log_written_late_is_not_archived_away(tmp_path: Path, monkeypatch: pyte
         apply(step, context(tmp_path))
     assert log.read_bytes() == LINES + b"late\n"
     assert entries(tmp_path / "state") == []
+
+
+@pytest.mark.parametrize("meanwhile", ["", "begun anew"])
+def test_log_that_is_rotated_at_the_very_last_moment_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """Another log has the name when something is done to it; where that name is taken, too, it stays beside it."""
+    log = tmp_path / "app.log.1"
+    log.write_bytes(LINES)
+    rename = syscalls.rename_new
+
+    def rotated(old_folder: int, old: str, new_folder: int, new: str) -> None:
+        if old == log.name:
+            monkeypatch.undo()
+            log.rename(tmp_path / "app.log.2")
+            log.write_text("younger\n")
+        rename(old_folder, old, new_folder, new)
+        if old == log.name and meanwhile:
+            log.write_text(meanwhile)
+
+    monkeypatch.setattr(gate_logs, "rename_new", rotated)
+    where = context(tmp_path)
+    with work(where) as prepared:
+        outcome = gate.one(archive(log), prepared)
+    assert outcome.status == ("failed" if meanwhile else "skipped"), outcome
+    assert (tmp_path / "app.log.2").read_bytes() == LINES
+    assert log.read_text() == (meanwhile or "younger\n")
+    if not meanwhile:
+        assert entries(tmp_path / "state") == []
+        return
+    log.unlink()
+    undo.restore(undo.entries(where.state, where.run_id, outcome.number), where)
+    assert log.read_text() == "younger\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"app.log.1", "app.log.2", "state"}
 
 
 def test_open_log_is_not_archived_away(tmp_path: Path) -> None:

@@ -190,11 +190,18 @@ def test_work_that_comes_into_a_worktree_meanwhile_is_never_lost(home: Path, con
 @pytest.mark.parametrize("kind", [TrimLog, ArchiveLog])
 def test_log_that_is_rotated_meanwhile_loses_no_line(home: Path, context: Context, kind: type[TrimLog | ArchiveLog]) -> None:
     log = home / "app.log"
-    done = 0
-    for _ in range(ROUNDS):
+    done, within = 0, 0.03
+    for number in range(ROUNDS):
         log.write_bytes(b"".join(LINES))
         common = {"target": "", "reason": "", "path": log, "identity": Identity.at(log)}
         step = TrimLog(**common, keep_lines=5, keep_bytes=1 << 20) if kind is TrimLog else ArchiveLog(**common)  # type: ignore[arg-type]
+
+        if number == 0:  # how long it takes undisturbed: a busy machine must not let the attacker win every time
+            began = time.monotonic()
+            assert attempt(step, context)
+            within = max(2 * (time.monotonic() - began), within)
+            shutil.rmtree(context.state)
+            continue
 
         def rotate() -> None:
             with contextlib.suppress(OSError):
@@ -202,7 +209,7 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(home: Path, context: Contex
             with log.open("ab") as file:
                 file.write(b"new line\n")
 
-        with at_some_moment(rotate, 0.03):
+        with at_some_moment(rotate, within):
             done += attempt(step, context)
         archives = [
             b"".join(zstd.unpack(each.thing, each.facts["raw"], each.facts["sha256"]))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from miyabi_healing.files import display, open_beneath, size_text
-from miyabi_healing.gate.logs import pieces, read_whole
+from miyabi_healing.gate.logs import aside, pieces, read_whole
 from miyabi_healing.gate.store import Entry, drop, set_times
 from miyabi_healing.gate.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.undo import WAYS, Way
@@ -42,7 +42,16 @@ def is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> b
 
 def is_published(entry: Entry, folder: int) -> bool:
     """Whether an earlier attempt came as far as giving the log its name: only then the name it was made under is free."""
-    return bool(entry.facts.get("published")) and aside(entry, "new") not in os.listdir(folder)
+    return bool(entry.facts.get("published")) and not is_there(folder, aside(entry, "new"))
+
+
+def is_there(folder: int, name: str) -> bool:
+    """Whether there is anything of that name, a link that leads nowhere included."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def no_room(folder: int, needed: int) -> str | None:
@@ -83,6 +92,12 @@ def archive_objection(entry: Entry, context: Context) -> str | None:
     top, original = top_of(entry)
     try:
         with open_beneath(top, original) as (folder, name):
+            if is_there(folder, gone := aside(entry, "gone")):  # it was cut short before the log itself was deleted
+                return (
+                    f"something else is at {display(original)} now; it is beside it, as {gone}"
+                    if is_there(folder, name)
+                    else None
+                )
             if is_at(entry, folder, name, unchanged=True) or is_published(entry, folder):
                 return None
             if not entry.thing.exists():
@@ -97,7 +112,10 @@ def archive_objection(entry: Entry, context: Context) -> str | None:
 def restore_archive(entry: Entry, context: Context) -> None:
     top, original = top_of(entry) if "root" in entry.facts else (Path("/"), Path(entry.original))
     with open_beneath(top, original) as (folder, name):
-        if "sha256" in entry.facts and not is_at(entry, folder, name, unchanged=True):
+        if is_there(folder, aside(entry, "gone")):
+            rename_new(folder, aside(entry, "gone"), folder, name)
+            os.fsync(folder)
+        elif "sha256" in entry.facts and not is_at(entry, folder, name, unchanged=True):
             parent = os.fstat(folder)
             if not is_published(entry, folder):
                 publish(entry, context, folder, name)
@@ -107,11 +125,6 @@ def restore_archive(entry: Entry, context: Context) -> None:
                 set_times(folder, parent, times[2], times[:2])
             os.fsync(folder)
     drop(entry)
-
-
-def aside(entry: Entry, what: str) -> str:
-    """A name beside the log that nothing else has."""
-    return f".miyabi-{entry.run}-{entry.folder.name}-{what}"
 
 
 def publish(entry: Entry, context: Context, folder: int, name: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from miyabi_healing.files import Identity, open_beneath, used
 from miyabi_healing.gate import store
 from miyabi_healing.gate.roots import root_of
-from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, fallocate
+from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
 from miyabi_healing.gate.zstd import PIECE, Archive
 from miyabi_healing.host import logs
@@ -59,9 +59,13 @@ def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
     return logs.writers(step.path, status, context.host.processes().open_files()).trouble
 
 
-def still_open(step: ArchiveLog, context: Context, but: int = -1) -> str | None:
-    """Why it cannot be said that nobody has a log open; `but` is a descriptor of our own that does not count."""
-    found = logs.writers(step.path, os.lstat(step.path), context.host.processes().open_files(), but)
+def still_open(step: ArchiveLog, context: Context, but: int = -1, now: Path | None = None) -> str | None:
+    """Why it cannot be said that nobody has a log open; `but` is a descriptor of our own that does not count.
+
+    `now` is where it is, if it was renamed.
+    """
+    path = now or step.path
+    found = logs.writers(path, os.lstat(path), context.host.processes().open_files(), but)
     if found.holders:
         return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
     return None if found.closed else "holders unknown"
@@ -96,7 +100,7 @@ def archive_place(context: Context, path: Path, size: int, kind: str) -> store.E
 
 @apply.register
 def _(step: ArchiveLog, context: Context) -> Done:
-    with opened(step, context, os.O_RDONLY) as (descriptor, folder, name):
+    with opened(step, context, os.O_RDONLY) as (descriptor, folder, _name):
         status = os.fstat(descriptor)
         begin = logs.first_data(descriptor, status.st_size)
         with archiving(context, step.path, min(used(status), status.st_size), "log-archive") as (place, archive):
@@ -110,15 +114,40 @@ def _(step: ArchiveLog, context: Context) -> Done:
                 **facts(step, context, descriptor, status), start=begin, taken=status.st_size, raw=archive.raw,
                 sha256=archive.sha256,
             )  # fmt: skip
-            open_again = still_open(step, context, but=descriptor)  # before the last look: a look takes no time, this does
-            if open_again or Identity.of(os.stat(name, dir_fd=folder, follow_symlinks=False)) != step.identity:
+            if still_open(step, context, but=descriptor):
                 raise Refused("it was written or opened at the last moment")
-        parent = os.fstat(folder)
-        os.unlink(name, dir_fd=folder)
+            parent, gone = os.fstat(folder), aside(place, "gone")
+            take_out(step, context, descriptor, folder, place)
+        os.unlink(gone, dir_fd=folder)
         times = [parent.st_atime_ns, parent.st_mtime_ns, os.fstat(folder).st_mtime_ns]
         os.fsync(folder)
         place.write_manifest(parent_times=times)
     return Done(freed=used(status) - size, details={"archived_bytes": archive.raw}, undo={"entry": str(place.folder)})
+
+
+def aside(entry: store.Entry, what: str) -> str:
+    """A name beside the log that nothing else has."""
+    return f".miyabi-{entry.run}-{entry.folder.name}-{what}"
+
+
+def take_out(step: ArchiveLog, context: Context, descriptor: int, folder: int, place: store.Entry) -> None:
+    """Rename the log to where nobody can open it, and only then look for the last time: logs are rotated at any moment.
+
+    Raises Refused where it was another file, or was written or opened; it then has its name again. Raises OSError where that
+    name was taken meanwhile.
+    """
+    name, gone = step.path.name, aside(place, "gone")
+    try:
+        rename_new(folder, name, folder, gone)
+    except FileNotFoundError:
+        raise Refused("it is gone already") from None
+    place.facts["touched"] = True  # until it has its name again, the archive and the manifest stay
+    found = Identity.of(os.stat(gone, dir_fd=folder, follow_symlinks=False))
+    if found == step.identity and not still_open(step, context, but=descriptor, now=step.path.parent / gone):
+        return
+    rename_new(folder, gone, folder, name)
+    del place.facts["touched"]
+    raise Refused("it was written or opened at the last moment")
 
 
 @contextlib.contextmanager
