@@ -76,6 +76,13 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """What the program costs, against its peers (``-- NAME`` for one topic, ``-- --help`` for more)."""
+    install(session)
+    session.run("python", "-m", "benchmarks", *session.posargs, success_codes=[0, 1])
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Write requirements/*.txt anew from pyproject.toml (``-- --upgrade``: with the newest versions)."""
     session.install("uv")

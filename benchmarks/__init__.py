@@ -1,0 +1,1 @@
+"""What the program costs, against its peers: ``nox -s bench``, or one topic: ``python -m benchmarks.logs``."""
