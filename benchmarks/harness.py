@@ -59,7 +59,8 @@ class Side:
 class Aim:
     """What is to be reached: `figure` of ours at most `reach` times the peer's or, where it is `absolute`, at most `reach`.
 
-    `figure` is ``wall``, ``cpu`` (seconds), ``rss`` (bytes), or one that the program prints. None: shown, not aimed at.
+    `against` is the peer's figure where that is another one. A figure is ``wall``, ``cpu`` (seconds), ``rss`` (bytes), or what
+    the program prints. Without `reach` it is only shown.
     `name` says what it is where the job's name does not; `unit` is of a printed figure: ``s``, ``MB``, or any word.
     """
 
@@ -67,6 +68,7 @@ class Aim:
     reach: float | None = None
     absolute: bool = False
     name: str = ""
+    against: str = ""
     unit: str = ""
 
 
@@ -205,13 +207,14 @@ def run_case(topic: str, case: Case, settings: Settings) -> tuple[list[Row], lis
 
 def row(topic: str, case: Case, aim: Aim, samples: list[dict[str, Figures]]) -> Row:
     ours = [each["ours"][aim.figure] for each in samples]
-    theirs = [each["theirs"][aim.figure] for each in samples if aim.figure in each.get("theirs", {})]
+    figure = aim.against or aim.figure
+    theirs = [each["theirs"][figure] for each in samples if figure in each.get("theirs", {})]
     absolute = aim.absolute or not theirs
     values = ours if absolute else [mine / peer if peer else float(mine > 0) for mine, peer in zip(ours, theirs, strict=True)]
     return Row(
         topic, f"{case.job}: {aim.name}" if aim.name else case.job, "–" if absolute else case.against, statistics.median(ours),
         statistics.median(theirs) if theirs else None, min(values), statistics.median(values), max(values), aim.reach,
-        aim.unit or {"rss": "MB"}.get(aim.figure, "s" if aim.figure in SECONDS else ""), len(samples), absolute,
+        aim.unit or {"rss": "MB"}.get(aim.figure, "s" if figure in SECONDS else ""), len(samples), absolute,
     )  # fmt: skip
 
 

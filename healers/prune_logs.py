@@ -10,7 +10,7 @@ from functools import partial
 
 from miyabi_healing import config
 from miyabi_healing.files import MEGABYTE, display, size_text
-from miyabi_healing.host import logs
+from miyabi_healing.host import logs, patterns
 from miyabi_healing.host.logs import LogFile, LogGroup
 from miyabi_healing.issue import Issue
 from miyabi_healing.plan import ArchiveLog, Goal, Kept, Plan, Step, TrimLog
@@ -37,7 +37,7 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
     group = view.reading(LogGroup)
     files = view.host.processes().open_files()
     kept = [Kept(display(path), "no log", reason) for path, reason in group.odd]
-    top = logs.fixed_part(group.pattern)
+    top = patterns.fixed_part(group.pattern)
     closed: list[LogFile] = []
     live: list[tuple[int, LogFile]] = []
     for file in group.files:

@@ -96,6 +96,31 @@ def test_both_ways_of_reading_agree(start: Start) -> None:
         assert getattr(ours, name) == getattr(theirs, name), name
 
 
+def test_both_ways_of_finding_zombies_agree(start: Start, only_zombies: None) -> None:
+    parent, leader = careless(start, 3), python(start, BUSY_LEADER)
+    wait_for(lambda: (found := read(leader.pid)) is not None and found.state == "Z")
+    ours = {each.pid for each in Processes().zombies(0.05)}
+    theirs = {each.pid for each in psutil.process_iter(["status"]) if each.info["status"] == psutil.STATUS_ZOMBIE}
+    children = {each.pid for each in parent.children()}
+    assert len(children) == 3
+    assert children <= ours <= theirs
+    assert leader.pid in theirs - ours  # its other threads live on
+
+
+def test_both_ways_of_naming_programs_agree(start: Start, tmp_path: Path) -> None:
+    script = tmp_path / "npm-cli.js"
+    script.write_text("import sys, time; print(flush=True); time.sleep(100)")
+    silent, end = os.pipe()
+    retitled = start("npm ci", executable=shutil.which("cat"), stdin=silent)
+    for process in (start("sleep", "100"), start(sys.executable, str(script), "", "ci"), retitled):
+        ours, theirs = processes.command(process.pid), processes.command_psutil(process.pid)
+        assert ours[0] == theirs[0]
+        assert [each for each in ours[1] if each] == [each for each in theirs[1] if each]
+    assert processes.command(retitled.pid)[1] == ["npm", "ci"]
+    os.close(silent)
+    os.close(end)
+
+
 def test_all_processes_are_those_that_ps_lists() -> None:
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
     theirs = {tuple(map(int, line.split())) for line in listed}

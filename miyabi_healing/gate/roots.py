@@ -11,7 +11,7 @@ from miyabi_healing.config import Config
 from miyabi_healing.files import is_beneath
 from miyabi_healing.host import Host
 from miyabi_healing.host.git import configured
-from miyabi_healing.host.logs import fixed_part
+from miyabi_healing.host.patterns import fixed_part
 
 
 def allowed(config: Config) -> tuple[Path, ...]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from miyabi_healing.config import Config
-
 if TYPE_CHECKING:
+    from miyabi_healing.config import Config
     from miyabi_healing.host.caches import Cache
     from miyabi_healing.host.disk import Mount
     from miyabi_healing.host.git import Repository

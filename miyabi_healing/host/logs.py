@@ -5,20 +5,20 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
-import fnmatch
-import glob
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
+from miyabi_healing.host import patterns
 from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles
 
 NOT_LOGS = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog)([-._]|$)")
 ROTATED = re.compile(r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$")
+DATABASE = re.compile(r"\0(CURRENT\0|MANIFEST-|0[^\0]*\.index\0)")
 GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
 ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
 NEAR = 1 << 20  # how far a cut moves to come between two lines
@@ -63,61 +63,39 @@ class LogGroup:
 def read(pattern: str) -> LogGroup:
     """Look at everything a pattern matches now."""
     files: list[LogFile] = []
-    odd: list[tuple[Path, str]] = [(folder, "a folder that cannot be read") for folder in unreadable(pattern)]
-    for name in sorted(glob.glob(os.path.expanduser(pattern), include_hidden=True)):
-        path = Path(name)
-        try:
-            status = os.lstat(path)
-        except OSError:
-            continue
-        reason = not_a_log(path, status)
-        if reason:
-            odd.append((path, reason))
-        else:
-            files.append(LogFile(path, Identity.of(status), used(status), newest(status)))
+    odd: list[tuple[Path, str]] = []
+    for folder in patterns.search(pattern):
+        place = Path(folder.path)
+        if folder.shut:
+            odd.append((place, "a folder that cannot be read"))
+        elsewhere = no_log_folder(place, folder.names) if folder.matches else None
+        for name, status in folder.matches:
+            path = place / name
+            if reason := no_log_file(name, status) or elsewhere:
+                odd.append((path, reason))
+            else:
+                files.append(LogFile(path, Identity.of(status), used(status), newest(status)))
     return LogGroup(pattern, tuple(files), tuple(odd))
 
 
-def fixed_part(pattern: str) -> Path:
-    """The folder a glob pattern starts from: ``/var/log/app*/*.log`` gives ``/var/log``."""
-    folder = Path(os.path.abspath(os.path.expanduser(pattern))).parent
-    while glob.has_magic(str(folder)):
-        folder = folder.parent
-    return folder
-
-
-def unreadable(pattern: str) -> Iterator[Path]:
-    """Folders that may hold matches but cannot be looked into; glob itself passes over them in silence."""
-    top = fixed_part(pattern)
-    parts = Path(os.path.abspath(os.path.expanduser(pattern))).parent.relative_to(top).parts
-    start = glob.escape(str(top))
-    deeper = (glob.glob(os.path.join(start, *parts[: depth + 1]), include_hidden=True) for depth in range(len(parts)))
-    for folder in (str(top), *(name for names in deeper for name in sorted(names))):
-        try:
-            os.scandir(folder).close()
-        except PermissionError:
-            yield Path(folder)
-        except OSError:
-            continue
-
-
 def not_a_log(path: Path, status: os.stat_result) -> str | None:
-    """Why something that matched is no log file; None where it is one."""
+    """Why something that matched is no log file; None where it is one. Raises OSError where its folder cannot be read."""
+    return no_log_file(path.name, status) or no_log_folder(path.parent, os.listdir(path.parent))
+
+
+def no_log_file(name: str, status: os.stat_result) -> str | None:
+    """What a thing is by itself, where it is no log file."""
+    if stat.S_ISREG(status.st_mode):
+        return "a system record" if NOT_LOGS.match(name) else None
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    if not stat.S_ISREG(status.st_mode):
-        return kinds.get(stat.S_IFMT(status.st_mode), "a device")
-    if NOT_LOGS.match(path.name) or {"audit", "journal"} & set(path.parts[:-1]):
+    return kinds.get(stat.S_IFMT(status.st_mode), "a device")
+
+
+def no_log_folder(folder: Path, names: Sequence[str]) -> str | None:
+    """What a folder with these names holds, where that is no logs: LevelDB, RocksDB and Kafka keep their data in ``*.log``."""
+    if not {"audit", "journal"}.isdisjoint(folder.parts):
         return "a system record"
-    return "part of a database" if is_database(path.parent) else None
-
-
-def is_database(folder: Path) -> bool:
-    """LevelDB, RocksDB and Kafka keep their data in files called ``*.log``."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return False
-    return "CURRENT" in names or any(fnmatch.fnmatch(name, "MANIFEST-*") or fnmatch.fnmatch(name, "0*.index") for name in names)
+    return "part of a database" if DATABASE.search("\0".join(["", *names, ""])) else None
 
 
 def unsafe(path: Path, top: Path) -> str | None:
@@ -128,7 +106,6 @@ def unsafe(path: Path, top: Path) -> str | None:
     """
     try:
         status, folder = os.lstat(path), os.stat(path.parent)
-        os.scandir(path.parent).close()
         if reason := not_a_log(path, status):
             return reason
         if status.st_nlink != 1:

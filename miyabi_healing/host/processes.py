@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import psutil
-
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
@@ -120,8 +118,27 @@ def read(pid: int) -> Process | None:
     return parse_stat(text, uid)
 
 
+def suspects() -> list[int]:
+    """Processes that may be zombies: those whose program cannot be seen (proc_pid_exe(5)).
+
+    Every pass asks this of the whole host. A zombie has no program any more, and one call that says so costs half of what
+    reading a state does; kernel threads have none either, and other users' is hidden from us: those states are read.
+    """
+    if not LINUX:
+        return pids()
+    found = []
+    for name in filter(str.isdigit, os.listdir(PROC)):
+        try:
+            os.readlink(f"/proc/{name}/exe")
+        except OSError:
+            found.append(int(name))
+    return found
+
+
 def read_psutil(pid: int) -> Process | None:
     """The same where there is no /proc."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -139,7 +156,11 @@ def read_psutil(pid: int) -> Process | None:
 
 
 def pids() -> list[int]:
-    return [int(name) for name in os.listdir(PROC) if name.isdigit()] if LINUX else psutil.pids()
+    if LINUX:
+        return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+    import psutil
+
+    return psutil.pids()
 
 
 @dataclass(frozen=True)
@@ -153,7 +174,8 @@ class Processes:
 
     def zombies(self, pause: float = 0.1) -> tuple[Process, ...]:
         """Zombies that last: seen in two looks, `pause` seconds apart. A healthy parent's are gone by the second."""
-        first = {(each.pid, each.start) for each in self.all() if each.is_zombie}
+        seen = (read(pid) for pid in suspects())
+        first = {(each.pid, each.start) for each in seen if each and each.is_zombie}
         if not first:
             return ()
         time.sleep(pause)
@@ -196,9 +218,9 @@ class Processes:
                 continue
             try:
                 files += held_by(process) if LINUX else held_psutil(process)
-            except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+            except (FileNotFoundError, ProcessLookupError):
                 continue
-            except (PermissionError, psutil.AccessDenied):
+            except PermissionError:
                 if process.pid != 1:  # init works on nobody's files, and some let not even root look into them
                     unseen.append(process)
         return OpenFiles(tuple(files), tuple(unseen))
@@ -220,17 +242,40 @@ def program_names(process: Process) -> set[str]:
     A process can rename itself, so its file counts as well; proc_pid_comm(5) cuts names to 15 bytes, hence the arguments.
     """
     names = {process.name, process.name.split(" ")[0].rstrip(":")}
-    try:
-        whole = psutil.Process(process.pid)
-        arguments = whole.cmdline()[:3]
-        names.add(os.path.basename(whole.exe()))
-    except (psutil.Error, OSError):
-        return names
-    for argument in arguments:
+    program, arguments = command(process.pid) if LINUX else command_psutil(process.pid)
+    names |= {os.path.basename(program)} if program else set()
+    for argument in arguments[:3]:
         base = os.path.basename(argument.split(" ")[0].rstrip(":")).lstrip("-")
         stem = base.removesuffix(".js").removesuffix(".cjs").removesuffix(".py").removesuffix("-cli")
         names |= {base, stem}
     return names
+
+
+def command(pid: int) -> tuple[str, list[str]]:
+    """A process's program file and its arguments; empty where they cannot be read (proc_pid_cmdline(5))."""
+    try:
+        with open(f"{PROC}/{pid}/cmdline", "rb") as file:
+            text = os.fsdecode(file.read()).rstrip("\0")
+    except OSError:
+        return "", []
+    arguments = text.split("\0") if text else []
+    if len(arguments) == 1:  # a process that words its own title writes over the ends of its arguments
+        arguments = text.split(" ")
+    try:
+        return os.readlink(f"{PROC}/{pid}/exe").removesuffix(" (deleted)"), arguments
+    except OSError:
+        return "", arguments
+
+
+def command_psutil(pid: int) -> tuple[str, list[str]]:
+    """The same where there is no /proc."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.exe(), process.cmdline()
+    except (psutil.Error, OSError):
+        return "", []
 
 
 def is_namespace_init(pid: int) -> str | None:
@@ -309,8 +354,16 @@ def mappings(process: Process) -> Iterator[OpenFile]:
 
 def held_psutil(process: Process) -> Iterator[OpenFile]:
     """The same where there is no /proc: how a file was opened is not known there, so it counts as written anywhere."""
-    whole = psutil.Process(process.pid)
-    for path in {*(each.path for each in whole.open_files()), whole.cwd(), whole.exe()}:
+    import psutil
+
+    try:
+        whole = psutil.Process(process.pid)
+        paths = {*(each.path for each in whole.open_files()), whole.cwd(), whole.exe()}
+    except psutil.NoSuchProcess:
+        raise ProcessLookupError from None
+    except psutil.AccessDenied:
+        raise PermissionError from None
+    for path in paths:
         try:
             status = os.stat(path)
         except OSError:
