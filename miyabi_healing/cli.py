@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from miyabi_healing import __version__, commands, config, session, stopping
+from miyabi_healing import __version__, commands, config, out, session, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -87,7 +87,7 @@ def keep_watching(
     with live.showing(as_json, quiet) as show:
         return watch.Watch(
             settings, partial(config.load, config_file), interval, dry_run, checks, watch.same_program(), show,
-            say=lambda words: click.echo(f"miyabi-healing: {words}", err=True), time_limit=settings.watch.time_limit,
+            say=out.complain, time_limit=settings.watch.time_limit,
         ).run()  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def no_report(reason: str, code: int, as_json: bool) -> tuple[dict[str, Any], in
     """Say why there is no report; who asked for JSON gets a document that says so as well."""
     from miyabi_healing import report
 
-    click.echo(f"miyabi-healing: {reason}", err=True)
+    out.complain(reason, out.ERROR)
     if not as_json:
         sys.exit(code)
     return report.failed(reason), code
@@ -107,7 +107,7 @@ def no_report(reason: str, code: int, as_json: bool) -> tuple[dict[str, Any], in
 
 def stop(message: str, code: int) -> NoReturn:
     """Say in one line on standard error why nothing was done, and end."""
-    click.echo(f"miyabi-healing: {message}", err=True)
+    out.complain(message, out.ERROR)
     sys.exit(code)
 
 
@@ -118,7 +118,8 @@ def show(document: dict[str, Any], as_json: bool) -> None:
     from miyabi_healing import text
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    click.echo(text.render(document, colour).encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
+    words = text.render(document, colour, out.is_journal(out.STDOUT))
+    click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
 
 
 @contextlib.contextmanager
