@@ -10,20 +10,23 @@ import gc
 import importlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
-from miyabi_healing import config, session, stopping
+from miyabi_healing import config, outlets, session, stopping
 
 WARM = ("pytest", "pytest_jsonreport.plugin", "miyabi_healing.plugin", "miyabi_healing.report", "miyabi_healing.history",
         "miyabi_healing.safekeeping", "miyabi_healing.host.disk", "miyabi_healing.host.git", "miyabi_healing.host.logs",
         "miyabi_healing.host.memory", "miyabi_healing.host.processes")  # fmt: skip
 PATIENCE = 15.0  # seconds a pass that was asked to end may take to finish or take back its step
+UNPICKLED = "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 
@@ -36,6 +39,7 @@ class Pass:
     began: float = field(default_factory=time.monotonic)
     said: bytes = b""
     asked: float | None = None
+    reported: bool = False
 
     def read(self) -> bool:
         """Take what is there; whether there will be more."""
@@ -50,12 +54,14 @@ class Pass:
         self.asked = self.asked or time.monotonic()
 
     def end(self) -> tuple[dict[str, Any], int]:
-        """The report and the exit status of a pass whose pipe is at its end."""
+        """The report and the exit status of a pass whose pipe is at its end. `reported` is whether it has told them itself."""
         os.close(self.pipe)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         try:
             answer = json.loads(self.said)
-            return (answer["document"], int(answer["code"])) if "code" in answer else (answer, status)
+            document, code = (answer["document"], int(answer["code"])) if "code" in answer else (answer, status)
+            self.reported = True
+            return document, code
         except (ValueError, KeyError, TypeError):
             from miyabi_healing import report
 
@@ -74,17 +80,50 @@ def warm_up() -> None:
 def start(settings: config.Config, *, dry_run: bool, more_checks: tuple[str, ...], again: Sequence[str]) -> Pass:
     """Begin a pass. `again` is the command line that makes the same pass as a program of its own."""
     if not FORKS:
-        program = subprocess.Popen([*again, "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        assert program.stdout is not None
-        pipe = os.dup(program.stdout.fileno())
-        program.stdout.close()
-        return Pass(program.pid, pipe)
+        return follow(subprocess.Popen([*again, "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL))
+    return fork(partial(run_and_tell, settings, dry_run, more_checks))
+
+
+def tell(settings: config.Config, document: dict[str, Any], seconds: float) -> Pass:
+    """Begin a small child that only tells of a pass that came to no report."""
+    told = partial(outlets.tell, document, session.EXIT_UNKNOWN, settings, dry_run=False, seconds=seconds)
+    if FORKS:
+        return fork(lambda _pipe: told())
+    program = [sys.executable, "-I", "-c", UNPICKLED, *sys.path]
+    teller = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert teller.stdin is not None
+    with contextlib.suppress(BrokenPipeError), teller.stdin:
+        teller.stdin.write(pickle.dumps(told))
+    return follow(teller)
+
+
+def follow(program: subprocess.Popen[bytes]) -> Pass:
+    """What is known of a program of its own, as of a fork."""
+    assert program.stdout is not None
+    pipe = os.dup(program.stdout.fileno())
+    program.stdout.close()
+    return Pass(program.pid, pipe)
+
+
+def fork(action: Callable[[int], None]) -> Pass:
+    """Do something in a fork; it gets a pipe to answer into."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
-        in_fork(lambda: run(settings, dry_run, more_checks), theirs)
+        os.close(ours)
+        in_fork(action, theirs)
     os.close(theirs)
     return Pass(pid, ours)
+
+
+def run_and_tell(settings: config.Config, dry_run: bool, more_checks: tuple[str, ...], pipe: int) -> None:
+    """A whole pass. Its report is in the pipe before anybody else is told, so that nothing can happen to it."""
+    began = time.monotonic()
+    document, code = run(settings, dry_run, more_checks)
+    answer = json.dumps({"document": document, "code": code}).encode()
+    while answer:
+        answer = answer[os.write(pipe, answer) :]
+    outlets.tell(document, code, settings, dry_run=dry_run, seconds=time.monotonic() - began)
 
 
 def run(settings: config.Config, dry_run: bool, more_checks: tuple[str, ...]) -> tuple[dict[str, Any], int]:
@@ -92,6 +131,7 @@ def run(settings: config.Config, dry_run: bool, more_checks: tuple[str, ...]) ->
 
     try:
         with stopping.in_order():
+            outlets.begin(settings, dry_run)
             return session.run_pass(settings, dry_run=dry_run, more_checks=more_checks, watching=True)
     except session.Stopped as stopped:
         return report.failed(str(stopped)), stopped.code
@@ -103,14 +143,11 @@ def run(settings: config.Config, dry_run: bool, more_checks: tuple[str, ...]) ->
         return report.failed(f"{type(error).__name__}: {error}"), session.EXIT_UNKNOWN
 
 
-def in_fork(action: Callable[[], tuple[dict[str, Any], int]], pipe: int) -> NoReturn:
+def in_fork(action: Callable[[int], None], pipe: int) -> NoReturn:
     """What the child does: its work, its answer into the pipe, and an end without the parent's clean-up."""
     try:
         signal.set_wakeup_fd(-1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        document, code = action()
-        answer = json.dumps({"document": document, "code": code}).encode()
-        while answer:
-            answer = answer[os.write(pipe, answer) :]
+        action(pipe)
     finally:
         os._exit(0)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from miyabi_healing import __version__, commands, config, out, session, stopping
+from miyabi_healing import __version__, commands, config, out, outlets, session, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -57,20 +59,27 @@ def command(
         stop(NOT_YET.format("--slack"), session.EXIT_USAGE)
     if watch:
         sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, checks))
+    began, settings, reason = time.monotonic(), config.Config(), ""
     try:
         settings = config.load(config_file)
         with stopping.in_order(), progress_line(quiet or as_json) as progress:
+            outlets.begin(settings, dry_run)
             document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
     except config.ConfigError as error:
-        document, code = no_report(str(error), session.EXIT_USAGE, as_json)
+        reason, code = str(error), session.EXIT_USAGE
     except session.Stopped as stopped:
-        document, code = no_report(str(stopped), stopped.code, as_json)
+        reason, code = str(stopped), stopped.code
     except stopping.Asked as asked:
-        document, code = no_report(f"stopped by {asked}", 128 + stopping.received, as_json)
+        reason, code = f"stopped by {asked}", 128 + stopping.received
     except Exception as error:  # a bug of ours must not pass for an issue of the host
-        document, code = no_report(f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN, as_json)
-    if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]:
-        show(document, as_json)
+        reason, code = f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN
+    if reason:
+        document = no_report(reason)
+    try:
+        if (as_json or not reason) and (not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]):
+            show(document, as_json)
+    finally:  # also where nobody reads what is shown
+        outlets.tell(document, code, settings, dry_run=dry_run, seconds=time.monotonic() - began)
     sys.exit(code)
 
 
@@ -95,14 +104,12 @@ for each in commands.ALL:
     command.add_command(each)
 
 
-def no_report(reason: str, code: int, as_json: bool) -> tuple[dict[str, Any], int]:
+def no_report(reason: str) -> dict[str, Any]:
     """Say why there is no report; who asked for JSON gets a document that says so as well."""
     from miyabi_healing import report
 
     out.complain(reason, out.ERROR)
-    if not as_json:
-        sys.exit(code)
-    return report.failed(reason), code
+    return report.failed(reason)
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -155,4 +162,10 @@ def main() -> None:
         os.getcwd()
     except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there
         os.chdir("/")
-    command(prog_name="miyabi-healing")
+    try:
+        sys.exit(command.main(prog_name="miyabi-healing", standalone_mode=False))
+    except click.Abort:  # Ctrl-C where no pass is at work: click would end with 1, which means that issues remain
+        stop("stopped by SIGINT", 128 + signal.SIGINT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

@@ -141,6 +141,18 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Ping:
+    """The file that holds the URL to ping, which is a secret, and how many seconds one ping may take."""
+
+    url_file: str = ""
+    time_limit: float = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.time_limit <= 60:
+            raise ValueError(f"time_limit must be more than 0 and at most 60, not {self.time_limit}")
+
+
+@dataclass(frozen=True)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -233,6 +245,7 @@ class Config:
     quarantine: Quarantine = Quarantine()
     history: History = History()
     watch: Watch = Watch()
+    ping: Ping = Ping()
     safety: Safety = Safety()
     extend: Extend = Extend()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from miyabi_healing import child, config, notify, session
+from miyabi_healing import child, config, notify, outlets, session
 
 ISSUES_INTERVAL = 60.0  # seconds at most between two passes while issues remain
 JITTER = 0.1  # of the interval: how far hosts that were started together drift apart
@@ -85,9 +85,19 @@ class Watch:
                     return 128 + number
 
     def one(self, bell: int) -> tuple[Document, int]:
-        """One pass, from its start to its report."""
+        """One pass, from its start to its report, and to whom else that is told."""
         self.reload()
         at_work = child.start(self.settings, dry_run=self.dry_run, more_checks=self.more_checks, again=self.again)
+        self.follow(at_work, bell)
+        document, code = at_work.end()
+        if not at_work.reported and not self.dry_run and outlets.wanted(self.settings):
+            teller = child.tell(self.settings, document, time.monotonic() - at_work.began)
+            self.follow(teller, bell)
+            teller.end()
+        return document, code
+
+    def follow(self, at_work: child.Pass, bell: int) -> None:
+        """Take what a child says until it has ended, or is made to."""
         open_pipe = True
         while open_pipe:
             limit = self.time_limit if at_work.asked is None else at_work.asked - at_work.began + child.PATIENCE
@@ -100,7 +110,6 @@ class Watch:
                 at_work.ask_to_end(signal.SIGTERM)
                 at_work.asked = time.monotonic()
             open_pipe = at_work.pipe not in ready or at_work.read()
-        return at_work.end()
 
     def rest(self, bell: int, due: float) -> int:
         """Wait for the next pass; returns the signal that asked to stop, 0 where none did. SIGHUP begins the next one at once."""

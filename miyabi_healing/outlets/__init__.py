@@ -1,0 +1,87 @@
+"""Where a finished report goes besides standard output: one outlet a module, imported only where it is set up.
+
+Whatever happens to an outlet changes neither the report nor the exit status: a problem is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from miyabi_healing import lock, out, paths, session, stopping
+from miyabi_healing.config import Config
+
+PING_VARIABLE = "MIYABI_HEALING_PING_URL"
+Document = dict[str, Any]
+
+
+class Problem(Exception):
+    """Why something could not be told; the message is one line and holds no secret."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an outlet gets: a report, its exit status, and how many seconds the pass took."""
+
+    document: Document
+    code: int
+    settings: Config
+    dry_run: bool
+    seconds: float
+
+
+def pings(settings: Config) -> bool:
+    return bool(settings.ping.url_file or os.environ.get(PING_VARIABLE))
+
+
+OUTLETS: tuple[tuple[str, Callable[[Told], bool]], ...] = (("ping", lambda told: pings(told.settings) and not told.dry_run),)
+
+
+def wanted(settings: Config) -> bool:
+    """Whether anything is to be told of a pass that changes something."""
+    return any(wants(Told({}, 0, settings, dry_run=False, seconds=0)) for _, wants in OUTLETS)
+
+
+def begin(settings: Config, dry_run: bool) -> None:
+    """Say that a pass begins, to whom that matters. While another one is at work, this one will not be told either."""
+    if dry_run or not pings(settings):
+        return
+    with guarded("ping"):
+        if not lock.is_held(paths.state_folder()):
+            from miyabi_healing.outlets import ping
+
+            ping.start(settings)
+
+
+def tell(document: Document, code: int, settings: Config, *, dry_run: bool, seconds: float) -> None:
+    """Tell what came of a pass, once it is over. A signal cuts that short."""
+    if code == session.EXIT_BUSY:
+        return
+    told = Told(document, code, settings, dry_run, seconds)
+    try:
+        with stopping.in_order():
+            for name in [name for name, wants in OUTLETS if wants(told)]:
+                with guarded(name):
+                    importlib.import_module(f"{__name__}.{name}").tell(told)
+    except stopping.Asked as asked:
+        complain(f"{asked} came before everybody had been told")
+
+
+@contextlib.contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Make one line of whatever goes wrong."""
+    try:
+        yield
+    except Problem as problem:
+        complain(f"{name}: {problem}")
+    except Exception as error:  # a bug, or something nobody thought of: its words might hold a secret
+        complain(f"{name}: {type(error).__name__}")
+
+
+def complain(words: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # standard error may be closed
+        out.complain(words)
