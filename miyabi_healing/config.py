@@ -153,6 +153,17 @@ class Ping:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """The file that node_exporter's textfile collector is to read; none where it is empty."""
+
+    textfile: str = ""
+
+    def __post_init__(self) -> None:
+        if self.textfile and not self.textfile.startswith(("/", "~")):
+            raise ValueError(f"textfile must be an absolute path, not {self.textfile!r}")
+
+
+@dataclass(frozen=True)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -246,6 +257,7 @@ class Config:
     history: History = History()
     watch: Watch = Watch()
     ping: Ping = Ping()
+    metrics: Metrics = Metrics()
     safety: Safety = Safety()
     extend: Extend = Extend()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)

@@ -53,6 +53,12 @@ MIGRATIONS = (
     create index measurement_by_pass on measurement (pass);
     create index measurement_by_name on measurement (name, pass);
     """,
+    # 4: how often every healer came to every result, which outlives what history lets go of
+    """
+    create table heal_total (
+        healer text not null, result text not null, count integer not null, primary key (healer, result)
+    ) strict;
+    """,
 )
 NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt

@@ -38,7 +38,10 @@ def pings(settings: Config) -> bool:
     return bool(settings.ping.url_file or os.environ.get(PING_VARIABLE))
 
 
-OUTLETS: tuple[tuple[str, Callable[[Told], bool]], ...] = (("ping", lambda told: pings(told.settings) and not told.dry_run),)
+OUTLETS: tuple[tuple[str, Callable[[Told], bool]], ...] = (  # and when it is wanted
+    ("textfile", lambda told: bool(told.settings.metrics.textfile) and not told.dry_run),
+    ("ping", lambda told: pings(told.settings) and not told.dry_run),
+)
 
 
 def wanted(settings: Config) -> bool:
