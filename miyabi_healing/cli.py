@@ -40,19 +40,22 @@ EPILOG = (
 )  # fmt: skip
 @click.option("-s", "--slack", is_flag=True, help="Send what changes to Slack.  [not available yet]")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
+@click.option("--nagios", is_flag=True, help="Print one line and end with 0, 1, 2 or 3, as monitoring plugins do.")
 @click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
 @click.option("--checks", metavar="DIR", multiple=True, help="A further folder with checks, and with healers in healers/.")
 @click.version_option(__version__, prog_name="miyabi-healing")
 @click.pass_context
 def command(
     context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool,
-    config_file: str | None, checks: tuple[str, ...],
+    nagios: bool, config_file: str | None, checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
     With --dry-run: show the plan and change nothing.
     """
     context.obj = commands.Given(config_file, dry_run, as_json)
+    if nagios and (as_json or watch or context.invoked_subcommand):
+        raise click.UsageError("--nagios prints one line about one pass: leave out --json, --watch and commands")
     if context.invoked_subcommand:
         return
     if slack:
@@ -62,7 +65,7 @@ def command(
     began, settings, reason = time.monotonic(), config.Config(), ""
     try:
         settings = config.load(config_file)
-        with stopping.in_order(), progress_line(quiet or as_json) as progress:
+        with stopping.in_order(), progress_line(quiet or as_json or nagios) as progress:
             outlets.begin(settings, dry_run)
             document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
     except config.ConfigError as error:
@@ -74,13 +77,16 @@ def command(
     except Exception as error:  # a bug of ours must not pass for an issue of the host
         reason, code = f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN
     if reason:
-        document = no_report(reason)
+        document = no_report(reason, silent=nagios)
+    ended = code
     try:
-        if (as_json or not reason) and (not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]):
+        if nagios:
+            ended = show_line(document, code)
+        elif (as_json or not reason) and (not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]):
             show(document, as_json)
     finally:  # also where nobody reads what is shown
         outlets.tell(document, code, settings, dry_run=dry_run, seconds=time.monotonic() - began)
-    sys.exit(code)
+    sys.exit(ended)
 
 
 def keep_watching(
@@ -104,12 +110,21 @@ for each in commands.ALL:
     command.add_command(each)
 
 
-def no_report(reason: str) -> dict[str, Any]:
-    """Say why there is no report; who asked for JSON gets a document that says so as well."""
+def no_report(reason: str, silent: bool) -> dict[str, Any]:
+    """Say why there is no report; who asked for JSON, or for one line, gets a document that says so as well."""
     from miyabi_healing import report
 
-    out.complain(reason, out.ERROR)
+    if not silent:
+        out.complain(reason, out.ERROR)
     return report.failed(reason)
+
+
+def show_line(document: dict[str, Any], code: int) -> int:
+    """Print what a monitoring plugin prints; returns the status it ends with."""
+    from miyabi_healing.outlets import nagios
+
+    click.echo(nagios.line(document, code).encode(sys.stdout.encoding or "utf-8", "replace"))
+    return nagios.status(document, code)
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -162,10 +177,20 @@ def main() -> None:
         os.getcwd()
     except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there
         os.chdir("/")
+    plugin = "--nagios" in sys.argv  # whatever happens, a plugin's exit status must not be taken for another
     try:
         sys.exit(command.main(prog_name="miyabi-healing", standalone_mode=False))
     except click.Abort:  # Ctrl-C where no pass is at work: click would end with 1, which means that issues remain
-        stop("stopped by SIGINT", 128 + signal.SIGINT)
+        reason, code = "stopped by SIGINT", 128 + signal.SIGINT
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        if not plugin:
+            error.show()
+            sys.exit(error.exit_code)
+        reason, code = error.format_message(), error.exit_code
+    except Exception as error:
+        if not plugin:
+            raise
+        reason, code = f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN
+    if plugin:
+        sys.exit(show_line(no_report(reason, silent=True), code))
+    stop(reason, code)
