@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -41,13 +42,15 @@ EPILOG = (
 @click.option("-s", "--slack", is_flag=True, help="Send what changes to Slack.  [not available yet]")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.option("--nagios", is_flag=True, help="Print one line and end with 0, 1, 2 or 3, as monitoring plugins do.")
+@click.option("--github", is_flag=True, help="Annotate for GitHub Actions, as is done where GITHUB_ACTIONS is true.")
+@click.option("--junitxml", metavar="FILE", help="Write the results to FILE as JUnit XML as well.")
 @click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
 @click.option("--checks", metavar="DIR", multiple=True, help="A further folder with checks, and with healers in healers/.")
 @click.version_option(__version__, prog_name="miyabi-healing")
 @click.pass_context
 def command(
     context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool,
-    nagios: bool, config_file: str | None, checks: tuple[str, ...],
+    nagios: bool, github: bool, junitxml: str | None, config_file: str | None, checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
@@ -56,18 +59,22 @@ def command(
     context.obj = commands.Given(config_file, dry_run, as_json)
     if nagios and (as_json or watch or context.invoked_subcommand):
         raise click.UsageError("--nagios prints one line about one pass: leave out --json, --watch and commands")
+    if watch and (github or junitxml):
+        raise click.UsageError("--github and --junitxml are about one pass: leave out --watch")
     if context.invoked_subcommand:
         return
     if slack:
         stop(NOT_YET.format("--slack"), session.EXIT_USAGE)
     if watch:
         sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, checks))
+    github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
     try:
         settings = config.load(config_file)
         with stopping.in_order(), progress_line(quiet or as_json or nagios) as progress:
             outlets.begin(settings, dry_run)
-            document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
+            xml = Path(junitxml).expanduser().absolute() if junitxml else None
+            document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, junitxml=xml, progress=progress)
     except config.ConfigError as error:
         reason, code = str(error), session.EXIT_USAGE
     except session.Stopped as stopped:
@@ -83,9 +90,10 @@ def command(
         if nagios:
             ended = show_line(document, code)
         elif (as_json or not reason) and (not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]):
-            show(document, as_json)
+            show(document, as_json, github)
     finally:  # also where nobody reads what is shown
-        outlets.tell(document, code, settings, dry_run=dry_run, seconds=time.monotonic() - began)
+        annotate = (out.STDERR if as_json or nagios else out.STDOUT) if github else 0
+        outlets.tell(document, code, settings, dry_run=dry_run, seconds=time.monotonic() - began, annotate=annotate)
     sys.exit(ended)
 
 
@@ -133,7 +141,7 @@ def stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def show(document: dict[str, Any], as_json: bool) -> None:
+def show(document: dict[str, Any], as_json: bool, github: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
@@ -141,6 +149,10 @@ def show(document: dict[str, Any], as_json: bool) -> None:
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     words = text.render(document, colour, out.is_journal(out.STDOUT))
+    if github:
+        from miyabi_healing.outlets.github import fenced
+
+        words = fenced(words)
     click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
 
 

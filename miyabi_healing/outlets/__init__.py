@@ -25,13 +25,17 @@ class Problem(Exception):
 
 @dataclass(frozen=True)
 class Told:
-    """What an outlet gets: a report, its exit status, and how many seconds the pass took."""
+    """What an outlet gets: a report, its exit status, how many seconds the pass took.
+
+    `annotate` is the descriptor that GitHub's annotations go to, 0 where there are none.
+    """
 
     document: Document
     code: int
     settings: Config
     dry_run: bool
     seconds: float
+    annotate: int = 0
 
 
 def pings(settings: Config) -> bool:
@@ -40,6 +44,7 @@ def pings(settings: Config) -> bool:
 
 OUTLETS: tuple[tuple[str, Callable[[Told], bool]], ...] = (  # and when it is wanted
     ("textfile", lambda told: bool(told.settings.metrics.textfile) and not told.dry_run),
+    ("github", lambda told: bool(told.annotate)),
     ("ping", lambda told: pings(told.settings) and not told.dry_run),
 )
 
@@ -60,11 +65,11 @@ def begin(settings: Config, dry_run: bool) -> None:
             ping.start(settings)
 
 
-def tell(document: Document, code: int, settings: Config, *, dry_run: bool, seconds: float) -> None:
+def tell(document: Document, code: int, settings: Config, *, dry_run: bool, seconds: float, annotate: int = 0) -> None:
     """Tell what came of a pass, once it is over. A signal cuts that short."""
     if code == session.EXIT_BUSY:
         return
-    told = Told(document, code, settings, dry_run, seconds)
+    told = Told(document, code, settings, dry_run, seconds, annotate)
     try:
         with stopping.in_order():
             for name in [name for name, wants in OUTLETS if wants(told)]:
