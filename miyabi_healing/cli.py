@@ -73,7 +73,7 @@ def command(
         settings = config.load(config_file)
         with stopping.in_order(), progress_line(quiet or as_json or nagios) as progress:
             outlets.begin(settings, dry_run)
-            xml = Path(junitxml).expanduser().absolute() if junitxml else None
+            xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
             document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, junitxml=xml, progress=progress)
     except config.ConfigError as error:
         reason, code = str(error), session.EXIT_USAGE
@@ -183,8 +183,18 @@ def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
                 each.stop()
 
 
+def open_what_is_closed() -> None:
+    """Have all three standard streams: the next file would get the descriptor of a closed one, and pytest needs them."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            for each in (name, f"__{name}__"):
+                setattr(sys, each, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
+
+
 def main() -> None:
     """Run the program."""
+    open_what_is_closed()
     try:
         os.getcwd()
     except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there

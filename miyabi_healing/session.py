@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing import registry, stopping
+from miyabi_healing import out, registry, stopping
 from miyabi_healing.config import Config, ConfigError
 from miyabi_healing.files import display
 
@@ -73,6 +73,8 @@ def run_pass(
         catch, launch, output = Catch(), Launch(config, progress, dry_run, more_checks, watching), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             code = int(pytest.main(arguments(where.checks, junitxml), plugins=[launch, catch]))
+    if catch.problem:
+        out.complain(catch.problem)
     said = output.getvalue().strip()
     if code == EXIT_BUSY:
         raise Stopped(last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), EXIT_BUSY)
@@ -83,7 +85,6 @@ def run_pass(
     if launch.healing is None or catch.json_report is None:
         raise Stopped(f"pytest ended with status {code}: {last_line(said)}", EXIT_UNKNOWN)
     document = report.build(catch.json_report, launch.records, launch.healing)
-    document["notes"] += [catch.problem] if catch.problem else []
     if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
         document["errors"].append({"check": "", "message": "the pass was interrupted"})
         document["overall_success"] = False

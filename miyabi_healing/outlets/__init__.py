@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -66,17 +67,18 @@ def begin(settings: Config, dry_run: bool) -> None:
 
 
 def tell(document: Document, code: int, settings: Config, *, dry_run: bool, seconds: float, annotate: int = 0) -> None:
-    """Tell what came of a pass, once it is over. A signal cuts that short."""
+    """Tell what came of a pass, once it is over. Ctrl-C cuts that short; a service that is being stopped has the time for it."""
     if code == session.EXIT_BUSY:
         return
     told = Told(document, code, settings, dry_run, seconds, annotate)
-    try:
-        with stopping.in_order():
-            for name in [name for name, wants in OUTLETS if wants(told)]:
-                with guarded(name):
-                    importlib.import_module(f"{__name__}.{name}").tell(told)
-    except stopping.Asked as asked:
-        complain(f"{asked} came before everybody had been told")
+    with stopping.held_back((signal.SIGTERM, signal.SIGHUP)):
+        try:
+            with stopping.in_order():
+                for name in [name for name, wants in OUTLETS if wants(told)]:
+                    with guarded(name):
+                        importlib.import_module(f"{__name__}.{name}").tell(told)
+        except stopping.Asked as asked:
+            complain(f"{asked} came before everybody had been told")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 from typing import IO
 
 from miyabi_healing import __version__, stopping
@@ -39,7 +38,7 @@ def secret(settings: Config) -> str:
     """The URL, from the environment or from its file. Raises Problem."""
     if url := os.environ.get(PING_VARIABLE):
         return url.strip()
-    path = Path(settings.ping.url_file).expanduser()
+    path = os.path.expanduser(settings.ping.url_file)
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:  # it may be a FIFO
             return file.read(LONGEST).decode("utf-8", "replace").strip()

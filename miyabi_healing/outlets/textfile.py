@@ -32,7 +32,7 @@ Totals = dict[tuple[str, str], int]
 
 def tell(told: Told) -> None:
     """Write the file anew. Raises Problem."""
-    path = Path(told.settings.metrics.textfile).expanduser()
+    path = Path(os.path.expanduser(told.settings.metrics.textfile))
     names = CollectorRegistry(auto_describe=False)
     names.register(Pass(told, totals(told)))
     try:
