@@ -347,6 +347,15 @@ def test_pass_that_crashed_is_told_by_another_child(home: Path, monitor: Endpoin
     assert monitor.got[:2] == [("/ok/x/start", ""), ("/ok/x/3", said)]
 
 
+def test_report_is_safe_before_anybody_else_is_told(home: Path, monitor: Endpoint, watching: Any) -> None:
+    act = f"(pathlib.Path.home() / 'url').write_text('{monitor.url}/hang/x')"
+    watch = watching(*world(home, f"{monitor.url}/ok/x", "time_limit = 60", act=act))
+    wait_for(lambda: "/hang/x/0" in monitor.paths())
+    (telling,) = psutil.Process(watch.process.pid).children()
+    telling.kill()
+    assert watch.next()["summary"] == HEALTHY
+
+
 def test_pass_that_hung_is_told(home: Path, monitor: Endpoint, watching: Any) -> None:
     act = "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
     arguments = world(home, f"{monitor.url}/ok/x", "time_limit = 1\n[watch]\ntime_limit = 2\n", act="time.sleep(100)")
