@@ -10,20 +10,26 @@ import gc
 import importlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from miyabi_healing import config, outlets, secret, session, stopping
+
+if TYPE_CHECKING:
+    from miyabi_healing.outbox import Channel
 
 WARM = ("pytest", "pytest_jsonreport.plugin", "miyabi_healing.plugin", "miyabi_healing.report", "miyabi_healing.history",
         "miyabi_healing.safekeeping", "miyabi_healing.host.disk", "miyabi_healing.host.git", "miyabi_healing.host.logs",
         "miyabi_healing.host.memory", "miyabi_healing.host.processes")  # fmt: skip
 PATIENCE = 15.0  # seconds a pass that was asked to end may take to finish or take back its step
+UNPICKLED = "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 
@@ -36,6 +42,7 @@ class Pass:
     began: float = field(default_factory=time.monotonic)
     said: bytes = b""
     asked: float | None = None
+    reported: bool = False
 
     def read(self) -> bool:
         """Take what is there; whether there will be more."""
@@ -60,12 +67,14 @@ class Pass:
         self.asked = self.asked or time.monotonic()
 
     def end(self) -> tuple[dict[str, Any], int]:
-        """The report and the exit status of a pass whose pipe is at its end."""
+        """The report and the exit status of a pass whose pipe is at its end. `reported` is whether it has told them itself."""
         os.close(self.pipe)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         try:
             answer = json.loads(self.said)
-            return (answer["document"], int(answer["code"])) if "code" in answer else (answer, status)
+            document, code = (answer["document"], int(answer["code"])) if "code" in answer else (answer, status)
+            self.reported = True
+            return document, code
         except (ValueError, KeyError, TypeError):
             from miyabi_healing import report
 
@@ -87,25 +96,64 @@ class How:
 
     settings: config.Config
     dry_run: bool
-    slack: bool
     more_checks: tuple[str, ...]
+    to: tuple[Channel, ...]
 
 
 def start(how: How, again: Sequence[str]) -> Pass:
     """Begin a pass. `again` is the command line that makes the same pass as a program of its own."""
     if not FORKS:
-        environment = {**os.environ, **{name: each.value for name, each in secret.taken.items()}}
-        program = subprocess.Popen([*again, "--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment)
-        assert program.stdout is not None
-        pipe = os.dup(program.stdout.fileno())
-        program.stdout.close()
-        return Pass(program.pid, pipe)
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        return follow(subprocess.Popen([*again, "--json"], stdout=pipe, stdin=nothing, env=secret.restored()))
+    return fork(partial(run_and_tell, how))
+
+
+def tell(how: How, document: dict[str, Any], seconds: float) -> Pass:
+    """Begin a small child that only tells of a pass that came to no report."""
+    told = partial(queue_and_tell, how, document, session.EXIT_UNKNOWN, seconds)
+    if FORKS:
+        return fork(lambda _pipe: told())
+    program = [sys.executable, "-I", "-c", UNPICKLED, *sys.path]
+    teller = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert teller.stdin is not None
+    with contextlib.suppress(BrokenPipeError), teller.stdin:
+        teller.stdin.write(pickle.dumps(told))
+    return follow(teller)
+
+
+def follow(program: subprocess.Popen[bytes]) -> Pass:
+    """What is known of a program of its own, as of a fork."""
+    assert program.stdout is not None
+    pipe = os.dup(program.stdout.fileno())
+    program.stdout.close()
+    return Pass(program.pid, pipe)
+
+
+def fork(action: Callable[[int], None]) -> Pass:
+    """Do something in a fork; it gets a pipe to answer into."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
-        in_fork(lambda: run(how), theirs)
+        os.close(ours)
+        in_fork(action, theirs)
     os.close(theirs)
     return Pass(pid, ours)
+
+
+def run_and_tell(how: How, pipe: int) -> None:
+    """A whole pass. Its report is in the pipe before anybody else is told, so that nothing can happen to it."""
+    began = time.monotonic()
+    document, code = run(how)
+    mail = outlets.queue(document, code, how.settings, how.to, how.dry_run)
+    answer = json.dumps({"document": document, "code": code}).encode()
+    while answer:
+        answer = answer[os.write(pipe, answer) :]
+    outlets.tell(document, code, how.settings, dry_run=how.dry_run, seconds=time.monotonic() - began, mail=mail)
+
+
+def queue_and_tell(how: How, document: dict[str, Any], code: int, seconds: float) -> None:
+    mail = outlets.queue(document, code, how.settings, how.to, how.dry_run)
+    outlets.tell(document, code, how.settings, dry_run=how.dry_run, seconds=seconds, mail=mail)
 
 
 def run(how: How) -> tuple[dict[str, Any], int]:
@@ -113,9 +161,8 @@ def run(how: How) -> tuple[dict[str, Any], int]:
 
     try:
         with stopping.in_order():
-            to = outlets.channels(how.settings, how.slack)
-            document, code = session.run_pass(how.settings, dry_run=how.dry_run, more_checks=how.more_checks, watching=True)
-            return document, outlets.tell(document, code, how.settings, to, how.dry_run)
+            outlets.begin(how.settings, how.dry_run)
+            return session.run_pass(how.settings, dry_run=how.dry_run, more_checks=how.more_checks, watching=True)
     except session.Stopped as stopped:
         return report.failed(str(stopped)), stopped.code
     except stopping.Asked as asked:
@@ -126,15 +173,12 @@ def run(how: How) -> tuple[dict[str, Any], int]:
         return report.failed(f"{type(error).__name__}: {error}"), session.EXIT_UNKNOWN
 
 
-def in_fork(action: Callable[[], tuple[dict[str, Any], int]], pipe: int) -> NoReturn:
+def in_fork(action: Callable[[int], None], pipe: int) -> NoReturn:
     """What the child does: its work, its answer into the pipe, and an end without the parent's clean-up."""
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        document, code = action()
-        answer = json.dumps({"document": document, "code": code}).encode()
-        while answer:
-            answer = answer[os.write(pipe, answer) :]
+        action(pipe)
     finally:
         os._exit(0)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from miyabi_healing import __version__, commands, config, outlets, session, stopping
+from miyabi_healing import __version__, commands, config, out, outlets, secret, session, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+    from miyabi_healing.outbox import Channel
 
 EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 the checks could not run, "
@@ -37,40 +42,61 @@ EPILOG = (
 )  # fmt: skip
 @click.option("-s", "--slack", is_flag=True, help="Tell Slack what has changed; the webhook is in SLACK_WEBHOOK_URL.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
+@click.option("--nagios", is_flag=True, help="Print one line and end with 0, 1, 2 or 3, as monitoring plugins do.")
+@click.option("--github", is_flag=True, help="Annotate for GitHub Actions, as is done where GITHUB_ACTIONS is true.")
+@click.option("--junitxml", metavar="FILE", help="Write the results to FILE as JUnit XML as well.")
 @click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
 @click.option("--checks", metavar="DIR", multiple=True, help="A further folder with checks, and with healers in healers/.")
 @click.version_option(__version__, prog_name="miyabi-healing")
 @click.pass_context
 def command(
     context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool,
-    config_file: str | None, checks: tuple[str, ...],
+    nagios: bool, github: bool, junitxml: str | None, config_file: str | None, checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
     With --dry-run: show the plan and change nothing.
     """
     context.obj = commands.Given(config_file, dry_run, as_json)
+    if nagios and (as_json or watch or context.invoked_subcommand):
+        raise click.UsageError("--nagios prints one line about one pass: leave out --json, --watch and commands")
+    if watch and (github or junitxml):
+        raise click.UsageError("--github and --junitxml are about one pass: leave out --watch")
     if context.invoked_subcommand:
         return
     if watch:
         sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks))
+    github = github or os.environ.get("GITHUB_ACTIONS") == "true"
+    began, settings, reason = time.monotonic(), config.Config(), ""
+    to: tuple[Channel, ...] = ()
     try:
         settings = config.load(config_file)
         to = outlets.channels(settings, slack)
-        with stopping.in_order(), progress_line(quiet or as_json) as progress:
-            document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, progress=progress)
-            code = outlets.tell(document, code, settings, to, dry_run)
+        with stopping.in_order(), progress_line(quiet or as_json or nagios) as progress:
+            outlets.begin(settings, dry_run)
+            xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
+            document, code = session.run_pass(settings, dry_run=dry_run, more_checks=checks, junitxml=xml, progress=progress)
     except config.ConfigError as error:
-        document, code = no_report(str(error), session.EXIT_USAGE, as_json)
+        reason, code = str(error), session.EXIT_USAGE
     except session.Stopped as stopped:
-        document, code = no_report(str(stopped), stopped.code, as_json)
+        reason, code = str(stopped), stopped.code
     except stopping.Asked as asked:
-        document, code = no_report(f"stopped by {asked}", 128 + stopping.received, as_json)
+        reason, code = f"stopped by {asked}", 128 + stopping.received
     except Exception as error:  # a bug of ours must not pass for an issue of the host
-        document, code = no_report(f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN, as_json)
-    if not quiet or code != session.EXIT_HEALTHY or document["issues_detected"] or document.get("alerts"):
-        show(document, as_json)
-    sys.exit(code)
+        reason, code = f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN
+    if reason:
+        document = no_report(reason, silent=nagios)
+    ended, mail = code, outlets.queue(document, code, settings, to, dry_run)
+    try:
+        if nagios:
+            ended = show_line(document, code)
+        elif (as_json or not reason) and (not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]):
+            show(document, as_json, github)
+    finally:  # also where nobody reads what is shown
+        annotate = (out.STDERR if as_json or nagios else out.STDOUT) if github else 0
+        seconds = time.monotonic() - began
+        outlets.tell(document, code, settings, dry_run=dry_run, seconds=seconds, annotate=annotate, mail=mail)
+    sys.exit(ended)
 
 
 def keep_watching(
@@ -87,7 +113,7 @@ def keep_watching(
     with live.showing(as_json, quiet) as show:
         return watch.Watch(
             settings, partial(config.load, config_file), interval, dry_run, slack, checks, watch.same_program(), show,
-            say=lambda words: click.echo(f"miyabi-healing: {words}", err=True), time_limit=settings.watch.time_limit,
+            say=out.complain, time_limit=settings.watch.time_limit,
         ).run()  # fmt: skip
 
 
@@ -95,30 +121,42 @@ for each in commands.ALL:
     command.add_command(each)
 
 
-def no_report(reason: str, code: int, as_json: bool) -> tuple[dict[str, Any], int]:
-    """Say why there is no report; who asked for JSON gets a document that says so as well."""
+def no_report(reason: str, silent: bool) -> dict[str, Any]:
+    """Say why there is no report; who asked for JSON, or for one line, gets a document that says so as well."""
     from miyabi_healing import report
 
-    click.echo(f"miyabi-healing: {reason}", err=True)
-    if not as_json:
-        sys.exit(code)
-    return report.failed(reason), code
+    if not silent:
+        out.complain(reason, out.ERROR)
+    return report.failed(reason)
+
+
+def show_line(document: dict[str, Any], code: int) -> int:
+    """Print what a monitoring plugin prints; returns the status it ends with."""
+    from miyabi_healing.outlets import nagios
+
+    click.echo(nagios.line(document, code).encode(sys.stdout.encoding or "utf-8", "replace"))
+    return nagios.status(document, code)
 
 
 def stop(message: str, code: int) -> NoReturn:
     """Say in one line on standard error why nothing was done, and end."""
-    click.echo(f"miyabi-healing: {message}", err=True)
+    out.complain(message, out.ERROR)
     sys.exit(code)
 
 
-def show(document: dict[str, Any], as_json: bool) -> None:
+def show(document: dict[str, Any], as_json: bool, github: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
     from miyabi_healing import text
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    click.echo(text.render(document, colour).encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
+    words = text.render(document, colour, out.is_journal(out.STDOUT))
+    if github:
+        from miyabi_healing.outlets.github import fenced
+
+        words = fenced(words)
+    click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
 
 
 @contextlib.contextmanager
@@ -148,10 +186,37 @@ def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
                 each.stop()
 
 
+def open_what_is_closed() -> None:
+    """Have all three standard streams: the next file would get the descriptor of a closed one, and pytest needs them."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            for each in (name, f"__{name}__"):
+                setattr(sys, each, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
+
+
 def main() -> None:
     """Run the program."""
+    open_what_is_closed()
     try:
         os.getcwd()
     except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there
         os.chdir("/")
-    command(prog_name="miyabi-healing")
+    secret.withdraw()
+    plugin = "--nagios" in sys.argv  # whatever happens, a plugin's exit status must not be taken for another
+    try:
+        sys.exit(command.main(prog_name="miyabi-healing", standalone_mode=False))
+    except click.Abort:  # Ctrl-C where no pass is at work: click would end with 1, which means that issues remain
+        reason, code = "stopped by SIGINT", 128 + signal.SIGINT
+    except click.ClickException as error:
+        if not plugin:
+            error.show()
+            sys.exit(error.exit_code)
+        reason, code = error.format_message(), error.exit_code
+    except Exception as error:
+        if not plugin:
+            raise
+        reason, code = f"{type(error).__name__}: {error}", session.EXIT_UNKNOWN
+    if plugin:
+        sys.exit(show_line(no_report(reason, silent=True), code))
+    stop(reason, code)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from miyabi_healing import config, lock, paths, session
+from miyabi_healing import config, lock, out, paths, session
 from miyabi_healing.files import display, size_text
 from miyabi_healing.text import plain
 
@@ -63,7 +63,7 @@ class Refusal(click.ClickException):
         self.exit_code = code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"miyabi-healing: {self.message}", err=True)
+        out.complain(self.message, out.ERROR)
 
 
 def settings(given: Given) -> config.Config:
@@ -100,10 +100,10 @@ def open_journal(context: Context, held: contextlib.ExitStack) -> Journal:
     from miyabi_healing import gate
     from miyabi_healing.safekeeping import Keeper
 
-    keeper = Keeper(context.state, lambda note: click.echo(f"miyabi-healing: {note}", err=True))
+    keeper = Keeper(context.state, out.complain)
     held.callback(keeper.close)
     for row, result in gate.recover(context, keeper.journal):
-        click.echo(f"miyabi-healing: step {row.id} ({row.kind} {row.target}) was half done: {result}", err=True)
+        out.complain(f"step {row.id} ({row.kind} {row.target}) was half done: {result}")
     return keeper.journal
 
 
@@ -262,7 +262,7 @@ def show_purged(outcomes: Sequence[Outcome]) -> None:
     purged = [each for each in outcomes if each.status == "applied"]
     for each in outcomes:
         if each.status != "applied":
-            click.echo(f"miyabi-healing: {each.step.target}: {each.message}", err=True)
+            out.complain(f"{each.step.target}: {each.message}", out.ERROR)
     click.echo(f"Purged {len(purged)} thing(s), freed {size_text(sum(each.freed for each in purged))}.")
     sys.exit(session.EXIT_HEALTHY if len(purged) == len(outcomes) else session.EXIT_ISSUES)
 

@@ -161,6 +161,29 @@ class Alerts:
 
 
 @dataclass(frozen=True)
+class Ping:
+    """The file that holds the URL to ping, which is a secret, and how many seconds one ping may take."""
+
+    url_file: str = ""
+    time_limit: float = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.time_limit <= 60:
+            raise ValueError(f"time_limit must be more than 0 and at most 60, not {self.time_limit}")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The file that node_exporter's textfile collector is to read; none where it is empty."""
+
+    textfile: str = ""
+
+    def __post_init__(self) -> None:
+        if self.textfile and not self.textfile.startswith(("/", "~")):
+            raise ValueError(f"textfile must be an absolute path, not {self.textfile!r}")
+
+
+@dataclass(frozen=True)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -254,6 +277,8 @@ class Config:
     history: History = History()
     watch: Watch = Watch()
     alerts: Alerts = Alerts()
+    ping: Ping = Ping()
+    metrics: Metrics = Metrics()
     safety: Safety = Safety()
     extend: Extend = Extend()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)

@@ -31,6 +31,8 @@ def record(journal: Journal, run: str, began: float, records: Iterable[Record], 
         number = journal.write(f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
         for each in kept:
             write_check(journal, number, each)
+            for action in each.actions:
+                count_heal(journal, action.healer, action.status)
         prune(journal, rules)
         database.execute("commit")
     except BaseException:
@@ -57,6 +59,19 @@ def write_check(journal: Journal, number: int | None, each: Record) -> None:
 def deed(action: Action) -> str:
     """What a healer came to, and what held it back."""
     return f"{action.healer}: {action.status}" + (f" ({action.brake})" if action.brake else "")
+
+
+def count_heal(journal: Journal, healer: str, result: str) -> None:
+    query = "insert into heal_total values (?, ?, 1) on conflict (healer, result) do update set count = count + 1"
+    journal.write(query, (healer, result))
+
+
+def heal_totals(journal: Journal) -> dict[tuple[str, str], int]:
+    """How often each healer came to each result; nothing from a journal older than that count."""
+    if journal.version < 4:
+        return {}
+    rows = journal.database.execute("select healer, result, count from heal_total")
+    return {(healer, result): count for healer, result, count in rows}
 
 
 def prune(journal: Journal, rules: config.History) -> None:

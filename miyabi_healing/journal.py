@@ -53,7 +53,13 @@ MIGRATIONS = (
     create index measurement_by_pass on measurement (pass);
     create index measurement_by_name on measurement (name, pass);
     """,
-    # 4: what somebody was told of, and what is still to be sent
+    # 4: how often every healer came to every result, which outlives what history lets go of
+    """
+    create table heal_total (
+        healer text not null, result text not null, count integer not null, primary key (healer, result)
+    ) strict;
+    """,
+    # 5: what somebody was told of, and what is still to be sent
     """
     create table alert_state (
         name text not null, target text not null, state text not null, severity text not null, brake text not null,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from miyabi_healing import session, text
+from miyabi_healing import out, session, text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,10 +43,12 @@ def write(words: str) -> None:
 
 def plain(document: Document, code: int, wait: float, quiet: bool) -> str:
     """A line while all is well, the whole report when it is not; with `quiet`, nothing while all is well."""
+    journal = out.is_journal(out.STDOUT)
     if code != session.EXIT_HEALTHY or document["issues_detected"]:
-        return text.render(document, False)
+        return text.render(document, False, journal)
     when = document["timestamp"].replace("T", " ")
-    return "" if quiet else f"{when} {document['summary']} Next pass in {wait:.0f} s."
+    line = f"{when} {document['summary']} Next pass in {wait:.0f} s."
+    return "" if quiet else out.marked(line, out.INFO) if journal else line
 
 
 @contextlib.contextmanager

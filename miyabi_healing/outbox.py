@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +15,8 @@ from typing import Any
 from miyabi_healing import alerts, config, lock, secret
 from miyabi_healing.alerts import Alert, Key, Known
 from miyabi_healing.journal import MIGRATIONS, Journal, TooNew
+from miyabi_healing.outlets.patience import within
 
-SLACK, APPRISE = "SLACK_WEBHOOK_URL", "MIYABI_HEALING_APPRISE_URLS"
 MOST_QUEUED = 50  # messages a channel; of more than that, the oldest are dropped
 BACKOFF = (60, 3600)  # seconds: before the second try, and at most
 KNOWN = "state, severity, brake, since, told, course"
@@ -68,52 +66,59 @@ class Channel:
     send: Callable[[Message, float], None]
 
 
-def channels(rules: config.Alerts, slack: bool, environment: MutableMapping[str, str] = os.environ) -> tuple[Channel, ...]:
-    """Where this host's alerts go: to nobody, unless somebody asked for it. Raises ConfigError."""
+@dataclass(frozen=True)
+class Mail:
+    """What there is to send, and to whom: what is queued in a state folder, or `direct`, where nothing can be queued."""
+
+    to: tuple[Channel, ...]
+    state: Path
+    direct: Message | None = None
+
+
+def channels(rules: config.Alerts, slack: bool) -> tuple[Channel, ...]:
+    """Where this host's alerts go. Raises ConfigError."""
     found = []
-    url = secret.take(SLACK, rules.slack_url_file if slack or rules.slack else "", environment)
     if slack or rules.slack:
+        url = secret.find(secret.SLACK, rules.slack_url_file)
         if url is None:
-            raise config.ConfigError(f"Slack: no webhook to send to; set {SLACK}, or slack_url_file in [alerts]")
+            raise config.ConfigError(f"Slack: no webhook to send to; set {secret.SLACK}, or slack_url_file in [alerts]")
         if not url.value.startswith(("https://", "http://")):
             raise config.ConfigError("Slack: the webhook is not an address that begins with https://")
-        found.append(Channel("slack", lambda message, seconds: slack_outlet().send(url, message, seconds)))
-    if (urls := secret.take(APPRISE, "", environment)) or rules.apprise_urls_file:
+        found.append(Channel("slack", partial(to_slack, url)))
+    if places := secret.find_all(secret.APPRISE, rules.apprise_urls_file):
         from miyabi_healing.outlets import apprise
 
-        places = (urls,) if urls else secret.lines(Path(rules.apprise_urls_file).expanduser())
-        found.append(Channel("apprise", apprise.sender(places)))
+        apprise.require()
+        found.append(Channel("apprise", partial(apprise.send, places)))
     return tuple(found)
 
 
-def slack_outlet() -> Any:
+def to_slack(url: secret.Secret, message: Message, seconds: float) -> None:
     from miyabi_healing.outlets import slack
 
-    return slack
+    slack.send(url, message, seconds)
 
 
-def tell(document: Document, settings: config.Config, to: Sequence[Channel], state: Path, dry_run: bool) -> None:
-    """Tell what has changed since the last pass, and note in the report what became of it. Raises nothing of the network's.
+def queue(document: Document, settings: config.Config, to: Sequence[Channel], state: Path, dry_run: bool) -> Mail | None:
+    """Note in the report what has changed since the last pass, and queue it; in a dry run, only note it.
 
-    In a dry run, note what would be told.
+    Returns what is to be sent, None where nothing is.
     """
-    if not to:
-        return
+    mail: Mail | None = Mail(tuple(to), state)
     try:
-        if dry_run:
-            told, results = foresee(document, settings, state), [""]
-        else:
-            told, results = send(document, settings, to, state)
+        told = foresee(document, settings, state) if dry_run else enqueue(document, settings, to, state)
     except lock.Busy:
         document["notes"].append("alerts: another pass has begun meanwhile; it tells what there is to tell")
-        return
+        return None
     except (OSError, sqlite3.Error, TooNew) as error:
-        told, results = without_memory(document, settings, () if dry_run else to, error)
-    status = "planned" if dry_run else "queued" if any(results) else "sent"
+        document["notes"].append(f"alerts cannot be remembered, so they are sent with every pass: {error}")
+        told = without_memory(document, settings)
+        mail = Mail(tuple(to), state, message_of(document, told)) if told else None
+    status = "planned" if dry_run else "queued"
     document["alerts"] = [
         {"kind": each.kind, "name": each.name, "target": each.target, "text": each.line, "status": status} for each in told
     ]
-    document["notes"] += [f"alerts: {each}" for each in results if each]
+    return None if dry_run else mail
 
 
 def foresee(document: Document, settings: config.Config, state: Path) -> list[Alert]:
@@ -124,23 +129,37 @@ def foresee(document: Document, settings: config.Config, state: Path) -> list[Al
         return alerts.decide(document, known(journal), settings.brakes, settings.alerts, time.time())[0]
 
 
-def send(document: Document, settings: config.Config, to: Sequence[Channel], state: Path) -> tuple[list[Alert], list[str]]:
-    """Queue what is to be told, and deliver it; returns what people should know besides. Raises Busy, OSError, sqlite3.Error."""
-    with remembering(state, document) as journal:
-        told = queue(journal, document, settings, to, time.time())
-        return told, [deliver(journal, each, settings.alerts, time.time()) for each in to]
+def enqueue(document: Document, settings: config.Config, to: Sequence[Channel], state: Path) -> list[Alert]:
+    """Put what is to be told into the queue of every channel. Raises Busy, OSError, sqlite3.Error, TooNew."""
+    with open_journal(state, document["notes"].append) as journal:
+        return remember(journal, document, settings, to, time.time())
 
 
 @contextlib.contextmanager
-def remembering(state: Path, document: Document) -> Any:
-    """The journal, under the lock: no two passes tell the same. Raises Busy, OSError, sqlite3.Error."""
+def open_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
+    """The journal, under the lock: no two passes tell the same. Raises Busy, OSError, sqlite3.Error, TooNew."""
     from miyabi_healing.safekeeping import Keeper
 
     with contextlib.ExitStack() as held:
         held.callback(lock.release, lock.acquire(state))
-        keeper = Keeper(state, document["notes"].append)
+        keeper = Keeper(state, say)
         held.callback(keeper.close)
         yield keeper.journal
+
+
+def post(mail: Mail, rules: config.Alerts) -> list[str]:
+    """Send what is queued; returns what people should know about it. Raises OSError, sqlite3.Error, TooNew."""
+    problems: list[str] = []
+    if mail.direct:
+        for channel in mail.to:
+            try:
+                attempt(channel, mail.direct, rules.time_limit)
+            except NotSent as problem:
+                problems.append(f"could not be sent to {channel.name}: {problem}")
+        return problems
+    with contextlib.suppress(lock.Busy), open_journal(mail.state, problems.append) as journal:  # the other pass sends it
+        problems += filter(None, (deliver(journal, channel, rules, time.time()) for channel in mail.to))
+    return problems
 
 
 def known(journal: Journal | None) -> dict[Key, Known]:
@@ -151,7 +170,7 @@ def known(journal: Journal | None) -> dict[Key, Known]:
     return {(name, target): Known(*values) for name, target, *values in found}
 
 
-def queue(journal: Journal, document: Document, settings: config.Config, to: Sequence[Channel], now: float) -> list[Alert]:
+def remember(journal: Journal, document: Document, settings: config.Config, to: Sequence[Channel], now: float) -> list[Alert]:
     """Put what is to be told into the queue of every channel, and remember that it was, in one transaction."""
     told, after = alerts.decide(document, known(journal), settings.brakes, settings.alerts, now)
     message = message_of(document, told)
@@ -171,7 +190,7 @@ def message_of(document: Mapping[str, Any], told: Sequence[Alert]) -> Message:
 
 
 @contextlib.contextmanager
-def transaction(journal: Journal) -> Any:
+def transaction(journal: Journal) -> Iterator[None]:
     journal.database.execute("begin immediate")
     try:
         yield
@@ -193,7 +212,7 @@ def deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: float
         if due > now and due - now <= BACKOFF[1]:  # a due time that is further off is the clock's fault
             return f"{left} message(s) to {channel.name} wait to be sent again"
         try:
-            within(end - time.monotonic(), partial(channel.send, Message.load(text)))
+            attempt(channel, Message.load(text), end - time.monotonic())
         except NotSent as problem:
             if problem.hopeless:
                 journal.write("delete from outbox where id=?", (number,))
@@ -215,45 +234,22 @@ def drop(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -
     return f"{gone} message(s) to {channel.name} could not be sent for too long and were dropped" if gone else ""
 
 
-def within(seconds: float, action: Callable[[float], None]) -> None:
-    """Do something that may hang, for so many seconds at most. Raises NotSent, also for anything else that goes wrong.
-
-    A thread that hangs is left behind: it holds nothing, and ends with the program.
-    """
-    ending: list[Exception | None] = []
-
-    def work() -> None:
-        try:
-            action(seconds)
-            ending.append(None)
-        except Exception as error:
-            ending.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    if seconds > 0:
-        thread.start()
-        thread.join(seconds)
-    if not ending:
-        raise NotSent("no answer in time")
-    if isinstance(ending[0], NotSent):
-        raise ending[0]
-    if ending[0] is not None:  # its text may hold the address
-        raise NotSent(type(ending[0]).__name__)
+def attempt(channel: Channel, message: Message, seconds: float) -> None:
+    """Send one message, in so many seconds at most. Raises NotSent, also for anything else that goes wrong."""
+    try:
+        within(seconds, partial(channel.send, message, seconds))
+    except NotSent:
+        raise
+    except TimeoutError:
+        raise NotSent("no answer in time") from None
+    except Exception as error:  # its text may hold the address
+        raise NotSent(type(error).__name__) from None
 
 
-def without_memory(
-    document: Document, settings: config.Config, to: Sequence[Channel], error: Exception
-) -> tuple[list[Alert], list[str]]:
+def without_memory(document: Document, settings: config.Config) -> list[Alert]:
     """Where nothing can be remembered, tell what is wrong all the same: better again and again than never."""
     told, _ = alerts.decide(document, {}, settings.brakes, settings.alerts, time.time())
-    told = [replace(each, advice=f"{each.advice} {FORGETFUL}") for each in told if each.kind in ("unhealed", "unknown")]
-    results = [f"they cannot be remembered, so they are sent with every pass: {error}"]
-    for channel in to if told else ():
-        try:
-            within(settings.alerts.time_limit, partial(channel.send, message_of(document, told)))
-        except NotSent as problem:
-            results.append(f"could not be sent to {channel.name}: {problem}")
-    return told, results
+    return [replace(each, advice=f"{each.advice} {FORGETFUL}") for each in told if each.kind in ("unhealed", "unknown")]
 
 
 FORGETFUL = "The state folder cannot be written, so this comes again with every pass."

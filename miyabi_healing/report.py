@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.healing import Action, Healing, Record, message
 from miyabi_healing.host import quarantine
+from miyabi_healing.issue import Limit, Severity
 
 if TYPE_CHECKING:
     from miyabi_healing.journal import Row
@@ -141,6 +142,12 @@ def issue_row(record: Record) -> Document:
     }
 
 
+def critical(limit: Limit) -> float | int | None:
+    """From where on an issue is critical; None where it never is."""
+    bound = limit.threshold if limit.severity == Severity.CRITICAL else limit.bounds.get(Severity.CRITICAL)
+    return None if bound is None else number(max(bound, limit.threshold))
+
+
 def number(value: float) -> float | int:
     """A whole number without its ``.0``, as the documented sample has thresholds."""
     return int(value) if float(value).is_integer() else value
@@ -201,6 +208,7 @@ def metric_row(test: Mapping[str, Any], records: Mapping[str, Record]) -> Docume
         "value": measured[-1]["value"],
         "description": measured[-1]["description"],
         "threshold": number(record.limit.threshold),
+        "critical": critical(record.limit),
         "unit": record.limit.unit,
         "outcome": "waived" if record.waived else test["outcome"],
     }

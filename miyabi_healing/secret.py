@@ -11,6 +11,7 @@ from pathlib import Path
 from miyabi_healing.config import ConfigError
 from miyabi_healing.files import display
 
+SLACK, APPRISE, PING = "SLACK_WEBHOOK_URL", "MIYABI_HEALING_APPRISE_URLS", "MIYABI_HEALING_PING_URL"
 LONGEST = 8192  # bytes
 
 
@@ -24,24 +25,30 @@ class Secret:
         return "***"
 
 
-taken: dict[str, Secret] = {}  # by the name of the variable it was in
+withdrawn: dict[str, Secret] = {}  # by the name of the variable it was in
 
 
-def take(variable: str, file: str, environment: MutableMapping[str, str] = os.environ) -> Secret | None:
-    """The secret in an environment variable, else in `file` (empty: none). Raises ConfigError.
-
-    The variable is removed, so that no program we start, perhaps as another user, inherits it; it is known from then on.
-    """
-    if value := environment.pop(variable, "").strip():
-        taken[variable] = Secret(value)
-    if variable in taken:
-        return taken[variable]
-    return read(Path(file).expanduser()) if file else None
+def withdraw(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Take the secrets out of the environment, so that no program we start, perhaps as another user, inherits them."""
+    for name in (SLACK, APPRISE, PING):
+        if value := environment.pop(name, "").strip():
+            withdrawn[name] = Secret(value)
 
 
-def read(path: Path) -> Secret:
-    """The secret that a file holds. Raises ConfigError."""
-    return lines(path)[0]
+def restored() -> dict[str, str]:
+    """The environment of another process of this same program."""
+    return {**os.environ, **{name: each.value for name, each in withdrawn.items()}}
+
+
+def find(variable: str, file: str) -> Secret | None:
+    """The secret that was in an environment variable, else the first in `file` (empty: none). Raises ConfigError."""
+    return next(iter(find_all(variable, file)), None)
+
+
+def find_all(variable: str, file: str) -> tuple[Secret, ...]:
+    if variable in withdrawn:
+        return (withdrawn[variable],)
+    return lines(Path(file).expanduser()) if file else ()
 
 
 def lines(path: Path) -> tuple[Secret, ...]:

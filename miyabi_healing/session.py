@@ -7,12 +7,13 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing import registry, stopping
-from miyabi_healing.config import Config
+from miyabi_healing import out, registry, stopping
+from miyabi_healing.config import Config, ConfigError
+from miyabi_healing.files import display
 
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_USAGE, EXIT_UNKNOWN, EXIT_BUSY = 0, 1, 2, 3, 75
 
@@ -36,11 +37,14 @@ def run_pass(
     dry_run: bool,
     more_checks: tuple[str, ...] = (),
     watching: bool = False,
+    junitxml: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Any], int]:
     """Run one pass and return the report with the exit status. Raises Stopped, ConfigError."""
     where = registry.folders(config, more_checks)
     registry.validate(config, where)
+    if junitxml and (why := unwritable(junitxml)):
+        raise ConfigError(f"--junitxml: {display(junitxml)}: {why}")
     with sheltered():
         import pytest
 
@@ -48,18 +52,29 @@ def run_pass(
         from miyabi_healing.plugin import Launch
 
         class Catch:
-            """Takes the JSON report out of the session before pytest forgets it."""
+            """Takes the JSON report out of the session before pytest forgets it, also where the JUnit file cannot be written."""
 
             json_report: dict[str, Any] | None = None
+            problem = ""
 
-            @pytest.hookimpl(trylast=True)
-            def pytest_sessionfinish(self, session: pytest.Session) -> None:
-                plugin = getattr(session.config, "_json_report", None)
-                self.json_report = plugin.report if plugin else None
+            @pytest.hookimpl(wrapper=True, tryfirst=True)
+            def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+                try:
+                    return (yield)
+                except OSError as error:
+                    if not junitxml:
+                        raise
+                    self.problem = f"{display(junitxml)} could not be written: {error.strerror}"
+                    return None
+                finally:
+                    plugin = getattr(session.config, "_json_report", None)
+                    self.json_report = plugin.report if plugin else None
 
         catch, launch, output = Catch(), Launch(config, progress, dry_run, more_checks, watching), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = int(pytest.main(arguments(where.checks), plugins=[launch, catch]))
+            code = int(pytest.main(arguments(where.checks, junitxml), plugins=[launch, catch]))
+    if catch.problem:
+        out.complain(catch.problem)
     said = output.getvalue().strip()
     if code == EXIT_BUSY:
         raise Stopped(last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), EXIT_BUSY)
@@ -89,10 +104,23 @@ def last_line(text: str) -> str:
     return text.splitlines()[-1] if text else "it said nothing"
 
 
-def arguments(checks: tuple[Path, ...]) -> list[str]:
+def unwritable(file: Path) -> str:
+    """Why a file cannot be written, as far as that can be told without writing; empty where it can."""
+    if file.exists():
+        if not file.is_file():
+            return "is no regular file"
+        return "" if os.access(file, os.W_OK) else "cannot be written"
+    folder = file.parent
+    if not folder.is_dir():
+        return "there is no such folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "its folder cannot be written"
+
+
+def arguments(checks: tuple[Path, ...], junitxml: Path | None) -> list[str]:
     """pytest as we need it: our own settings alone, whatever lies in the current folder or in PYTEST_ADDOPTS."""
     return [
         *(str(folder) for folder in checks),
+        *([f"--junitxml={junitxml}"] if junitxml else []),
         f"--rootdir={registry.PACKAGE}",
         f"--config-file={registry.PACKAGE / 'pass.toml'}",
         "--noconftest",

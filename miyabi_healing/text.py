@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 
+from miyabi_healing import out
 from miyabi_healing.files import size_text
 
 RULE = "=" * 60
@@ -15,17 +16,47 @@ SEVERITIES = {"low": "🔵", "medium": "🟡", "high": "🟠", "critical": "🔴
 STATUSES = {"success": "✅", "partial": "⚠️ ", "failed": "❌", "skipped": "⏭️ "}
 STEPS = {"applied": "✓", "planned": "·", "not needed": "–", "skipped": "↷", "vetoed": "⛔", "failed": "✗", "undone": "↩"}
 COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
-ALERTS = {"sent": "sent", "queued": "not sent yet", "planned": "would be sent"}
+ALERTS = {"queued": "being sent", "planned": "would be sent"}
 SHOWN = 12
 
 
-def render(document: Mapping[str, Any], colour: bool) -> str:
-    """The whole report as text, ending in a line break."""
-    text = "\n".join(lines(document)) + "\n"
+def render(document: Mapping[str, Any], colour: bool, journal: bool = False) -> str:
+    """The whole report as text, ending in a line break; for systemd's journal, every line with its priority."""
+    rows = lines(document)
+    text = "\n".join(out.marked(line, level) if journal else line for level, line in rows) + "\n"
     return text if colour else click.unstyle(text)
 
 
-def lines(document: Mapping[str, Any]) -> Iterator[str]:
+def lines(document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Each with its priority (`miyabi_healing.out`)."""
+    yield from ranked(out.INFO, head_lines(document))
+    if document["issues_detected"]:
+        yield from ranked(out.INFO, ("🔍 Issues Detected:", THIN))
+        for issue in document["issues_detected"]:
+            yield from ranked(issue_level(issue), issue_lines(issue))
+        yield out.INFO, ""
+    if document["actions_taken"]:
+        title = "🔧 Planned Actions (dry run, nothing was changed):" if document["dry_run"] else "🔧 Actions Taken:"
+        yield from ranked(out.INFO, (title, THIN))
+        for action in document["actions_taken"]:
+            yield from ranked(out.NOTICE if action["status"] == "success" else out.INFO, action_lines(action))
+        yield out.INFO, ""
+    yield from ranked(out.INFO, side_lines(document))
+    yield from ranked(out.ERROR, error_lines(document))
+    yield from ranked(out.INFO, (closing(document), RULE))
+
+
+def ranked(level: int, rows: Iterable[str]) -> Iterator[tuple[int, str]]:
+    return ((level, row) for row in rows)
+
+
+def issue_level(issue: Mapping[str, Any]) -> int:
+    if issue["healed"]:
+        return out.NOTICE
+    return out.ERROR if issue["severity"] in ("high", "critical") else out.WARNING
+
+
+def head_lines(document: Mapping[str, Any]) -> Iterator[str]:
     good = document["overall_success"]
     yield from (RULE, click.style("🔧 Miyabi Self-Healing Report", bold=True), RULE, "")
     yield f"📅 Timestamp: {document['timestamp'].replace('T', ' ')}"
@@ -33,16 +64,10 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'✅' if good else '❌'} Overall: {verdict}"
     yield f"📝 Summary: {document['summary']}"
     yield ""
-    if document["issues_detected"]:
-        yield from (
-            "🔍 Issues Detected:",
-            THIN,
-            *(line for issue in document["issues_detected"] for line in issue_lines(issue)),
-            "",
-        )
-    if document["actions_taken"]:
-        title = "🔧 Planned Actions (dry run, nothing was changed):" if document["dry_run"] else "🔧 Actions Taken:"
-        yield from (title, THIN, *(line for action in document["actions_taken"] for line in action_lines(action)), "")
+
+
+def side_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to know besides issues and actions."""
     if document["recovered"]:
         yield from ("🩹 Left Half Done By An Earlier Pass:", THIN)
         for row in document["recovered"]:
@@ -54,14 +79,16 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield from ("📣 Alerts:", THIN, *(f"  {alert['text']} [{ALERTS[alert['status']]}]" for alert in document["alerts"]), "")
     if document["notes"]:
         yield from ("📌 Notes:", THIN, *(f"  {note}" for note in document["notes"]), "")
-    if document["errors"]:
-        yield from ("⚠️  Checks That Could Not Run:", THIN)
-        for error in document["errors"]:
-            yield f"  ❌ {error['check'] or 'all checks'}"
-            yield f"     {error['message']}"
-        yield ""
-    yield closing(document)
-    yield RULE
+
+
+def error_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    if not document["errors"]:
+        return
+    yield from ("⚠️  Checks That Could Not Run:", THIN)
+    for error in document["errors"]:
+        yield f"  ❌ {error['check'] or 'all checks'}"
+        yield f"     {error['message']}"
+    yield ""
 
 
 def closing(document: Mapping[str, Any]) -> str:

@@ -15,9 +15,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from miyabi_healing import child, config, notify, paths, presence, session
+from miyabi_healing import child, config, notify, outlets, paths, presence, session
+
+if TYPE_CHECKING:
+    from miyabi_healing.outbox import Channel
 
 ISSUES_INTERVAL = 60.0  # seconds at most between two passes while issues remain
 JITTER = 0.1  # of the interval: how far hosts that were started together drift apart
@@ -67,6 +70,7 @@ class Watch:
     say: Callable[[str], None]
     time_limit: float = 1800
     complaint: str = ""
+    to: tuple[Channel, ...] = ()
     received: list[int] = field(default_factory=list)
 
     def run(self) -> int:
@@ -88,10 +92,20 @@ class Watch:
                     return 128 + number
 
     def one(self, bell: int) -> tuple[Document, int]:
-        """One pass, from its start to its report."""
+        """One pass, from its start to its report, and to whom else that is told."""
         self.reload()
-        how = child.How(self.settings, self.dry_run, self.slack, self.more_checks)
+        how = child.How(self.settings, self.dry_run, self.more_checks, self.to)
         at_work = child.start(how, self.again)
+        self.follow(at_work, bell)
+        document, code = at_work.end()
+        if not at_work.reported and not self.dry_run and outlets.wanted(self.settings, self.to):
+            teller = child.tell(how, document, time.monotonic() - at_work.began)
+            self.follow(teller, bell)
+            teller.end()
+        return document, code
+
+    def follow(self, at_work: child.Pass, bell: int) -> None:
+        """Take what a child says until it has ended, or is made to."""
         open_pipe = True
         while open_pipe:
             limit = self.time_limit if at_work.asked is None else at_work.asked - at_work.began + child.PATIENCE
@@ -104,7 +118,6 @@ class Watch:
                 at_work.ask_to_end(signal.SIGTERM)
                 at_work.asked = time.monotonic()
             open_pipe = not at_work.is_over() and (at_work.pipe not in ready or at_work.read())
-        return at_work.end()
 
     def rest(self, bell: int, due: float) -> int:
         """Wait for the next pass; returns the signal that asked to stop, 0 where none did. SIGHUP begins the next one at once."""
@@ -120,7 +133,9 @@ class Watch:
     def reload(self) -> None:
         """Read the configuration afresh; a bad one is told once, and the last good one stays."""
         try:
-            self.settings, self.complaint = self.load(), ""
+            settings = self.load()
+            self.to = outlets.channels(settings, self.slack)
+            self.settings, self.complaint = settings, ""
         except config.ConfigError as error:
             if str(error) != self.complaint:
                 self.say(f"{error}; the configuration read before stays in force")

@@ -90,7 +90,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A HOME of the test's own, with nothing configured; git has a name to commit under."""
     folder = tmp_path / "home"
     folder.mkdir()
-    for name in [each for each in os.environ if each.startswith(("XDG_", "GIT_", "MIYABI_", "PYTEST_ADDOPTS"))]:
+    for name in [each for each in os.environ if each.startswith(("XDG_", "GIT", "MIYABI_", "JOURNAL_", "PYTEST_ADDOPTS"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(folder))
     (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from slackserver import PATH, Slack, check_limits, slack
 from test_alerts import FINE, HEALED, WRONG, action, issue
 from test_alerts import report as document_of
 
-from conftest import PROJECT
-from miyabi_healing import alerts, config, outbox, secret
+from conftest import PROJECT, wait_for
+from miyabi_healing import alerts, config, lock, outbox, secret
 from miyabi_healing.outbox import Channel, Message
 from miyabi_healing.paths import JOURNAL
 
@@ -65,7 +66,7 @@ def world(home: Path, server: Slack) -> World:
 def test_changes_are_told_once_and_well(world: World) -> None:
     assert world.passes(1)["alerts"] == []
     told = world.passes(9)["alerts"]
-    assert [(each["kind"], each["status"]) for each in told] == [("unhealed", "sent")]
+    assert [(each["kind"], each["status"]) for each in told] == [("unhealed", "queued")]
     assert world.passes(9)["alerts"] == []
     assert [each["kind"] for each in world.passes(2)["alerts"]] == ["recovered"]
     assert len(world.server.got) == 2
@@ -104,14 +105,12 @@ def test_dry_run_says_what_it_would_send_and_sends_nothing(world: World) -> None
 def test_alert_that_cannot_be_sent_is_kept_and_sent_by_a_later_pass(home: Path, server: Slack, act: str, said: str) -> None:
     server.acts = [act]
     begun = time.monotonic()
-    document = told(home, server, WRONG)
+    assert told(home, server, WRONG) == [f"1 message(s) to slack could not be sent and wait: {said}"]
     assert time.monotonic() - begun < 4
-    assert [each["status"] for each in document["alerts"]] == ["queued"]
-    assert document["notes"] == [f"alerts: 1 message(s) to slack could not be sent and wait: {said}"]
-    assert "wait to be sent again" in told(home, server, FINE)["notes"][0], "not before its time"
+    assert told(home, server, FINE) == ["2 message(s) to slack wait to be sent again"], "not before its time"
     server.acts = ["ok"]
     make_due(home)
-    assert told(home, server, FINE)["notes"] == []
+    assert told(home, server, FINE) == []
     assert ["not healed" in payload["text"] for payload in server.got] == [True, False]
     assert "recovered" in server.got[1]["text"]
 
@@ -123,28 +122,28 @@ def test_endpoint_that_is_gone_or_unknown_is_said_without_its_address(home: Path
         ("http://127.0.0.1:99999/SECRET", ""),
         ("http://127.0.0.1/SEC RET", "InvalidURL"),
     ):
-        document = document_of(issue(name=url))
-        outbox.tell(document, rules(), to(url), home / "state", False)
-        assert said in document["notes"][-1]
-        assert "could not be sent" in document["notes"][-1]
-        assert "SEC" not in document["notes"][-1]
+        (problem,) = tell(home, to(url), document_of(issue(name=url)))
+        assert said in problem
+        assert "could not be sent" in problem
+        assert "SEC" not in problem
         make_due(home)
 
 
 def test_slack_that_asks_for_a_moment_is_given_it(home: Path, server: Slack) -> None:
     server.acts = ["429 0", "ok"]
-    assert told(home, server, WRONG, time_limit=8)["alerts"][0]["status"] == "sent"
+    assert told(home, server, WRONG, time_limit=8) == []
     assert server.asked == 2
 
 
 def test_what_slack_cannot_understand_goes_as_plain_text_and_is_given_up_if_not_even_that_does(home: Path, server: Slack) -> None:
     server.acts = ["400 invalid_blocks", "ok"]
-    assert told(home, server, WRONG)["alerts"][0]["status"] == "sent"
+    assert told(home, server, WRONG) == []
     assert set(server.got[0]) == {"text"}
     server.acts = ["400 invalid_payload"]
-    assert "refused and dropped" in told(home, server, FINE)["notes"][0]
+    assert "refused and dropped" in told(home, server, FINE)[0]
     server.acts = ["ok"]
-    assert told(home, server, WRONG)["notes"] == []
+    assert told(home, server, WRONG) == []
+    assert len(server.got) == 2
 
 
 def test_flapping_issue_sends_a_handful_of_messages_in_a_hundred_passes(home: Path, server: Slack) -> None:
@@ -171,31 +170,33 @@ def test_long_and_hostile_messages_keep_to_the_limits(server: Slack) -> None:
 def test_queue_is_bounded_in_number_and_in_time(home: Path, server: Slack) -> None:
     server.acts = ["500"]
     for number in range(outbox.MOST_QUEUED + 5):
-        outbox.tell(document_of(issue(name=f"check{number}")), rules(0.01), to(server.url), home / "state", False)
+        tell(home, to(server.url), document_of(issue(name=f"check{number}")), 0.01)
     assert rows(home, "select count(*) from outbox") == [(outbox.MOST_QUEUED,)]
     rows(home, "update outbox set made = made - 73 * 3600")
-    assert "too long and were dropped" in told(home, server, FINE)["notes"][0]
+    server.acts = ["ok"]
+    assert "too long and were dropped" in told(home, server, WRONG)[0]
+    assert len(server.got) == 1
 
 
 def test_state_folder_that_cannot_be_written_does_not_silence_alerts(home: Path, server: Slack) -> None:
     (home / "state").write_text("a file where the folder should be")
-    document = told(home, server, WRONG)
-    assert document["alerts"][0]["status"] == "queued"
-    assert "cannot be remembered" in document["notes"][0]
+    assert told(home, server, WRONG) == []
     assert "comes again with every pass" in json.dumps(server.got[0])
-    assert told(home, server, HEALED)["alerts"] == []
+    assert told(home, server, HEALED) == []
+    server.acts = ["404"]
+    assert told(home, server, WRONG) == ["could not be sent to slack: HTTP status 404"]
+    assert len(server.got) == 1
 
 
 def test_another_pass_at_work_tells_in_our_place(home: Path, server: Slack) -> None:
-    from miyabi_healing import lock
-
     descriptor = lock.acquire(home / "state")
     try:
-        assert "another pass has begun" in told(home, server, WRONG)["notes"][0]
+        assert told(home, server, WRONG) == []
     finally:
-        os.close(descriptor)
+        lock.release(descriptor)
     assert server.asked == 0
-    assert told(home, server, WRONG)["alerts"][0]["status"] == "sent"
+    assert told(home, server, WRONG) == []
+    assert server.asked == 1
 
 
 def test_the_webhook_appears_nowhere(world: World) -> None:
@@ -209,7 +210,8 @@ def test_the_webhook_appears_nowhere(world: World) -> None:
     world.server.acts = ["404"]
     (world.folder / "value").write_text("9")
     done = run(*world.options, cwd=world.home, SLACK_WEBHOOK_URL=world.server.url)
-    assert "could not be sent" in done.stdout
+    assert "things (9 things of 5 things; Found some <things> & others) [being sent]" in done.stdout
+    assert "could not be sent and wait: HTTP status 404" in done.stderr
     assert (world.home / "inherited").exists()
     word = PATH.rpartition("/")[2]
     files = [file for file in world.home.rglob("*") if file.is_file()]
@@ -225,7 +227,8 @@ def test_webhook_in_a_file(world: World) -> None:
     options = ("--config", settings(world.home, f'[alerts]\nslack = true\nslack_url_file = "{file}"\n'))
     (world.folder / "value").write_text("9")
     _, document = report(*options, "--checks", str(world.folder))
-    assert document["alerts"][0]["status"] == "sent"
+    assert document["alerts"][0]["status"] == "queued"
+    assert len(world.server.got) == 1
 
 
 @pytest.mark.parametrize(
@@ -251,11 +254,12 @@ def test_slack_without_a_webhook_says_what_to_set(home: Path) -> None:
 def test_hidden_pipe_as_a_secret_file_does_not_hang(home: Path) -> None:
     os.mkfifo(home / "pipe")
     with pytest.raises(config.ConfigError, match="regular file"):
-        secret.read(home / "pipe")
+        secret.lines(home / "pipe")
 
 
 def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: World) -> None:
     world.server.acts = ["hang"]
+    settings(world.home, "[alerts]\ntime_limit = 3\n")
     (world.folder / "value").write_text("9")
     process = subprocess.Popen(
         [sys.executable, str(PROJECT / "self_healer.py"), *world.options, "--watch", "--json", "--interval", "0.2"],
@@ -277,6 +281,26 @@ def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: Wor
         process.communicate()
 
 
+def test_watch_tells_of_a_pass_that_crashed_once_and_that_it_is_over(world: World) -> None:
+    (world.folder / "value").write_text("1")
+    (world.folder / "test_things.py").write_text("import os\n" + CHECK.replace("    value", "    os._exit(7)\n    value"))
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "self_healer.py"), *world.options, "--watch", "--quiet", "--interval", "0.2"],
+        cwd=world.home, env=environment(SLACK_WEBHOOK_URL=world.server.url), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: world.server.got)
+        time.sleep(1)
+        (world.folder / "test_things.py").write_text(CHECK)
+        wait_for(lambda: len(world.server.got) == 2)
+        texts = [each["text"] for each in world.server.got]
+        assert ["could not be checked: the checks" in texts[0], "recovered: the checks" in texts[1]] == [True, True]
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, b"")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own
 def test_apprise_tells_any_other_place(home: Path, server: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("apprise")
@@ -284,35 +308,28 @@ def test_apprise_tells_any_other_place(home: Path, server: Slack, monkeypatch: p
     place = secret.Secret(server.url.replace("http://", "json://"))
     from miyabi_healing.outlets import apprise
 
-    channel = (Channel("apprise", apprise.sender([place])),)
-    document = document_of(issue())
-    outbox.tell(document, rules(10), channel, home / "state", False)
-    assert (document["notes"], document["alerts"][0]["status"]) == ([], "sent")
+    channel = (Channel("apprise", partial(apprise.send, [place])),)
+    assert tell(home, channel, document_of(issue()), 10) == []
     assert server.got[0]["title"] == "here: disk on / not healed"
     assert "miyabi-healing --dry-run" in server.got[0]["message"]
     assert server.got[0]["type"] == "failure"
     server.acts = ["500"]
-    document = document_of()
-    outbox.tell(document, rules(10), channel, home / "state", False)
-    assert "a place did not take it" in document["notes"][0]
-
-
-def rules(time_limit: float = 2) -> config.Config:
-    return config.Config(alerts=config.Alerts(time_limit=time_limit))
+    assert "a place did not take it" in tell(home, channel, document_of(), 10)[0]
 
 
 def to(url: str) -> tuple[Channel, ...]:
-    secret.taken.clear()
-    found = outbox.channels(config.Alerts(), True, {outbox.SLACK: url})
-    secret.taken.clear()
-    return found
+    return (Channel("slack", partial(outbox.to_slack, secret.Secret(url))),)
 
 
-def told(home: Path, server: Slack, document: Any, time_limit: float = 2) -> Any:
-    """Tell of a pass; returns its report."""
-    document = json.loads(json.dumps(document))
-    outbox.tell(document, rules(time_limit), to(server.url), home / "state", False)
-    return document
+def tell(home: Path, channels: tuple[Channel, ...], document: Any, time_limit: float = 2) -> list[str]:
+    """Tell of a pass; returns what went wrong."""
+    rules = config.Config(alerts=config.Alerts(time_limit=time_limit))
+    mail = outbox.queue(json.loads(json.dumps(document)), rules, channels, home / "state", False)
+    return outbox.post(mail, rules.alerts) if mail else []
+
+
+def told(home: Path, server: Slack, document: Any, time_limit: float = 2) -> list[str]:
+    return tell(home, to(server.url), document, time_limit)
 
 
 def rows(home: Path, query: str) -> list[Any]:

@@ -1,35 +1,123 @@
-"""Where reports and alerts go besides standard output, one outlet a module."""
+"""Where a finished report goes besides standard output: one outlet a module, imported only where it is set up.
+
+Whatever happens to an outlet changes neither the report nor the exit status: a problem is one line on standard error.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Sequence
+import importlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from miyabi_healing import paths, stopping
-from miyabi_healing.config import Alerts, Config
+from miyabi_healing import lock, out, paths, secret, session, stopping
+from miyabi_healing.config import Config
 
 if TYPE_CHECKING:
-    from miyabi_healing.outbox import Channel
+    from miyabi_healing.outbox import Channel, Mail
 
-SECRETS = ("SLACK_WEBHOOK_URL", "MIYABI_HEALING_APPRISE_URLS")
+Document = dict[str, Any]
+
+
+class Problem(Exception):
+    """Why something could not be told; the message is one line and holds no secret."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an outlet gets: a report, its exit status, how many seconds the pass took.
+
+    `annotate` is the descriptor that GitHub's annotations go to, 0 where there are none; `mail` are the alerts to send.
+    """
+
+    document: Document
+    code: int
+    settings: Config
+    dry_run: bool
+    seconds: float
+    annotate: int = 0
+    mail: Mail | None = None
+
+
+def pings(settings: Config) -> bool:
+    return bool(settings.ping.url_file or secret.PING in secret.withdrawn)
+
+
+OUTLETS: tuple[tuple[str, Callable[[Told], bool]], ...] = (  # and when it is wanted
+    ("textfile", lambda told: bool(told.settings.metrics.textfile) and not told.dry_run),
+    ("github", lambda told: bool(told.annotate)),
+    ("alerts", lambda told: told.mail is not None),
+    ("ping", lambda told: pings(told.settings) and not told.dry_run),
+)
+
+
+def wanted(settings: Config, to: Sequence[Channel]) -> bool:
+    """Whether anything is to be told of a pass that changes something."""
+    return bool(to) or any(wants(Told({}, 0, settings, dry_run=False, seconds=0)) for _, wants in OUTLETS)
 
 
 def channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
-    """Who is told what has changed: nobody, where nobody asked for it. Raises ConfigError."""
-    if not slack and settings.alerts == Alerts() and not any(name in os.environ for name in SECRETS):
+    """Who is alerted to what has changed: nobody, where nobody asked for it. Raises ConfigError."""
+    rules = settings.alerts
+    if not (slack or rules.slack or rules.apprise_urls_file or secret.APPRISE in secret.withdrawn):
         return ()
     from miyabi_healing import outbox
 
-    return outbox.channels(settings.alerts, slack)
+    return outbox.channels(rules, slack)
 
 
-def tell(document: dict[str, Any], code: int, settings: Config, to: Sequence[Channel], dry_run: bool) -> int:
-    """Tell them; returns the exit status, which only being asked to stop can change. A pass that was cut short is not told."""
-    if to and not stopping.received:
+def begin(settings: Config, dry_run: bool) -> None:
+    """Say that a pass begins, to whom that matters. While another one is at work, this one will not be told either."""
+    if dry_run or not pings(settings):
+        return
+    with guarded("ping"):
+        if not lock.is_held(paths.state_folder()):
+            from miyabi_healing.outlets import ping
+
+            ping.start(settings)
+
+
+def queue(document: Document, code: int, settings: Config, to: Sequence[Channel], dry_run: bool) -> Mail | None:
+    """Note in the report what somebody is alerted to, and queue it; a pass that was cut short is not told."""
+    if not to or code == session.EXIT_BUSY or code > 128:
+        return None
+    with guarded("alerts"), stopping.held_back():
         from miyabi_healing import outbox
 
-        with contextlib.suppress(stopping.Asked):
-            outbox.tell(document, settings, to, paths.state_folder(), dry_run)
-    return 128 + stopping.received if stopping.received else code
+        return outbox.queue(document, settings, to, paths.state_folder(), dry_run)
+    return None
+
+
+def tell(
+    document: Document, code: int, settings: Config, *, dry_run: bool, seconds: float, annotate: int = 0, mail: Mail | None = None
+) -> None:
+    """Tell what came of a pass, once it is over. Ctrl-C cuts that short; a service that is being stopped has the time for it."""
+    if code == session.EXIT_BUSY:
+        return
+    told = Told(document, code, settings, dry_run, seconds, annotate, mail)
+    with stopping.held_back((signal.SIGTERM, signal.SIGHUP)):
+        try:
+            with stopping.in_order():
+                for name in [name for name, wants in OUTLETS if wants(told)]:
+                    with guarded(name):
+                        importlib.import_module(f"{__name__}.{name}").tell(told)
+        except stopping.Asked as asked:
+            complain(f"{asked} came before everybody had been told")
+
+
+@contextlib.contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Make one line of whatever goes wrong."""
+    try:
+        yield
+    except Problem as problem:
+        complain(f"{name}: {problem}")
+    except Exception as error:  # a bug, or something nobody thought of: its words might hold a secret
+        complain(f"{name}: {type(error).__name__}")
+
+
+def complain(words: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # standard error may be closed
+        out.complain(words)

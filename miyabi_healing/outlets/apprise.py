@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from miyabi_healing.alerts import Alert
 from miyabi_healing.config import ConfigError
@@ -12,14 +12,13 @@ from miyabi_healing.outbox import Message, NotSent
 from miyabi_healing.secret import Secret
 
 
-def sender(places: Sequence[Secret]) -> Callable[[Message, float], None]:
-    """What sends a message to all of `places`. Raises ConfigError where Apprise is not installed."""
+def require() -> None:
+    """Raises ConfigError where Apprise is not installed."""
     if importlib.util.find_spec("apprise") is None:
         raise ConfigError("alerts: Apprise is not installed; pip install 'miyabi-healing[notify]'")
-    return lambda message, seconds: send(places, message)
 
 
-def send(places: Sequence[Secret], message: Message) -> None:
+def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:
     """Tell every place; where one of them does not take it, all are told again. Raises NotSent."""
     import apprise
 
