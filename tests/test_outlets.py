@@ -73,7 +73,7 @@ def test_only_what_is_set_up_is_wanted(home: Path, tmp_path: Path) -> None:
 def world(home: Path, monitor: Endpoint, act: str) -> tuple[str, ...]:
     """Everything set up, and a host that is well."""
     (home / "url").write_text(f"{monitor.url}/{act}/{SECRET}")
-    text = f'[ping]\nurl_file = "{home}/url"\ntime_limit = 1\n[metrics]\ntextfile = "{home}/m.prom"\n'
+    text = f'[ping]\nurl_file = "{home}/url"\ntime_limit = 20\n[metrics]\ntextfile = "{home}/m.prom"\n'
     return ("--config", settings(home, text), "--junitxml", str(home / "out.xml"), "--github")
 
 

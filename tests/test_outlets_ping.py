@@ -53,14 +53,14 @@ def check(home: Path, act: str = "pass", value: int = 1) -> Path:
     return folder
 
 
-def world(home: Path, url: str, more: str = "time_limit = 1", **changes: Any) -> tuple[str, ...]:
+def world(home: Path, url: str, more: str = "time_limit = 20", **changes: Any) -> tuple[str, ...]:
     """The program's arguments; the URL is in a file, as it should be."""
     folder = check(home, **changes)
     (home / "url").write_text(f"{url}\n")
     return ("--config", settings(home, f'[ping]\nurl_file = "{home}/url"\n{more}\n'), "--checks", str(folder))
 
 
-def told(url: str, monkeypatch: pytest.MonkeyPatch, limit: float = 1, body: str = "all is well") -> str:
+def told(url: str, monkeypatch: pytest.MonkeyPatch, limit: float = 20, body: str = "all is well") -> str:
     """What is said about a ping; empty where it went well."""
     said: list[str] = []
     monkeypatch.setattr(outlets.out, "complain", said.append)
@@ -102,8 +102,9 @@ def test_environment_goes_over_the_file_and_a_query_stays_last(home: Path, monit
     ],
 )
 def test_bad_monitor_is_one_line_in_bounded_time(monitor: Endpoint, monkeypatch: pytest.MonkeyPatch, act: str, said: str) -> None:
-    with took_less_than(3):
-        assert told(f"{monitor.url}/{act}/{SECRET}", monkeypatch) == (f"ping: {said}" if said else "")
+    limit = 1 if act in ("hang", "trickle") else 20
+    with took_less_than(10):
+        assert told(f"{monitor.url}/{act}/{SECRET}", monkeypatch, limit) == (f"ping: {said}" if said else "")
     assert "/ok/elsewhere" not in monitor.paths()
     assert monitor.paths() == [f"/{act}/{SECRET}/0"] + ["/ok/near"] * (act == "near")
 
@@ -112,8 +113,8 @@ def test_nobody_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(f"http://127.0.0.1:{closed_port()}/{SECRET}", monkeypatch) == "ping: Connection refused"
     assert told(f"http://{SECRET}.invalid/", monkeypatch, limit=20).startswith("ping: ")
     monkeypatch.setattr(ping.urllib.request, "build_opener", lambda *_: time.sleep(60))  # a resolver that hangs
-    with took_less_than(3):
-        assert told("http://127.0.0.1/", monkeypatch) == "ping: no answer within 1 s"
+    with took_less_than(10):
+        assert told("http://127.0.0.1/", monkeypatch, limit=1) == "ping: no answer within 1 s"
 
 
 def test_certificate_nobody_vouches_for_is_refused_without_naming_the_host(
@@ -356,11 +357,12 @@ def test_report_is_safe_before_anybody_else_is_told(home: Path, monitor: Endpoin
     assert watch.next()["summary"] == HEALTHY
 
 
+@pytest.mark.slow
 def test_pass_that_hung_is_told(home: Path, monitor: Endpoint, watching: Any) -> None:
     act = "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
-    arguments = world(home, f"{monitor.url}/ok/x", "time_limit = 1\n[watch]\ntime_limit = 2\n", act="time.sleep(100)")
+    arguments = world(home, f"{monitor.url}/ok/x", "time_limit = 20\n[watch]\ntime_limit = 2\n", act="time.sleep(100)")
     watch = watching(*arguments)
-    assert watch.next()["summary"].startswith("Healed") or monitor.got
+    assert watch.next()["errors"]
     wait_for(lambda: monitor.paths()[:2] == ["/ok/x/start", "/ok/x/143"])
     check(home, act=act)
     wait_for(lambda: "/ok/x/3" in monitor.paths(), 60)
@@ -377,7 +379,7 @@ def test_dry_watch_tells_nobody_even_of_a_crash(home: Path, monitor: Endpoint, w
 def test_watch_ends_in_order_while_a_monitor_hangs(home: Path, monitor: Endpoint, watching: Any) -> None:
     watch = watching(*world(home, f"{monitor.url}/hang/x", "time_limit = 2"))
     wait_for(lambda: monitor.got)
-    with took_less_than(8):
+    with took_less_than(14):
         watch.process.terminate()
         watch.process.wait(20)
     assert watch.process.returncode == 143
