@@ -49,6 +49,7 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
         outcomes += [Outcome(step, "vetoed", held) for step in plan.steps]
         return held
     end = time.monotonic() + work.settings.time_limit
+    work = replace(work, context=replace(work.context, deadline=end))
     broken = ""
     for number, step in enumerate(plan.steps, 1):
         if plan.goal.met():
@@ -63,7 +64,7 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
         if outcomes[-1].status == "applied":
             work.applied()
             work.brakes.charge(step)
-            settle(step, plan.goal)
+            settle(step, plan.goal, end)
         elif outcomes[-1].status == "failed" and not step.optional and work.settings.undo_on_failure:
             broken = "an earlier step failed"
             with held_back():
@@ -188,9 +189,9 @@ UNKNOWN = {
 }
 
 
-def settle(step: Step, goal: Goal) -> None:
-    """Give a step its time to work, but no longer than needed."""
-    end = time.monotonic() + step.settle
+def settle(step: Step, goal: Goal, end: float) -> None:
+    """Give a step its time to work, but no longer than needed, and not beyond `end`, when the healer's is over."""
+    end = min(time.monotonic() + step.settle, end)
     while time.monotonic() < end and not goal.met():
         time.sleep(POLL)
 

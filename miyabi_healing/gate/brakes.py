@@ -14,6 +14,7 @@ from miyabi_healing import history
 from miyabi_healing.config import Budgets, Config
 from miyabi_healing.files import size_text
 from miyabi_healing.flapping import WINDOW, changes, is_flapping
+from miyabi_healing.host import quarantine
 from miyabi_healing.issue import Issue
 from miyabi_healing.journal import Journal
 from miyabi_healing.plan import Delete, Plan, Purge, RetireWorktree, Run, Signal, Step
@@ -41,7 +42,7 @@ class Spent:
         if isinstance(step, Delete) and self.files + step.files > self.limits.files:
             return f"budget: {self.limits.files} deleted files a pass"
         limit = self.limits.gigabytes * 1e9
-        if not isinstance(step, Run) and self.bytes + step.bytes > limit:
+        if self.bytes + weight(step) > limit:
             return f"budget: {size_text(limit)} a pass"
         return None
 
@@ -49,7 +50,13 @@ class Spent:
         self.worktrees += isinstance(step, RetireWorktree)
         self.processes |= ends(step)
         self.files += step.files if isinstance(step, Delete) else 0
-        self.bytes += 0 if isinstance(step, Run) else step.bytes
+        self.bytes += weight(step)
+
+
+def weight(step: Step) -> int:
+    """The bytes a step counts for. A deletion weighs what its units do: those the gate measures, whatever the step says."""
+    parts = sum(unit.bytes for unit in step.units) if isinstance(step, Delete) else 0
+    return 0 if isinstance(step, Run) else max(step.bytes, parts, 0)
 
 
 def ends(step: Step) -> set[tuple[int, int]]:
@@ -112,7 +119,16 @@ class Brakes:
         if self.journal and not isinstance(step, Purge) and (row := self.journal.rolled_back(step.kind, step.target, since)):
             until = (row.finished or 0) + self.config.brakes.respect_days * DAY
             return f"rolled back by hand (step {row.id}): left alone until {moment(until)}"
+        if isinstance(step, Purge) and (early := self.too_early(step)):
+            return early
         return self.spent.veto(step)
+
+    def too_early(self, step: Purge) -> str | None:
+        """Why a healer must not purge something yet: until then it can be had back, which is a promise."""
+        rules = self.config.quarantine
+        days = rules.days if rules.early_days is None else min(rules.days, rules.early_days)
+        age = (self.clock() - quarantine.read(step.folder).time) / DAY
+        return f"quarantine: kept for {max(age, 0):.0f} days; it may go after {days:g}" if age < days else None
 
     def charge(self, step: Step) -> None:
         self.spent.charge(step)

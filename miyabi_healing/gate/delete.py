@@ -67,7 +67,8 @@ def objection(unit: Unit, found: Unit | None, holder: OpenFile | None) -> str | 
     name = display(unit.path.name)
     if found is None:
         return f"{name} cannot be looked at (any more)"
-    if not found.identity.unchanged(unit.identity) or found.newest > unit.newest:
+    grown = found.files > unit.files or found.bytes > unit.bytes  # or a healer said less than it is, which budgets count by
+    if grown or not found.identity.unchanged(unit.identity) or found.newest > unit.newest:
         return f"{name} changed since it was measured"
     return f"{name} is in use by {holder.name} (pid {holder.pid})" if holder else None
 

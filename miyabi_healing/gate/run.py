@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from miyabi_healing import tools
@@ -20,7 +21,8 @@ def _(step: Run, context: Context) -> str | None:
 @apply.register
 def _(step: Run, context: Context) -> Done:
     anywhere = Path("/")  # ours may be closed to the owner, and no project's settings there may steer the tool
-    result = tools.run(step.argv, time_limit=step.time_limit, cwd=anywhere, user=step.user)
+    limit = min(step.time_limit, max(context.deadline - time.monotonic(), 1))  # no step outlasts its healer's time
+    result = tools.run(step.argv, time_limit=limit, cwd=anywhere, user=step.user)
     if result.code:
         raise tools.ToolError(f"{step.argv[0]} ended with status {result.code}: {result.complaint}")
     lines = result.stdout.decode("utf-8", "replace").strip().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import singledispatch
 from pathlib import Path
@@ -19,7 +20,7 @@ class Context:
     """What steps are carried out with. `state` is the state folder, `run_id` names this pass in it.
 
     `roots` are the folders in which steps may change something, by the configuration; `step` is the step's number in the
-    journal, by which what it put into quarantine is found again.
+    journal, by which what it put into quarantine is found again. `deadline` is when the healer's time is over (time.monotonic).
     """
 
     host: Host
@@ -27,6 +28,7 @@ class Context:
     state: Path
     roots: tuple[Path, ...] = ()
     step: int = 0
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True)

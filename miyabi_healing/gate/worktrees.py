@@ -12,6 +12,7 @@ from pathlib import Path
 from miyabi_healing.config import Config
 from miyabi_healing.files import Identity, display, open_beneath
 from miyabi_healing.gate import quarantine, store
+from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.store import Entry
 from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
@@ -29,6 +30,8 @@ def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | 
 
 @recheck.register
 def _(step: RetireWorktree, context: Context) -> str | None:
+    if root_of(step.admin, context.roots) is None:  # where the worktree itself is, is git's to say: anywhere
+        return "its repository is outside the allowed roots"
     try:
         if not Identity.at(step.admin).same_file(step.admin_identity):
             return "its administrative folder was replaced"
