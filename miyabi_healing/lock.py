@@ -23,6 +23,8 @@ def acquire(state: Path) -> int:
             release(take(folder))
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if reason := paths.distrust(state):
+            raise PermissionError(errno.EPERM, reason, str(state))
         return take(state)
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -55,6 +55,14 @@ def is_private(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
+def distrust(state: Path) -> str | None:
+    """Why a state folder must not be used: what others can write there, we would act on. None where it may. Raises OSError."""
+    status = os.stat(state)
+    if status.st_uid != os.geteuid():
+        return f"it belongs to another user (uid {status.st_uid})"
+    return "others can write to it; chmod go-w" if status.st_mode & 0o022 else None
+
+
 def crashed(state: Path) -> bool:
     """Whether the last pass ended without closing its journal: SQLite removes the ``-wal`` file when it is closed."""
     return (state / f"{JOURNAL}-wal").exists() or refuge_in_use(state) is not None

@@ -14,7 +14,7 @@ import pytest
 from gatework import plan, work
 from gitworld import merge, repository, worktree
 
-from miyabi_healing import gate, rollback
+from miyabi_healing import gate, lock, rollback
 from miyabi_healing.config import Config
 from miyabi_healing.files import Identity
 from miyabi_healing.gate import store, undo, worktrees
@@ -172,3 +172,13 @@ def test_links_on_the_way_to_a_root_are_followed_only_if_they_are_ours(tmp_path:
     assert (outcome.status == "applied", path.exists()) == (followed, not followed), outcome
     if not followed:
         assert "another user's symbolic link is in the way" in outcome.message
+
+
+@pytest.mark.parametrize(("owner", "mode", "said"), [(THEM, 0o700, "another user"), (0, 0o777, "others can write")])
+def test_state_folder_that_others_can_write_to_is_refused(tmp_path: Path, owner: int, mode: int, said: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+    os.chown(tmp_path / "state", owner, owner)
+    with pytest.raises(PermissionError, match=said):
+        lock.acquire(tmp_path / "state")
+    assert list((tmp_path / "state").iterdir()) == []
