@@ -220,8 +220,8 @@ class Healing:
 
     def recover(self) -> None:
         """Take back what an earlier pass left half done; where nothing may be changed, name it."""
-        if not paths.crashed(self.state):
-            return
+        if not (paths.crashed(self.state) if self.looks_only else self.has_journal):
+            return  # a pass that may change something asks the journal itself: it can have been closed all the same
         if self.looks_only and lock.is_held(self.state):
             return  # what is in hand there is not left half done
         if self.looks_only:

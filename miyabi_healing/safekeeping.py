@@ -81,6 +81,30 @@ def find_refuge(state: Path) -> Path:
     raise OSError(f"the disk of {display(state)} is full, and no other has room for the journal")
 
 
+class Emptied(sqlite3.DatabaseError):
+    """The journal's own file has nothing in it (any more)."""
+
+
+def name_aside() -> str:
+    return f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+
+
+def size_of(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def frames(log: bytes) -> int:
+    """How many pages were written to a write-ahead log since it was begun (sqlite.org/fileformat2.html, 4.1 and 4.2).
+
+    What an earlier round left behind its end has another salt. At least one where even the header cannot be read.
+    """
+    page = int.from_bytes(log[8:12], "big")
+    if log[:4] not in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83") or not 512 <= page <= 65536:
+        return 1
+    salts = [log[start + 8 : start + 16] for start in range(32, len(log), page + 24)]
+    return max((number for number, salt in enumerate(salts, 1) if salt == log[16:24]), default=0)
+
+
 class Keeper:
     """Opens the journal of a state folder, and takes it home again. `say` is told what people should know."""
 
@@ -104,21 +128,45 @@ class Keeper:
     def open(self, folder: Path) -> Journal:
         """Open the journal, or set it aside if it is damaged and begin another. Raises OSError, sqlite3.Error, TooNew."""
         try:
+            self.keep_what_cannot_be_read(folder)
             journal = Journal(folder / FILE)
             verdict = journal.database.execute("pragma quick_check(1)").fetchone()[0]
             if verdict == "ok":
                 return journal
             journal.close()
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED and not isinstance(error, Emptied):
                 raise
             verdict = str(error)
-        aside = f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+        aside = name_aside()
         for each in COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(folder / f"{FILE}{each}", folder / f"{aside}{each}")
         self.say(f"the journal was damaged ({verdict.splitlines()[0]}); it was set aside as {display(folder / aside)}")
         return Journal(folder / FILE)
+
+    def keep_what_cannot_be_read(self, folder: Path) -> None:
+        """Look at a write-ahead log that was not closed: SQLite passes over what it cannot read there without a word.
+
+        Raises Emptied where the journal itself is gone or empty: SQLite would delete the log with it. Raises sqlite3.Error.
+        """
+        file, log = folder / FILE, folder / f"{FILE}-wal"
+        content = log.read_bytes() if log.exists() else b""
+        if (file.exists() or content) and size_of(file) == 0:
+            raise Emptied("it is empty" if file.exists() else "only its write-ahead log is there")
+        if not content:
+            return
+        with contextlib.closing(sqlite3.connect(file, timeout=10)) as database:
+            read = database.execute("pragma wal_checkpoint(passive)").fetchone()[1]
+            if read >= (written := frames(content)):
+                return
+            aside = folder / f"{name_aside()}-wal"
+            with contextlib.suppress(OSError):  # on a full disk it is only said
+                aside.write_bytes(content)
+                aside.chmod(0o600)
+        self.say(
+            f"the end of the journal could not be read ({written - read} of {written} pages); it is kept as {display(aside)}"
+        )
 
     def go_home(self) -> None:
         """Take the journal back to its own folder as soon as there is room. What fails is tried again later."""

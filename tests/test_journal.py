@@ -294,6 +294,79 @@ def test_damaged_journal_is_set_aside_and_told(tmp_path: Path, damage: str) -> N
     assert str(aside) in notes[0]
 
 
+def crash(state: Path, number: int = 5) -> Path:
+    """Leave a journal behind as `kill -9` does, with everything still in its write-ahead log, which is returned."""
+    pid = os.fork()
+    if pid == 0:
+        keeper = safekeeping.Keeper(state, print)
+        for _ in range(number):
+            keeper.journal.pause(1, "x", "y")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return state / f"{paths.JOURNAL}-wal"
+
+
+@pytest.mark.parametrize("damage", ["no header", "cut short", "a page of zeros", "a flipped bit"])
+def test_damaged_write_ahead_log_is_kept_and_told(tmp_path: Path, damage: str) -> None:
+    """SQLite itself passes over it in silence, and with it over what a crashed pass intended."""
+    log = crash(tmp_path)
+    content = log.read_bytes()
+    half = len(content) // 2
+    ruined = {
+        "no header": b"\xff" * len(content), "cut short": content[: half + 100],
+        "a page of zeros": content[:half] + bytes(4096) + content[half + 4096 :],
+        "a flipped bit": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
+    }[damage]  # fmt: skip
+    log.write_bytes(ruined)
+    notes: list[str] = []
+    safekeeping.Keeper(tmp_path, notes.append).close()
+    (aside,) = tmp_path.glob(f"{paths.JOURNAL}.damaged-*-wal")
+    assert aside.read_bytes() == ruined
+    assert aside.stat().st_mode & 0o777 == 0o600
+    assert len(notes) == 1
+    assert "the end of the journal could not be read" in notes[0]
+    assert str(aside) in notes[0]
+
+
+@pytest.mark.parametrize("damage", ["emptied", "deleted"])
+def test_write_ahead_log_without_its_journal_is_set_aside(tmp_path: Path, damage: str) -> None:
+    """SQLite itself would delete it."""
+    log = crash(tmp_path)
+    content = log.read_bytes()
+    if damage == "emptied":
+        os.truncate(tmp_path / paths.JOURNAL, 0)
+    else:
+        (tmp_path / paths.JOURNAL).unlink()
+    notes: list[str] = []
+    safekeeping.Keeper(tmp_path, notes.append).close()
+    (aside,) = tmp_path.glob(f"{paths.JOURNAL}.damaged-*-wal")
+    assert aside.read_bytes() == content
+    assert [note.split(";")[0].startswith("the journal was damaged") for note in notes] == [True]
+
+
+def test_crash_alone_is_no_damage(tmp_path: Path) -> None:
+    """Nor is what an earlier round left behind the end of the log."""
+    crash(tmp_path, 500)
+    notes: list[str] = []
+    keeper = safekeeping.Keeper(tmp_path, notes.append)
+    keeper.journal.database.execute("pragma wal_checkpoint(restart)")
+    keeper.close()
+    crash(tmp_path, 3)
+    keeper = safekeeping.Keeper(tmp_path, notes.append)
+    assert keeper.journal.one("select count(*) from pause") == (503,)
+    keeper.close()
+    assert notes == []
+    assert list(tmp_path.glob("*damaged*")) == []
+
+
+def test_what_was_left_half_done_is_named_although_the_journal_was_closed(home: Path) -> None:
+    with work(Context(Host(Config()), "run", state_of(home), (home,))) as prepared:
+        prepared.journal.intend("run", "x", ISSUE, step(home / "thing"))
+    assert not paths.crashed(state_of(home))
+    _, document = report("--config", settings(home))
+    assert [(row["step"], row["result"]) for row in document["recovered"]] == [(1, "nothing had been changed yet")]
+
+
 def test_what_is_in_quarantine_comes_back_without_the_journal(home: Path) -> None:
     thing = home / "thing"
     where = Context(Host(Config()), "some-run", state_of(home), (home,))
