@@ -162,11 +162,10 @@ class Keeper:
                 return
             aside = folder / f"{name_aside()}-wal"
             with contextlib.suppress(OSError):  # on a full disk it is only said
+                aside.touch(mode=0o600)
                 aside.write_bytes(content)
-                aside.chmod(0o600)
-        self.say(
-            f"the end of the journal could not be read ({written - read} of {written} pages); it is kept as {display(aside)}"
-        )
+        lost = f"{written - read} of {written} pages"
+        self.say(f"the end of the journal could not be read ({lost}); it is kept as {display(aside)}")
 
     def go_home(self) -> None:
         """Take the journal back to its own folder as soon as there is room. What fails is tried again later."""
