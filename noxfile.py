@@ -60,6 +60,7 @@ def package(session: nox.Session) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     strange = [name for name in names if not name.startswith(("miyabi_healing/", "miyabi_healing-"))]
     needed = [f"miyabi_healing/{file}" for top in ("checks", "healers") for file in Path(top).glob("*.py")]
+    needed += [str(file) for file in Path("miyabi_healing/templates").iterdir()]
     missing = {*needed, "miyabi_healing/report.schema.json", "miyabi_healing/pass.toml"} - set(names)
     if strange or missing:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
@@ -80,6 +81,13 @@ def bench(session: nox.Session) -> None:
     """What the program costs, against its peers (``-- NAME`` for one topic, ``-- --help`` for more)."""
     install(session)
     session.run("python", "-m", "benchmarks", *session.posargs, success_codes=[0, 1])
+
+
+@nox.session(default=False)
+def deploy(session: nox.Session) -> None:
+    """Write what is generated in deploy/ anew."""
+    install(session)
+    session.run("python", "-m", "deploy.generate")
 
 
 @nox.session(default=False)

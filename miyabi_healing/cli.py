@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from miyabi_healing import __version__, commands, config, out, outlets, secret, session, stopping
+from miyabi_healing import __version__, commands, config, out, outlets, secret, session, setting_up, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -117,7 +117,7 @@ def keep_watching(
         ).run()  # fmt: skip
 
 
-for each in commands.ALL:
+for each in (*commands.ALL, *setting_up.ALL):
     command.add_command(each)
 
 

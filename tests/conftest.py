@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(folder))
     (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
+    return folder
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A checkout of the test's own, whose environment is made already."""
+    if sys.prefix == sys.base_prefix:
+        pytest.skip("the tests run in no virtual environment")
+    folder = tmp_path / "a 100%of copy"
+    for name in ("checks", "healers", "miyabi_healing", "requirements"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("run_healing.sh", "self_healer.py"):
+        shutil.copy(PROJECT / name, folder)
+    venv = folder / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(os.path.realpath(sys.executable))
+    (venv / "lib").symlink_to(Path(sys.prefix) / "lib")
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", venv)
+    shutil.copy(folder / "requirements" / "runner.txt", venv)
     return folder
 
 

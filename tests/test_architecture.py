@@ -30,6 +30,7 @@ ALLOWED = {
     "journal.py": "the journal in the state folder, and that folder",
     "outlets/textfile.py": "the metrics file that the configuration names, and the temporary one beside it",
     "host/worktrees.py": "the owner of its own scratch folder",
+    "output.py": "files of the program's own that somebody asked for: units, a configuration",
 }
 
 

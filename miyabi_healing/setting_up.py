@@ -1,0 +1,95 @@
+"""The subcommands that set the program up: as a service, with a configuration, with completion in the shell."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from miyabi_healing import config, session, units
+from miyabi_healing.commands import Duration, Given, Refusal, dry_run, settings
+
+
+class Interval(Duration):
+    """A duration; a mere number is so many seconds, as for ``--interval`` elsewhere."""
+
+    name = "interval"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        return super().convert(f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text, param, ctx)
+
+
+@click.command()
+@dry_run
+@click.option("--uninstall", is_flag=True, help="Stop what was installed and remove it: nothing else, and all of it.")
+@click.option("--system/--user", default=None, help="For the whole system, or for yourself.  [default: by who asks]")
+@click.option("--kind", type=click.Choice(units.KINDS), help="What starts the passes.  [default: what this host has]")
+@click.option(
+    "-i", "--interval", type=Interval(), metavar="DURATION",
+    help="Between two passes: 15m, 1h, 900.  [default: 15m; 5m for systemd-watch]",
+)  # fmt: skip
+@click.pass_obj
+def install(given: Given, dry_run: bool, uninstall: bool, system: bool | None, kind: str | None, interval: float | None) -> None:
+    """Have passes made for good: by a systemd timer, a systemd service that watches, launchd or cron.
+
+    Files that it did not write are never replaced or removed.
+    """
+    from miyabi_healing import install as installing
+
+    chosen = settings(given)
+    system = os.geteuid() == 0 if system is None else system
+    if system and os.geteuid() != 0:
+        raise Refusal("only root can install for the whole system; --user installs for yourself", session.EXIT_USAGE)
+    place = installing.here(system)
+    try:
+        if uninstall:
+            steps = installing.steps_to_remove((kind,) if kind else installing.removable(place), place)
+        else:
+            kind = kind or installing.default_kind(system)
+            words = installing.program(given.config_file or os.environ.get(config.VARIABLE))
+            for doubt in installing.distrust(words, system)[:1]:
+                click.echo(f"miyabi-healing: warning: {doubt}", err=True)
+            every = interval if interval is not None else units.INTERVALS.get(kind, units.INTERVAL)
+            steps = installing.steps_to_install(kind, units.Job(words, every, system, place.home), place)
+    except (installing.Refused, units.Unusable) as error:
+        raise Refusal(str(error), session.EXIT_USAGE) from None
+    if not steps:
+        click.echo("Nothing is installed.")
+        return
+    if dry_run or given.dry_run:
+        for step in steps:
+            for line in step.lines():
+                click.echo(line)
+        return
+    try:
+        left = installing.carry_out(steps, system, click.echo)
+    except installing.Failed as error:
+        raise Refusal(f"{error}; what was done before it stays", session.EXIT_ISSUES) from None
+    for line in what_is_left(kind or "", system, left, chosen, uninstall):
+        click.echo(line)
+
+
+def what_is_left(kind: str, system: bool, left: Sequence[object], chosen: config.Config, uninstall: bool) -> Iterator[str]:
+    """What somebody has to do, or may want to know, afterwards."""
+    if left:
+        yield f"What starts {'it' if not uninstall else 'and stops it'} is not at work here. Where it is, run:"
+        yield from (f"    {each}" for each in left)
+    if uninstall:
+        yield "Removed. Journal, quarantine and configuration stay."
+        return
+    if kind.startswith("systemd"):
+        user = "" if system else " --user"
+
+        name = f"{units.NAME}.timer" if kind == "systemd-timer" else f"{units.NAME}-watch.service"
+        yield f"Look: systemctl{user} status {name}; journalctl{user} --identifier {units.NAME}"
+        if not system:
+            yield "It runs while you are logged in; 'loginctl enable-linger' has it run always."
+    if not chosen.git.repos:
+        yield f"No repository is looked after until [git] repos names some: '{units.NAME} init' writes a configuration."
+
+
+ALL = (install,)

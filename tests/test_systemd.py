@@ -1,0 +1,203 @@
+"""The units under a real systemd: one of the test's own, as process 1 of namespaces of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from program import settings
+
+from conftest import wait_for
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+PLACE = "/opt/100%of $US"
+NOBODY = 65534
+REMAINS = "[checks.large_log_files]\nthreshold = 0\n[healers.prune_logs]\nenabled = false\n"
+TARGETS = ("mini", "sysinit", "basic", "shutdown", "timers", "multi-user", "default")
+BOOT = """
+set -e
+echo $$ > "$GROUP/cgroup.procs"
+exec unshare --fork --pid --kill-child --mount-proc --mount --cgroup --ipc --uts --net --propagation private sh -c '
+set -e
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /opt
+mount -t tmpfs -o mode=755 tmpfs /etc/systemd/system
+mount -t tmpfs -o mode=755 tmpfs /var/lib/systemd
+mkdir /run/targets /run/root /run/work
+mount -t overlay -o lowerdir=/root,upperdir=/run/root,workdir=/run/work overlay /root
+chmod 755 /root
+for name in $TARGETS; do printf "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\n" > /run/targets/$name.target; done
+cp -R "$COPY" "$PLACE"
+export container=lxc SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/targets
+exec /lib/systemd/systemd --system --unit=mini.target --log-target=console --show-status=no
+'
+"""
+
+
+class Machine:
+    """A machine whose process 1 is systemd: `run` runs a command inside, and returns its output."""
+
+    def __init__(self, init: int) -> None:
+        self.init = init
+
+    def run(self, *argv: str, check: bool = True) -> str:
+        enter = ["nsenter", "--target", str(self.init), "--mount", "--pid", "--cgroup", "--ipc", "--uts", "--net", "--wd=/"]
+        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+        done = subprocess.run([*enter, "--", *argv], env=env, capture_output=True, text=True, timeout=60)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return (done.stdout + done.stderr).strip()
+
+    def healing(self, *arguments: str, check: bool = True) -> str:
+        return self.run(f"{PLACE}/run_healing.sh", *arguments, check=check)
+
+    def write(self, path: str, text: str) -> None:
+        self.run("sh", "-c", 'mkdir -p "${1%/*}" && printf %s "$2" > "$1"', "sh", path, text)
+
+    def show(self, unit: str, name: str) -> str:
+        return self.run("systemctl", "show", "--value", "--property", name, unit)
+
+
+@pytest.fixture
+def machine(copy: Path, tmp_path: Path) -> Iterator[Machine]:
+    top = next((top for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(top, "cgroup.procs").exists()), None)
+    if not (top and shutil.which("nsenter") and Path("/lib/systemd/systemd").exists()):
+        pytest.skip("needs systemd, nsenter and cgroups of version 2")
+    group = Path(top) / f"miyabi-test-{os.getpid()}"
+    group.mkdir()
+    env = {**os.environ, "GROUP": str(group), "COPY": str(copy), "PLACE": PLACE, "TARGETS": " ".join(TARGETS)}
+    with (tmp_path / "boot.log").open("w") as log:
+        process = subprocess.Popen(["sh", "-c", BOOT], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    try:
+        wait_for(lambda: process.poll() is not None or children.read_text().strip(), 10)
+        found = Machine(int((children.read_text().split() or ["0"])[0]))
+        up = lambda: process.poll() is not None or "running" in found.run("systemctl", "is-system-running", check=False)  # noqa: E731
+        wait_for(up, 20)
+        if process.poll() is not None:
+            pytest.skip(f"systemd does not start here: {(tmp_path / 'boot.log').read_text()[-300:]}")
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+        wait_for(lambda: gone(group), 10)
+
+
+USER_MANAGER = """
+[Service]
+Type=notify
+User=nobody
+Delegate=yes
+Environment=HOME=/run/home XDG_RUNTIME_DIR=/run/user/65534 SYSTEMD_UNIT_PATH=/run/home/.config/systemd/user:/run/targets
+ExecStart=/lib/systemd/systemd --user --unit=mini.target
+"""
+
+
+def gone(group: Path) -> bool:
+    """Whether the cgroup and all below it could be removed (by a program: the net of the tests knows nothing of cgroups)."""
+    folders = sorted((each for each, _, _ in os.walk(group)), reverse=True)
+    return subprocess.run(["rmdir", *folders], capture_output=True).returncode == 0
+
+
+def work_for(machine: Machine, folder: Path) -> Path:
+    """A stale lock in a repository and a large log of somebody else's, and a configuration that looks at nothing but them."""
+    repo, logs = folder / "a repository", folder / "logs"
+    logs.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", str(repo)], check=True)
+    lock = repo / ".git" / "index.lock"
+    lock.touch()
+    os.utime(lock, (time.time() - 9000,) * 2)
+    log = logs / "app.log"
+    log.write_text("".join(f"line {number}\n" for number in range(200_000)))
+    for path in (repo, *repo.rglob("*"), logs, log):
+        os.chown(path, NOBODY, NOBODY)
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == 0 and path.name.startswith("pytest"):
+            path.chmod(0o755)
+    text = f'''
+[git]
+repos = ["{repo}"]
+[checks.large_log_files]
+threshold = 1
+[checks.stale_git_lock]
+threshold = 0
+[healers.prune_logs]
+keep_megabytes = 0.1
+'''
+    machine.write("/root/.config/miyabi-healing/config.toml", Path(settings(folder, text)).read_text())
+    return lock
+
+
+def text_for(folder: Path, text: str = "") -> str:
+    return Path(settings(folder, text)).read_text()
+
+
+def test_watch_service_runs_heals_reloads_and_stops(machine: Machine, tmp_path: Path) -> None:
+    lock = work_for(machine, tmp_path / "work")
+    log = tmp_path / "work" / "logs" / "app.log"
+    machine.healing("install", "--kind", "systemd-watch", "--interval", "1")
+    name = "miyabi-healing-watch.service"
+    assert machine.show(name, "ActiveState") == "active"  # it said READY=1
+    wait_for(lambda: not lock.exists() and log.stat().st_blocks * 512 < 300_000, 40)
+    assert log.stat().st_uid == NOBODY
+    wait_for(lambda: machine.show(name, "StatusText") == "No issues detected. System is healthy.", 20)
+
+    before = machine.show(name, "MainPID")
+    machine.write("/root/.config/miyabi-healing/config.toml", text_for(tmp_path))
+    machine.run("systemctl", "reload", name)
+    assert machine.show(name, "MainPID") == before
+    assert machine.show(name, "WatchdogTimestampMonotonic") != "0"
+    machine.run("systemctl", "stop", name)
+    assert machine.show(name, "ActiveState") == "inactive"  # 143 is no failure
+
+
+def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_nothing(machine: Machine, tmp_path: Path) -> None:
+    lock = work_for(machine, tmp_path / "work")
+    machine.healing("install", "--kind", "systemd-timer", "--dry-run")
+    assert machine.run("ls", "/etc/systemd/system") == ""
+    machine.healing("install")
+    assert machine.show("miyabi-healing.timer", "ActiveState") == "active"
+    machine.run("systemctl", "start", "miyabi-healing.service")
+    assert not lock.exists()
+    assert machine.show("miyabi-healing.service", "ActiveState") == "inactive"
+
+    machine.write("/root/.config/miyabi-healing/config.toml", text_for(tmp_path / "work", REMAINS))
+    machine.run("systemctl", "start", "miyabi-healing.service", check=False)
+    assert machine.show("miyabi-healing.service", "ActiveState") == "failed"
+    assert machine.show("miyabi-healing.service", "ExecMainStatus") == "1"
+    assert machine.show("miyabi-healing.timer", "ActiveState") == "active"
+
+    # That systemd forgets when the timer last ran needs a D-Bus, which this machine has not.
+    assert "run systemctl clean --what=state miyabi-healing.timer" in machine.healing("install", "--uninstall", "--dry-run")
+    machine.healing("install", "--kind", "systemd-watch", "--interval", "1h")
+    assert machine.show("miyabi-healing.timer", "LoadState") == "not-found"
+    assert machine.show("miyabi-healing-watch.service", "ActiveState") == "active"
+    machine.healing("install", "--uninstall")
+    assert machine.run("find", "/etc/systemd/system", "-type", "f,l") == ""
+    assert machine.show("miyabi-healing-watch.service", "ActiveState") == "inactive"
+    assert machine.healing("install", "--uninstall") == "Nothing is installed."
+
+
+def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: Path) -> None:
+    text = text_for(tmp_path, '[logs]\npatterns = ["/run/home/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n')
+    machine.write("/run/home/.config/miyabi-healing/config.toml", text)
+    machine.write("/run/targets/manager.service", USER_MANAGER)
+    work = "mkdir -p /run/home/logs /run/user/65534; seq 1000000 > /run/home/logs/app.log"
+    machine.run("sh", "-c", f"{work}; chown -R 65534:65534 /run/home /run/user/65534; chmod 700 /run/user/65534")
+    machine.run("systemctl", "start", "manager.service")
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/run/home"]
+    if machine.run(*nobody, f"{PLACE}/.venv/bin/python", "-c", "import pytest", check=False):
+        pytest.skip("nobody can run this Python and these packages here")
+    machine.run(*nobody, f"{PLACE}/run_healing.sh", "install", "--kind", "systemd-watch", "--interval", "1")
+    show = [*nobody, "XDG_RUNTIME_DIR=/run/user/65534", "systemctl", "--user", "show", "miyabi-healing-watch.service", "--value"]
+    assert machine.run(*show, "--property=ActiveState") == "active"
+    wait_for(lambda: machine.run(*show, "--property=StatusText") == "No issues detected. System is healthy.", 40)
+    assert int(machine.run("stat", "--format=%b", "/run/home/logs/app.log")) < 2000
+    said = machine.run(*nobody, f"{PLACE}/run_healing.sh", "install", "--uninstall")
+    assert "run systemctl --user disable miyabi-healing-watch.service" in said
+    assert machine.run("find", "/run/home/.config/systemd", "-type", "f,l") == ""
