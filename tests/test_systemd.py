@@ -16,6 +16,7 @@ from conftest import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 PLACE = "/opt/100%of $US"
+CONFIG = "/root/%h of ${US}.toml"
 NOBODY = 65534
 REMAINS = "[checks.large_log_files]\nthreshold = 0\n[healers.prune_logs]\nenabled = false\n"
 TARGETS = ("mini", "sysinit", "basic", "shutdown", "timers", "multi-user", "default")
@@ -129,7 +130,7 @@ threshold = 0
 [healers.prune_logs]
 keep_megabytes = 0.1
 '''
-    machine.write("/root/.config/miyabi-healing/config.toml", Path(settings(folder, text)).read_text())
+    machine.write(CONFIG, Path(settings(folder, text)).read_text())
     return lock
 
 
@@ -140,7 +141,7 @@ def text_for(folder: Path, text: str = "") -> str:
 def test_watch_service_runs_heals_reloads_and_stops(machine: Machine, tmp_path: Path) -> None:
     lock = work_for(machine, tmp_path / "work")
     log = tmp_path / "work" / "logs" / "app.log"
-    machine.healing("install", "--kind", "systemd-watch", "--interval", "1")
+    machine.healing("--config", CONFIG, "install", "--kind", "systemd-watch", "--interval", "1")
     name = "miyabi-healing-watch.service"
     assert machine.show(name, "ActiveState") == "active"  # it said READY=1
     wait_for(lambda: not lock.exists() and log.stat().st_blocks * 512 < 300_000, 40)
@@ -148,7 +149,7 @@ def test_watch_service_runs_heals_reloads_and_stops(machine: Machine, tmp_path: 
     wait_for(lambda: machine.show(name, "StatusText") == "No issues detected. System is healthy.", 20)
 
     before = machine.show(name, "MainPID")
-    machine.write("/root/.config/miyabi-healing/config.toml", text_for(tmp_path))
+    machine.write(CONFIG, text_for(tmp_path))
     machine.run("systemctl", "reload", name)
     assert machine.show(name, "MainPID") == before
     assert machine.show(name, "WatchdogTimestampMonotonic") != "0"
@@ -160,13 +161,13 @@ def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_noth
     lock = work_for(machine, tmp_path / "work")
     machine.healing("install", "--kind", "systemd-timer", "--dry-run")
     assert machine.run("ls", "/etc/systemd/system") == ""
-    machine.healing("install")
+    machine.healing("--config", CONFIG, "install")
     assert machine.show("miyabi-healing.timer", "ActiveState") == "active"
     machine.run("systemctl", "start", "miyabi-healing.service")
     assert not lock.exists()
     assert machine.show("miyabi-healing.service", "ActiveState") == "inactive"
 
-    machine.write("/root/.config/miyabi-healing/config.toml", text_for(tmp_path / "work", REMAINS))
+    machine.write(CONFIG, text_for(tmp_path / "work", REMAINS))
     machine.run("systemctl", "start", "miyabi-healing.service", check=False)
     assert machine.show("miyabi-healing.service", "ActiveState") == "failed"
     assert machine.show("miyabi-healing.service", "ExecMainStatus") == "1"
