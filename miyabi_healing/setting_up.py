@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import time
+import tomllib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from miyabi_healing import config, session, units
 from miyabi_healing.commands import Duration, Given, Refusal, dry_run, settings
+from miyabi_healing.files import display
 
 
 class Interval(Duration):
@@ -92,4 +97,51 @@ def what_is_left(kind: str, system: bool, left: Sequence[object], chosen: config
         yield f"No repository is looked after until [git] repos names some: '{units.NAME} init' writes a configuration."
 
 
-ALL = (install,)
+@click.command()
+@click.option("-o", "--output", metavar="FILE", help="Where to write it; - prints it.  [default: where it is read from]")
+@click.option("--home", "homes", metavar="DIR", multiple=True, help="A home to look through.  [default: yours]")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
+@click.pass_obj
+def init(given: Given, output: str | None, homes: tuple[str, ...], yes: bool) -> None:
+    """Write a configuration for this host: what is found here, and everything else with its default.
+
+    It looks for repositories, logs and known caches for a few seconds, and never overwrites a file.
+    """
+    from miyabi_healing import discover, paths, starter
+    from miyabi_healing.cli import progress_line
+
+    named = output or given.config_file or os.environ.get(config.VARIABLE)
+    printed = output == "-" or given.dry_run
+    file = Path(os.path.abspath(os.path.expanduser(named))) if named else paths.config_candidates()[0]
+    folders = [Path(os.path.abspath(os.path.expanduser(each))) for each in homes] or [Path.home()]
+    for folder in folders:
+        if not folder.is_dir():
+            raise Refusal(f"--home {display(folder)}: no such folder", session.EXIT_USAGE)
+    if not printed:
+        if os.path.lexists(file):
+            raise Refusal(f"{display(file)} exists, and is never overwritten; --output names another", session.EXIT_USAGE)
+        if not yes and sys.stdin.isatty():
+            click.confirm(f"Write {display(file)}?", default=True, abort=True)
+    with progress_line(silent=False) as progress:
+        found = discover.search(folders, progress=progress)
+    text = starter.render(found, os.uname().nodename, time.strftime("%Y-%m-%d"))
+    config.interpret(tomllib.loads(text), display(file))
+    if printed:
+        click.echo(text, nl=False)
+        return
+    write_configuration(file, text)
+    click.echo(f"Wrote {display(file)}: {starter.summary(found)}. '{units.NAME} --dry-run' shows what a pass would do.")
+
+
+def write_configuration(file: Path, text: str) -> None:
+    from miyabi_healing import output
+
+    try:
+        output.create(file, text.encode())
+    except OSError as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(file):
+            raise Refusal(f"{display(file)} exists by now, and is never overwritten", session.EXIT_USAGE) from None
+        raise Refusal(f"{display(error.filename or file)}: {error.strerror}", session.EXIT_ISSUES) from None
+
+
+ALL = (install, init)

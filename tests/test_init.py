@@ -1,0 +1,218 @@
+"""The first configuration of a host: what is there is in it, whatever its name, and it can be read."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pty
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from gitworld import git
+from program import environment, run
+
+from conftest import PROJECT
+from miyabi_healing import config, discover, output, registry, starter
+from miyabi_healing.host import git as host_git
+
+ODD = ["plain", 'quo"te', "back\\slash", "new\nline", "tab\t", "br[a]cket*", "ünïcode", "#hash", "del\x7f", "%s"]
+
+
+@pytest.fixture
+def file(home: Path) -> Path:
+    return home / ".config" / "miyabi-healing" / "config.toml"
+
+
+def repository(path: Path) -> Path:
+    path.mkdir(parents=True)
+    git(path, "init", "-q")
+    git(path, "commit", "-q", "--allow-empty", "-m", "first")
+    return path
+
+
+def logs(folder: Path, size: int = 2_000_000) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "app.log").write_bytes(os.urandom(size))
+    return folder
+
+
+def looked(home: Path, **options: float) -> discover.Findings:
+    return discover.search([home], **options)  # type: ignore[arg-type]
+
+
+def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path) -> None:
+    repo = repository(home / "src" / "app")
+    for number in range(3):
+        git(repo, "worktree", "add", "-q", "--detach", str(home / "wt" / f"w{number}"))
+    logs(home / ".agent" / "logs")
+    (home / ".npm" / "_cacache").mkdir(parents=True)
+    (home / ".npm" / "_cacache" / "x").write_bytes(b"x" * 50_000)
+    (home / ".cache" / "huggingface" / "hub").mkdir(parents=True)
+    done = run("init")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Wrote {file}: 1 repositories with 4 worktrees, 1 folders with logs, 2 known caches" in done.stdout
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    text = file.read_text()
+    assert '"~/src/app",  # 4 worktrees: 3 in ~/wt\n' in text
+    assert re.search(r"#   npm: [5-9]\d\.\d kB in ~/.npm/_cacache\n", text)
+    assert text.index("Costly to make again") < text.index("#   huggingface: ")
+    settings = config.load(str(file))
+    assert settings.logs.patterns == (*config.Logs().patterns, "~/.agent/logs/*.log")
+    assert host_git.configured(settings) == (str(repo),)
+    registry.validate(settings, registry.folders(settings))
+    assert run("--dry-run", "--quiet").returncode in (0, 1)
+
+
+def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:
+    text = run("init", "--output", "-").stdout
+    assert config.interpret(tomllib.loads(text), "the defaults") == config.Config()
+    active = re.sub(r"^# (\[[\w.]+\]|\w+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    settings = config.interpret(tomllib.loads(active), "the defaults")
+    registry.validate(settings, registry.folders(settings))
+    for name in ("disk", "git", "logs", "processes", "caches", "budgets", "brakes", "quarantine", "history", "watch", "safety"):
+        assert getattr(settings, name) == getattr(config.Config(), name)
+        assert f"# [{name}]" in text
+    assert set(settings.checks) == registry.folders(settings).check_names()
+    assert set(settings.healers) == set(registry.folders(settings).healer_files())
+    assert settings.checks["disk_space_critical"].threshold == 90
+    assert settings.checks["zombie_processes"].gate == (2, 3)
+    for name, path in registry.folders(settings).healer_files().items():
+        kind = registry.load(name, path)[1]
+        assert registry.options(settings, name, kind) == (kind() if kind else registry.NoOptions())
+
+
+def test_names_that_ask_for_trouble_are_found_again_and_others_are_left_out(home: Path, file: Path) -> None:
+    repos = {str(repository(home / "src" / name)) for name in ODD}
+    folders = [logs(home / "logs" / name, 1_100_000) for name in ODD]
+    outside = repository(Path(os.fsdecode(os.fsencode(home) + b"/src/\xff\xfe")))
+    done = run("init")
+    assert done.returncode == 0, done.stderr
+    settings = config.load(str(file))
+    assert set(host_git.configured(settings)) == repos
+    assert r"# left out, for its name is no UTF-8: ~/src/\xff\xfe" in file.read_text()
+    assert outside.is_dir()
+    matched = {name for pattern in settings.logs.patterns[2:] for name in glob.glob(os.path.expanduser(pattern))}
+    assert matched == {str(folder / "app.log") for folder in folders}
+
+
+def test_home_that_is_a_pattern_itself_is_taken_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "h[o]me"
+    folder = logs(odd / "logs")
+    monkeypatch.setenv("HOME", str(odd))
+    assert glob.glob(os.path.expanduser(starter.pattern(folder))) == [str(folder / "app.log")]
+    other = logs(tmp_path / "other*" / "logs")
+    settings = config.interpret(tomllib.loads(starter.render(looked(other.parent), "host", "today")), "it")
+    assert [glob.glob(each) for each in settings.caches.homes] == [[str(other.parent)]]
+
+
+def test_nothing_is_overwritten(home: Path, file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    for make in (lambda: file.write_text("mine"), lambda: file.symlink_to(home / "nowhere"), file.mkdir):
+        make()
+        done = run("init")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{file} exists, and is never overwritten" in done.stderr
+        file.rmdir() if file.is_dir() else file.unlink()
+    assert not (home / "nowhere").exists()
+    with pytest.raises(FileExistsError):
+        output.create(home / ".gitconfig", b"late")
+    assert b"[user]" in (home / ".gitconfig").read_bytes()
+
+
+def test_it_writes_where_it_is_told_and_where_it_would_be_read(home: Path, tmp_path: Path) -> None:
+    assert run("init", "--output", str(tmp_path / "a" / "b.toml")).returncode == 0
+    assert run("--config", str(tmp_path / "c.toml"), "init").returncode == 0
+    assert run("init", MIYABI_HEALING_CONFIG=str(tmp_path / "d.toml")).returncode == 0
+    assert all(config.load(str(tmp_path / name)) for name in ("a/b.toml", "c.toml", "d.toml"))
+    assert not (home / ".config").exists()
+    assert run("--dry-run", "init").stdout.startswith("# Miyabi Healing on ")
+    assert run("init", "--home", str(tmp_path / "none")).returncode == 2
+    (tmp_path / "a file").touch()
+    done = run("init", "--output", str(tmp_path / "a file" / "b.toml"))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_it_asks_once(answer: str, code: int, home: Path, file: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "self_healer.py"), "init"],
+        cwd=home, env=environment(), stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b"[Y/n]" not in seen:
+        seen += os.read(ours, 4096)
+    assert str(file).encode() in seen.replace(b"\r\n", b"")
+    os.write(ours, answer.encode() + b"\n")
+    try:
+        while os.read(ours, 4096):
+            pass
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait(20) == code
+    assert file.exists() == (code == 0)
+
+
+# The search
+
+
+def test_search_follows_no_link_goes_not_too_deep_and_leaves_rubbish_alone(home: Path, tmp_path: Path) -> None:
+    repository(tmp_path / "elsewhere" / "repo")
+    (home / "link").symlink_to(tmp_path / "elsewhere")
+    logs(home / "a" / "b" / "c" / "d" / "e" / "f" / "logs")
+    for rubbish in ("node_modules", ".cache", ".local/share/Trash"):
+        logs(home / rubbish / "logs")
+    database = logs(home / "leveldb")
+    (database / "CURRENT").touch()
+    (home / "small").mkdir()
+    (home / "small" / "app.log").write_text("x")
+    (home / "small" / "linked.log").symlink_to(database / "app.log")
+    found = looked(home)
+    assert (found.repos, found.logs, found.complete) == ([], [], True)
+
+
+def test_repositories_are_found_by_their_worktrees_and_submodules_are_not_theirs(home: Path, tmp_path: Path) -> None:
+    far = repository(tmp_path / "far")
+    git(far, "worktree", "add", "-q", "--detach", str(home / "wt" / "one"))
+    git(home, "init", "-q", "--bare", str(home / "bare.git"))
+    outer = repository(home / "outer")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(far), "sub")
+    (home / "outer" / "nested").mkdir()
+    repository(home / "outer" / "nested" / "inner")
+    git(home, "init", "-q")  # somebody's dotfiles
+    found = looked(home)
+    assert {repo.path for repo in found.repos} == {far, home / "bare.git", outer, home}
+    assert found.repos[0] == discover.Repo(far, 2, ((home / "wt", 1),))
+
+
+@pytest.mark.root
+def test_search_stays_on_its_filesystem(home: Path, mounted: Callable[..., Path]) -> None:
+    point = mounted("tmpfs", "8M", "home/mounted")
+    logs(point / "logs")
+    assert looked(home).logs == []
+
+
+def test_search_ends_in_time_and_says_so(home: Path) -> None:
+    (home / ".npm" / "_cacache" / "folder").mkdir(parents=True)
+    found = looked(home, seconds=0)
+    assert not found.complete
+    assert [cache.weighed for cache in found.caches] == [False]
+    text = starter.render(found, "host", "today")
+    assert "the time was over" in text
+    assert "at least" in text
+
+
+def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
+    for number, content in enumerate([b"", b"gitdir: /nowhere\n", b"\xff\xfe", b"gitdir: ../.."]):
+        (home / f"odd{number}").mkdir()
+        (home / f"odd{number}" / ".git").write_bytes(content)
+    (home / "loop").mkdir()
+    (home / "loop" / ".git").symlink_to(".git")
+    assert config.interpret(tomllib.loads(starter.render(looked(home), "host", "today")), "it")
