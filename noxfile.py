@@ -58,9 +58,13 @@ def package(session: nox.Session) -> None:
     session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder))
     wheel = max(folder.glob("*.whl"), key=os.path.getmtime)
     names = zipfile.ZipFile(wheel).namelist()
-    strange = [name for name in names if not name.startswith(("miyabi_healing/", "miyabi_healing-"))]
+    stem = "-".join(wheel.name.split("-")[:2])
+    own = ("miyabi_healing/", f"{stem}.dist-info/", f"{stem}.data/data/share/")
+    strange = [name for name in names if not name.startswith(own)]
     needed = [f"miyabi_healing/{file}" for top in ("checks", "healers") for file in Path(top).glob("*.py")]
     needed += [str(file) for file in Path("miyabi_healing/templates").iterdir()]
+    shared = (file.relative_to("deploy") for file in Path("deploy/share").rglob("*") if file.is_file())
+    needed += [f"{stem}.data/data/{file}" for file in shared]
     missing = {*needed, "miyabi_healing/report.schema.json", "miyabi_healing/pass.toml"} - set(names)
     if strange or missing:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
@@ -74,6 +78,9 @@ def package(session: nox.Session) -> None:
     with session.chdir(folder):
         for option in ("--version", "--help", "--dry-run"):  # the last finds what it finds on this host: 1
             session.run(str(venv / "bin/miyabi-healing"), option, external=True, env=home, success_codes=[0, 1])
+        for kind in ("systemd-timer", "launchd"):
+            dry_install = ["install", "--user", "--dry-run", "--kind", kind]
+            session.run(str(venv / "bin/miyabi-healing"), *dry_install, external=True, silent=True, env=home)
 
 
 @nox.session(default=False)

@@ -44,9 +44,15 @@ EPILOG = (
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.option("--nagios", is_flag=True, help="Print one line and end with 0, 1, 2 or 3, as monitoring plugins do.")
 @click.option("--github", is_flag=True, help="Annotate for GitHub Actions, as is done where GITHUB_ACTIONS is true.")
-@click.option("--junitxml", metavar="FILE", help="Write the results to FILE as JUnit XML as well.")
-@click.option("--config", "config_file", metavar="FILE", help="Read this configuration file.")
-@click.option("--checks", metavar="DIR", multiple=True, help="A further folder with checks, and with healers in healers/.")
+@click.option("--junitxml", type=click.Path(), metavar="FILE", help="Write the results to FILE as JUnit XML as well.")
+@click.option("--config", "config_file", type=click.Path(), metavar="FILE", help="Read this configuration file.")
+@click.option(
+    "--checks",
+    type=click.Path(),
+    metavar="DIR",
+    multiple=True,
+    help="A further folder with checks, and with healers in healers/.",
+)
 @click.version_option(__version__, prog_name="miyabi-healing")
 @click.pass_context
 def command(

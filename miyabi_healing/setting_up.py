@@ -98,8 +98,12 @@ def what_is_left(kind: str, system: bool, left: Sequence[object], chosen: config
 
 
 @click.command()
-@click.option("-o", "--output", metavar="FILE", help="Where to write it; - prints it.  [default: where it is read from]")
-@click.option("--home", "homes", metavar="DIR", multiple=True, help="A home to look through.  [default: yours]")
+@click.option(
+    "-o", "--output", type=click.Path(), metavar="FILE", help="Where to write it; - prints it.  [default: where it is read from]"
+)
+@click.option(
+    "--home", "homes", type=click.Path(), metavar="DIR", multiple=True, help="A home to look through.  [default: yours]"
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
 @click.pass_obj
 def init(given: Given, output: str | None, homes: tuple[str, ...], yes: bool) -> None:
@@ -144,4 +148,27 @@ def write_configuration(file: Path, text: str) -> None:
         raise Refusal(f"{display(error.filename or file)}: {error.strerror}", session.EXIT_ISSUES) from None
 
 
-ALL = (install, init)
+SHELLS = ("bash", "zsh", "fish")
+
+
+def completion_script(shell: str) -> str:
+    """What makes a shell complete our options and commands: click's own, for the program's installed name."""
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    from miyabi_healing.cli import command
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise ValueError(f"click knows no shell {shell!r}")
+    # The class's own source() would start bash to see how old it is.
+    return ShellComplete.source(kind(command, {}, units.NAME, "_MIYABI_HEALING_COMPLETE"))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete options and commands: eval "$(miyabi-healing completion bash)"."""
+    click.echo(completion_script(shell), nl=False)
+
+
+ALL = (install, init, completion)

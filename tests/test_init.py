@@ -187,6 +187,7 @@ def test_repositories_are_found_by_their_worktrees_and_submodules_are_not_theirs
     (home / "outer" / "nested").mkdir()
     repository(home / "outer" / "nested" / "inner")
     git(home, "init", "-q")  # somebody's dotfiles
+    git(home, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(far), "their-sub")
     found = looked(home)
     assert {repo.path for repo in found.repos} == {far, home / "bare.git", outer, home}
     assert found.repos[0] == discover.Repo(far, 2, ((home / "wt", 1),))
