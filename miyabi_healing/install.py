@@ -279,7 +279,7 @@ def carry_out(steps: Sequence[Step], system: bool, say: Callable[[str], None]) -
     left = []
     for step in steps:
         if isinstance(step, Run) and not can_run(step, system):
-            left.append(step)
+            left += [] if step.may_fail else [step]
             continue
         try:
             step.apply()

@@ -196,6 +196,6 @@ def summary(found: Findings) -> str:
     weight = size_text(sum(cache.bytes for cache in found.caches))
     trees = sum(repo.worktrees for repo in found.repos)
     return (
-        f"{len(found.repos)} repositories with {trees} worktrees, {len(found.logs)} folders with logs, "
-        f"{len(found.caches)} known caches with {weight}"
+        f"repositories: {len(found.repos)} (worktrees: {trees}), folders with logs: {len(found.logs)}, "
+        f"known caches: {len(found.caches)} ({weight})"
     )

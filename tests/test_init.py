@@ -55,7 +55,7 @@ def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path
     (home / ".cache" / "huggingface" / "hub").mkdir(parents=True)
     done = run("init")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"Wrote {file}: 1 repositories with 4 worktrees, 1 folders with logs, 2 known caches" in done.stdout
+    assert f"Wrote {file}: repositories: 1 (worktrees: 4), folders with logs: 1, known caches: 2 (" in done.stdout
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     text = file.read_text()
     assert '"~/src/app",  # 4 worktrees: 3 in ~/wt\n' in text
