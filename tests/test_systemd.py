@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -202,3 +203,63 @@ def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: P
     said = machine.run(*nobody, f"{PLACE}/run_healing.sh", "install", "--uninstall")
     assert "run systemctl --user disable miyabi-healing-watch.service" in said
     assert machine.run("find", "/run/home/.config/systemd", "-type", "f,l") == ""
+
+
+PROBE = """
+import ctypes, json, os, signal, socket, subprocess, sys
+from miyabi_healing.gate.syscalls import KEEP_SIZE, PUNCH_HOLE, fallocate, rename_new
+
+def works(action):
+    try:
+        action()
+        return True
+    except OSError as error:
+        return False
+
+def call(name, *arguments):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        raise OSError(ctypes.get_errno(), name)
+
+os.chdir("/opt")
+open("log", "wb").write(b"x" * 65536)
+os.chown("log", 65534, 65534)
+os.chmod("log", 0)
+log = os.open("log", os.O_RDWR)
+sleeper = subprocess.Popen(["sleep", "60"], user=65534, group=65534, extra_groups=[])
+here = os.open(".", os.O_RDONLY)
+needed = {
+    "drop_caches": lambda: os.close(os.open("/proc/sys/vm/drop_caches", os.O_WRONLY)),
+    "punch": lambda: fallocate(log, PUNCH_HOLE | KEEP_SIZE, 0, 4096),
+    "rename": lambda: rename_new(here, "log", here, "log.1"),
+    "files of others": lambda: os.listdir(f"/proc/{sleeper.pid}/fd"),
+    "pidfd": lambda: signal.pidfd_send_signal(os.pidfd_open(sleeper.pid), signal.SIGTERM),
+    "owner": lambda: os.chown("log.1", 0, 0),
+    "alerts": lambda: socket.create_server(("127.0.0.1", 0)).close(),
+    "shared repository": lambda: (os.mkdir("shared"), os.chmod("shared", 0o2775)),
+}
+refused = {
+    "mount": lambda: call("mount", b"none", b"/opt", b"tmpfs", 0, None),
+    "namespace": lambda: call("unshare", 0x20000000),
+    "clock": lambda: call("clock_settime", 0, ctypes.byref((ctypes.c_long * 2)(0, 0))),
+    "raw socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+    "device": lambda: os.mknod("device", 0o20600, os.makedev(1, 1)),
+    "tracing": lambda: call("ptrace", 0, 0, 0, 0),
+    "module": lambda: call("delete_module", b"none", 0),
+    "real time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+}
+seen = [{name: works(action) for name, action in each.items()} for each in (needed, refused)]
+open("/opt/seen", "w").write(json.dumps(seen))
+"""
+
+
+def test_root_unit_leaves_what_healing_needs_and_little_else(machine: Machine) -> None:
+    machine.healing("install")
+    machine.write("/opt/probe.py", PROBE)
+    python = f"{PLACE}/.venv/bin/python".replace("%", "%%")
+    instead = f'[Service]\nEnvironment="PYTHONPATH={PLACE.replace("%", "%%")}"\nExecStart=\nExecStart="{python}" /opt/probe.py\n'
+    machine.write("/etc/systemd/system/miyabi-healing.service.d/probe.conf", instead)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "miyabi-healing.service")
+    needed, refused = json.loads(machine.run("cat", "/opt/seen"))
+    assert [name for name, works in needed.items() if not works] == []
+    assert [name for name, works in refused.items() if works] == []
