@@ -155,6 +155,12 @@ def bus() -> dict[str, str | None]:
     return {"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR") or (usual if os.path.isdir(usual) else None)}
 
 
+def moved_folders() -> dict[str, str]:
+    """Where configuration, state and caches were moved to; else the service would keep a journal of its own elsewhere."""
+    names = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+    return {name: os.environ[name] for name in names if os.path.isabs(os.environ.get(name, ""))}
+
+
 def program(config_file: str | None) -> tuple[str, ...]:
     """How this program is started from anywhere: run_healing.sh of a checkout, or the installed miyabi-healing."""
     more = ("--config", os.path.abspath(os.path.expanduser(config_file))) if config_file else ()

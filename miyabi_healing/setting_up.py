@@ -59,7 +59,8 @@ def install(given: Given, dry_run: bool, uninstall: bool, system: bool | None, k
             for doubt in installing.distrust(words, system)[:1]:
                 click.echo(f"miyabi-healing: warning: {doubt}", err=True)
             every = interval if interval is not None else units.INTERVALS.get(kind, units.INTERVAL)
-            steps = installing.steps_to_install(kind, units.Job(words, every, system, place.home), place)
+            job = units.Job(words, every, system, place.home, installing.moved_folders())
+            steps = installing.steps_to_install(kind, job, place)
     except (installing.Refused, units.Unusable) as error:
         raise Refusal(str(error), session.EXIT_USAGE) from None
     if not steps:

@@ -9,8 +9,8 @@ import os
 import re
 import shlex
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -30,15 +30,19 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What to start (`program` with its first arguments), how often (in seconds), and whether for the system or one user."""
+    """What to start (`program` with its first arguments), how often (in seconds), and whether for the system or one user.
+
+    `environment` are the folders that its configuration and state were moved to: a service knows nothing of a shell's.
+    """
 
     program: tuple[str, ...]
     interval: float
     system: bool
     home: Path = Path("~")
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for word in self.program:
+        for word in (*self.program, *self.environment.values()):
             if not word.isprintable():
                 raise Unusable(f"{word!r} is a name that neither systemd nor cron can write; move the program or the file")
 
@@ -72,7 +76,8 @@ def systemd_program(program: Sequence[str]) -> str:
 def unit(name: str, job: Job) -> str:
     """One of the units as it is installed. Raises Unusable."""
     hardening = template("hardening.conf") + (template("hardening-system.conf") if job.system else "")
-    shared = fill(template("shared.conf"), HARDENING=hardening.rstrip("\n"))
+    folders = "".join(f"\nEnvironment={systemd_word(f'{name}={value}')}" for name, value in job.environment.items())
+    shared = fill(template("shared.conf"), HARDENING=hardening.rstrip("\n"), ENVIRONMENT=folders)
     timed = name.endswith(".timer")
     return fill(
         template(name),
@@ -139,7 +144,8 @@ def cron_word(word: str) -> str:
 def cron_command(job: Job) -> str:
     """What cron starts. Only a user's own has more on its PATH: root takes no tools from folders that users may own."""
     path = "" if job.system else f'PATH="$PATH:{MORE_TOOLS}" '
-    return f"{path}{' '.join(map(cron_word, job.program))} --quiet 2>&1 | logger -t {NAME}"
+    folders = "".join(f"{name}={cron_word(value)} " for name, value in job.environment.items())
+    return f"{path}{folders}{' '.join(map(cron_word, job.program))} --quiet 2>&1 | logger -t {NAME}"
 
 
 def cron_block(job: Job, host: str) -> str:
@@ -180,7 +186,8 @@ def property_list(job: Job) -> bytes:
         "StandardOutPath": os.fspath(logs / f"{NAME}.log"),
         "StandardErrorPath": os.fspath(logs / f"{NAME}.log"),
     }
-    if not job.system:
-        entries["EnvironmentVariables"] = {"PATH": f"/usr/bin:/bin:/usr/sbin:/sbin:{MORE_TOOLS}"}
+    path = {} if job.system else {"PATH": f"/usr/bin:/bin:/usr/sbin:/sbin:{MORE_TOOLS}"}
+    if variables := {**path, **job.environment}:
+        entries["EnvironmentVariables"] = variables
     head, _, body = plistlib.dumps(entries, sort_keys=False).partition(b"<plist")
     return head + f"<!-- {MARKER} -->\n".encode() + b"<plist" + body

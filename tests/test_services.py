@@ -37,7 +37,8 @@ echo "$@" > "$HOME/logger-arguments"
 
 def job(program: Path, kind: str = "systemd-timer", system: bool = False, interval: float | None = None) -> units.Job:
     every = interval or units.INTERVALS.get(kind, units.INTERVAL)
-    return units.Job((str(program), "--config", f'/x/"{HOSTILE}"\\'), every, system, Path("/Users/you"))
+    words = (str(program), "--config", f'/x/"{HOSTILE}"\\')
+    return units.Job(words, every, system, Path("/Users/you"), {"XDG_STATE_HOME": f"/y/{HOSTILE}"})
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def program(tmp_path: Path) -> Path:
     """A program whose name asks for trouble."""
     file = tmp_path / HOSTILE / "run it.sh"
     file.parent.mkdir()
-    file.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
+    file.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@" "$XDG_STATE_HOME"\n')
     file.chmod(0o755)
     return file
 
@@ -153,6 +154,7 @@ def test_plist_is_what_launchd_knows() -> None:
         entries = plistlib.loads(data)
         assert {name: type(value) for name, value in entries.items()} == {each: kinds[each] for each in entries}
         assert entries["ProgramArguments"] == [f"/opt/<{HOSTILE}>&/run.sh", "--config", f'/x/"{HOSTILE}"\\', "--quiet"]
+        assert entries["EnvironmentVariables"]["XDG_STATE_HOME"] == f"/y/{HOSTILE}"
         assert entries["ProcessType"] in ("Background", "Standard", "Adaptive", "Interactive")
         assert entries["StandardOutPath"].startswith("/Library/Logs/" if system else "/Users/you/Library/Logs/")
         assert units.MARKER.encode() in data
@@ -202,7 +204,13 @@ def test_cron_line_starts_the_program_and_nothing_else(home: Path, program: Path
         line = units.cron_block(job(odd, "cron"), "a host").splitlines()[1]
         done = cron_shell(through_cron(line), home)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert (home / "logged").read_text().splitlines() == [str(odd), "--config", f'/x/"{HOSTILE}"\\', "--quiet"]
+        assert (home / "logged").read_text().splitlines() == [
+            str(odd),
+            "--config",
+            f'/x/"{HOSTILE}"\\',
+            "--quiet",
+            f"/y/{HOSTILE}",
+        ]
         assert (home / "logger-arguments").read_text() == "-t miyabi-healing\n"
 
 
@@ -331,6 +339,13 @@ def test_configuration_that_is_given_is_the_services_too(home: Path, tools: dict
     (home / "config.toml").write_text("[disks]\n")
     done = run("--config", config, "install", "--user", "--kind", "systemd-timer", **tools)
     assert (done.returncode, "unknown section" in done.stderr) == (2, True)
+
+
+def test_folders_that_were_moved_are_the_services_too(home: Path, tools: dict[str, str]) -> None:
+    moved = {"XDG_STATE_HOME": f"{home}/50%", "XDG_CACHE_HOME": "not/absolute"}
+    done = run("install", "--user", "--kind", "systemd-timer", "--dry-run", **tools, **moved)
+    assert f'Environment="XDG_STATE_HOME={home}/50%%"\n' in done.stdout
+    assert "XDG_CACHE_HOME" not in done.stdout
 
 
 def test_program_that_may_vanish_or_be_changed_by_others_is_doubted(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

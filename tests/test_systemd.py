@@ -162,11 +162,13 @@ def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_noth
     lock = work_for(machine, tmp_path / "work")
     machine.healing("install", "--kind", "systemd-timer", "--dry-run")
     assert machine.run("ls", "/etc/systemd/system") == ""
-    machine.healing("--config", CONFIG, "install")
+    state = "/root/state %h of ${US}"
+    machine.run("env", f"XDG_STATE_HOME={state}", f"{PLACE}/run_healing.sh", "--config", CONFIG, "install")
     assert machine.show("miyabi-healing.timer", "ActiveState") == "active"
     machine.run("systemctl", "start", "miyabi-healing.service")
     assert not lock.exists()
     assert machine.show("miyabi-healing.service", "ActiveState") == "inactive"
+    assert "journal.sqlite3" in machine.run("ls", f"{state}/miyabi-healing")
 
     machine.write(CONFIG, text_for(tmp_path / "work", REMAINS))
     machine.run("systemctl", "start", "miyabi-healing.service", check=False)
