@@ -31,14 +31,13 @@ class Options:
 def cleanup_worktrees(view: View, issue: Issue, options: Options) -> Plan:
     """Retire merged, clean, idle worktrees, the longest unused first, until there are few enough."""
     repository = view.reading(Repository)
-    survey = Survey(repository)
     steps: list[RetireWorktree] = []
     kept = [Kept(str(repository), "main")]
-    for worktree in sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime):
-        if not worktree.path.exists():
-            reason = missing_reason(worktree, options.prune_days)
-        else:
-            reason = survey.reason_to_keep(worktree, options.idle_days)
+    worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
+    there = [worktree for worktree in worktrees if worktree.path.exists()]
+    reasons = dict(zip(there, Survey(repository, there).reasons_to_keep(there, options.idle_days), strict=True))
+    for worktree in worktrees:
+        reason = reasons[worktree] if worktree in reasons else missing_reason(worktree, options.prune_days)
         if reason:
             kept.append(Kept(str(worktree), reason.category, reason.detail))
         else:
@@ -71,7 +70,7 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
         if not there:
             reason = missing_reason(worktree, options.prune_days)
         else:
-            reason = Survey(repository).by_the_files(worktree, options.idle_days)
+            reason = Survey(repository, [worktree]).by_the_files(worktree, options.idle_days)
         return f"{reason.category}: {reason.detail}" if reason else None
 
     return RetireWorktree(
@@ -89,10 +88,12 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
     )
 
 
-def folder_size(folder: Path) -> int:
+def folder_size(folder: str | Path) -> int:
     """Bytes a folder occupies, links not followed."""
-    sizes = (os.lstat(Path(path, name)) for path, _, names in os.walk(folder) for name in names)
-    return sum(used(status) for status in sizes)
+    with os.scandir(folder) as entries:
+        inside = list(entries)
+    deeper = sum(folder_size(each.path) for each in inside if each.is_dir(follow_symlinks=False))
+    return deeper + sum(used(each.stat(follow_symlinks=False)) for each in inside if not each.is_dir(follow_symlinks=False))
 
 
 def words(counts: Counter[str]) -> str:

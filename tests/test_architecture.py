@@ -24,6 +24,7 @@ METHODS = {"unlink", "rmdir", "rename", "replace", "write_text", "write_bytes", 
            "send_signal", "terminate", "kill", "mkdir"}  # fmt: skip
 ALLOWED = {
     "safekeeping.py": "the journal, its ballast and what was damaged, in the state folder",
+    "tools.py": "signals to the programs that it started",
     "child.py": "signals to the pass that it started, and the pipe between them",
     "presence.py": "the file in the state folder by which a watch says that it is there",
     "lock.py": "the lock file of the state folder, and that folder",

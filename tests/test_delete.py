@@ -26,6 +26,7 @@ from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.plan import Delete, Outcome, Plan, Purge, Quarantine, Run
 from miyabi_healing.view import View
 
+Tool = Callable[..., tools.Result]
 Start = Callable[..., psutil.Popen]
 
 
@@ -218,31 +219,40 @@ def test_lock_of_the_owner_is_honoured(home: Path) -> None:
 # Owners' tools
 
 
-def test_tool_answers_fails_and_dies_and_is_told(tmp_path: Path) -> None:
-    assert tools.run(["echo", "hi"], time_limit=10).stdout == b"hi\n"
-    failed = tools.run(["sh", "-c", "echo first >&2; echo why >&2; exit 3"], time_limit=10)
+WAYS = pytest.mark.parametrize("run", [tools.run, tools.ask], ids=["through sh", "directly"])
+
+
+@WAYS
+def test_tool_answers_fails_and_dies_and_is_told(run: Tool, tmp_path: Path) -> None:
+    assert run(["echo", "hi"], time_limit=10, cwd=tmp_path).stdout == b"hi\n"
+    failed = run(["sh", "-c", "echo first >&2; echo why >&2; exit 3"], time_limit=10, cwd=tmp_path)
     assert (failed.code, failed.complaint) == (3, "why")
-    assert tools.run(["sh", "-c", "kill -9 $$"], time_limit=10).code == -9
-    assert tools.run(["sh", "-c", "echo $LC_ALL"], time_limit=10).stdout == b"C\n"
-    assert tools.run(["env"], time_limit=10, environment={"HOME": None}).stdout.find(b"\nHOME=") == -1
-    assert tools.run(["cat"], time_limit=10, stdin=b"\0\xff" * 100_000).stdout == b"\0\xff" * 100_000
+    assert run(["sh", "-c", "kill -9 $$"], time_limit=10, cwd=tmp_path).code == -9
+    assert run(["sh", "-c", "echo $LC_ALL; pwd"], time_limit=10, cwd=tmp_path).stdout.split() == [b"C", os.fsencode(tmp_path)]
+    assert run(["env"], time_limit=10, cwd=tmp_path, environment={"HOME": None}).stdout.find(b"\nHOME=") == -1
+    assert run(["cat"], time_limit=10, cwd=tmp_path, stdin=b"\0\xff" * 100_000).stdout == b"\0\xff" * 100_000
+    assert run(["true"], time_limit=10, cwd=tmp_path, stdin=b"x" * 1_000_000).code == 0  # nobody reads that
     with pytest.raises(tools.ToolError, match="not installed"):
-        tools.run(["no-such-tool"], time_limit=1)
+        run(["no-such-tool"], time_limit=1, cwd=tmp_path)
 
 
-def test_time_limit_ends_a_tool_with_its_children(tmp_path: Path) -> None:
+@WAYS
+def test_time_limit_ends_a_tool_with_its_children(run: Tool, tmp_path: Path) -> None:
     mark = tmp_path / "pid"
     with pytest.raises(tools.ToolError, match=r"took longer than 0\.5 s"):
-        tools.run(["sh", "-c", f"sleep 98 & echo $! > '{mark}'; wait"], time_limit=0.5)
+        run(["sh", "-c", f"sleep 98 & echo $! > '{mark}'; wait"], time_limit=0.5, cwd=tmp_path)
     pid = int(mark.read_text())
     wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.root
-def test_tool_runs_as_the_owner() -> None:
-    assert tools.run(["id", "-u"], time_limit=10, user=1).stdout == b"1\n"
+@WAYS
+def test_tool_runs_as_the_owner(run: Tool) -> None:
+    assert run(["id", "-u"], time_limit=10, cwd=Path("/"), user=1).stdout == b"1\n"
+    groups = run(["id", "-G"], time_limit=10, cwd=Path("/"), user=1).stdout.split()
+    assert b"0" not in groups
     with pytest.raises(tools.ToolError, match="nobody has the user id"):
-        tools.run(["id"], time_limit=10, user=54321)
+        run(["id"], time_limit=10, cwd=Path("/"), user=54321)
 
 
 def test_tool_is_not_run_beside_its_own_kind(tmp_path: Path, start: Start) -> None:

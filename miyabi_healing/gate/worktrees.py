@@ -25,7 +25,7 @@ from miyabi_healing.tools import ToolError
 def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
     """The repository and the worktree a step speaks of, as they are now."""
     place = repository(str(step.common), config)
-    return place, next((tree for tree in place.worktrees() if tree.admin == step.admin), None)
+    return place, place.worktree(step.admin) if step.admin.parent == place.common / "worktrees" else None
 
 
 @recheck.register
@@ -44,7 +44,7 @@ def _(step: RetireWorktree, context: Context) -> str | None:
         return "git does not know it as a worktree any more"
     if step.path is None:
         return "its folder is back" if worktree.path.exists() else None
-    reason = Survey(place).reason_to_keep(worktree)
+    reason = Survey(place, [worktree]).reason_to_keep(worktree)
     return f"{reason.category}: {reason.detail}" if reason else None
 
 
@@ -76,7 +76,7 @@ def _(step: RetireWorktree, context: Context) -> Done:
 
 def late_objection(place: Repository, worktree: Worktree, tree: store.Entry) -> str | None:
     """What speaks against it now that nobody can come any more."""
-    survey = Survey(place)
+    survey = Survey(place, [worktree])
     try:
         reason = survey.by_the_processes(tree.thing) or survey.by_the_content(worktree, tree.thing)
     except (ToolError, OSError) as error:

@@ -83,22 +83,31 @@ class Repository:
 
     def worktrees(self) -> tuple[Worktree, ...]:
         """The linked worktrees, as ``git worktree list`` shows them: prunable ones included."""
-        found = []
-        for admin in sorted((self.common / "worktrees").glob("*")):
-            try:
-                link = os.fsdecode((admin / "gitdir").read_bytes()).strip()
-                head = os.fsdecode((admin / "HEAD").read_bytes()).strip()
-            except OSError:
-                continue
-            if link:
-                branch = head.removeprefix("ref: ").strip() if head.startswith("ref: ") else ""
-                found.append(Worktree(admin, Path(os.path.normpath(admin / link)).parent, branch))
-        return tuple(found)
+        found = (self.worktree(Path(admin)) for admin in self.admin_folders())
+        return tuple(each for each in found if each)
+
+    def worktree(self, admin: Path) -> Worktree | None:
+        """The worktree that one administrative folder describes; None where it describes none."""
+        try:
+            link = os.fsdecode((admin / "gitdir").read_bytes()).strip()
+            head = os.fsdecode((admin / "HEAD").read_bytes()).strip()
+        except OSError:
+            return None
+        branch = head.removeprefix("ref: ").strip() if head.startswith("ref: ") else ""
+        return Worktree(admin, Path(os.path.normpath(admin / link)).parent, branch) if link else None
+
+    def admin_folders(self) -> list[str]:
+        """The administrative folders of linked worktrees."""
+        try:
+            with os.scandir(self.common / "worktrees") as entries:
+                return sorted(entry.path for entry in entries)
+        except OSError:
+            return []
 
     @property
     def worktree_count(self) -> int:
-        """As many as ``git worktree list`` prints: the main one counts."""
-        return 1 + len(self.worktrees())
+        """As many as ``git worktree list`` prints: the main one, and every one that says where it is, whatever else it lacks."""
+        return 1 + sum(size_of(f"{admin}/gitdir") > 0 for admin in self.admin_folders())
 
     def stale_locks(self, older_than: float) -> tuple[Lock, ...]:
         """Lock files that nobody holds, unchanged for `older_than` seconds, the oldest first."""
@@ -113,7 +122,7 @@ class Repository:
         Raises ToolError, also where git says no.
         """
         ours = {name: None for name in os.environ if name.startswith("GIT_")}
-        result = tools.run(
+        result = tools.ask(
             ["git", "--no-optional-locks", *SAFE, *arguments],
             time_limit=TIME_LIMIT,
             cwd=self.common,
@@ -124,6 +133,13 @@ class Repository:
         if result.code:
             raise tools.ToolError(f"git {arguments[0]}: {result.complaint}")
         return result.stdout
+
+
+def size_of(file: str) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return 0
 
 
 def locate(path: Path) -> tuple[Path, Path] | None:

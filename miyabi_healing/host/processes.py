@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -340,16 +340,33 @@ def flags_of(info: str) -> int:
 
 def mappings(process: Process) -> Iterator[OpenFile]:
     """Files mapped into memory; `mapped` means shared and writable (proc_pid_maps(5))."""
-    with open(f"{PROC}/{process.pid}/maps", "rb") as lines:
-        for line in lines:
-            part = line.rstrip(b"\n").split(None, 5)
-            if len(part) < 6 or not part[5].startswith(b"/"):
-                continue
-            major, minor = (int(each, 16) for each in part[3].split(b":"))
-            path = os.fsdecode(part[5]).removesuffix(" (deleted)")
-            shared = part[1][1:2] == b"w" and part[1][3:4] == b"s"
-            device = os.makedev(major, minor)
-            yield OpenFile(process.pid, process.name, device, int(part[4]), path, writable=shared, mapped=shared)
+    with open(f"{PROC}/{process.pid}/maps", "rb", buffering=0) as lines:
+        text = lines.read()
+    for device, inode, path, shared in mapped(text):
+        yield OpenFile(process.pid, process.name, device, inode, path, writable=shared, mapped=shared)
+
+
+@lru_cache(maxsize=512)
+def mapped(text: bytes) -> tuple[tuple[int, int, str, bool], ...]:
+    """What a list of mappings says: device, inode, path, and whether shared and writable; each once.
+
+    Remembered, because nearly every process has the same mappings from one look to the next.
+    """
+    found: dict[tuple[bytes, bytes, bytes, bool], None] = {}
+    for line in text.split(b"\n"):
+        part = line.split(None, 5)
+        if len(part) == 6 and part[5].startswith(b"/"):
+            found[part[3], part[4], part[5], part[1][1:2] == b"w" and part[1][3:4] == b"s"] = None
+    return tuple(
+        (device_of(device), int(inode), os.fsdecode(path).removesuffix(" (deleted)"), shared)
+        for device, inode, path, shared in found
+    )
+
+
+def device_of(numbers: bytes) -> int:
+    """The device that ``08:01`` stands for, as stat(2) has it."""
+    major, minor = (int(each, 16) for each in numbers.split(b":"))
+    return os.makedev(major, minor)
 
 
 def held_psutil(process: Process) -> Iterator[OpenFile]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,9 @@ from miyabi_healing.host.processes import OpenFiles, Processes
 from miyabi_healing.tools import ToolError
 
 DAY = 86_400
+MOST_AT_A_TIME = 4
+MERGES: dict[tuple[Path, str, str], bool] = {}  # repository, base, commit: what is merged into a commit stays so
+MARKS: dict[tuple[int, ...], tuple[str, ...]] = {}  # by an index file's identity and times: git never writes into one
 BRANCHES = ("refs/heads/", "refs/remotes/")
 REGENERABLE = frozenset(
     """node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
@@ -44,10 +48,14 @@ class Base:
 
 
 class Survey:
-    """One look at a repository's branches and at who is using its worktrees; ask a new one for fresh answers."""
+    """One look at a repository's branches and at who is using its worktrees; ask a new one for fresh answers.
 
-    def __init__(self, repository: Repository) -> None:
+    `about` are the worktrees that will be asked about, all of them unless told.
+    """
+
+    def __init__(self, repository: Repository, about: Sequence[Worktree] | None = None) -> None:
         self.repository = repository
+        self.about = repository.worktrees() if about is None else about
 
     @cached_property
     def refs(self) -> dict[str, tuple[str, str]]:
@@ -65,11 +73,9 @@ class Survey:
                 if name in self.refs:
                     return Base(name, self.refs[name][0])
             return Reason("base unknown", f"git.base is {wanted!r}, and no such branch exists")
-        remote = self.refs.get("refs/remotes/origin/HEAD", ("", ""))[1]
-        names = [remote, f"refs/heads/{self.default_branch}"]
-        for name in names:
-            if name in self.refs:
-                return Base(name, self.refs[name][0])
+        name = self.refs.get("refs/remotes/origin/HEAD", ("", ""))[1]
+        if name in self.refs or (name := f"refs/heads/{self.default_branch}") in self.refs:
+            return Base(name, self.refs[name][0])
         usual = [name for name in ("refs/heads/main", "refs/heads/master") if name in self.refs]
         if len(usual) == 1:
             return Base(usual[0], self.refs[usual[0]][0])
@@ -84,17 +90,28 @@ class Survey:
 
     @cached_property
     def merged(self) -> frozenset[str]:
-        """Local branches whose whole work is in the base, however it got there.
+        """The branches of the worktrees whose whole work is in the base."""
+        return self.merged_among(tree.branch for tree in self.about)
+
+    def merged_among(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of some local branches whose whole work is in the base, however it got there.
 
         A branch is merged when merging it would change nothing: right for fast-forwards, merges, rebases and squashes alike.
         Where the base has rewritten the same lines since, that cannot be said, and the branch does not count as merged.
         """
         if isinstance(self.base, Reason):
             return frozenset()
-        listing = self.repository.git("for-each-ref", f"--merged={self.base.commit}", "--format=%(refname)", "refs/heads/")
+        keys = {name: (self.repository.common, self.base.commit, self.refs[name][0]) for name in set(names) & set(self.refs)}
+        if unknown := [name for name, key in keys.items() if key not in MERGES]:
+            found = self.look_for_merged(self.base, unknown)
+            MERGES.update((keys[name], name in found) for name in unknown)
+        return frozenset(name for name, key in keys.items() if MERGES[key])
+
+    def look_for_merged(self, base: Base, names: list[str]) -> set[str]:
+        """The same, asked of git: a constant number of processes, however many branches there are."""
+        listing = self.repository.git("for-each-ref", f"--merged={base.commit}", "--format=%(refname)", "refs/heads/")
         reachable = {os.fsdecode(line) for line in listing.splitlines()}
-        open_ones = {tree.branch for tree in self.repository.worktrees()} & set(self.refs) - reachable
-        return frozenset(reachable | self.absorbed(self.base, sorted(open_ones)))
+        return set(names) & reachable | self.absorbed(base, sorted(set(names) - reachable))
 
     def absorbed(self, base: Base, branches: list[str]) -> set[str]:
         """Those of `branches` that a merge into the base would add nothing from (git-merge-tree(1), git 2.39 or newer)."""
@@ -125,15 +142,22 @@ class Survey:
 
     def reason_to_keep(self, worktree: Worktree, idle_days: float = 0) -> Reason | None:
         """Why `worktree` must stay; None where nothing in it would be missed."""
-        try:
+        return self.reasons_to_keep([worktree], idle_days)[0]
+
+    def reasons_to_keep(self, worktrees: Sequence[Worktree], idle_days: float = 0) -> list[Reason | None]:
+        """The same for many: where only the content is left to be asked, several are asked at a time."""
+
+        def cheap(worktree: Worktree) -> Reason | None:
             return (
                 self.by_the_files(worktree, idle_days)
                 or self.by_the_branch(worktree)
                 or self.by_the_processes(worktree.path)
-                or self.by_the_content(worktree)
-            )
-        except (ToolError, OSError) as error:
-            return Reason("not readable", display(error))
+            )  # fmt: skip
+
+        reasons = [readable(cheap, worktree) for worktree in worktrees]
+        candidates = [worktree for worktree, reason in zip(worktrees, reasons, strict=True) if reason is None]
+        contents = iter(side_by_side(lambda each: readable(self.by_the_content, each), candidates))
+        return [reason or next(contents) for reason in reasons]
 
     def by_the_files(self, worktree: Worktree, idle_days: float) -> Reason | None:
         admin = worktree.admin
@@ -201,10 +225,40 @@ class Survey:
                 return Reason("ignored files", display(path))
             if nested := nested_repository(folder / path):
                 return Reason("ignored files", f"{display(nested)} is a repository")
-        for entry in (os.fsdecode(each) for each in self.repository.git(*places, "ls-files", "-v", "-z").split(b"\0") if each):
-            if entry[0].islower() or (entry[0] == "S" and os.path.lexists(folder / entry[2:])):
+        for entry in self.marked(worktree.admin / "index", places):
+            if entry[0].islower() or os.path.lexists(folder / entry[2:]):
                 return Reason("hidden edits", f"{display(entry[2:])} is marked assume-unchanged or skip-worktree")
         return None
+
+    def marked(self, index: Path, places: tuple[str, ...]) -> tuple[str, ...]:
+        """Files that an index has marked so that git does not look at them, asked once as long as the index is the same file."""
+        try:
+            status = os.stat(index)
+        except FileNotFoundError:
+            return ()
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if key not in MARKS:
+            entries = self.repository.git(*places, "ls-files", "-v", "-z").split(b"\0")
+            MARKS[key] = tuple(os.fsdecode(each) for each in entries if each[:1].islower() or each[:1] == b"S")
+        return MARKS[key]
+
+
+def readable(question: Callable[[Worktree], Reason | None], worktree: Worktree) -> Reason | None:
+    """The answer to a question about a worktree; where it cannot be had, that is a reason to keep it."""
+    try:
+        return question(worktree)
+    except (ToolError, OSError) as error:
+        return Reason("not readable", display(error))
+
+
+def side_by_side(question: Callable[[Worktree], Reason | None], worktrees: Sequence[Worktree]) -> Iterable[Reason | None]:
+    """Ask about worktrees, as many at a time as there are processors: the answers are git's, in processes of its own."""
+    if len(worktrees) < 2:
+        return map(question, worktrees)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(len(worktrees), os.cpu_count() or 1, MOST_AT_A_TIME)) as pool:
+        return list(pool.map(question, worktrees))
 
 
 def clean_merges(answer: bytes) -> list[str | None]:
