@@ -65,7 +65,7 @@ def package(session: nox.Session) -> None:
     needed += [str(file) for file in Path("miyabi_healing/templates").iterdir()]
     shared = (file.relative_to("deploy") for file in Path("deploy/share").rglob("*") if file.is_file())
     needed += [f"{stem}.data/data/{file}" for file in shared]
-    missing = {*needed, "miyabi_healing/report.schema.json", "miyabi_healing/pass.toml"} - set(names)
+    missing = {*needed, "miyabi_healing/report.schema.json", "miyabi_healing/pass.ini"} - set(names)
     if strange or missing:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
 

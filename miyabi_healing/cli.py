@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from miyabi_healing import __version__, commands, config, out, outlets, secret, session, setting_up, stopping
+from miyabi_healing import __version__, commands, config, out, outlets, quick, secret, session, setting_up, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -203,6 +203,14 @@ def open_what_is_closed() -> None:
 
 def main() -> None:
     """Run the program."""
+    quick.collect_seldom()
+    try:
+        run()
+    except SystemExit as end:
+        quick.leave(end)
+
+
+def run() -> NoReturn:
     open_what_is_closed()
     try:
         os.getcwd()

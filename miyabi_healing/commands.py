@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import re
@@ -277,6 +276,8 @@ def pause(given: Given, seconds: float, reason: str) -> None:
         raise Refusal("a pause needs a reason, and an end in the future", session.EXIT_USAGE)
     until = time.time() + seconds
     with writing(make_context(settings(given))) as journal:
+        import getpass
+
         journal.pause(until, " ".join(reason.split()), os.environ.get("SUDO_USER") or getpass.getuser())
     click.echo(f"Healing is paused until {moment(until).replace('T', ' ')}. miyabi-healing resume ends it earlier.")
 

@@ -6,11 +6,8 @@ value is TOML (a text that is no TOML value counts as a string).
 
 from __future__ import annotations
 
-import datetime
-import difflib
 import math
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -192,6 +189,8 @@ class Waiver:
     target: str = ""
 
     def __post_init__(self) -> None:
+        import datetime
+
         if not isinstance(self.until, datetime.date):  # a date and time is one, too
             raise ValueError("until must be a date, like 2026-01-31")
         if not self.reason.strip():
@@ -200,6 +199,8 @@ class Waiver:
     @property
     def end(self) -> float:
         """In seconds since the epoch: a mere date ends with its day, a time without an offset is local."""
+        import datetime
+
         if isinstance(self.until, datetime.datetime):
             return self.until.timestamp()
         return datetime.datetime.combine(self.until, datetime.time(23, 59, 59)).timestamp()
@@ -302,6 +303,8 @@ class Config:
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
     """Name the valid word a wrong one was probably meant to be, or all of them."""
+    import difflib
+
     words = sorted(valid)
     close = difflib.get_close_matches(wrong, words, n=1, cutoff=0.5)
     if close:
@@ -364,6 +367,8 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         parts = name.removeprefix(PREFIX).lower().split("__")
         if len(parts) < 2 or not all(parts):
             raise ConfigError(f"{name}: expected {PREFIX}SECTION__KEY")
+        import tomllib
+
         try:
             value = tomllib.loads(f"value = {environment[name]}")["value"]
         except tomllib.TOMLDecodeError:
@@ -404,6 +409,8 @@ def load(explicit: str | None = None, environment: Mapping[str, str] = os.enviro
     overrides = from_environment(environment)
     if path is None:
         return interpret(overrides, "environment") if overrides else Config()
+    import tomllib
+
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

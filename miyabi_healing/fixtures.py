@@ -130,13 +130,13 @@ def limit(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture
-def measure(record_property: Callable[[str, object], None]) -> Measure:
+def measure(request: pytest.FixtureRequest) -> Measure:
     """Note what a check measured, in a number and in words, healthy or not; hands the number back."""
 
     def note(value: float, description: str) -> float:
         if not math.isfinite(value):
             raise ValueError(f"{value} is no measurement")
-        record_property("measured", {"value": float(value), "description": description})
+        request.node.user_properties.append(("measured", {"value": float(value), "description": description}))
         return value
 
     return note

@@ -17,14 +17,13 @@ from miyabi_healing.config import Config
 from miyabi_healing.files import display
 from miyabi_healing.host import Host
 from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Outcome, Plan, count_kept
-from miyabi_healing.view import View
 
 if TYPE_CHECKING:
     from miyabi_healing.gate import Work
     from miyabi_healing.gate.brakes import Brakes
     from miyabi_healing.gate.verbs import Context
     from miyabi_healing.journal import Journal, Row
+    from miyabi_healing.plan import Outcome, Plan
     from miyabi_healing.safekeeping import Keeper
 
 
@@ -120,6 +119,9 @@ class Healing:
 
     def run(self, action: Action, fixtures: Mapping[str, object]) -> None:
         """Plan, and carry the plan out unless this is a dry run or something objects. Raises nothing a healer raises."""
+        from miyabi_healing.plan import Plan
+        from miyabi_healing.view import View
+
         begun = time.monotonic()
         healer, issue = action.healer, action.issue
         if not self.config.healer(healer).enabled:
@@ -147,6 +149,8 @@ class Healing:
 
     def describe(self, action: Action, plan: Plan) -> None:
         """What would be done: every step, in order, with the brakes that would stop it."""
+        from miyabi_healing.plan import Outcome
+
         action.brake = action.brake or self.brakes.hold(action.healer, action.issue, plan) or ""
         for step in plan.steps:
             veto = action.brake if action.brake and not self.blocked else self.brakes.veto(step)
@@ -260,6 +264,7 @@ class Healing:
         if not (held := quarantine.find(self.state)):
             return
         from miyabi_healing import expiry
+        from miyabi_healing.plan import Outcome
 
         pause = self.brakes.journal.paused(time.time()) if not self.no_journal and self.brakes.journal else None
         for step in expiry.due(held, self.config.quarantine, time.time()):
@@ -279,6 +284,8 @@ def message(action: Action, dry_run: bool) -> str:
     """What an action did, or why it did nothing, in a line."""
     if action.problem:
         return f"{action.healer} failed: {' '.join(action.problem.split())}"
+    from miyabi_healing.plan import count_kept
+
     plan = action.plan
     kept = count_kept(plan.kept) if plan else ""
     tail = f"; {kept}" if kept else ""

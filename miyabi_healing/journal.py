@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.files import display
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import Outcome, Step
+
+if TYPE_CHECKING:
+    from miyabi_healing.issue import Issue
+    from miyabi_healing.plan import Outcome, Step
 
 MIGRATIONS = (
     # 1: as the first version made it, which did not number its schema

@@ -75,7 +75,7 @@ def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:
     for path in named(config):
         if not any(path.is_relative_to(top) for top in tops):
             return f"{display(path)} is not in a checks folder"
-    if config.option.usepdb:
+    if getattr(config.option, "usepdb", False):  # a pass of our own leaves the debugger out
         return "a debugger was asked for (--pdb)"
     if "PYTEST_CURRENT_TEST" in os.environ:
         return "it runs inside another test (PYTEST_CURRENT_TEST is set)"

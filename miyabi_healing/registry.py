@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import stat
@@ -10,15 +9,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.config import Config, ConfigError, nearest
 from miyabi_healing.files import display
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import Plan
-from miyabi_healing.view import View
 
-Healer = Callable[[View, Issue, Any], Plan]
+if TYPE_CHECKING:
+    from miyabi_healing.issue import Issue
+    from miyabi_healing.plan import Plan
+    from miyabi_healing.view import View
+
+Healer = Callable[["View", "Issue", Any], "Plan"]
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -78,6 +79,8 @@ def distrust(folder: Path) -> None:
 
 def load(name: str, file: Path) -> tuple[Healer, type[Any] | None]:
     """Import a healer and the dataclass of its options (None where it has none). Raises whatever its import raises."""
+    import importlib.util
+
     module_name = f"miyabi_healing_healers.{name}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:

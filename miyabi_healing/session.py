@@ -11,10 +11,14 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing import out, registry, stopping
+from miyabi_healing import out, quick, registry, stopping
 from miyabi_healing.config import Config, ConfigError
 from miyabi_healing.files import display
 
+# What pytest brings and a pass has no use for: each costs time, and the last two collect the whole heap's garbage five times.
+NEVER_USED = "cacheprovider pastebin setuponly setupplan stepwise threadexception unraisableexception".split()
+# Our own checks need none of these, nor their fixtures; somebody else's may.
+NOT_OURS = "capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings".split()
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_USAGE, EXIT_UNKNOWN, EXIT_BUSY = 0, 1, 2, 3, 75
 
 
@@ -46,10 +50,11 @@ def run_pass(
     if junitxml and (why := unwritable(junitxml)):
         raise ConfigError(f"--junitxml: {display(junitxml)}: {why}")
     with sheltered():
-        import pytest
+        with quick.postponing():
+            import pytest
+            import pytest_jsonreport.plugin
 
-        from miyabi_healing import report
-        from miyabi_healing.plugin import Launch
+        from miyabi_healing import plugin, report
 
         class Catch:
             """Takes the JSON report out of the session before pytest forgets it, also where the JUnit file cannot be written."""
@@ -67,12 +72,12 @@ def run_pass(
                     self.problem = f"{display(junitxml)} could not be written: {error.strerror}"
                     return None
                 finally:
-                    plugin = getattr(session.config, "_json_report", None)
-                    self.json_report = plugin.report if plugin else None
+                    found = getattr(session.config, "_json_report", None)
+                    self.json_report = found.report if found else None
 
-        catch, launch, output = Catch(), Launch(config, progress, dry_run, more_checks, watching), io.StringIO()
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = int(pytest.main(arguments(where.checks, junitxml), plugins=[launch, catch]))
+        catch, launch, output = Catch(), plugin.Launch(config, progress, dry_run, more_checks, watching), io.StringIO()
+        with silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            code = int(pytest.main(arguments(where, junitxml), plugins=[plugin, pytest_jsonreport.plugin, launch, catch]))
     if catch.problem:
         out.complain(catch.problem)
     said = output.getvalue().strip()
@@ -116,20 +121,20 @@ def unwritable(file: Path) -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else "its folder cannot be written"
 
 
-def arguments(checks: tuple[Path, ...], junitxml: Path | None) -> list[str]:
+def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
     """pytest as we need it: our own settings alone, whatever lies in the current folder or in PYTEST_ADDOPTS."""
+    left_out = NEVER_USED if len(where.checks) > 1 or junitxml else NEVER_USED + NOT_OURS
     return [
-        *(str(folder) for folder in checks),
+        *(str(folder) for folder in where.checks),
         *([f"--junitxml={junitxml}"] if junitxml else []),
         f"--rootdir={registry.PACKAGE}",
-        f"--config-file={registry.PACKAGE / 'pass.toml'}",
+        f"--config-file={registry.PACKAGE / 'pass.ini'}",
         "--noconftest",
         "--import-mode=importlib",
+        "--quiet",
         "--color=no",
         "--tb=short",
-        "-pno:cacheprovider",
-        "-pmiyabi_healing.plugin",
-        "-ppytest_jsonreport.plugin",
+        *(f"-pno:{name}" for name in left_out),
         "--json-report",
         "--json-report-file=none",
         "--json-report-omit",
@@ -138,6 +143,25 @@ def arguments(checks: tuple[Path, ...], junitxml: Path | None) -> list[str]:
         "warnings",
         "keywords",
     ]
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what programs write to descriptors 1 and 2 out of our own output."""
+    kept = {}
+    for each in (1, 2):
+        with contextlib.suppress(OSError):  # closed by whoever started us
+            kept[each] = os.dup(each)
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for each in kept:
+            os.dup2(nowhere, each)
+        yield
+    finally:
+        for each, before in kept.items():
+            os.dup2(before, each)
+            os.close(before)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager

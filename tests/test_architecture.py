@@ -68,37 +68,77 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
     assert len([line for line in file.read_text().splitlines() if line.strip()]) <= 12
 
 
-HEAVY = {
-    "sh",
-    "rich",
-    "backports.zstd",
-    "jsonschema",
-    "asyncio",
-    "http",
-    "prometheus_client",
-    "miyabi_healing.gate",
-    "hypothesis",
-}
+# What a healthy pass needs, and nothing else: whoever adds a line here makes every pass of every host heavier.
+OURS = """
+    cli commands config files fixtures healing history host host.disk host.git host.git_locks host.logs host.memory host.processes
+    host.quarantine issue journal lock paths plugin quick registry report safekeeping session stopping text
+""".split()
+PACKAGES = set("""
+    _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pygments pytest pytest_jsonreport
+    backports typing_extensions
+""".split())  # fmt: skip  # a namespace that is looked into for zstd; what msgspec takes where it is installed
+NOT_NEEDED = set("""
+    asyncio concurrent ctypes difflib doctest email getpass http imaplib logging.handlers multiprocessing pdb psutil pydoc
+    socket socketserver ssl unittest urllib.request xml xmlrpc zipfile importlib.metadata
+""".split())  # fmt: skip
+ALL_CHECKS = """
+[checks.disk_space_critical]
+threshold = 100
+[checks.high_memory_usage]
+threshold = 100
+[checks.zombie_processes]
+threshold = 100000
+"""
 WATCHED = """
-import json, sys
+import atexit, json, os, runpy, sys
+before = set(sys.modules)
 started = []
 starting = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec", "os.system"}
 sys.addaudithook(lambda event, _: event in starting and started.append(event))
-sys.path.insert(0, sys.argv[1])
-from miyabi_healing import config, session
-document, code = session.run_pass(config.load(sys.argv[2]), dry_run=False)
-print(json.dumps({"code": code, "started": started, "modules": sorted(sys.modules)}))
+def tell():
+    loaded = sorted(name for name, module in sys.modules.items() if type(module).__name__ != "_LazyModule" and name not in before)
+    print(json.dumps({"started": started, "modules": loaded}))
+atexit.register(tell)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_healthy_pass_starts_no_program_and_loads_nothing_heavy(home: Path) -> None:
+@pytest.fixture
+def healthy_pass(home: Path) -> dict[str, list[str]]:
+    """What the program loads and starts in a pass with every check and a configuration, in which nothing is wrong."""
+    subprocess.run(["git", "init", "-q", str(home / "repository")], check=True)
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(PROJECT), settings(home)],
-        cwd=PROJECT, env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None), capture_output=True, text=True,
+        [sys.executable, "-c", WATCHED, str(PROJECT / "self_healer.py"), "--config", settings(home, ALL_CHECKS)],
+        cwd=home / "repository",
+        env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None),
+        capture_output=True, text=True,
     )  # fmt: skip
-    seen = json.loads(done.stdout)
-    assert (seen["code"], seen["started"]) == (0, []), done.stderr
-    assert HEAVY & set(seen["modules"]) == set()
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return seen
+
+
+def test_healthy_pass_starts_no_program(healthy_pass: dict[str, list[str]]) -> None:
+    assert healthy_pass["started"] == []
+
+
+def test_healthy_pass_loads_what_it_needs_and_nothing_else(healthy_pass: dict[str, list[str]]) -> None:
+    modules = set(healthy_pass["modules"])
+    ours = {name.removeprefix("miyabi_healing.") for name in modules if name.startswith("miyabi_healing.")}
+    assert ours - set(OURS) == set(), "these modules of ours crept into every healthy pass; import them where they are used"
+    assert set(OURS) - ours == set(), "a healthy pass is lighter by these; take them off the list"
+    checks = {name.partition(".")[0] for name in modules if "checks.test_" in name}
+    packages = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - checks
+    assert packages - PACKAGES == set(), "these packages crept into every healthy pass; import them where they are used"
+    crept = {name for name in NOT_NEEDED if any(each == name or each.startswith(f"{name}.") for each in modules)}
+    assert crept == set(), "these parts of the standard library crept into every healthy pass; import them where they are used"
+
+
+def test_host_without_configuration_loads_nothing_to_read_one(home: Path) -> None:
+    script = "import sys; from miyabi_healing import config; config.load(); print({'msgspec', 'tomllib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=environment(), capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_documents_name_every_option_of_every_healer() -> None:

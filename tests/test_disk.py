@@ -90,6 +90,14 @@ def test_configured_home_is_expanded(home: Path) -> None:
     assert disk.mounts(("~",)) == (str(home),)
 
 
+@pytest.mark.root
+def test_mounts_are_read_as_psutil_reads_them(mounted: Callable[..., Path]) -> None:
+    mounted("ext4", "16M", name="two words\tand\\one")
+    theirs = [(each.device, each.mountpoint, each.fstype, each.opts) for each in psutil.disk_partitions(all=False)]
+    assert list(disk.partitions()) == theirs
+    assert any(point.endswith("two words\tand\\one") for _, point, _, _ in theirs)
+
+
 # The healer
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from miyabi_healing.config import ConfigError
 from miyabi_healing.files import display
 
+Partition = tuple[str, str, str, str]
 ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"})
 
 
@@ -88,11 +87,32 @@ def apple(volumes: Iterable[tuple[str, str]]) -> list[str]:
 def real() -> list[str]:
     """Mount points of filesystems that hold data on a device and can be written; `/` whatever it is."""
     writable = [
-        partition
-        for partition in psutil.disk_partitions(all=False)
-        if partition.fstype not in ALWAYS_FULL and "ro" not in partition.opts.split(",") and os.path.isdir(partition.mountpoint)
+        (device, point)
+        for device, point, kind, options in partitions()
+        if kind not in ALWAYS_FULL and "ro" not in options.split(",") and os.path.isdir(point)
     ]
     if sys.platform == "darwin":
-        return apple((each.device, each.mountpoint) for each in writable) or ["/"]
-    kept = [partition.mountpoint for partition in writable]
-    return ["/", *sorted(path for path in kept if path != "/")]
+        return apple(writable) or ["/"]
+    return ["/", *sorted(point for _, point in writable if point != "/")]
+
+
+def partitions() -> Iterator[Partition]:
+    """Device, mount point, kind and options of what is mounted from a device. On Linux as psutil tells it, without loading it."""
+    if not sys.platform.startswith("linux"):
+        import psutil
+
+        yield from ((each.device, each.mountpoint, each.fstype, each.opts) for each in psutil.disk_partitions(all=False))
+        return
+    kinds = {"zfs"}  # it has devices, but says that it has none
+    for line in Path("/proc/filesystems").read_text().splitlines():
+        if not line.startswith("nodev"):
+            kinds.add(line.strip())
+    for row in Path("/proc/self/mounts").read_bytes().splitlines():
+        device, point, kind, options = (os.fsdecode(unescaped(each)) for each in row.split()[:4])
+        if device != "none" and kind in kinds:
+            yield device, point, kind, options
+
+
+def unescaped(name: bytes) -> bytes:
+    """Blanks and their like are written as ``\\040`` in the table of mounts (fstab(5))."""
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name) if b"\\" in name else name

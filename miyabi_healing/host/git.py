@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miyabi_healing import tools
 from miyabi_healing.config import Config, ConfigError
 from miyabi_healing.files import display
 
@@ -121,6 +120,8 @@ class Repository:
         As root it runs as the repository's owner, because a repository's own configuration can name programs to run.
         Raises ToolError, also where git says no.
         """
+        from miyabi_healing import tools
+
         ours = {name: None for name in os.environ if name.startswith("GIT_")}
         result = tools.ask(
             ["git", "--no-optional-locks", *SAFE, *arguments],

@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from miyabi_healing.files import Identity, display
 from miyabi_healing.host.git import Repository
 from miyabi_healing.host.processes import OpenFiles, Process, Processes
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOKS_APART = 0.05
 NETWORK = frozenset("""nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs lustre fuse.sshfs fuse.glusterfs ocfs2 gfs2""".split())
@@ -108,6 +110,8 @@ class Holders:
 
 def suspects(repository: Repository, processes: tuple[Process, ...]) -> Iterator[tuple[Process, str]]:
     """Living processes that may be in the middle of something in this repository, and what gives them away."""
+    import psutil
+
     by_pid = {process.pid: process for process in processes}
     folders = [str(repository.common), str(repository.main), *(str(tree.path) for tree in repository.worktrees())]
     for process in processes:
@@ -160,6 +164,8 @@ def is_within(path: str, folder: str) -> bool:
 
 def network_filesystem(path: Path) -> str | None:
     """The kind of network filesystem `path` is on; None where it is a local one."""
+    import psutil
+
     device = os.lstat(path).st_dev
     for partition in psutil.disk_partitions(all=True):
         if partition.fstype in NETWORK:

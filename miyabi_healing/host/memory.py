@@ -6,14 +6,14 @@ a container its usage without inactive file pages, as the kernel documents for c
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
+if TYPE_CHECKING:
+    import psutil
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -45,6 +45,8 @@ def of_host() -> Memory:
         values = keyed(PROC / "meminfo")
         total, available = values["MemTotal:"] * 1024, values["MemAvailable:"] * 1024
         return Memory(100 * (1 - available / total), total, available, "host")
+    import psutil
+
     reading = psutil.virtual_memory()
     percent = max(reading.percent, {2: 91.0, 4: 96.0}.get(pressure_level(), 0.0))
     return Memory(percent, reading.total, reading.available, "host")
@@ -52,6 +54,9 @@ def of_host() -> Memory:
 
 def pressure_level() -> int:
     """macOS's own judgement: 1 normal, 2 warning, 4 critical (sysctl ``kern.memorystatus_vm_pressure_level``)."""
+    import ctypes
+    import ctypes.util
+
     library = ctypes.CDLL(ctypes.util.find_library("c"))
     level, size = ctypes.c_int(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
     code = library.sysctlbyname(b"kern.memorystatus_vm_pressure_level", ctypes.byref(level), ctypes.byref(size), None, 0)
@@ -101,6 +106,8 @@ def keyed(path: Path) -> dict[str, int]:
 
 def consumers(count: int = 5) -> list[dict[str, object]]:
     """Who takes most: proportional set size where it may be read, else resident size, in bytes."""
+    import psutil
+
     rows: list[dict[str, object]] = []
     sizes: list[tuple[int, psutil.Process]] = []
     for process in psutil.process_iter():

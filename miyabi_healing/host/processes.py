@@ -211,6 +211,7 @@ class Processes:
 
     def open_files(self) -> OpenFiles:
         """Scan once what every process but this one holds."""
+
         files: list[OpenFile] = []
         unseen: list[Process] = []
         for process in self.all():
@@ -241,6 +242,7 @@ def program_names(process: Process) -> set[str]:
 
     A process can rename itself, so its file counts as well; proc_pid_comm(5) cuts names to 15 bytes, hence the arguments.
     """
+
     names = {process.name, process.name.split(" ")[0].rstrip(":")}
     program, arguments = command(process.pid) if LINUX else command_psutil(process.pid)
     names |= {os.path.basename(program)} if program else set()
