@@ -1,7 +1,8 @@
 """Keeping the journal where nothing can keep it from being written: not a full disk, not a damaged file, not a crash.
 
 A ballast file lies beside it, to be given up when the disk is full. Where there is none yet, the journal is kept in a private
-folder on another filesystem until there is room again. A damaged one is set aside, never overwritten.
+folder on another filesystem until there is room again. A damaged one is set aside, never overwritten: it is read through at the
+first opening of a day, and whenever it is not, to the nanosecond, as the last orderly close has left it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ BALLAST = 4 << 20
 ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
 FILE = paths.JOURNAL
 COMPANIONS = ("", "-wal", "-shm")
+SEAL = "sealed"
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Say = Callable[[str], None]
@@ -105,6 +107,28 @@ def frames(log: bytes) -> int:
     return max((number for number, salt in enumerate(salts, 1) if salt == log[16:24]), default=0)
 
 
+def mark(folder: Path) -> str:
+    """What the journal's file looks like, and the day: any write, by whomever, changes it. Raises OSError."""
+    status = os.stat(folder / FILE)
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {time.strftime('%Y-%m-%d')}"
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether the journal is as it was closed in good order earlier today."""
+    try:
+        return (folder / SEAL).read_text(encoding="ascii") == mark(folder) and not (folder / f"{FILE}-wal").exists()
+    except (OSError, ValueError):
+        return False
+
+
+def seal(folder: Path) -> None:
+    """Note how the journal was closed. What cannot be noted only costs a look through it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder / SEAL, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(mark(folder))
+
+
 class Keeper:
     """Opens the journal of a state folder, and takes it home again. `say` is told what people should know."""
 
@@ -127,9 +151,12 @@ class Keeper:
 
     def open(self, folder: Path) -> Journal:
         """Open the journal, or set it aside if it is damaged and begin another. Raises OSError, sqlite3.Error, TooNew."""
+        whole = is_sealed(folder)
         try:
             self.keep_what_cannot_be_read(folder)
             journal = Journal(folder / FILE)
+            if whole:
+                return journal
             verdict = journal.database.execute("pragma quick_check(1)").fetchone()[0]
             if verdict == "ok":
                 return journal
@@ -188,6 +215,8 @@ class Keeper:
     def close(self) -> None:
         self.go_home()
         self.journal.close()
+        if self.away is None:
+            seal(self.state)
         for folder in paths.refuges(self.state) if self.away is None else ():
             with contextlib.suppress(OSError):
                 (folder / "lock").unlink(missing_ok=True)

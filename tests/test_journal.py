@@ -200,6 +200,29 @@ def test_full_disk_without_ballast_keeps_the_journal_elsewhere_until_there_is_ro
         ]  # fmt: skip
 
 
+def test_journal_is_read_through_unless_it_is_as_it_was_closed_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tmp_path / "state"
+    safekeeping.Keeper(state, print).close()
+    assert safekeeping.is_sealed(state)
+    file = state / paths.JOURNAL
+    with monkeypatch.context() as tomorrow:
+        tomorrow.setattr(safekeeping.time, "strftime", lambda form: "2099-01-01")
+        assert not safekeeping.is_sealed(state)
+    (state / f"{paths.JOURNAL}-wal").touch()  # a pass that was ended
+    assert not safekeeping.is_sealed(state)
+    (state / f"{paths.JOURNAL}-wal").unlink()
+    assert safekeeping.is_sealed(state)
+    times = file.stat()
+    with file.open("r+b") as stream:
+        stream.seek(4096)
+        stream.write(b"\xff" * 3000)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # size and mtime are as before
+    assert not safekeeping.is_sealed(state)
+    told: list[str] = []
+    safekeeping.Keeper(state, told.append).close()
+    assert "the journal was damaged" in told[0]
+
+
 @pytest.mark.root
 def test_journal_left_elsewhere_by_a_crash_is_found_again(mounted: Callable[..., Path], refuges: Path) -> None:
     folder = mounted("tmpfs", "64M")
