@@ -50,7 +50,7 @@ def manual() -> str:
     """The manual page: what is written by hand, and the options and commands as the program knows them."""
     context = click.Context(command, info_name="miyabi-healing", **command.context_settings)
     frame = (HERE / "miyabi-healing.1.in").read_text(encoding="utf-8")
-    commands = "\n".join(line for _, each in sorted(command.commands.items()) for line in described(each, context))
+    commands = "\n".join(line for each in subcommands(command, context) for line in described(each, context))
     return units.fill(frame, VERSION=__version__, OPTIONS="\n".join(options(context)), COMMANDS=commands)
 
 
@@ -64,8 +64,13 @@ def described(each: click.Command, parent: click.Context) -> Iterator[str]:
         yield roff(" ".join(paragraph.split()))
     yield from options(context)
     if isinstance(each, click.Group):
-        for _, below in sorted(each.commands.items()):
+        for below in subcommands(each, context):
             yield from described(below, context)
+
+
+def subcommands(group: click.Group, context: click.Context) -> Iterator[click.Command]:
+    """The commands of a group, by name; they are loaded late."""
+    yield from filter(None, (group.get_command(context, name) for name in group.list_commands(context)))
 
 
 def options(context: click.Context) -> Iterator[str]:

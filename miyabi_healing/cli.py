@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -11,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import click
 
-from miyabi_healing import __version__, commands, config, out, outlets, quick, secret, session, setting_up, stopping
+from miyabi_healing import __version__, config, out, outlets, quick, secret, session, stopping
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -28,7 +29,26 @@ EPILOG = (
 )
 
 
+class Later(click.Group):
+    """Loads a subcommand when somebody asks for it: a pass needs none."""
+
+    modules: ClassVar = {
+        "rollback": "commands", "quarantine": "commands", "pause": "commands", "resume": "commands", "history": "commands",
+        "status": "commands", "install": "setting_up", "init": "setting_up", "completion": "setting_up",
+    }  # fmt: skip
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.modules:
+            return None
+        found: click.Command = getattr(importlib.import_module(f"miyabi_healing.{self.modules[cmd_name]}"), cmd_name)
+        return found
+
+
 @click.group(
+    cls=Later,
     epilog=EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -63,12 +83,14 @@ def command(
 
     With --dry-run: show the plan and change nothing.
     """
-    context.obj = commands.Given(config_file, dry_run, as_json)
     if nagios and (as_json or watch or context.invoked_subcommand):
         raise click.UsageError("--nagios prints one line about one pass: leave out --json, --watch and commands")
     if watch and (github or junitxml):
         raise click.UsageError("--github and --junitxml are about one pass: leave out --watch")
     if context.invoked_subcommand:
+        from miyabi_healing.commands import Given
+
+        context.obj = Given(config_file, dry_run, as_json)
         return
     if watch:
         sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks))
@@ -121,10 +143,6 @@ def keep_watching(
             settings, partial(config.load, config_file), interval, dry_run, slack, checks, watch.same_program(), show,
             say=out.complain, time_limit=settings.watch.time_limit,
         ).run()  # fmt: skip
-
-
-for each in (*commands.ALL, *setting_up.ALL):
-    command.add_command(each)
 
 
 def no_report(reason: str, silent: bool) -> dict[str, Any]:

@@ -358,6 +358,3 @@ def status(given: Given, as_json: bool) -> None:
         for line in overview.lines(document):
             click.echo(line)
     sys.exit(session.EXIT_ISSUES if document["issues"] or document["unknown"] else session.EXIT_HEALTHY)
-
-
-ALL = (rollback, quarantine, pause, resume, history, status)

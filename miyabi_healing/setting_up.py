@@ -170,6 +170,3 @@ def completion_script(shell: str) -> str:
 def completion(shell: str) -> None:
     """Print what makes a shell complete options and commands: eval "$(miyabi-healing completion bash)"."""
     click.echo(completion_script(shell), nl=False)
-
-
-ALL = (install, init, completion)
