@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Signals = frozenset[int]
 received = 0  # the signal that asked, 0 while none has
 
 
@@ -40,13 +41,26 @@ def in_order() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back(which: Iterable[signal.Signals] = ASKING) -> Iterator[None]:
-    """Keep the signals waiting until what runs inside is done."""
+def held_back(which: Iterable[int] = ASKING) -> Iterator[Signals]:
+    """Keep the signals waiting until what runs inside is done; yields those that were kept waiting before."""
+    before = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield before
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, which)
+    with mask(before.union(which)):
+        yield before
+
+
+@contextlib.contextmanager
+def mask(signals: Signals) -> Iterator[None]:
+    """Keep just these waiting meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def set_mask(signals: Signals) -> None:
+    """Keep just these waiting from now on."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)

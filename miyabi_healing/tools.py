@@ -10,10 +10,13 @@ import os
 import pwd
 import shutil
 import signal
-import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from miyabi_healing import stopping
 
 CHUNK = 1 << 16  # sh's default is line by line: 3 million lines took longer than anyone waits
 
@@ -84,47 +87,57 @@ def run(
     import sh
 
     path, account = installed(argv[0]), somebody_else(argv[0], user)
-    expired = threading.Event()
-    try:
-        command = sh.Command(path)(
-            *argv[1:],
-            _in=stdin,
-            _in_bufsize=CHUNK,
-            _out_bufsize=CHUNK,
-            _err_bufsize=CHUNK,
-            _env=surroundings(environment, account),
-            _cwd=os.fspath(cwd) if cwd else None,
-            _new_session=True,
-            _tty_out=False,
-            _tty_in=False,
-            _ok_code=tuple(range(256)),
-            _bg=True,
-            _bg_exc=False,
-            _uid=user if account else None,
-        )
-    except (sh.ForkException, OSError) as error:
-        raise ToolError(f"{argv[0]} could not be started: {error}") from None
-
-    def stop() -> None:
-        expired.set()
-        with contextlib.suppress(ProcessLookupError):
-            command.process.kill_group()
-
-    timer = threading.Timer(time_limit, stop)  # sh's own _timeout adds a tenth of a second to every command
-    timer.start()
-    try:
-        command.wait()
-        code = command.exit_code
-    except sh.ErrorReturnCode as error:  # it died of a signal, which no ok_code covers
-        code = error.exit_code
-    except BaseException:
-        stop()
-        raise
-    finally:
-        timer.cancel()
-    if expired.is_set():
+    with stopping.held_back() as before:  # an exception in the middle of sh would leave its locks taken, and hang us for ever
+        try:
+            command = sh.Command(path)(
+                *argv[1:],
+                _in=stdin,
+                _in_bufsize=CHUNK,
+                _out_bufsize=CHUNK,
+                _err_bufsize=CHUNK,
+                _env=surroundings(environment, account),
+                _cwd=os.fspath(cwd) if cwd else None,
+                _new_session=True,
+                _tty_out=False,
+                _tty_in=False,
+                _ok_code=tuple(range(256)),
+                _bg=True,
+                _bg_exc=False,
+                _uid=user if account else None,
+                _preexec_fn=partial(stopping.set_mask, before),
+            )
+        except (sh.ForkException, OSError) as error:
+            raise ToolError(f"{argv[0]} could not be started: {error}") from None
+        try:
+            in_time = wait(command.process.is_alive, time_limit, before)
+        except BaseException:
+            stop_group(command.pid)
+            raise
+        if not in_time:
+            stop_group(command.pid)
+        try:
+            command.wait()
+            code = command.exit_code
+        except sh.ErrorReturnCode as error:  # it died of a signal, which no ok_code covers
+            code = error.exit_code
+    if not in_time:
         raise ToolError(f"{argv[0]} took longer than {time_limit:g} s and was stopped")
     return Result(code, command.process.stdout, command.process.stderr)
+
+
+def wait(goes_on: Callable[[], tuple[bool, object]], time_limit: float, signals: stopping.Signals) -> bool:
+    """Wait for a program to end, for so long at most; whether it did. Only here may one of `signals` cut us short.
+
+    sh's own _timeout adds a tenth of a second to every command.
+    """
+    end, pause = time.monotonic() + time_limit, 0.001
+    while goes_on()[0]:
+        if time.monotonic() > end:
+            return False
+        with stopping.mask(signals):
+            time.sleep(pause)
+        pause = min(pause * 1.5, 0.02)
+    return True
 
 
 def ask(
