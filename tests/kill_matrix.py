@@ -2,7 +2,8 @@
 
 ``python kill_matrix.py KIND PHASE STRIDE FOLDER`` runs one row of the matrix and prints what it found as JSON. A forked child
 carries one step out (PHASE ``apply``) or rolls it back (``undo``) and ends itself with SIGKILL when it reaches a line for the
-first, second or third time; each STRIDE-th such point is a run of its own. A second child is the next run.
+first, second or third time; each STRIDE-th such point is a run of its own. A second child is the next run. In the phases
+``recover apply`` and ``recover undo`` it is the next run that is killed, after one that was killed half way, at each of CUTS.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from gitworld import commit, git, merge, repository, worktree  # noqa: E402
 
 from miyabi_healing import expiry, gate, rollback  # noqa: E402
 from miyabi_healing.config import Brakes, Caches, Config, Processes, Safety  # noqa: E402
+from miyabi_healing.config import Quarantine as Quarantined  # noqa: E402
 from miyabi_healing.files import Identity  # noqa: E402
 from miyabi_healing.gate.verbs import Context  # noqa: E402
 from miyabi_healing.host import Host, caches, memory, quarantine  # noqa: E402
@@ -50,6 +52,7 @@ TRACED = (
     str(PROJECT / "miyabi_healing/journal"),
     str(PROJECT / "miyabi_healing/safekeeping"),
 )
+CUTS = (0.5, 0.65, 0.8, 0.95)  # of the points of a run that is killed so that there is something to recover
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
 Point = tuple[str, int, int]  # file, line, and how many times it was reached
 Snapshot = dict[str, tuple[object, ...]]
@@ -65,7 +68,7 @@ while True:
 def config(top: Path) -> Config:
     return Config(
         caches=Caches(homes=(str(top / "home"),)), brakes=Brakes(cooldown=0, respect_days=0), processes=Processes(),
-        safety=Safety(disposable=(str(top / "home" / "cache"),)),
+        safety=Safety(disposable=(str(top / "home" / "cache"),)), quarantine=Quarantined(early_days=0),
     )  # fmt: skip
 
 
@@ -229,6 +232,7 @@ class Row:
 
     def __init__(self, kind: str, phase: str, top: Path) -> None:
         self.kind, self.phase, self.top = kind, phase, top
+        self.cut: Point | None = None  # where the run before this one was killed
         self.process: subprocess.Popen[bytes] | None = None
         build(kind, top / "home")
         self.before = snapshot(top / "home")
@@ -247,11 +251,16 @@ class Row:
             while not ready.exists():
                 time.sleep(0.01)
             (self.top / "home" / "pid").write_text(str(self.process.pid))
-        if self.phase == "undo":
+        if self.phase.endswith("undo"):
             in_child(lambda: perform(self.top, self.kind))
+        if self.cut:
+            in_child(lambda: traced(self.first, self.cut) and None)
+
+    def first(self) -> object:
+        return roll_back(self.top) if self.phase.endswith("undo") else perform(self.top, self.kind)
 
     def action(self) -> object:
-        return roll_back(self.top) if self.phase == "undo" else perform(self.top, self.kind)
+        return next_run(self.top) if self.cut else self.first()
 
     def points(self) -> list[Point]:
         self.fresh()
@@ -312,13 +321,18 @@ def main(kind: str, phase: str, stride: int, folder: Path) -> None:
     row = Row(kind, phase, folder / "world")
     points = row.points()
     row.end()
-    problems, runs = [], 0
-    for point in points[::stride]:
-        runs += 1
-        if problem := row.problem(point):
-            problems.append(f"{os.path.basename(point[0])}:{point[1]} ({point[2]}): {problem}")
+    problems, reached, runs = [], 0, 0
+    cuts = [points[int(len(points) * cut)] for cut in CUTS] if phase.startswith("recover") else [None]
+    for row.cut in cuts:
+        points = row.points() if row.cut else points
         row.end()
-    print(json.dumps({"kind": kind, "phase": phase, "points": len(points), "runs": runs, "problems": problems}))
+        reached += len(points)
+        for point in points[::stride]:
+            runs += 1
+            if problem := row.problem(point):
+                problems.append(f"{os.path.basename(point[0])}:{point[1]} ({point[2]}): {problem} {row.cut or ''}")
+            row.end()
+    print(json.dumps({"kind": kind, "phase": phase, "points": reached, "runs": runs, "problems": problems}))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from gitworld import commit, git, merged_worktree, repository, worktree
 
 from miyabi_healing import gate, host
 from miyabi_healing.config import Config, Git
+from miyabi_healing.gate import store
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.healing import registry
 from miyabi_healing.host import Host
@@ -312,6 +313,28 @@ def test_edit_after_the_recheck_is_found_after_the_rename_and_put_back(
     assert (tree / "readme").read_text() == "at the last moment\n"
     assert git(tree, "status", "--porcelain") == "M readme"
     assert not any((tmp_path / "state").rglob("manifest.json"))
+
+
+def test_worktree_whose_second_half_cannot_be_taken_leaves_no_ref_behind(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = merged_worktree(repo, "done")
+    git(tree, "checkout", "-q", "--detach")
+    commit(tree, "lost", "only in the reflog\n")
+    git(tree, "checkout", "-q", "done")
+    (step,) = plan(repo).steps
+    take = store.take
+
+    def half(*arguments: object, **facts: object) -> store.Entry:
+        if arguments[4] == "worktree-admin":
+            raise Refused("it was replaced since it was measured")
+        return take(*arguments, **facts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "take", half)
+    with pytest.raises(Refused, match="replaced"):
+        apply(step, context(tmp_path, repo))
+    assert git(tree, "status", "--porcelain") == ""
+    assert git(repo, "for-each-ref", "refs/miyabi-healing") == ""
 
 
 def test_plan_takes_the_longest_unused_first_and_counts_what_it_kept(repo: Path) -> None:

@@ -202,6 +202,12 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
 
 def put_back(place: Held) -> None:
     """Undo `take`, never over something that has taken the name meanwhile. Raises OSError; the thing then stays put."""
+    move_back(place)
+    discard(place)
+
+
+def move_back(place: Held) -> None:
+    """The same, but its place and manifest stay, for what else has to be done."""
     with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
         moved, parent = os.lstat(place.thing).st_ctime_ns, os.fstat(folder)
         inside = os.open(place.folder, FOLDER_FLAGS)
@@ -212,7 +218,6 @@ def put_back(place: Held) -> None:
         if times := place.facts.get("parent_times"):
             set_times(folder, parent, moved, times)
         os.fsync(folder)
-    discard(place)
 
 
 def set_times(folder: int, before: os.stat_result, moved: int, times: list[int]) -> None:

@@ -68,7 +68,7 @@ def _(step: RetireWorktree, context: Context) -> Done:
         )
     except BaseException:
         if tree:
-            store.put_back(tree)
+            go_back(tree, context)
         raise
     entries = [str(each.folder) for each in (tree, admin) if each]
     return Done(details={"quarantined": display((tree or admin).thing)}, undo={"entries": entries, "refs": refs})
@@ -134,8 +134,10 @@ def go_back(entry: Entry, context: Context) -> None:
             owner = os.fstat(folder)
             os.mkdir(name, dir_fd=folder)
             os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
-    quarantine.go_back(entry, context)
-    drop_refs(entry, context)
+    if os.path.lexists(entry.thing):
+        store.move_back(entry)
+    drop_refs(entry, context)  # while the manifest is there: should this be cut short, it is what the refs are found by
+    store.discard(entry)
 
 
 def cannot_go_back(entry: Entry, context: Context) -> str | None:
