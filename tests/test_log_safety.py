@@ -33,10 +33,13 @@ assert gate
 WRITER = """
 import os, sys, time
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
-for number in range(int(sys.argv[3])):
+number = 0
+while number % 100 or not os.path.exists(sys.argv[3]):
     os.write(log, b"%s %08d %s\\n" % (sys.argv[2].encode(), number, b"x" * (number % 200)))
+    number += 1
     if number % 100 == 0:
         time.sleep(0.002)
+print(number)
 """
 LINES = b"".join(b"line %06d of the log\n" % number for number in range(5000))
 
@@ -77,24 +80,27 @@ def whole(path: Path, state: Path) -> bytes:
 
 
 def under_fire(folder: Path, rounds: int) -> list[str]:
-    """Three writers at full speed while the log is trimmed again and again; the ways it was done."""
-    log, state = folder / "app.log", folder / "state"
+    """Three writers at full speed while the log is trimmed so many times; the ways it was done."""
+    log, state, stop = folder / "app.log", folder / "state", folder / "stop"
     log.touch()
-    count = 60_000
-    writers = [subprocess.Popen([sys.executable, "-S", "-c", WRITER, str(log), name, str(count)]) for name in "abc"]
-    ways, where = [], context(folder, state)
-    while len(ways) < rounds and any(writer.poll() is None for writer in writers):
-        with contextlib.suppress(Refused):  # nothing to trim yet
-            ways.append(str(apply(trim(log, keep_lines=50), where).details["way"]))
-    for writer in writers:
-        writer.wait()
+    command = [sys.executable, "-S", "-c", WRITER, str(log)]
+    writers = [subprocess.Popen([*command, name, str(stop)], stdout=subprocess.PIPE) for name in "abc"]
+    ways: list[str] = []
+    try:
+        while len(ways) < rounds:
+            assert all(writer.poll() is None for writer in writers)
+            with contextlib.suppress(Refused):  # nothing to trim yet
+                ways.append(str(apply(trim(log, keep_lines=50), context(folder, state)).details["way"]))
+    finally:
+        stop.touch()
+        counts = [int(writer.communicate()[0]) for writer in writers]
     kept = b"".join(entry["data"] for entry in entries(state)) + log.read_bytes()  # type: ignore[misc]
     lines = [line for line in kept.replace(b"\0", b"").split(b"\n") if line.strip()]
-    for name in (b"a", b"b", b"c"):
+    for name, count in zip((b"a", b"b", b"c"), counts, strict=True):
         numbers = [int(line.split(b" ")[1]) for line in lines if line.startswith(name + b" ")]
         assert numbers == list(range(count))
-    assert len(lines) == 3 * count
-    assert len(ways) > 5
+    assert len(lines) == sum(counts)
+    print(f"{len(lines)} lines of three writers, {len(ways)} heals")
     return ways
 
 
