@@ -21,6 +21,7 @@ from miyabi_healing.expiry import purge
 from miyabi_healing.files import Identity
 from miyabi_healing.gate.verbs import Context, apply, recheck
 from miyabi_healing.host import Host, caches, quarantine
+from miyabi_healing.host.processes import read
 from miyabi_healing.plan import Delete, Outcome, Quarantine, Reclaim, RetireWorktree, Run, Signal, Step, TrimLog
 
 
@@ -114,12 +115,11 @@ def test_only_known_control_files_are_written(home: Path, control: str, value: s
     assert "is not a known control file" in str(recheck(step, context(home)))
 
 
-@pytest.mark.parametrize("which", ["init", "all", "everybody", "kthreadd", "we", "our parent"])
+@pytest.mark.parametrize("pid", [1, 0, -1, 2, "our own", "our parent's"])
 @pytest.mark.parametrize("start", [0, None])
-def test_no_number_for_a_pid_reaches_what_must_live(home: Path, which: str, start: int | None) -> None:
-    from miyabi_healing.host.processes import read
-
-    pid = {"init": 1, "all": 0, "everybody": -1, "kthreadd": 2, "we": os.getpid(), "our parent": os.getppid()}[which]
+def test_no_number_for_a_pid_reaches_what_must_live(home: Path, pid: int | str, start: int | None) -> None:
+    pid = {"our own": os.getpid(), "our parent's": os.getppid()}.get(str(pid), pid)
+    assert isinstance(pid, int)
     found = read(pid)
     began = found.start if start is None and found else 0
     step = Signal(target="", reason="", pid=pid, start=began, signal=signal.SIGTERM)

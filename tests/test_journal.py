@@ -152,6 +152,32 @@ def test_interrupted_step_is_taken_back_and_the_interruption_goes_on(tmp_path: P
         assert [(row.status, row.message) for row in prepared.journal.steps("run")] == [("failed", "interrupted")]
 
 
+def test_manifest_and_both_folders_are_on_disk_when_a_thing_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order that a power failure at any moment asks for: the manifest before the thing, the folders after it."""
+    events: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.rename
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        events.append(("synced", os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))))
+
+    def renamed(old: object, *rest: object, **more: object) -> None:
+        rename(old, *rest, **more)  # type: ignore[arg-type]
+        events.append(("renamed", os.path.basename(str(old))))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    with work(context(tmp_path)) as prepared:
+        assert gate.one(step(tmp_path / "thing"), prepared).status == "applied"
+    monkeypatch.undo()
+    start = events.index(("synced", "manifest.new"))
+    assert events[start : start + 6] == [
+        ("synced", "manifest.new"), ("renamed", "manifest.new"), ("synced", "0001-quarantine"), ("synced", "run"),
+        ("renamed", "thing"), ("synced", "0001-quarantine"),
+    ]  # fmt: skip
+    assert events[start + 6] == ("synced", tmp_path.name)
+
+
 # Disks
 
 
