@@ -241,7 +241,9 @@ def purge_quarantine(
             click.echo(f"would purge {line_of(each, chosen.quarantine.days)}")
         return
     if found and not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {len(found)} thing(s), {size_text(sum(each.bytes for each in found))}, for good?", abort=True)
+        question = f"Delete {len(found)} thing(s), {size_text(sum(each.bytes for each in found))}, for good?"
+        if not click.confirm(question):
+            raise Refusal("nothing was purged", session.EXIT_ISSUES)
     with writing(context) as journal:
         from miyabi_healing import gate
 

@@ -125,8 +125,8 @@ def init(given: Given, output: str | None, homes: tuple[str, ...], yes: bool) ->
     if not printed:
         if os.path.lexists(file):
             raise Refusal(f"{display(file)} exists, and is never overwritten; --output names another", session.EXIT_USAGE)
-        if not yes and sys.stdin.isatty():
-            click.confirm(f"Write {display(file)}?", default=True, abort=True)
+        if not yes and sys.stdin.isatty() and not click.confirm(f"Write {display(file)}?", default=True):
+            raise Refusal("nothing was written", session.EXIT_ISSUES)
     with progress_line(silent=False) as progress:
         found = discover.search(folders, progress=progress)
     text = starter.render(found, os.uname().nodename, time.strftime("%Y-%m-%d"))
