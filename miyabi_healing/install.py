@@ -295,6 +295,15 @@ def carry_out(steps: Sequence[Step], system: bool, say: Callable[[str], None]) -
     return left
 
 
+def told(steps: Sequence[Step], system: bool) -> Iterator[str]:
+    """What would be done, and what would be left."""
+    for step in steps:
+        if isinstance(step, Run) and not can_run(step, system):
+            yield f"leave, because what runs services is not at work here: {step}"
+        else:
+            yield from step.lines()
+
+
 def can_run(step: Run, system: bool) -> bool:
     manager = {"systemctl": "systemd-timer", "launchctl": "launchd"}.get(step.argv[0], "cron")
     return runs(manager, system) or (step.offline and tools.find(step.argv[0]) is not None)

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,11 @@ def install(given: Given, dry_run: bool, uninstall: bool, system: bool | None, k
     """
     from miyabi_healing import install as installing
 
-    chosen = settings(given)
     system = os.geteuid() == 0 if system is None else system
     if system and os.geteuid() != 0:
         raise Refusal("only root can install for the whole system; --user installs for yourself", session.EXIT_USAGE)
     place = installing.here(system)
+    chosen = None if uninstall else settings(given)  # what is installed has to go, whatever the configuration has become
     try:
         if uninstall:
             steps = installing.steps_to_remove((kind,) if kind else installing.removable(place), place)
@@ -67,29 +67,25 @@ def install(given: Given, dry_run: bool, uninstall: bool, system: bool | None, k
         click.echo("Nothing is installed.")
         return
     if dry_run or given.dry_run:
-        for step in steps:
-            for line in step.lines():
-                click.echo(line)
+        for line in installing.told(steps, system):
+            click.echo(line)
         return
     try:
         left = installing.carry_out(steps, system, click.echo)
     except installing.Failed as error:
         raise Refusal(f"{error}; what was done before it stays", session.EXIT_ISSUES) from None
-    for line in what_is_left(kind or "", system, left, chosen, uninstall):
+    if left:
+        click.echo("What runs services is not at work here. Where it is, run:")
+        for each in left:
+            click.echo(f"    {each}")
+    for line in afterwards(kind, system, chosen) if kind and chosen else ["Removed. Journal, quarantine and configuration stay."]:
         click.echo(line)
 
 
-def what_is_left(kind: str, system: bool, left: Sequence[object], chosen: config.Config, uninstall: bool) -> Iterator[str]:
-    """What somebody has to do, or may want to know, afterwards."""
-    if left:
-        yield f"What starts {'it' if not uninstall else 'and stops it'} is not at work here. Where it is, run:"
-        yield from (f"    {each}" for each in left)
-    if uninstall:
-        yield "Removed. Journal, quarantine and configuration stay."
-        return
+def afterwards(kind: str, system: bool, chosen: config.Config) -> Iterator[str]:
+    """What somebody may want to know once it is installed."""
     if kind.startswith("systemd"):
         user = "" if system else " --user"
-
         name = f"{units.NAME}.timer" if kind == "systemd-timer" else f"{units.NAME}-watch.service"
         yield f"Look: systemctl{user} status {name}; journalctl{user} --identifier {units.NAME}"
         if not system:

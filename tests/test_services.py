@@ -227,6 +227,7 @@ def test_cron_line_runs_a_pass_that_says_something_only_when_something_is_wrong(
     assert "large_log_files" in (home / "logged").read_text()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd, and sockets without a file, are Linux's")
 def test_watch_unit_is_ready_alive_and_stops_under_its_own_command_line(home: Path, copy: Path) -> None:
     config = settings(home)
     text = units.unit("miyabi-healing-watch.service", units.Job((f"{copy}/run_healing.sh", "--config", config), 0.3, False))
@@ -324,9 +325,19 @@ def test_crontab_that_cannot_be_read_or_is_damaged_is_left_alone(home: Path, too
 
 
 def test_where_nothing_starts_it_the_rest_is_told(home: Path, tools: dict[str, str]) -> None:
+    dry = run("install", "--user", "--kind", "systemd-timer", "--dry-run", **tools)
+    assert "leave, because what runs services is not at work here: systemctl --user daemon-reload\n" in dry.stdout
     done = run("install", "--user", "--kind", "systemd-timer", **tools)
     assert done.returncode == 0
     assert "not at work here. Where it is, run:\n    systemctl --user daemon-reload\n" in done.stdout
+
+
+def test_broken_configuration_keeps_nothing_installed(home: Path, tools: dict[str, str]) -> None:
+    assert run("install", "--user", "--kind", "systemd-timer", **tools).returncode == 0
+    config = settings(home, "[disks]\n")
+    assert run("--config", config, "install", "--user", "--kind", "systemd-timer", **tools).returncode == 2
+    assert run("--config", config, "install", "--user", "--uninstall", **tools).returncode == 0
+    assert [path for path in left_in(home) if "miyabi" in path] == []
 
 
 def test_configuration_that_is_given_is_the_services_too(home: Path, tools: dict[str, str]) -> None:

@@ -227,7 +227,7 @@ open("log", "wb").write(b"x" * 65536)
 os.chown("log", 65534, 65534)
 os.chmod("log", 0)
 log = os.open("log", os.O_RDWR)
-sleeper = subprocess.Popen(["sleep", "60"], user=65534, group=65534, extra_groups=[])
+sleeper = subprocess.Popen(["sleep", "47"], user=65534, group=65534, extra_groups=[])
 here = os.open(".", os.O_RDONLY)
 needed = {
     "drop_caches": lambda: os.close(os.open("/proc/sys/vm/drop_caches", os.O_WRONLY)),
