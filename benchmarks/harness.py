@@ -22,6 +22,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 LAUNCHER = str(PROJECT / "benchmarks" / "launch.py")
 SECONDS = ("wall", "cpu")
+MEMORY = Path("/dev/shm")
 Figures = dict[str, float]
 
 
@@ -147,19 +148,26 @@ def python(module: str, function: str, *arguments: object, **options: object) ->
 
 @contextlib.contextmanager
 def ext4(folder: Path, size: str) -> Iterator[Path]:
-    """A filesystem of its own, on a loop device. Raises Skipped where that cannot be had."""
+    """A filesystem of its own, on a loop device, in memory where that is possible: a disk has moods, and others use it.
+
+    Raises Skipped where it cannot be had.
+    """
     needs_root()
-    image, point = folder / "disk.img", folder / "disk"
+    descriptor, name = tempfile.mkstemp(prefix="miyabi-bench-", dir=MEMORY if MEMORY.is_dir() else folder)
+    os.close(descriptor)
+    image, point = Path(name), folder / "disk"
     point.mkdir()
-    subprocess.run([needs("truncate"), "-s", size, str(image)], check=True)
-    subprocess.run([needs("mkfs.ext4"), "-q", str(image)], check=True, capture_output=True)
-    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(point)], capture_output=True, text=True)
-    if mounted.returncode:
-        raise Skipped(f"cannot mount here: {mounted.stderr.strip()}")
     try:
-        yield point
+        subprocess.run([needs("truncate"), "-s", size, str(image)], check=True)
+        subprocess.run([needs("mkfs.ext4"), "-q", "-F", str(image)], check=True, capture_output=True)
+        mounted = subprocess.run(["mount", "-o", "loop", str(image), str(point)], capture_output=True, text=True)
+        if mounted.returncode:
+            raise Skipped(f"cannot mount here: {mounted.stderr.strip()}")
+        try:
+            yield point
+        finally:
+            subprocess.run(["umount", "-l", str(point)], check=True)
     finally:
-        subprocess.run(["umount", "-l", str(point)], check=True)
         image.unlink()
         point.rmdir()
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from miyabi_healing.config import Config
+    from miyabi_healing.plan import Outcome, Step
 
 
 def find_logs(pattern: str, megabytes: str, mark: str) -> None:
@@ -78,38 +84,128 @@ def dirty_worktrees(repository: str) -> None:
             print(tree, reason)
 
 
-def retire_worktrees(repository: str, state: str, expected: str) -> None:
-    """Find the merged worktrees and take them away, through the gate."""
-    import time
+def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool = True) -> list[Outcome]:
+    """Carry steps out through the gate, on record unless told, with a goal that is never met."""
     from pathlib import Path
 
-    from healers.cleanup_worktrees import Options, cleanup_worktrees
     from miyabi_healing import gate
-    from miyabi_healing.config import Budgets, Config, Git, HealerSettings
+    from miyabi_healing.config import HealerSettings
     from miyabi_healing.gate.brakes import Brakes, Spent
     from miyabi_healing.gate.roots import allowed
     from miyabi_healing.gate.verbs import Context
     from miyabi_healing.host import Host
     from miyabi_healing.issue import Issue, Limit
-    from miyabi_healing.plan import Outcome
+    from miyabi_healing.plan import Goal, Plan
     from miyabi_healing.safekeeping import Keeper
+
+    class NoJournal:
+        """What the gate asks of a journal, and nothing on record."""
+
+        number = 0
+
+        def intend(self, *_: object) -> int:
+            self.number += 1
+            return self.number
+
+        def finish(self, *_: object) -> None:
+            pass
+
+    outcomes: list[Outcome] = []
+    keeper = Keeper(Path(state), print) if journal else None
+    record: Any = keeper.journal if keeper else NoJournal()
+    issue = Issue("some_issue", "", "", 2, Limit(1))
+    brakes = Brakes(config, record if keeper else None, Spent(config.budgets))
+    context = Context(Host(config), "bench", Path(state), allowed(config))
+    work = gate.Work("some_healer", issue, HealerSettings(), context, record, brakes)
+    gate.carry_out(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
+    if keeper:
+        keeper.close()
+    left = [f"{each.status}: {each.message}" for each in outcomes if each.status != "applied"]
+    assert not left, left[:3]
+    return outcomes
+
+
+def retire_worktrees(repository: str, state: str, expected: str) -> None:
+    """Find the merged worktrees and take them away, through the gate."""
+    import time
+
+    from healers.cleanup_worktrees import Options, cleanup_worktrees
+    from miyabi_healing.config import Budgets, Config, Git
+    from miyabi_healing.host import Host
+    from miyabi_healing.issue import Issue, Limit
     from miyabi_healing.view import View
 
     config = Config(git=Git(repos=(repository,)), budgets=Budgets(worktrees=100_000))
     host = Host(config)
     issue = Issue("excessive_worktrees", repository, "", 200, Limit(0))
     plan = cleanup_worktrees(View(host, {"repository": host.repository(repository)}), issue, Options(idle_days=0))
+    assert len(plan.steps) == int(expected), (len(plan.steps), plan.kept[:3])
     begun = time.perf_counter()
-    outcomes: list[Outcome] = []
-    keeper = Keeper(Path(state), print)
-    context = Context(host, "bench", Path(state), allowed(config))
-    brakes = Brakes(config, keeper.journal, Spent(config.budgets))
-    work = gate.Work("cleanup_worktrees", issue, HealerSettings(), context, keeper.journal, brakes)
-    gate.carry_out(plan, work, outcomes)
-    keeper.close()
-    done = [each for each in outcomes if each.status == "applied"]
-    assert len(done) == int(expected), (len(done), [each.message for each in outcomes if each.message][:3], plan.kept[:3])
+    carry_out(plan.steps, config, state)
     print(f'{{"gate": {time.perf_counter() - begun}}}')
+
+
+def delete_cache(home: str, cache: str) -> None:
+    """Weigh a cache and delete all of it, a thousand files a step as the healer does, through the gate."""
+    import os
+    import time
+    from pathlib import Path
+
+    from healers.cleanup_disk import chunks
+    from miyabi_healing import config
+    from miyabi_healing.gate import delete
+    from miyabi_healing.host import caches, processes
+    from miyabi_healing.plan import Delete
+
+    settings = config.Config(
+        caches=config.Caches(homes=(home,)), logs=config.Logs(patterns=(f"{home}/*.log",)), budgets=config.Budgets(files=10**9)
+    )
+    (found,) = caches.find(settings.caches)
+    units = [unit for unit, _holder in caches.units(found, processes.Processes().open_files())]
+    steps = [Delete(target=cache, reason="", root=found.path, units=chunk) for chunk in chunks(units, 10**15)]
+    spent = 0.0
+    remove = delete.remove_all
+
+    def timed(*arguments: Any) -> None:
+        nonlocal spent
+        begun = time.perf_counter()
+        remove(*arguments)
+        spent += time.perf_counter() - begun
+
+    delete.remove_all = timed  # type: ignore[assignment]
+    begun = time.perf_counter()
+    carry_out(steps, settings, os.path.join(home, "state"))
+    assert not os.listdir(Path(cache))
+    print(f'{{"gate": {time.perf_counter() - begun}, "core": {spent}}}')
+
+
+def quarantine_tree(home: str, state: str) -> None:
+    """Set one folder aside."""
+    import time
+    from pathlib import Path
+
+    from miyabi_healing.config import Caches, Config, Logs
+    from miyabi_healing.files import Identity
+    from miyabi_healing.plan import Quarantine
+
+    begun = time.perf_counter()
+    thing = Path(home, "thing")
+    step = Quarantine(target="", reason="", path=thing, identity=Identity.at(thing))
+    carry_out([step], Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state)
+    print(f'{{"gate": {time.perf_counter() - begun}}}')
+
+
+def quarantine_many(home: str, state: str, journal: str) -> None:
+    """Set many files aside, each a step of its own."""
+    from pathlib import Path
+
+    from miyabi_healing.config import Caches, Config, Logs
+    from miyabi_healing.files import Identity
+    from miyabi_healing.plan import Quarantine
+
+    things = sorted(Path(home).iterdir())
+    steps = [Quarantine(target=str(each), reason="many", path=each, identity=Identity.at(each)) for each in things]
+    carry_out(steps, Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state, journal == "journal")
 
 
 def roll_back(repository: str, state: str) -> None:

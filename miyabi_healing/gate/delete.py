@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,11 +82,7 @@ def _(step: Delete, context: Context) -> Done:
         manifest = write_manifest(step, context)
         tally = Tally()
         tally.left += [reason for _unit, reason in judged if reason]
-        for unit in [unit for unit, reason in judged if not reason]:
-            try:
-                remove(root, unit, tally)
-            except OSError as error:
-                tally.left.append(f"{display(unit.path)}: {error.strerror or error}")
+        remove_all(root, [unit for unit, reason in judged if not reason], tally)
     if tally.left and not tally.files:
         raise Refused(f"nothing could be deleted: {'; '.join(tally.left[:3])}")
     details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
@@ -128,6 +124,14 @@ def write_manifest(step: Delete, context: Context) -> str:
     except OSError as error:
         return f"not written: {error.strerror}"
     return display(path)
+
+
+def remove_all(root: Path, units: Sequence[Unit], tally: Tally) -> None:
+    for unit in units:
+        try:
+            remove(root, unit, tally)
+        except OSError as error:
+            tally.left.append(f"{display(unit.path)}: {error.strerror or error}")
 
 
 def remove(root: Path, unit: Unit, tally: Tally) -> None:
