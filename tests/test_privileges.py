@@ -9,11 +9,21 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gitworld
+import program
 import pytest
+from gatework import carry_out, plan
 from program import settings
 
 from conftest import PROJECT
+from miyabi_healing.config import Config
+from miyabi_healing.files import Identity
+from miyabi_healing.gate import store
+from miyabi_healing.gate.verbs import Context
+from miyabi_healing.host import Host
+from miyabi_healing.plan import RetireWorktree
 
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"
@@ -64,3 +74,71 @@ def test_nothing_in_the_program_asks_for_another_users_rights() -> None:
     sources = [path for top in ("miyabi_healing", "healers", "checks") for path in (PROJECT / top).rglob("*.py")]
     words = ('"sudo"', '"su"', '"doas"', '"pkexec"', "'sudo'")
     assert [path for path in sources if any(word in path.read_text() for word in words)] == []
+
+
+@pytest.fixture
+def theirs() -> Iterator[tuple[Path, Path]]:
+    """A repository of nobody's, which root looks after, with a merged worktree; the tests' own home is root's."""
+    folder = Path(tempfile.mkdtemp())
+    repo = gitworld.repository(folder / "theirs" / "app")
+    tree = gitworld.merged_worktree(repo, "done")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    folder.chmod(0o711)
+    yield repo, tree
+    shutil.rmtree(folder)
+
+
+def retire(root_home: Path, repo: Path) -> dict[str, Any]:
+    text = f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n[healers.cleanup_worktrees]\nidle_days = 0\n'
+    code, document = program.report("--config", settings(root_home, text + f'[safety]\nroots = ["{repo.parent.parent}"]\n'))
+    document["code"] = code
+    return document
+
+
+@pytest.mark.root
+def test_root_retires_a_worktree_of_another_user_and_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: tuple[Path, Path]
+) -> None:
+    repo, tree = theirs
+    before = sorted((str(path), path.lstat().st_mode, path.lstat().st_uid) for path in tree.rglob("*"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    document = retire(tmp_path, repo)
+    assert (document["code"], document["summary"]) == (0, "Successfully healed 1 issue(s)."), document
+    assert not tree.exists()
+    assert program.run("rollback").returncode == 0
+    assert sorted((str(path), path.lstat().st_mode, path.lstat().st_uid) for path in tree.rglob("*")) == before
+    assert gitworld.git(tree, "-c", f"safe.directory={tree}", "status", "--porcelain") == ""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("change", ["a new file", "an edit of the same size and time", "a deeper file", "what git knows"])
+def test_what_comes_into_it_at_the_last_moment_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, theirs: tuple[Path, Path], tmp_path: Path, change: str
+) -> None:
+    repo, tree = theirs
+    admin = repo / ".git" / "worktrees" / "done"
+    (tree / "deep").mkdir()
+    take = store.take
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        if change == "a new file":
+            (tree / "new").write_text("precious")
+        elif change == "a deeper file":
+            (tree / "deep" / "new").write_text("precious")
+        elif change == "what git knows":
+            (admin / "MERGE_HEAD").write_text("0" * 40)
+        else:
+            status = (tree / "readme").stat()
+            (tree / "readme").write_bytes(b"x" * status.st_size)
+            os.utime(tree / "readme", ns=(status.st_atime_ns, status.st_mtime_ns))
+        return take(*arguments, **named)
+
+    monkeypatch.setattr(store, "take", late)
+    step = RetireWorktree(
+        target="", reason="", path=tree, admin=admin, common=repo / ".git", admin_identity=Identity.at(admin),
+        identity=Identity.at(tree),
+    )  # fmt: skip
+    (outcome,) = carry_out(plan(step), Context(Host(Config()), "run", tmp_path / "state", (repo.parent.parent,)))
+    assert (outcome.status, outcome.message) == ("skipped", "it was changed at the last moment")
+    assert (tree / "readme").exists()

@@ -21,6 +21,8 @@ from miyabi_healing.host.worktrees import Survey
 from miyabi_healing.plan import RetireWorktree
 from miyabi_healing.tools import ToolError
 
+Marks = dict[str, tuple[int, int, int, int]]
+
 
 def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
     """The repository and the worktree a step speaks of, as they are now."""
@@ -56,9 +58,9 @@ def _(step: RetireWorktree, context: Context) -> Done:
     about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
     tree: store.Entry | None = None
     if step.path and step.identity:
-        top = step.path.parent
-        tree = store.take(context, top, step.path, step.identity, "worktree", bytes=step.later, **about)
-        if late := late_objection(place, worktree, tree):
+        before = content_before(place, worktree)
+        tree = store.take(context, step.path.parent, step.path, step.identity, "worktree", bytes=step.later, **about)
+        if late := late_objection(place, worktree, tree, before):
             store.put_back(tree)
             raise Refused(late)
     try:
@@ -74,14 +76,57 @@ def _(step: RetireWorktree, context: Context) -> Done:
     return Done(details={"quarantined": display((tree or admin).thing)}, undo={"entries": entries, "refs": refs})
 
 
-def late_objection(place: Repository, worktree: Worktree, tree: store.Entry) -> str | None:
+def content_before(place: Repository, worktree: Worktree) -> Marks | None:
+    """What a worktree of another user's holds, looked through by git before it is moved; None for one of ours. Raises Refused.
+
+    Git runs as its owner, who cannot reach it once it is in our quarantine: then only a comparison can tell what came in.
+    """
+    if place.owner == os.geteuid():
+        return None
+    try:
+        before = marks(worktree)
+        reason = Survey(place, [worktree]).by_the_content(worktree)
+    except (ToolError, OSError) as error:
+        raise Refused(str(error)) from None
+    if reason:
+        raise Refused(f"{reason.category} at the last moment: {reason.detail}")
+    return before
+
+
+def late_objection(place: Repository, worktree: Worktree, tree: store.Entry, before: Marks | None) -> str | None:
     """What speaks against it now that nobody can come any more."""
     survey = Survey(place, [worktree])
     try:
-        reason = survey.by_the_processes(tree.thing) or survey.by_the_content(worktree, tree.thing)
+        if reason := survey.by_the_processes(tree.thing):
+            return f"{reason.category} at the last moment: {reason.detail}"
+        if before is not None:
+            return "it was changed at the last moment" if marks(worktree, tree.thing) != before else None
+        reason = survey.by_the_content(worktree, tree.thing)
     except (ToolError, OSError) as error:
         return str(error)
     return f"{reason.category} at the last moment: {reason.detail}" if reason else None
+
+
+def marks(worktree: Worktree, folder: Path | None = None) -> Marks:
+    """What would tell of any change to a worktree's files and to what git knows of it. Raises OSError.
+
+    The kernel sets the time of change itself (inode(7)); renaming changes that of the folder renamed, so that one is left out.
+    """
+    found: Marks = {}
+    for top, inside in ((folder or worktree.path, "files"), (worktree.admin, "admin")):
+        for path, folders, files, descriptor in os.fwalk(top, onerror=give_up):
+            status = os.fstat(descriptor)
+            changed = 0 if os.path.samefile(path, top) else status.st_ctime_ns
+            at = os.path.join(inside, os.path.relpath(path, top))
+            found[at] = (status.st_ino, status.st_mode, status.st_mtime_ns, changed)
+            for name in (*files, *folders):
+                each = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                found[os.path.join(at, name)] = (each.st_ino, each.st_mode, each.st_mtime_ns, each.st_ctime_ns)
+    return found
+
+
+def give_up(error: OSError) -> None:
+    raise error
 
 
 def keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str]:
