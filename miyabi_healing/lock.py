@@ -11,15 +11,18 @@ from pathlib import Path
 
 from miyabi_healing import paths
 
+FILE = "lock"
+Held = tuple[int, ...]  # descriptors
+
 
 class Busy(Exception):
     """Another pass is at work; the message says which and since when."""
 
 
-def acquire(state: Path) -> int:
-    """Take the lock and return its descriptor, for `release`; dying gives it back, too. Raises Busy, OSError."""
+def acquire(state: Path) -> Held:
+    """Take the lock, for `release`; dying gives it back, too. Raises Busy, OSError."""
     for folder in paths.refuges(state):
-        if (folder / "lock").exists():  # a pass that found the disk full may be at work there
+        if (folder / FILE).exists():  # a pass that found the disk full may be at work there
             release(take(folder))
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -34,47 +37,59 @@ def acquire(state: Path) -> int:
         return take(find_refuge(state))
 
 
-def release(descriptor: int) -> None:
+def release(held: Held) -> None:
     """Give the lock back, also where a program that was forked meanwhile has inherited it."""
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+    for descriptor in held:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 def is_held(state: Path) -> bool:
     """Whether a pass is at work now. Changes nothing."""
-    for folder in (state, *paths.refuges(state)):
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            descriptor = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    for path in (each for folder in (state, *paths.refuges(state)) for each in (folder, folder / FILE)):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
+            except OSError:  # a folder on NFS
+                continue
             finally:
                 os.close(descriptor)
     return False
 
 
-def take(folder: Path) -> int:
-    path = folder / "lock"
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            lock(descriptor)
+def take(folder: Path) -> Held:
+    """Lock the folder and the file in it: somebody may delete the file, taking it for stale; NFS locks no folder."""
+    with contextlib.ExitStack() as held:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, place)
+        with contextlib.suppress(OSError):
+            lock(place, folder)
+        path = folder / FILE
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            held.callback(os.close, descriptor)
+            lock(descriptor, folder)
             if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):  # else somebody deleted it meanwhile
                 sign(descriptor)
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+                held.pop_all()
+                return place, descriptor
 
 
-def lock(descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 300, 0).decode("utf-8", "replace").strip()
-        raise Busy(f"another pass is at work ({holder or 'just started'}); this one did nothing") from None
+def lock(descriptor: int, folder: Path) -> None:
+    """Raises Busy, OSError. Whoever only asks whether it is held holds it for a moment: that is waited for."""
+    for left in reversed(range(5)):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if left:
+                time.sleep(0.01)
+    holder = ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        holder = (folder / FILE).read_text(encoding="utf-8")[:300].strip()
+    raise Busy(f"another pass is at work ({holder or 'just started'}); this one did nothing")
 
 
 def sign(descriptor: int) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -272,15 +276,50 @@ def test_lock_is_held_elsewhere_while_the_disk_has_no_room_for_it(mounted: Calla
     (folder / "filler").unlink()
     with pytest.raises(lock.Busy, match=f"pid {os.getpid()}"):
         lock.acquire(folder / "state" / "deeper")
-    os.close(held)
-    os.close(lock.acquire(folder / "state" / "deeper"))
+    lock.release(held)
+    lock.release(lock.acquire(folder / "state" / "deeper"))
 
 
-def test_lock_file_that_was_deleted_is_no_lock(tmp_path: Path) -> None:
+def test_lock_file_that_somebody_takes_for_stale_and_deletes_still_holds(tmp_path: Path) -> None:
     first = lock.acquire(tmp_path)
     (tmp_path / "lock").unlink()
-    os.close(lock.acquire(tmp_path))
-    os.close(first)
+    assert lock.is_held(tmp_path)
+    with pytest.raises(lock.Busy):
+        lock.acquire(tmp_path)
+    lock.release(first)
+    assert not lock.is_held(tmp_path)
+    lock.release(lock.acquire(tmp_path))
+
+
+def test_where_folders_cannot_be_locked_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS locks what is open for writing alone, which a folder never is."""
+    real = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and how != fcntl.LOCK_UN:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    first = lock.acquire(tmp_path)
+    assert lock.is_held(tmp_path)
+    with pytest.raises(lock.Busy, match=f"pid {os.getpid()}"):
+        lock.acquire(tmp_path)
+    lock.release(first)
+    assert not lock.is_held(tmp_path)
+
+
+def test_asking_whether_it_is_held_keeps_nobody_out(tmp_path: Path) -> None:
+    lock.release(lock.acquire(tmp_path))
+    over = threading.Event()
+    asking = threading.Thread(target=lambda: [lock.is_held(tmp_path) for _ in iter(over.is_set, True)])
+    asking.start()
+    try:
+        for _ in range(300):
+            lock.release(lock.acquire(tmp_path))
+    finally:
+        over.set()
+        asking.join()
 
 
 def test_refuge_that_somebody_else_prepared_is_not_used(tmp_path: Path, refuges: Path) -> None:

@@ -206,7 +206,7 @@ def test_pass_that_finds_another_at_work_pings_nobody(home: Path, monitor: Endpo
     try:
         assert run(*arguments).returncode == 75
     finally:
-        os.close(held)
+        lock.release(held)
     assert monitor.got == []
 
 

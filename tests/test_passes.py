@@ -407,7 +407,7 @@ def test_another_pass_at_work_means_75(mine: Path) -> None:
     try:
         done = run(*arguments(mine))
     finally:
-        os.close(held)
+        lock.release(held)
     assert done.returncode == 75
     assert f"pid {os.getpid()}" in done.stderr
     assert len(things(mine)) == 3

@@ -141,7 +141,7 @@ def test_rollback_waits_for_no_pass(home: Path) -> None:
     try:
         done = run("rollback")
     finally:
-        os.close(held)
+        lock.release(held)
     assert (done.returncode, f"pid {os.getpid()}" in done.stderr) == (75, True)
 
 
