@@ -127,7 +127,6 @@ def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
     return [
         *(str(folder) for folder in where.checks),
         *([f"--junitxml={junitxml}"] if junitxml else []),
-        f"--rootdir={registry.PACKAGE}",
         f"--config-file={registry.PACKAGE / 'pass.ini'}",
         "--noconftest",
         "--import-mode=importlib",

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -515,3 +516,14 @@ def test_worked_example_of_the_manual_works(home: Path) -> None:
     code, document = report("--config", config, "--checks", str(home / "my-healing"))
     assert (code, document["actions_taken"][0]["message"]) == (0, "Quarantined 3 core dumps; kept 1: 1 kept by name")
     assert sorted(path.name for path in home.glob("core.*")) == ["core.0", "core.4"]
+
+
+def test_checkout_may_lie_in_a_folder_whose_name_looks_like_a_variable(home: Path) -> None:
+    """pytest expands variables in some of its options."""
+    folder = home / "a $HOME b"
+    for name in ("miyabi_healing", "checks", "healers"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "self_healer.py", folder)
+    command = [sys.executable, str(folder / "self_healer.py"), "--json", "--dry-run", "--config", settings(home)]
+    done = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, json.loads(done.stdout)["overall_success"]) == (0, True), done.stderr
