@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from miyabi_healing.outbox import Channel
 
 WARM = ("pytest", "pytest_jsonreport.plugin", "miyabi_healing.plugin", "miyabi_healing.report", "miyabi_healing.history",
-        "miyabi_healing.safekeeping", "miyabi_healing.host.disk", "miyabi_healing.host.git", "miyabi_healing.host.logs",
-        "miyabi_healing.host.memory", "miyabi_healing.host.processes")  # fmt: skip
+        "miyabi_healing.safekeeping", "miyabi_healing.collected", "miyabi_healing.host.disk", "miyabi_healing.host.git_locks",
+        "miyabi_healing.host.logs", "miyabi_healing.host.memory", "miyabi_healing.host.processes")  # fmt: skip
 PATIENCE = 15.0  # seconds a pass that was asked to end may take to finish or take back its step
 UNPICKLED = "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
@@ -76,10 +76,15 @@ class Pass:
             self.reported = True
             return document, code
         except (ValueError, KeyError, TypeError):
-            from miyabi_healing import report
+            return unreported(status)
 
-            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            return report.failed(f"the pass {how} before it had reported"), session.EXIT_UNKNOWN
+
+def unreported(status: int) -> tuple[dict[str, Any], int]:
+    """What stands for the report of a pass that came to none."""
+    from miyabi_healing import report
+
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return report.failed(f"the pass {how} before it had reported"), session.EXIT_UNKNOWN
 
 
 def warm_up() -> None:
@@ -99,13 +104,111 @@ class How:
     more_checks: tuple[str, ...]
     to: tuple[Channel, ...]
 
+    def is_like(self, other: How | None) -> bool:
+        """Whether a pass that is made with it is made the same way; a channel is known by what it sends with."""
+        channels = [(each.name, getattr(each.send, "args", each.send)) for each in self.to]
+        return other is not None and replace(self, to=()) == replace(other, to=()) and channels == [
+            (each.name, getattr(each.send, "args", each.send)) for each in other.to
+        ]  # fmt: skip
 
-def start(how: How, again: Sequence[str]) -> Pass:
-    """Begin a pass. `again` is the command line that makes the same pass as a program of its own."""
-    if not FORKS:
-        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-        return follow(subprocess.Popen([*again, "--json"], stdout=pipe, stdin=nothing, env=secret.restored()))
-    return fork(partial(run_and_tell, how))
+
+@dataclass
+class Passes:
+    """Where passes come from: on Linux a process that has collected the checks, elsewhere a program for each.
+
+    `again` is the command line that makes the same pass as a program of its own.
+    """
+
+    again: Sequence[str]
+    how: How | None = None
+    pid: int = 0
+    pipe: int = -1
+    orders: int = -1
+
+    def start(self, how: How) -> Pass:
+        """Begin a pass."""
+        if not FORKS:
+            pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+            return follow(subprocess.Popen([*self.again, "--json"], stdout=pipe, stdin=nothing, env=secret.restored()))
+        if self.pid and not how.is_like(self.how):
+            self.end()
+        self.how = how
+        if self.pid:
+            try:
+                os.write(self.orders, b".")
+            except BrokenPipeError:  # something ended it meanwhile
+                self.end()
+        if not self.pid:
+            self.renew()
+        return Ordered(self.pid, self.pipe, source=self)
+
+    def renew(self) -> None:
+        """Make another process that collects the checks and begins a pass, and another one for each byte that it is sent."""
+        assert self.how is not None
+        orders, self.orders = os.pipe()
+        worker = fork(partial(run_and_tell, self.how, orders), but=(self.orders,))
+        os.close(orders)
+        self.pid, self.pipe = worker.pid, worker.pipe
+
+    def end(self) -> int:
+        """Let go of that process, if there is one; returns its exit status. Idle, it has nothing to lose."""
+        if not self.pid:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(self.orders)
+        os.close(self.pipe)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.pid, self.pipe, self.orders = 0, -1, -1
+        return status
+
+
+@dataclass
+class Ordered(Pass):
+    """A pass that another process makes for us, or in a fork of its own: what becomes of it comes as lines of JSON."""
+
+    source: Passes = field(kw_only=True)
+    status: int | None = None
+    answer: dict[str, Any] = field(default_factory=dict)
+
+    def read(self) -> bool:
+        data = os.read(self.pipe, 1 << 16)
+        *lines, self.said = (self.said + data).split(b"\n")
+        for line in lines:
+            self.hear(json.loads(line))
+        if not data and self.status is None:
+            self.status = self.source.end()
+        return self.status is None
+
+    def hear(self, line: dict[str, Any]) -> None:
+        if "stale" in line:
+            self.source.end()
+            self.source.renew()
+            self.pid, self.pipe = self.source.pid, self.source.pipe
+        elif "pid" in line:
+            self.pid = line["pid"]
+        elif "ended" in line:
+            self.status = line["ended"]
+            if line["last"]:
+                self.source.end()
+        else:
+            self.answer, self.reported = line, True
+
+    def is_over(self) -> bool:
+        """Whether it has ended, or the process has that it came from."""
+        if self.status is None and os.waitid(os.P_PID, self.source.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            os.set_blocking(self.pipe, False)
+            with contextlib.suppress(BlockingIOError):
+                while self.read():
+                    pass
+            if self.status is None:
+                self.status = self.source.end()
+        return self.status is not None
+
+    def end(self) -> tuple[dict[str, Any], int]:
+        if self.reported:
+            return self.answer["document"], int(self.answer["code"])
+        return unreported(self.status or 0)
 
 
 def tell(how: How, document: dict[str, Any], seconds: float) -> Pass:
@@ -129,25 +232,35 @@ def follow(program: subprocess.Popen[bytes]) -> Pass:
     return Pass(program.pid, pipe)
 
 
-def fork(action: Callable[[int], None]) -> Pass:
-    """Do something in a fork; it gets a pipe to answer into."""
+def fork(action: Callable[[int], None], but: tuple[int, ...] = ()) -> Pass:
+    """Do something in a fork; it gets a pipe to answer into, and does not keep the descriptors in `but`."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(ours)
+        for each in (ours, *but):
+            os.close(each)
         in_fork(action, theirs)
     os.close(theirs)
     return Pass(pid, ours)
 
 
-def run_and_tell(how: How, pipe: int) -> None:
-    """A whole pass. Its report is in the pipe before anybody else is told, so that nothing can happen to it."""
+def run_and_tell(how: How, orders: int, pipe: int) -> None:
+    """A whole pass. Its report is in the pipe before anybody else is told, so that nothing can happen to it.
+
+    What collects the checks returns from `run` in a fork for each pass; only if it cannot collect them, in this process.
+    """
+    from miyabi_healing import collected
+
     began = time.monotonic()
-    document, code = run(how)
+
+    def begin() -> None:
+        nonlocal began
+        began = time.monotonic()
+        outlets.begin(how.settings, how.dry_run)
+
+    document, code = run(how, orders, pipe, begin)
     mail = outlets.queue(document, code, how.settings, how.to, how.dry_run)
-    answer = json.dumps({"document": document, "code": code}).encode()
-    while answer:
-        answer = answer[os.write(pipe, answer) :]
+    collected.tell(pipe, {"document": document, "code": code})
     outlets.tell(document, code, how.settings, dry_run=how.dry_run, seconds=time.monotonic() - began, mail=mail)
 
 
@@ -156,13 +269,16 @@ def queue_and_tell(how: How, document: dict[str, Any], code: int, seconds: float
     outlets.tell(document, code, how.settings, dry_run=how.dry_run, seconds=seconds, mail=mail)
 
 
-def run(how: How) -> tuple[dict[str, Any], int]:
+def run(how: How, orders: int, pipe: int, begin: Callable[[], None]) -> tuple[dict[str, Any], int]:
     from miyabi_healing import report
+    from miyabi_healing.collected import Collected
 
     try:
         with stopping.in_order():
-            outlets.begin(how.settings, how.dry_run)
-            return session.run_pass(how.settings, dry_run=how.dry_run, more_checks=how.more_checks, watching=True)
+            basis = Collected(how.settings, how.more_checks, orders, pipe, begin)
+            return session.run_pass(
+                how.settings, dry_run=how.dry_run, more_checks=how.more_checks, watching=True, collected=basis.serve
+            )
     except session.Stopped as stopped:
         return report.failed(str(stopped)), stopped.code
     except stopping.Asked as asked:

@@ -117,6 +117,10 @@ class Healing:
     def files(self) -> dict[str, Path]:
         return self.folders.healer_files()
 
+    def begin(self, run_id: str) -> None:
+        """Start a pass; several may start from one collection of the checks, in forks."""
+        self.run_id, self.began = run_id, time.time()
+
     def run(self, action: Action, fixtures: Mapping[str, object]) -> None:
         """Plan, and carry the plan out unless this is a dry run or something objects. Raises nothing a healer raises."""
         from miyabi_healing.plan import Plan

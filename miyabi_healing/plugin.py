@@ -39,13 +39,18 @@ measure = fixtures.measure
 
 @dataclass(eq=False)  # pytest keeps plugins in a set
 class Launch:
-    """How a pass is started from our own command line, handed over as a plugin object."""
+    """How a pass is started from our own command line, handed over as a plugin object.
+
+    `collected` is called when the checks are collected, with whether all could be, and may return more than once, in a fork each
+    time (watch mode).
+    """
 
     config: Config
     progress: Callable[[str], None]
     dry_run: bool
     more_checks: tuple[str, ...] = ()
     watching: bool = False
+    collected: Callable[[bool], None] = lambda whole: None
     records: dict[str, Record] = field(default_factory=dict)
     healing: Healing | None = None
 
@@ -54,6 +59,7 @@ ROOM = 1 << 20  # bytes
 RECORDS = pytest.StashKey[dict[str, Record]]()
 REPORTS = pytest.StashKey[list[pytest.TestReport]]()
 HEALING = pytest.StashKey[Healing]()
+REHEARSAL = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,7 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "limit(threshold, severity, unit, clear, low, medium, high, critical): what a check allows"
     )
-    launch = next((each for each in config.pluginmanager.get_plugins() if isinstance(each, Launch)), None)
+    launch = launch_of(config)
     try:
         ours = registry.Folders((registry.builtin("checks"),), (registry.builtin("healers"),))
         if not launch and not config.option.checks and not touches(config, ours.checks):
@@ -125,6 +131,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.json_report, config.option.json_report_file = True, None  # what our own report is made of
 
 
+def launch_of(config: pytest.Config) -> Launch | None:
+    """How our own command line started this session; None for plain pytest."""
+    return next((each for each in config.pluginmanager.get_plugins() if isinstance(each, Launch)), None)
+
+
 def named(config: pytest.Config) -> list[Path]:
     """The files and folders that were named on the command line."""
     return [(config.invocation_params.dir / str(argument).split("::")[0]).resolve() for argument in config.args]
@@ -140,9 +151,35 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if healing is None:
         return
     session.config.add_cleanup(healing.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Begin a pass: from here on, what is looked at is looked at afresh."""
+    healing = session.config.stash.get(HEALING, None)
+    if healing is None or session.config.option.collectonly:
+        return
+    if launch := launch_of(session.config):
+        if launch.watching and len(healing.folders.checks) == 1:
+            rehearse(session)
+        launch.collected(not session.testsfailed)
+    healing.begin(new_run_id())
     if not healing.looks_only:
         take_lock(session, healing)
     healing.recover()
+    for item in session.items:
+        if is_check(item, healing):
+            waive(item, healing)
+    if make_room_first(healing):
+        session.items.sort(key=lambda item: "mount" not in getattr(item, "fixturenames", ()))
+
+
+def rehearse(session: pytest.Session) -> None:
+    """Run our own checks once and forget what they say: what they need is then at hand in every fork, and not made in each."""
+    session.stash[REHEARSAL] = True
+    for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+    del session.stash[REHEARSAL]
 
 
 def take_lock(session: pytest.Session, healing: Healing) -> None:
@@ -186,12 +223,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 raise pytest.UsageError(f"{item.nodeid}: no healer {healer!r} in the healers folders; {hint}")
         if not healing.config.check(issue_name(item)).enabled:
             item.add_marker(pytest.mark.skip(reason=f"switched off in {healing.config.source}"))
-        waive(item, healing)
     after = {issue_name(item): causes_of(item) for item in items if is_check(item, healing)}
-    first = make_room_first(healing)
-    items.sort(
-        key=lambda item: -1 if first and "mount" in getattr(item, "fixturenames", ()) else depth(issue_name(item), after, ())
-    )
+    items.sort(key=lambda item: depth(issue_name(item), after, ()))
 
 
 def make_room_first(healing: Healing) -> bool:
@@ -256,6 +289,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     healing = item.config.stash.get(HEALING, None)
     if healing is None or not is_check(item, healing):
         return None
+    if REHEARSAL in item.session.stash:
+        runtestprotocol(item, log=False, nextitem=nextitem)
+        return True
     record = Record(issue_name(item), target_of(item), item.stash[LIMITS])
     item.config.stash[RECORDS][item.nodeid] = record
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -353,8 +389,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """With plain ``pytest checks/``, print the same report as the command does."""
     plugin = getattr(config, "_json_report", None)
-    launched = any(isinstance(each, Launch) for each in config.pluginmanager.get_plugins())
-    if launched or plugin is None or plugin.report is None or HEALING not in config.stash:
+    if launch_of(config) or plugin is None or plugin.report is None or HEALING not in config.stash:
         return
     from miyabi_healing import report, text
 

@@ -42,9 +42,13 @@ def run_pass(
     more_checks: tuple[str, ...] = (),
     watching: bool = False,
     junitxml: Path | None = None,
+    collected: Callable[[bool], None] = lambda whole: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Any], int]:
-    """Run one pass and return the report with the exit status. Raises Stopped, ConfigError."""
+    """Run one pass and return the report with the exit status. Raises Stopped, ConfigError.
+
+    `collected` is called between collecting the checks and running them, with whether all could be collected.
+    """
     where = registry.folders(config, more_checks)
     registry.validate(config, where)
     if junitxml and (why := unwritable(junitxml)):
@@ -75,7 +79,7 @@ def run_pass(
                     found = getattr(session.config, "_json_report", None)
                     self.json_report = found.report if found else None
 
-        catch, launch, output = Catch(), plugin.Launch(config, progress, dry_run, more_checks, watching), io.StringIO()
+        catch, launch, output = Catch(), plugin.Launch(config, progress, dry_run, more_checks, watching, collected), io.StringIO()
         with silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             code = int(pytest.main(arguments(where, junitxml), plugins=[plugin, pytest_jsonreport.plugin, launch, catch]))
     if catch.problem:

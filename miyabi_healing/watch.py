@@ -76,12 +76,13 @@ class Watch:
     def run(self) -> int:
         """Make passes until somebody asks to stop; returns the exit status."""
         child.warm_up()
+        passes = child.Passes(self.again)
         schedule = Schedule(self.interval, time.monotonic(), offset_of(os.uname().nodename, self.interval))
         sign = presence.Sign(paths.state_folder())
         with self.signals() as bell, contextlib.closing(sign):
             notify.send("READY=1", "STATUS=the first pass is at work")
             while True:
-                document, code = self.one(bell)
+                document, code = self.one(passes, bell)
                 schedule.wrong = code != session.EXIT_HEALTHY
                 due = schedule.next_after(time.monotonic())
                 sign.renew(max(due - time.monotonic(), 0))
@@ -89,13 +90,14 @@ class Watch:
                 notify.send(f"STATUS={document['summary']}")
                 if number := self.rest(bell, due):
                     notify.send("STOPPING=1")
+                    passes.end()
                     return 128 + number
 
-    def one(self, bell: int) -> tuple[Document, int]:
+    def one(self, passes: child.Passes, bell: int) -> tuple[Document, int]:
         """One pass, from its start to its report, and to whom else that is told."""
         self.reload()
         how = child.How(self.settings, self.dry_run, self.more_checks, self.to)
-        at_work = child.start(how, self.again)
+        at_work = passes.start(how)
         self.follow(at_work, bell)
         document, code = at_work.end()
         if not at_work.reported and not self.dry_run and outlets.wanted(self.settings, self.to):

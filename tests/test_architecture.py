@@ -27,6 +27,7 @@ ALLOWED = {
     "tools.py": "signals to the programs that it started",
     "child.py": "signals to the pass that it started, and the pipe between them",
     "presence.py": "the file in the state folder by which a watch says that it is there",
+    "collected.py": "the pipe to the watch that it makes passes for",
     "lock.py": "the lock file of the state folder, and that folder",
     "journal.py": "the journal in the state folder, and that folder",
     "outlets/textfile.py": "the metrics file that the configuration names, and the temporary one beside it",

@@ -10,10 +10,11 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,21 @@ def test_things(measure, limit):
 class Watching:
     """A watch of the test's own: its documents as they come, one a line."""
 
-    def __init__(self, home: Path, *more: str, interval: str = "0.2", text: str = "", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *more: str,
+        interval: str = "0.2",
+        text: str = "",
+        env: dict[str, str] | None = None,
+        own_only: bool = False,
+    ) -> None:
         self.home, self.folder = home, home / "mine"
         self.folder.mkdir(exist_ok=True)
         self.edit()
         self.errors = home / "errors"
-        options = ("--config", settings(home, text), "--checks", str(self.folder), "--watch", "--interval", interval, *more)
+        options = ("--config", settings(home, text), "--watch", "--interval", interval, *more)
+        options = options if own_only else (*options, "--checks", str(self.folder))
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, str(PROJECT / "self_healer.py"), *options],
@@ -68,7 +78,14 @@ class Watching:
         return document
 
     def until(self, summary: str) -> dict[str, Any]:
-        return next(document for document in iter(self.next, None) if document["summary"].startswith(summary))
+        return self.when(lambda document: document["summary"].startswith(summary))
+
+    def when(self, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first of the next reports that is `right`."""
+        for _ in range(100):
+            if right(document := self.next()):
+                return document
+        raise AssertionError(f"the last of 100 reports: {document}")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -110,6 +127,105 @@ def test_edited_check_takes_effect_at_the_next_pass(watching: Any) -> None:
     assert watch.until("Healed 0/1")["issues_detected"][0]["metric_value"] == 7
     watch.edit(value=2)
     watch.until(HEALTHY)
+
+
+def test_added_and_removed_checks_take_effect_at_the_next_pass(watching: Any) -> None:
+    watch = watching()
+    names = [metric["name"] for metric in watch.next()["metrics"]]
+    assert "others" not in names
+    (watch.folder / "test_others.py").write_text(CHECK.replace("things", "others").replace("ACT", "pass").replace("VALUE", "1"))
+    watch.when(lambda document: "others" in [metric["name"] for metric in document["metrics"]])
+    (watch.folder / "test_others.py").unlink()
+    watch.when(lambda document: "others" not in [metric["name"] for metric in document["metrics"]])
+
+
+def test_edited_module_that_a_check_imports_takes_effect_at_the_next_pass(watching: Any, home: Path) -> None:
+    (home / "helper.py").write_text("VALUE = 1\n")
+    watch = watching()
+    watch.edit(f"import sys; sys.path.insert(0, {str(home)!r}); import helper")
+    watch.until(HEALTHY)
+    (watch.folder / "test_things.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(home)!r})\nimport helper\n"
+        + CHECK.replace("ACT", "pass").replace("VALUE", "helper.VALUE")
+    )
+    watch.until(HEALTHY)
+    watch.until(HEALTHY)
+    (home / "helper.py").write_text("VALUE = 70\n")
+    assert watch.until("Healed 0/1")["issues_detected"][0]["metric_value"] == 70
+
+
+def test_new_repository_is_looked_at_in_the_next_pass(watching: Any, home: Path) -> None:
+    git = ["git", "init", "-q"]
+    subprocess.run([*git, str(home / "src" / "one")], check=True)
+    watch = watching(text=f'[git]\nrepos = ["{home}/src/*"]\n')
+
+    def repositories(document: dict[str, Any]) -> list[str]:
+        return [Path(each["target"]).name for each in document["metrics"] if each["name"] == "excessive_worktrees"]
+
+    assert repositories(watch.next()) == ["one"]
+    subprocess.run([*git, str(home / "src" / "two")], check=True)
+    watch.when(lambda document: repositories(document) == ["one", "two"])
+    shutil.rmtree(home / "src" / "one")
+    assert watch.when(lambda document: repositories(document) == ["two"])["errors"] == []
+
+
+def test_folder_that_others_may_write_to_is_refused_from_the_next_pass_on(watching: Any) -> None:
+    watch = watching()
+    watch.next()
+    watch.folder.chmod(0o777)
+    assert "can be written by others" in watch.until("The checks could not run")["errors"][0]["message"]
+    watch.folder.chmod(0o755)
+    watch.until(HEALTHY)
+
+
+def test_check_that_cannot_be_loaded_is_told_until_it_can(watching: Any, home: Path) -> None:
+    watch = watching()
+    watch.next()
+    code = f"import sys\nsys.path.insert(0, {str(home)!r})\nimport missing_so_far\n"
+    (watch.folder / "test_more.py").write_text(code)
+    for _ in range(2):
+        assert "missing_so_far" in watch.until("No check ran.")["errors"][0]["message"]
+    (home / "missing_so_far.py").touch()  # nothing that was read before has changed
+    watch.until(HEALTHY)
+    (watch.folder / "test_more.py").write_text("import os\nos._exit(0)\n")
+    assert "ended with status 0 before" in watch.until("The checks could not run")["errors"][0]["message"]
+    (watch.folder / "test_more.py").unlink()
+    watch.until(HEALTHY)
+
+
+def test_process_that_keeps_the_checks_may_be_killed(watching: Any) -> None:
+    watch = watching(interval="1")
+    watch.next()
+    (keeper,) = psutil.Process(watch.process.pid).children()
+    keeper.kill()
+    assert watch.next()["summary"] == HEALTHY
+    assert watch.errors.read_text() == ""
+    assert psutil.Process(watch.process.pid).children() != [keeper]
+
+
+def test_watch_that_is_killed_leaves_nobody_behind(watching: Any) -> None:
+    watch = watching(interval="3600")
+    watch.next()
+    (keeper,) = psutil.Process(watch.process.pid).children()
+    watch.process.kill()
+    wait_for(lambda: not keeper.is_running() or keeper.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_own_checks_are_rehearsed_without_a_trace(home: Path, watching: Any) -> None:
+    """With our own checks alone, they are run once beforehand: nothing of that is healed, recorded or reported."""
+    (home / "logs").mkdir()
+    (home / "logs" / "old.log").write_bytes(b"line\n" * 400_000)
+    os.utime(home / "logs" / "old.log", (1, 1))
+    watch = watching(own_only=True, interval="0.5", text="[checks.large_log_files]\nthreshold = 1\n")
+    documents = [watch.next() for _ in range(3)]
+    assert [len(each["actions_taken"]) for each in documents] == [1, 0, 0]
+    assert documents[0]["summary"] == "Successfully healed 1 issue(s)."
+    assert watch.end() == 143
+    database = sqlite3.connect(home / ".local" / "state" / "miyabi-healing" / "journal.sqlite3")
+    with contextlib.closing(database):
+        measured = database.execute("select count(*) from measurement where name = 'large_log_files' group by pass").fetchall()
+        assert set(measured) == {(1,)}
+        assert database.execute("select count(*) from step").fetchone() == (1,)
 
 
 def test_bad_configuration_keeps_the_old_one_and_is_told_once(watching: Any, home: Path) -> None:
