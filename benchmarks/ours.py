@@ -225,3 +225,62 @@ def roll_back(repository: str, state: str) -> None:
     rows = rollback.choose(Path(state), keeper.journal, "bench", None)
     rollback.carry_out(rows, context, keeper.journal)
     keeper.close()
+
+
+def watch(program: str, count: str) -> None:
+    """Let watch mode make so many passes; what each costs, what grows with them, and what they leave."""
+    import json
+    import os
+    import signal
+    import subprocess
+    import tempfile
+    from pathlib import Path
+
+    import psutil
+
+    def cost(processes: list[psutil.Process]) -> float:
+        return sum(sum(each.cpu_times()[:4]) for each in processes)
+
+    def leavings() -> int:
+        return len(list(Path(folder).iterdir()))
+
+    first = 20  # passes that only warm things up
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "TMPDIR": folder}
+        command = [program, "--watch", "--interval", "0", "--json"]
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        assert started.stdout is not None
+        for number in range(first + int(count) + 1):
+            report = json.loads(started.stdout.readline())
+            assert not report["errors"], report
+            assert len(report["metrics"]) >= 7, report
+            if number == first:
+                parent = psutil.Process(started.pid)
+                both = [parent, *parent.children()]
+                before = (cost(both), *sizes(both), leavings())
+        after = (cost(both), *sizes(both), leavings())
+        zombies = sum(each.status() == psutil.STATUS_ZOMBIE for each in parent.children(recursive=True))
+        started.send_signal(signal.SIGTERM)
+        started.communicate()
+    spent, grown, keeper, descriptors, threads, temporary = (late - early for late, early in zip(after, before, strict=True))
+    journal = (Path(os.environ["HOME"]) / ".local/state/miyabi-healing/journal.sqlite3").stat().st_size
+    print(json.dumps({"each": spent / int(count), "grown": grown, "keeper": keeper, "descriptors": descriptors,
+                      "threads": threads, "zombies": zombies, "temporary": temporary, "journal": journal}))  # fmt: skip
+
+
+def sizes(both: Any) -> tuple[int, int, int, int]:
+    """Memory of the watch and of the process that keeps its checks (what they share counts for each), its files and threads."""
+    parent, keeper = both
+    return parent.memory_info().rss, keeper.memory_info().rss, parent.num_fds(), parent.num_threads()
+
+
+def repeat(script: str, count: str) -> None:
+    """Run a script so many times; what each run costs."""
+    import json
+    import resource
+    import subprocess
+
+    for _ in range(int(count)):
+        subprocess.run(["/bin/sh", script], stdout=subprocess.DEVNULL, check=True)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(json.dumps({"each": (usage.ru_utime + usage.ru_stime) / int(count)}))

@@ -1,0 +1,65 @@
+"""Watch mode: what a pass costs, and what a thousand of them leave behind.
+
+A pass is what the watch, the process that keeps the checks, and their forks take together, but for their start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from benchmarks.harness import PROJECT, Aim, Case, Settings, Side, main, needs, python
+from benchmarks.start import interpreter, world
+
+COMMANDS = """#!/bin/sh
+df -P
+git worktree list
+ps -eo stat,pid,ppid
+find ~/.miyabi/logs /tmp -maxdepth 1 -name '*.log' -size +100M
+free
+"""
+# The same, with what it takes to find out whether something is wrong.
+CHECKS = """#!/bin/sh
+status=0
+say() { echo "$1"; status=1; }
+df -P | awk 'NR > 1 && $5 + 0 > 90 { print $6, $5; bad = 1 } END { exit bad }' || status=1
+[ "$(git worktree list | wc -l)" -le 15 ] || say worktrees
+[ "$(ps -eo stat= | grep -c '^Z')" -le 5 ] || say zombies
+[ -z "$(find "$(git rev-parse --git-dir)" -name '*.lock' -mmin +10)" ] || say locks
+logs=$(find ~/.miyabi/logs /tmp -maxdepth 1 -name '*.log' -printf '%b\\n' | awk '{ s += $1 } END { print int(s / 2000) }')
+[ "$logs" -le 500 ] || say logs
+[ "$(free | awk '/^Mem:/ { print int(100 * ($2 - $7) / $2) }')" -le 90 ] || say memory
+exit "$status"
+"""
+
+
+def cases(settings: Settings) -> Generator[Case, None, None]:
+    interpreter()
+    for name in ("df", "git", "ps", "find", "free", "awk"):
+        needs(name)
+    repository, environment = world(settings.folder)
+    passes = settings.scaled(200)
+
+    def watch(count: int) -> Side:
+        program = python("benchmarks.ours", "watch", PROJECT / "run_healing.sh", count, cwd=repository, environment=environment)
+        return Side("ours", lambda: program)
+
+    for name, script in (("a script of df, git worktree list, ps, find, free", COMMANDS), ("a script that also judges", CHECKS)):
+        file = settings.folder / f"{len(script)}.sh"
+        file.write_text(script)
+        peer = python("benchmarks.ours", "repeat", file, settings.scaled(50), cwd=repository, environment=environment)
+        aims = (Aim("each", 0.5, name="CPU", unit="s"),)
+        yield Case("a pass in watch mode", watch(passes), Side(name, lambda peer=peer: peer), aims, rounds=7)  # type: ignore[misc]
+    count = settings.scaled(1000)
+    left = tuple(
+        Aim(figure, reach, absolute=True, name=name, unit=unit)
+        for figure, reach, name, unit in (
+            ("grown", 1e6, "its memory has grown by", "MB"), ("descriptors", 0, "descriptors more", ""),
+            ("threads", 0, "threads more", ""), ("zombies", 0, "zombies", ""), ("temporary", 0, "temporary files", ""),
+            ("keeper", None, "the process that keeps the checks has grown by", "MB"), ("journal", None, "journal", "MB"),
+        )
+    )  # fmt: skip
+    yield Case(f"{count:,} passes in watch mode", watch(count), None, left, rounds=1)
+
+
+if __name__ == "__main__":
+    main({"watch": cases})
