@@ -36,11 +36,15 @@ def positive(settings: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class Disk:
+    """The filesystems to look at, by a folder on each; none means every one that holds data on a device."""
+
     mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Git:
+    """The repositories to look after, what they are merged into, and further folders in them that can be made again."""
+
     repos: tuple[str, ...] = ()
     base: str = ""
     regenerable: tuple[str, ...] = ()
@@ -48,11 +52,15 @@ class Git:
 
 @dataclass(frozen=True)
 class Logs:
+    """The files that count as logs."""
+
     patterns: tuple[str, ...] = ("/tmp/miyabi*.log", "~/.miyabi/logs/*.log")
 
 
 @dataclass(frozen=True)
 class Processes:
+    """Names of further processes that must never be signalled."""
+
     protected: tuple[str, ...] = ()
 
 
@@ -267,6 +275,8 @@ class HealerSettings:
 
 @dataclass(frozen=True)
 class Config:
+    """Everything that can be set, each section a table of the file."""
+
     disk: Disk = Disk()
     git: Git = Git()
     logs: Logs = Logs()

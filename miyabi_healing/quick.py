@@ -16,6 +16,7 @@ from typing import NoReturn
 
 # What pytest imports and a pass never asks for anything. They are loaded when somebody does.
 POSTPONED = frozenset({"importlib.metadata", "zipfile"})
+COLOURS = "pygments"  # what pytest shows code in colours with; our passes show none
 
 
 def collect_seldom() -> None:
@@ -37,14 +38,46 @@ class Postponing:
         return None
 
 
+class Nothing:
+    """Stands for whatever is taken from a module that is left out."""
+
+
+class Empty(ModuleType):
+    def __getattr__(self, name: str) -> type[Nothing]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing
+
+
+class LeavingOut:
+    """Finds an empty module for each of the package COLOURS, and makes it: anything may be imported from it, and is Nothing."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(name, LeavingOut, is_package=True) if name.partition(".")[0] == COLOURS else None  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: ModuleSpec) -> ModuleType:
+        return Empty(spec.name)
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def postponing() -> Iterator[None]:
-    """Postpone while pytest is imported."""
-    sys.meta_path.insert(0, Postponing)
+    """Postpone and leave out while pytest is imported; whoever imports the same afterwards gets the real thing."""
+    finders: list[type[Postponing | LeavingOut]] = [Postponing] if COLOURS in sys.modules else [Postponing, LeavingOut]
+    sys.meta_path[:0] = finders
     try:
         yield
     finally:
-        sys.meta_path.remove(Postponing)
+        for finder in finders:
+            sys.meta_path.remove(finder)
+        if LeavingOut in finders:
+            for name in [each for each in sys.modules if each.partition(".")[0] == COLOURS]:
+                del sys.modules[name]
 
 
 def leave(end: SystemExit) -> NoReturn:

@@ -76,7 +76,7 @@ OURS = """
     session stopping text
 """.split()
 PACKAGES = set("""
-    _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pygments pytest pytest_jsonreport
+    _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pytest pytest_jsonreport
     backports typing_extensions
 """.split())  # fmt: skip  # a namespace that is looked into for zstd; what msgspec takes where it is installed
 NOT_NEEDED = set("""

@@ -56,6 +56,21 @@ def test_postponed_module_is_loaded_by_its_first_use_and_is_whole() -> None:
     assert done.stdout == "_LazyModule False\n0 module False\n", done.stderr
 
 
+def test_pytest_is_imported_without_colours_and_everybody_else_has_them() -> None:
+    done = python(
+        "with quick.postponing():\n    import pytest\n"
+        "print([name for name in sys.modules if name.startswith('pygments')])\n"
+        "import rich.syntax, pygments.lexers.python\n"
+        "print(pygments.lexers.python.PythonLexer.name, quick.LeavingOut in sys.meta_path)"
+    )
+    assert done.stdout == "[]\nPython False\n", done.stderr
+    done = python(
+        "import pygments.lexers\nwith quick.postponing():\n    import pytest\n"
+        "import pygments.lexers.diff as d; print(d.DiffLexer.name)"
+    )
+    assert done.stdout == "Diff\n", done.stderr
+
+
 def test_what_is_written_past_python_stays_out_of_the_report(home: Path) -> None:
     """The checks of the user's own may start programs; descriptors 1 and 2 are the report's."""
     folder = home / "mine"
