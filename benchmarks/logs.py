@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
-from benchmarks.harness import Aim, Broken, Case, Command, Settings, Side, main, needs, python
+from benchmarks.harness import PROJECT, Aim, Broken, Case, Command, Settings, Side, ext4, main, needs, python
 
 FILES_A_FOLDER, LOGS_A_FOLDER = 100, 2
 MEGABYTES = 10
 
 
 def cases(settings: Settings) -> Generator[Case, None, None]:
-    for files, aim in ((100_000, 1.2), (500_000, 1.2)):
-        yield from finding(settings.folder / f"{files}", settings.scaled(files), aim)
+    for files in (100_000, 500_000):
+        yield from finding(settings.folder / f"{files}", settings.scaled(files), 1.2)
+    with ext4(settings.folder, "8G") as disk:
+        yield from trimming(disk, settings)
 
 
 def finding(folder: Path, files: int, reach: float) -> Generator[Case, None, None]:
@@ -64,6 +70,118 @@ def agree(ours: Command, peer: Command) -> None:
     found = [sorted(line for line in lines if line.startswith(b"/")) for lines in said]
     if found[0] != found[1]:
         raise Broken(f"ours found {len(found[0])}, the peer {len(found[1])}")
+
+
+WRITER = """
+import gc, json, os, signal, sys, time
+gc.disable()
+log, number, longest, asked = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND), 0, 0.0, []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+tail = b"x" * 80
+while not asked:
+    number += 1
+    line = b"W %09d %s\\n" % (number, tail)
+    begun = time.perf_counter()
+    os.write(log, line)
+    longest = max(longest, time.perf_counter() - begun)
+    time.sleep(0.00005)
+    if number == 1000:
+        longest = 0.0
+        print(flush=True)
+print(json.dumps({"lines": number, "stall": longest}), flush=True)
+"""
+LINE = re.compile(rb"W (\d{9}) x{80}")
+ORDINARY = b"2026-01-02 03:04:05.%06d worker[%d]: request %d served in %d ms\n"
+HEAP = b"".join(ORDINARY % (n * 7919 % 10**6, n % 7, n * 37, n * n % 900) for n in range(120_000))
+COLLAPSE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, fallocate
+log = os.open(sys.argv[2], os.O_RDWR)
+fallocate(log, COLLAPSE_RANGE, 0, (os.fstat(log).st_size - 1_000_000) // 4096 * 4096)
+"""
+
+
+class Log:
+    """A log of some size and, where it is `live`, somebody who appends to it all the time."""
+
+    def __init__(self, folder: Path, size: int, live: bool = False) -> None:
+        self.path, self.size, self.live = folder / "app.log", size, live
+        self.writer: subprocess.Popen[bytes] | None = None
+
+    def fresh(self) -> None:
+        for left in self.path.parent.glob("app.log*"):
+            left.unlink()
+        shutil.rmtree(self.path.with_name("state"), ignore_errors=True)
+        with self.path.open("wb") as file:
+            while file.tell() < self.size:
+                file.write(HEAP)
+            self.size = file.tell()
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if self.live:
+            self.writer = subprocess.Popen([sys.executable, "-c", WRITER, str(self.path)], stdout=subprocess.PIPE)
+            assert self.writer.stdout is not None
+            self.writer.stdout.readline()
+
+    def end(self) -> dict[str, float]:
+        """Stop the writer; what became of its lines and how long it had to wait."""
+        if self.writer is None:
+            return {}
+        time.sleep(0.1)
+        self.writer.terminate()
+        said = json.loads(self.writer.communicate()[0])
+        copy = self.path.with_name("app.log.1")
+        written = copy.read_bytes()[self.size :] if copy.exists() else b""
+        whole, torn = set(), 0
+        for line in (written + b"\n" + self.path.read_bytes().replace(b"\0", b"")).split(b"\n"):
+            if found := LINE.fullmatch(line):
+                whole.add(int(found[1]))
+            elif b"W" in line or b"xx" in line:
+                torn += 1
+        least = 1 if copy.exists() else min(whole)
+        return {"lost": said["lines"] - least + 1 - len(whole), "torn": torn, "stall": said["stall"]}
+
+
+def trimming(disk: Path, settings: Settings) -> Generator[Case, None, None]:
+    gigabytes = settings.scaled(2_000_000_000)
+    log = Log(disk, gigabytes, live=True)
+    ours = python("benchmarks.ours", "cut_log", log.path, disk / "state")
+    config, state = settings.folder / "logrotate.conf", settings.folder / "logrotate.state"
+    config.write_text(f"{log.path} {{\n copytruncate\n rotate 1\n size 1k\n}}\n")
+    rotate = Command((needs("logrotate", "/usr/sbin/logrotate"), "--force", "--state", str(state), str(config)))
+    collapse = Command((sys.executable, "-I", "-c", COLLAPSE, str(PROJECT), str(log.path)))
+
+    def on(what: Log, command: Command) -> Callable[[], Command]:
+        def prepared() -> Command:
+            what.fresh()
+            return command
+
+        return prepared
+
+    job = f"truncating a log of {gigabytes / 1e9:g} GB under a live writer, no archive"
+    lost = Aim("lost", 0, absolute=True, name="lines lost"), Aim("torn", 0, absolute=True, name="lines torn")
+    yield Case(
+        job, Side("ours", on(log, ours), log.end), Side("logrotate copytruncate", on(log, rotate), log.end),
+        (Aim(reach=0.03), *lost), rounds=3,
+    )  # fmt: skip
+    yield Case(
+        job, Side("ours", on(log, ours), log.end), Side("a plain collapse", on(log, collapse), log.end),
+        (Aim("stall", 0.2, name="the writer's longest wait", unit="s"),), rounds=3,
+    )  # fmt: skip
+    large, small = Log(disk, gigabytes), Log(disk, settings.scaled(64_000_000))
+    yield Case(
+        f"the same core (find the cut, punch, collapse) at {gigabytes / 1e9:g} GB", Side("ours", on(large, ours)),
+        Side("at 64 MB", on(small, ours)),
+        (Aim("core", 5, unit="s"), Aim("rss", 12e6, absolute=True, name="memory")), rounds=3,
+    )  # fmt: skip
+    packed = Log(disk, settings.scaled(1_000_000_000))
+    pack = Command((needs("zstd"), "-3", "-q", "-f", str(packed.path), "-o", str(disk / "packed.zst")))
+    trim = python("benchmarks.ours", "trim_log", packed.path, disk / "state")
+    yield Case(
+        f"archiving {packed.size / 1e9:g} GB while truncating", Side("ours", on(packed, trim)), Side("zstd -3", on(packed, pack)),
+        (Aim(reach=1.2), Aim("cpu", name="CPU")), rounds=3,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -284,3 +284,47 @@ def repeat(script: str, count: str) -> None:
         subprocess.run(["/bin/sh", script], stdout=subprocess.DEVNULL, check=True)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(json.dumps({"each": (usage.ru_utime + usage.ru_stime) / int(count)}))
+
+
+def shorten(log: str, state: str, archive: bool) -> None:
+    """Trim a log to its last thousand lines, through the gate; how long it takes to find the cut, punch and collapse."""
+    import time
+    from pathlib import Path
+
+    from miyabi_healing.config import Config, Logs
+    from miyabi_healing.files import Identity
+    from miyabi_healing.gate import logs
+    from miyabi_healing.plan import CutLog, TrimLog
+
+    path = Path(log)
+    spent = 0.0
+
+    def timed(work: Any) -> Any:
+        def measured(*arguments: Any) -> Any:
+            nonlocal spent
+            begun = time.perf_counter()
+            try:
+                return work(*arguments)
+            finally:
+                spent += time.perf_counter() - begun
+
+        return measured
+
+    gate_logs: Any = logs
+    for name in ("punch_all", "collapse_to"):
+        setattr(gate_logs, name, timed(getattr(gate_logs, name)))
+    gate_logs.logs.find_cut = timed(gate_logs.logs.find_cut)
+    kind = TrimLog if archive else CutLog
+    step = kind(target=log, reason="", path=path, identity=Identity.at(path), keep_lines=1000, keep_bytes=10_000_000)
+    carry_out([step], Config(logs=Logs(patterns=(log,))), state)
+    print(f'{{"core": {spent}}}')
+
+
+def cut_log(log: str, state: str) -> None:
+    """The same without an archive."""
+    shorten(log, state, False)
+
+
+def trim_log(log: str, state: str) -> None:
+    """The same with one."""
+    shorten(log, state, True)

@@ -13,7 +13,7 @@ from miyabi_healing.files import MEGABYTE, display, size_text
 from miyabi_healing.host import logs, patterns
 from miyabi_healing.host.logs import LogFile, LogGroup
 from miyabi_healing.issue import Issue
-from miyabi_healing.plan import ArchiveLog, Goal, Kept, Plan, Step, TrimLog
+from miyabi_healing.plan import ArchiveLog, CutLog, Goal, Kept, Plan, Step, TrimLog
 from miyabi_healing.view import View
 
 RATIO = 0.15  # what zstd leaves of ordinary logs
@@ -22,11 +22,15 @@ WORTH = 16 << 10  # bytes; an archive with its manifest and folder takes nearly 
 
 @dataclass(frozen=True)
 class Options:
-    """What stays of a live log: `keep_lines`, at most `keep_megabytes`. Closed ones go after `archive_after_days`."""
+    """What stays of a live log: `keep_lines`, at most `keep_megabytes`. Closed ones go after `archive_after_days`.
+
+    Without `archive`, what is cut off a live log is gone for good; closed logs are archived all the same.
+    """
 
     keep_lines: int = 1000
     keep_megabytes: float = 10
     archive_after_days: float = 1
+    archive: bool = True
 
     def __post_init__(self) -> None:
         config.positive(self, "keep_lines", "keep_megabytes", "archive_after_days")
@@ -112,12 +116,13 @@ def glob_of(file: LogFile) -> str:
 
 
 def trim(file: LogFile, gone: int, options: Options) -> TrimLog:
-    return TrimLog(
+    kind, fate = (TrimLog, "kept compressed") if options.archive else (CutLog, "gone for good")
+    return kind(
         target=str(file),
-        reason=f"{size_text(file.size)}; its last {options.keep_lines} lines stay, the rest is kept compressed",
-        bytes=int(gone * (1 - RATIO)),
-        later=int(gone * RATIO),
-        undo="what was cut off is put back in front",
+        reason=f"{size_text(file.size)}; its last {options.keep_lines} lines stay, the rest is {fate}",
+        bytes=int(gone * (1 - RATIO)) if options.archive else gone,
+        later=int(gone * RATIO) if options.archive else 0,
+        undo="what was cut off is put back in front" if options.archive else "",
         counts="logs_trimmed",
         path=file.path,
         identity=file.identity,

@@ -118,6 +118,11 @@ class TrimLog(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CutLog(TrimLog):
+    """The same without an archive: what is cut away is gone for good."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signal(Step):
     """Send one signal to one process, known by its pid and start time (clock ticks after boot)."""
 

@@ -19,6 +19,7 @@ NO_WAY = {
     "run": "what another program did is its own",
     "reclaim": "there is nothing to give back",
     "purge": "it was deleted for good",
+    "cut log": "it was cut without an archive, as the configuration asks",
 }
 
 

@@ -26,7 +26,7 @@ from miyabi_healing.gate import store, syscalls, undo, zstd
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.host import Host, logs
 from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import ArchiveLog, Plan, TrimLog
+from miyabi_healing.plan import ArchiveLog, CutLog, Plan, TrimLog
 from miyabi_healing.view import View
 
 assert gate
@@ -112,6 +112,28 @@ def test_three_writers_lose_no_line_while_an_ext4_log_is_collapsed(mounted: Call
 @pytest.mark.root
 def test_three_writers_lose_no_line_while_a_tmpfs_log_is_punched(mounted: Callable[..., Path]) -> None:
     assert set(under_fire(mounted("tmpfs", "300M"), 50)) == {"punched"}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("kind", "way"), [("ext4", "collapsed"), ("tmpfs", "punched")])
+def test_log_cut_without_an_archive_loses_only_its_beginning(mounted: Callable[..., Path], kind: str, way: str) -> None:
+    folder = mounted(kind, "100M")
+    log = folder / "app.log"
+    log.write_bytes(LINES)
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(log), "a", "3000"]) as writer:
+        ways = []
+        while writer.poll() is None:
+            with contextlib.suppress(Refused):  # nothing to trim yet
+                step = CutLog(target="", reason="", path=log, identity=Identity.at(log), keep_lines=50, keep_bytes=1_000_000)
+                assert recheck(step, context(folder)) is None
+                ways.append(str(apply(step, context(folder)).details["way"]))
+    assert set(ways) == {way}
+    lines = [line for line in log.read_bytes().replace(b"\0", b"").split(b"\n") if line.strip()]
+    numbers = [int(line.split(b" ")[1]) for line in lines if line.startswith(b"a ")]
+    assert numbers == list(range(numbers[0], 3000))
+    assert all(line.split(b" ")[2] == b"x" * (int(line.split(b" ")[1]) % 200) for line in lines if line.startswith(b"a "))
+    assert len(lines) <= len(numbers) + 50
+    assert not (folder / "state").exists()
 
 
 def test_writer_with_an_offset_of_its_own_gets_a_hole_not_a_shift(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ def recover_one(row: Row, context: Context, journal: Journal) -> str:
 
 
 UNKNOWN = {
+    "cut log": "what was cut away is gone, as the configuration asks",
     "delete": "what was deleted stays deleted: its tool makes it again",
     "signal": "whether the signal was sent is not known",
     "run": "whether the command ended is not known",

@@ -21,7 +21,7 @@ from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, 
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
 from miyabi_healing.gate.zstd import PIECE, Archive
 from miyabi_healing.host import logs
-from miyabi_healing.plan import ArchiveLog, TrimLog
+from miyabi_healing.plan import ArchiveLog, CutLog, TrimLog
 from miyabi_healing.safekeeping import has_room
 
 CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
@@ -222,6 +222,39 @@ def _(step: TrimLog, context: Context) -> Done:
     return Done(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
 
 
+@apply.register
+def _(step: CutLog, context: Context) -> Done:
+    with opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
+        before = os.fstat(descriptor)
+        where = logs.find_cut(descriptor, before, step.keep_lines, step.keep_bytes)
+        if where.floor <= where.start:
+            raise Refused("there is nothing to trim")
+        punch_all(descriptor, before, where)
+        collapsed = can_collapse(step, context, descriptor, before) and collapse_to(descriptor, where.floor)
+        freed = used(before) - used(os.fstat(descriptor))
+    return Done(freed=max(freed, 0), details={"way": "collapsed" if collapsed else "punched"})
+
+
+def punch_all(descriptor: int, before: os.stat_result, where: logs.Cut) -> None:
+    """Give back everything up to a cut, a part at a time: a writer waits for one part, not for all."""
+    for begin in range(where.start, where.floor, CHUNK):
+        if shorter(descriptor, before):
+            raise Refused("it became shorter at the last moment")
+        punch(descriptor, begin, min(begin + CHUNK, where.floor), first=begin == where.start)
+    if where.cut > where.floor:
+        blank(descriptor, where.floor, where.cut)
+
+
+def punch(descriptor: int, begin: int, end: int, first: bool) -> None:
+    """Give the blocks of a part back. Raises Refused where that cannot be done at all, OSError where it fails later."""
+    try:
+        fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, begin, end - begin)
+    except OSError as error:
+        if first and error.errno in UNSUPPORTED:
+            raise Refused("its filesystem cannot free a part of a file") from None
+        raise
+
+
 def give_back(descriptor: int, before: os.stat_result, place: store.Entry, begin: int, end: int, floor: int) -> None:
     """Give back a part that is in the archive. From the first byte on the archive is all there is of it: ``touched`` says so."""
     first = not place.facts.get("touched")
@@ -231,11 +264,9 @@ def give_back(descriptor: int, before: os.stat_result, place: store.Entry, begin
     if (whole := min(end, floor)) > begin:
         place.facts["touched"] = True  # beforehand: a call that fails half way has given some of it back
         try:
-            fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, begin, whole - begin)
-        except OSError as error:
-            if first and error.errno in UNSUPPORTED:
-                del place.facts["touched"]
-                raise Refused("its filesystem cannot free a part of a file") from None
+            punch(descriptor, begin, whole, first)
+        except Refused:
+            del place.facts["touched"]
             raise
     if end > whole:  # the block that is shared with what stays
         blank(descriptor, max(whole, begin), end)
@@ -274,12 +305,22 @@ def collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_r
 
     Where its data begins is noted first: after a crash that alone tells whether the file was collapsed.
     """
-    seen = context.host.processes().open_files()
-    if not logs.writers(step.path, os.fstat(descriptor), seen, but=descriptor).append_only or shorter(descriptor, before):
+    if not can_collapse(step, context, descriptor, before):
         return False
     place.write_manifest(collapsing=logs.first_data(descriptor, os.fstat(descriptor).st_size))
+    return collapse_to(descriptor, place.facts["floor"])
+
+
+def can_collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result) -> bool:
+    seen = context.host.processes().open_files()
+    holders = logs.writers(step.path, os.fstat(descriptor), seen, but=descriptor)
+    return holders.append_only and not shorter(descriptor, before)
+
+
+def collapse_to(descriptor: int, floor: int) -> bool:
+    """Take away everything before `floor`; False where the filesystem cannot."""
     try:
-        fallocate(descriptor, COLLAPSE_RANGE, 0, place.facts["floor"])
+        fallocate(descriptor, COLLAPSE_RANGE, 0, floor)
     except OSError as error:
         if error.errno in UNSUPPORTED:
             return False

@@ -109,16 +109,19 @@ class Survey:
 
     def look_for_merged(self, base: Base, names: list[str]) -> set[str]:
         """The same, asked of git: a constant number of processes, however many branches there are."""
-        listing = self.repository.git("for-each-ref", f"--merged={base.commit}", "--format=%(refname)", "refs/heads/")
-        reachable = {os.fsdecode(line) for line in listing.splitlines()}
-        return set(names) & reachable | self.absorbed(base, sorted(set(names) - reachable))
+        try:
+            return self.absorbed(base, names)
+        except ToolError:  # an older git: what only it could have judged is kept
+            listing = self.repository.git("for-each-ref", f"--merged={base.commit}", "--format=%(refname)", "refs/heads/")
+            return set(names) & {os.fsdecode(line) for line in listing.splitlines()}
 
     def absorbed(self, base: Base, branches: list[str]) -> set[str]:
-        """Those of `branches` that a merge into the base would add nothing from (git-merge-tree(1), git 2.39 or newer)."""
-        if not branches:
-            return set()
-        top = os.fsdecode(self.repository.git("rev-parse", f"{base.commit}^{{tree}}")).strip()
-        requests = "".join(f"{base.commit} {self.refs[name][0]}\n" for name in branches).encode()
+        """Those of `branches` that a merge into the base would add nothing from (git-merge-tree(1)).
+
+        The base merged with itself comes first: that tells its tree. Raises ToolError where git is older than 2.39.
+        """
+        commits = [base.commit, *(self.refs[name][0] for name in branches)]
+        requests = "".join(f"{base.commit} {commit}\n" for commit in commits).encode()
         with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:  # merge-tree writes the trees it makes
             if os.geteuid() == 0:
                 os.chown(scratch, self.repository.owner, -1)
@@ -126,15 +129,12 @@ class Survey:
                 "GIT_OBJECT_DIRECTORY": scratch,
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.repository.common / "objects"),
             }
-            try:
-                answer = self.repository.git(
-                    "merge-tree", "--write-tree", "--allow-unrelated-histories", "--no-messages", "--stdin",
-                    stdin=requests, environment=places,
-                )  # fmt: skip
-            except ToolError:
-                return set()  # an older git: keep what only it could have judged
-        trees = clean_merges(answer)
-        return {name for name, tree in zip(branches, trees, strict=False) if tree == top}
+            answer = self.repository.git(
+                "merge-tree", "--write-tree", "--allow-unrelated-histories", "--no-messages", "--stdin",
+                stdin=requests, environment=places,
+            )  # fmt: skip
+        top, *trees = clean_merges(answer) or [None]
+        return {name for name, tree in zip(branches, trees, strict=False) if tree and tree == top}
 
     @cached_property
     def open_files(self) -> OpenFiles:
