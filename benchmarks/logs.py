@@ -22,7 +22,11 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     for files in (100_000, 500_000):
         yield from finding(settings.folder / f"{files}", settings.scaled(files), 1.2)
     with ext4(settings.folder, "8G") as disk:
-        yield from trimming(disk, settings)
+        log = Log(disk, settings.scaled(2_000_000_000), live=True)
+        try:
+            yield from trimming(log, disk, settings)
+        finally:
+            log.stop()
 
 
 def finding(folder: Path, files: int, reach: float) -> Generator[Case, None, None]:
@@ -110,6 +114,7 @@ class Log:
         self.writer: subprocess.Popen[bytes] | None = None
 
     def fresh(self) -> None:
+        self.stop()
         for left in self.path.parent.glob("app.log*"):
             left.unlink()
         shutil.rmtree(self.path.with_name("state"), ignore_errors=True)
@@ -124,6 +129,12 @@ class Log:
             assert self.writer.stdout is not None
             self.writer.stdout.readline()
 
+    def stop(self) -> None:
+        if self.writer is not None:
+            self.writer.kill()
+            self.writer.communicate()
+            self.writer = None
+
     def end(self) -> dict[str, float]:
         """Stop the writer; what became of its lines and how long it had to wait."""
         if self.writer is None:
@@ -131,6 +142,7 @@ class Log:
         time.sleep(0.1)
         self.writer.terminate()
         said = json.loads(self.writer.communicate()[0])
+        self.writer = None
         copy = self.path.with_name("app.log.1")
         written = copy.read_bytes()[self.size :] if copy.exists() else b""
         whole, torn = set(), 0
@@ -143,9 +155,8 @@ class Log:
         return {"lost": said["lines"] - least + 1 - len(whole), "torn": torn, "stall": said["stall"]}
 
 
-def trimming(disk: Path, settings: Settings) -> Generator[Case, None, None]:
-    gigabytes = settings.scaled(2_000_000_000)
-    log = Log(disk, gigabytes, live=True)
+def trimming(log: Log, disk: Path, settings: Settings) -> Generator[Case, None, None]:
+    gigabytes = log.size
     ours = python("benchmarks.ours", "cut_log", log.path, disk / "state")
     config, state = settings.folder / "logrotate.conf", settings.folder / "logrotate.state"
     config.write_text(f"{log.path} {{\n copytruncate\n rotate 1\n size 1k\n}}\n")

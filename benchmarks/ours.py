@@ -84,8 +84,9 @@ def dirty_worktrees(repository: str) -> None:
             print(tree, reason)
 
 
-def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool = True) -> list[Outcome]:
-    """Carry steps out through the gate, on record unless told, with a goal that is never met."""
+def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool = True) -> float:
+    """Carry steps out through the gate, on record unless told, with a goal that is never met; how long the gate took."""
+    import time
     from pathlib import Path
 
     from miyabi_healing import gate
@@ -117,17 +118,18 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     brakes = Brakes(config, record if keeper else None, Spent(config.budgets))
     context = Context(Host(config), "bench", Path(state), allowed(config))
     work = gate.Work("some_healer", issue, HealerSettings(), context, record, brakes)
+    begun = time.perf_counter()
     gate.carry_out(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
+    spent = time.perf_counter() - begun
     if keeper:
         keeper.close()
     left = [f"{each.status}: {each.message}" for each in outcomes if each.status != "applied"]
     assert not left, left[:3]
-    return outcomes
+    return spent
 
 
 def retire_worktrees(repository: str, state: str, expected: str) -> None:
     """Find the merged worktrees and take them away, through the gate."""
-    import time
 
     from healers.cleanup_worktrees import Options, cleanup_worktrees
     from miyabi_healing.config import Budgets, Config, Git
@@ -140,16 +142,13 @@ def retire_worktrees(repository: str, state: str, expected: str) -> None:
     issue = Issue("excessive_worktrees", repository, "", 200, Limit(0))
     plan = cleanup_worktrees(View(host, {"repository": host.repository(repository)}), issue, Options(idle_days=0))
     assert len(plan.steps) == int(expected), (len(plan.steps), plan.kept[:3])
-    begun = time.perf_counter()
-    carry_out(plan.steps, config, state)
-    print(f'{{"gate": {time.perf_counter() - begun}}}')
+    print(f'{{"gate": {carry_out(plan.steps, config, state)}}}')
 
 
 def delete_cache(home: str, cache: str) -> None:
     """Weigh a cache and delete all of it, a thousand files a step as the healer does, through the gate."""
     import os
     import time
-    from pathlib import Path
 
     from healers.cleanup_disk import chunks
     from miyabi_healing import config
@@ -173,26 +172,23 @@ def delete_cache(home: str, cache: str) -> None:
         spent += time.perf_counter() - begun
 
     delete.remove_all = timed  # type: ignore[assignment]
-    begun = time.perf_counter()
-    carry_out(steps, settings, os.path.join(home, "state"))
-    assert not os.listdir(Path(cache))
-    print(f'{{"gate": {time.perf_counter() - begun}, "core": {spent}}}')
+    gate = carry_out(steps, settings, os.path.join(home, "state"))
+    assert not os.listdir(cache)
+    print(f'{{"gate": {gate}, "core": {spent}}}')
 
 
 def quarantine_tree(home: str, state: str) -> None:
     """Set one folder aside."""
-    import time
     from pathlib import Path
 
     from miyabi_healing.config import Caches, Config, Logs
     from miyabi_healing.files import Identity
     from miyabi_healing.plan import Quarantine
 
-    begun = time.perf_counter()
     thing = Path(home, "thing")
     step = Quarantine(target="", reason="", path=thing, identity=Identity.at(thing))
-    carry_out([step], Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state)
-    print(f'{{"gate": {time.perf_counter() - begun}}}')
+    spent = carry_out([step], Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state)
+    print(f'{{"gate": {spent}}}')
 
 
 def quarantine_many(home: str, state: str, journal: str) -> None:

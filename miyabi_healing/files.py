@@ -61,6 +61,8 @@ def used(status: os.stat_result) -> int:
 def display(path: object) -> str:
     """A path as one printable line: undecodable bytes and control characters are escaped."""
     text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from miyabi_healing import registry, tools
 from miyabi_healing.config import Budgets, Caches, Config, ConfigError, Safety
 from miyabi_healing.config import Quarantine as Rules
 from miyabi_healing.files import Identity
+from miyabi_healing.gate import delete
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.host import Host, caches, disk
 from miyabi_healing.issue import Issue, Limit
@@ -202,6 +204,41 @@ def test_only_known_caches_and_named_folders_are_deleted_from(home: Path, tmp_pa
     assert recheck(deletion(thesis), Context(Host(config), "run", tmp_path / "state", (home,))) is None
     cache = deletion(fill(home / ".cache" / "thumbnails"))
     assert recheck(cache, context(tmp_path / "elsewhere")) == "outside the allowed roots"
+
+
+def test_two_at_a_time_delete_and_count_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for processors in (1, 2):
+        monkeypatch.setattr(os, "cpu_count", lambda number=processors: number)
+        for number in range(40):
+            (tmp_path / "cache" / f"{number % 5}" / f"{number}").mkdir(parents=True)
+            (tmp_path / "cache" / f"{number % 5}" / f"{number}" / "file").write_bytes(b"x" * 5000)
+        tally, folder = delete.Tally(), os.open(tmp_path, os.O_RDONLY)
+        delete.remove_name(folder, "cache", os.stat("cache", dir_fd=folder), tally)
+        os.close(folder)
+        assert (tally.files, tally.freed, tally.left) == (40, 40 * 8192, [])
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_deleting_that_is_interrupted_stops_at_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for number in range(200):
+        (tmp_path / "cache" / f"{number:03}").mkdir(parents=True)
+    real = os.rmdir
+
+    def slow(name: str, **options: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+        real(name, **options)
+
+    monkeypatch.setattr(os, "rmdir", slow)
+    threads, descriptors = threading.active_count(), len(os.listdir("/dev/fd"))
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(KeyboardInterrupt):
+        delete.remove_name(folder, "cache", os.stat("cache", dir_fd=folder), delete.Tally())
+    os.close(folder)
+    assert (threading.active_count(), len(os.listdir("/dev/fd"))) == (threads, descriptors)
+    assert len(list((tmp_path / "cache").iterdir())) > 150
 
 
 def test_lock_of_the_owner_is_honoured(home: Path) -> None:
