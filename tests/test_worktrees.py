@@ -22,6 +22,7 @@ from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.healing import registry
 from miyabi_healing.host import Host
 from miyabi_healing.host import git as git_view
+from miyabi_healing.host.git_index import marks_nothing
 from miyabi_healing.host.worktrees import Survey, clean_merges
 from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.plan import Plan, RetireWorktree
@@ -388,6 +389,33 @@ def test_hostile_configuration_does_not_run_programs_as_root(home: Path, tmp_pat
     os.utime(tree / "readme")
     reason(repo, tree)
     assert "uid-0" not in os.listdir(mark)
+
+
+@pytest.mark.parametrize(
+    ("how", "sure"),
+    [
+        ([], True),
+        (["update-index", "--assume-unchanged", "readme"], False),
+        (["update-index", "--skip-worktree", "readme"], False),
+        (["update-index", "--index-version", "4"], False),
+        (["update-index", "--split-index"], False),
+        (["update-index", "--untracked-cache"], True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_index_is_read_as_git_reads_it(repo: Path, how: list[str], sure: bool) -> None:
+    for number in range(30):
+        (repo / f"{'n' * number}{number}").write_text("x")
+    git(repo, "add", ".")
+    if how:
+        git(repo, *how)
+    data = (repo / ".git" / "index").read_bytes()
+    marked = [line for line in git(repo, "ls-files", "-v").splitlines() if not line.startswith("H ")]
+    assert marks_nothing(data) == sure
+    assert not (sure and marked)
+    assert not marks_nothing(data[:-1])
+    assert not marks_nothing(data[:100] + b"?" + data[101:])
+    assert not marks_nothing(b"")
 
 
 def test_as_a_stranger_nothing_can_be_told(repo: Path) -> None:

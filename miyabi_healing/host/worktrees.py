@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from miyabi_healing.files import display
+from miyabi_healing.host import git_index
 from miyabi_healing.host.git import Repository, Worktree
 from miyabi_healing.host.processes import OpenFiles, Processes
 from miyabi_healing.tools import ToolError
@@ -22,7 +23,6 @@ from miyabi_healing.tools import ToolError
 DAY = 86_400
 MOST_AT_A_TIME = 4
 MERGES: dict[tuple[Path, str, str], bool] = {}  # repository, base, commit: what is merged into a commit stays so
-MARKS: dict[tuple[int, ...], tuple[str, ...]] = {}  # by an index file's identity and times: git never writes into one
 BRANCHES = ("refs/heads/", "refs/remotes/")
 REGENERABLE = frozenset(
     """node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
@@ -231,16 +231,15 @@ class Survey:
         return None
 
     def marked(self, index: Path, places: tuple[str, ...]) -> tuple[str, ...]:
-        """Files that an index has marked so that git does not look at them, asked once as long as the index is the same file."""
+        """Files that an index has marked so that git does not look at them. Git is only asked where there may be any."""
         try:
-            status = os.stat(index)
+            data = index.read_bytes()
         except FileNotFoundError:
             return ()
-        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        if key not in MARKS:
-            entries = self.repository.git(*places, "ls-files", "-v", "-z").split(b"\0")
-            MARKS[key] = tuple(os.fsdecode(each) for each in entries if each[:1].islower() or each[:1] == b"S")
-        return MARKS[key]
+        if git_index.marks_nothing(data):
+            return ()
+        entries = self.repository.git(*places, "ls-files", "-v", "-z").split(b"\0")
+        return tuple(os.fsdecode(each) for each in entries if each[:1].islower() or each[:1] == b"S")
 
 
 def readable(question: Callable[[Worktree], Reason | None], worktree: Worktree) -> Reason | None:

@@ -1,0 +1,29 @@
+"""Git's index file, just far enough to say that nothing in it is marked (gitformat-index(5)). Looks only."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+FIXED = 62  # bytes of an entry before its name; the two last are flags, whose highest bit is assume-unchanged
+DIGEST = 20
+ELSEWHERE = (b"link", b"sdir")  # a split or a sparse index: other entries count too
+
+
+def marks_nothing(data: bytes) -> bool:
+    """Whether an index surely has no file that git is told not to look at; False where only git itself can say.
+
+    Only a plain index of version 2 is read: skip-worktree takes version 3, and version 4 packs the names.
+    """
+    if len(data) < 12 + DIGEST or data[:8] != b"DIRC\0\0\0\2" or hashlib.sha1(data[:-DIGEST]).digest() != data[-DIGEST:]:
+        return False
+    at, end = 12, len(data) - DIGEST
+    for _ in range(struct.unpack_from(">I", data, 8)[0]):
+        if data[at + FIXED - 2] & 0x80:
+            return False
+        at += ((data.index(b"\0", at + FIXED) - at) // 8 + 1) * 8
+    while at < end:
+        if data[at : at + 4] in ELSEWHERE:
+            return False
+        at += 8 + int(struct.unpack_from(">I", data, at + 4)[0])
+    return at == end
