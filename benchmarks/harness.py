@@ -23,6 +23,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 LAUNCHER = str(PROJECT / "benchmarks" / "launch.py")
 SECONDS = ("wall", "cpu")
 MEMORY = Path("/dev/shm")
+MARKS = ("<!-- the table begins -->", "<!-- the table ends -->")
 Figures = dict[str, float]
 
 
@@ -263,8 +264,11 @@ def machine(folder: Path) -> dict[str, object]:
     }  # fmt: skip
 
 
-def run(topics: Mapping[str, Topic], settings: Settings, report: Path | None) -> int:
-    """Measure some topics, print the table, write the report; returns the number of aims that were not reached."""
+def run(topics: Mapping[str, Topic], settings: Settings, report: Path | None, page: Path | None) -> int:
+    """Measure some topics, print the table, write the report; returns the number of aims that were not reached.
+
+    In `page`, the table replaces the one between two marks.
+    """
     where = machine(settings.folder)
     rows: list[Row] = []
     samples: dict[str, object] = {}
@@ -287,13 +291,18 @@ def run(topics: Mapping[str, Topic], settings: Settings, report: Path | None) ->
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     progress("")
-    print(", ".join(f"{key} {value}" for key, value in where.items()) + "\n")
-    print(table(rows))
-    for line in skipped:
-        print(f"\nNot measured: {line}")
+    told = [
+        ", ".join(f"{key} {value}" for key, value in where.items()),
+        table(rows),
+        *(f"Not measured: {each}" for each in skipped),
+    ]
+    print("\n\n".join(told))
+    if page:
+        before, rest = page.read_text().split(MARKS[0])
+        page.write_text(f"{before}{MARKS[0]}\n\n" + "\n\n".join(told) + f"\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
     if report:
-        told = [{**each.__dict__, "reached": each.reached} for each in rows]
-        document = {"machine": where, "rows": told, "skipped": skipped, "samples": samples}
+        lines = [{**each.__dict__, "reached": each.reached} for each in rows]
+        document = {"machine": where, "rows": lines, "skipped": skipped, "samples": samples}
         report.write_text(json.dumps(document, indent=1) + "\n")
     return sum(each.reached is False for each in rows)
 
@@ -311,11 +320,12 @@ def main(topics: Mapping[str, Topic]) -> None:
     parser = argparse.ArgumentParser(description="What the program costs, against the tools that people use instead.")
     parser.add_argument("topics", nargs="*", choices=[*topics, []], metavar="TOPIC", help=f"{', '.join(topics)}; default: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="put the table into a page, as docs/performance.md")
     parser.add_argument("--rounds", type=int, default=0, help="how often to measure; default: as each case has it")
     parser.add_argument("--size", type=float, default=1, help="scale the worlds: 0.1 for a quick look, whose ratios mean little")
     parser.add_argument("--folder", type=Path, help="where the worlds are built; default: the temporary folder")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="miyabi-bench-", dir=chosen.folder, ignore_cleanup_errors=True) as top:
         settings = Settings(Path(top).resolve(), chosen.size, chosen.rounds)
-        missed = run({name: topics[name] for name in chosen.topics or topics}, settings, chosen.json)
+        missed = run({name: topics[name] for name in chosen.topics or topics}, settings, chosen.json, chosen.into)
     sys.exit(1 if missed else 0)
