@@ -235,8 +235,8 @@ class Healing:
         if self.looks_only:
             rows = self.reading.unfinished() if self.reading else []
             self.recovered = [(row, "a pass that may change something takes it back") for row in rows]
-        elif not self.no_journal:
-            from miyabi_healing import gate
+        elif not self.no_journal and self.keeper.journal.unfinished():
+            from miyabi_healing import gate  # almost never: it is as much to load as all the rest of ours
 
             self.recovered = gate.recover(self.context, self.keeper.journal)
 
