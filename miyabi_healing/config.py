@@ -34,14 +34,14 @@ def positive(settings: object, *names: str) -> None:
             raise ValueError(f"{name} must be zero or more, not {value}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Disk:
     """The filesystems to look at, by a folder on each; none means every one that holds data on a device."""
 
     mounts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Git:
     """The repositories to look after, what they are merged into, and further folders in them that can be made again."""
 
@@ -50,21 +50,21 @@ class Git:
     regenerable: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Logs:
     """The files that count as logs."""
 
     patterns: tuple[str, ...] = ("/tmp/miyabi*.log", "~/.miyabi/logs/*.log")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Processes:
     """Names of further processes that must never be signalled."""
 
     protected: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Caches:
     """`homes` whose known caches may be cleaned; `also` names costly caches that may be cleaned too."""
 
@@ -72,7 +72,7 @@ class Caches:
     also: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Budgets:
     """The most one pass may do, whatever its healers plan."""
 
@@ -85,7 +85,7 @@ class Budgets:
         positive(self, "worktrees", "processes", "gigabytes", "files")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Brakes:
     """What keeps a healer from trying again and again. Times in seconds, but for the days.
 
@@ -108,7 +108,7 @@ class Brakes:
             raise ValueError(f"flap_off must not be above flap_on, {self.flap_on:g}, but is {self.flap_off:g}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Quarantine:
     """How long removed things are kept, and how many GB of them, the oldest going first.
 
@@ -124,7 +124,7 @@ class Quarantine:
         positive(self, "days", "gigabytes", "early_days")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class History:
     """How many days, and how many passes, are remembered."""
 
@@ -135,7 +135,7 @@ class History:
         positive(self, "days", "passes")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Watch:
     """How many seconds one pass of watch mode may take before it is ended."""
 
@@ -145,7 +145,7 @@ class Watch:
         positive(self, "time_limit")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Alerts:
     """Who is told what has changed. Where messages go is secret, so it is in a file, or in the environment.
 
@@ -165,7 +165,7 @@ class Alerts:
         positive(self, "remind_hours", "time_limit", "keep_hours")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ping:
     """The file that holds the URL to ping, which is a secret, and how many seconds one ping may take."""
 
@@ -177,7 +177,7 @@ class Ping:
             raise ValueError(f"time_limit must be more than 0 and at most 60, not {self.time_limit}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Metrics:
     """The file that node_exporter's textfile collector is to read; none where it is empty."""
 
@@ -188,7 +188,7 @@ class Metrics:
             raise ValueError(f"textfile must be an absolute path, not {self.textfile!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -214,7 +214,7 @@ class Waiver:
         return datetime.datetime.combine(self.until, datetime.time(23, 59, 59)).timestamp()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Safety:
     """`roots` are further folders in which a healer's steps may change something, `disposable` those it may delete from."""
 
@@ -222,14 +222,14 @@ class Safety:
     disposable: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Extend:
     """`folders` with a user's own checks; their healers lie in a ``healers`` folder inside."""
 
     folders: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckSettings:
     """One check's ``[checks.NAME]``; None is the check's own default."""
 
@@ -259,7 +259,7 @@ class CheckSettings:
         return replace(limit, threshold=self.threshold, bounds=bounds, clear_at=self.clear)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HealerSettings:
     """What every healer's ``[healers.NAME]`` knows besides the healer's own options."""
 
@@ -273,7 +273,7 @@ class HealerSettings:
         positive(self, "time_limit", "attempts", "cooldown")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Config:
     """Everything that can be set, each section a table of the file."""
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import NoReturn
 
 # What pytest imports and a pass never asks for anything. They are loaded when somebody does.
-POSTPONED = frozenset({"importlib.metadata", "zipfile"})
+POSTPONED = frozenset({"importlib.metadata", "locale", "zipfile"})
 COLOURS = "pygments"  # what pytest shows code in colours with; our passes show none
 
 

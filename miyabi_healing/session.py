@@ -16,7 +16,7 @@ from miyabi_healing.config import Config, ConfigError
 from miyabi_healing.files import display
 
 # What pytest brings and a pass has no use for: each costs time, and the last two collect the whole heap's garbage five times.
-NEVER_USED = "cacheprovider pastebin setuponly setupplan stepwise threadexception unraisableexception".split()
+NEVER_USED = "cacheprovider pastebin reports setuponly setupplan stepwise threadexception unraisableexception".split()
 # Our own checks need none of these, nor their fixtures; somebody else's may.
 NOT_OURS = "capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings".split()
 EXIT_HEALTHY, EXIT_ISSUES, EXIT_USAGE, EXIT_UNKNOWN, EXIT_BUSY = 0, 1, 2, 3, 75

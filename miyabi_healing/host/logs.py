@@ -16,9 +16,10 @@ from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
 from miyabi_healing.host import patterns
 from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles
 
-NOT_LOGS = re.compile(r"(wtmp|btmp|utmp|lastlog|faillog)([-._]|$)")
-ROTATED = re.compile(r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$")
-DATABASE = re.compile(r"\0(CURRENT\0|MANIFEST-|0[^\0]*\.index\0)")
+# Texts: where there is no log to match, compiling them would cost more than looking.
+NOT_LOGS = r"(wtmp|btmp|utmp|lastlog|faillog)([-._]|$)"
+ROTATED = r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$"
+DATABASE = r"\0(CURRENT\0|MANIFEST-|0[^\0]*\.index\0)"
 GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
 ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
 NEAR = 1 << 20  # how far a cut moves to come between two lines
@@ -39,7 +40,7 @@ class LogFile:
     @property
     def rotated(self) -> bool:
         """Whether its name says that it has been put aside (``app.log.1``, ``app.log-20250101``)."""
-        return ROTATED.search(self.path.name) is not None
+        return re.search(ROTATED, self.path.name) is not None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def not_a_log(path: Path, status: os.stat_result) -> str | None:
 def no_log_file(name: str, status: os.stat_result) -> str | None:
     """What a thing is by itself, where it is no log file."""
     if stat.S_ISREG(status.st_mode):
-        return "a system record" if NOT_LOGS.match(name) else None
+        return "a system record" if re.match(NOT_LOGS, name) else None
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
@@ -95,7 +96,7 @@ def no_log_folder(folder: Path, names: Sequence[str]) -> str | None:
     """What a folder with these names holds, where that is no logs: LevelDB, RocksDB and Kafka keep their data in ``*.log``."""
     if not {"audit", "journal"}.isdisjoint(folder.parts):
         return "a system record"
-    return "part of a database" if DATABASE.search("\0".join(["", *names, ""])) else None
+    return "part of a database" if re.search(DATABASE, "\0".join(["", *names, ""])) else None
 
 
 def unsafe(path: Path, top: Path) -> str | None:
