@@ -234,11 +234,12 @@ def watch(program: str, count: str) -> None:
 
     import psutil
 
-    def cost(processes: list[psutil.Process]) -> float:
-        return sum(sum(each.cpu_times()[:4]) for each in processes)
-
-    def leavings() -> int:
-        return len(list(Path(folder).iterdir()))
+    def state() -> tuple[float, int, int, int, int, int]:
+        """CPU seconds of the watch and all below it; memory of the watch and of what keeps its checks; what it has."""
+        (keeper,) = parent.children()
+        cost = sum(sum(each.cpu_times()[:4]) for each in (parent, keeper))
+        left = len(list(Path(folder).iterdir()))
+        return cost, parent.memory_info().rss, keeper.memory_info().rss, parent.num_fds(), parent.num_threads(), left
 
     first = 20  # passes that only warm things up
     with tempfile.TemporaryDirectory() as folder:
@@ -252,9 +253,8 @@ def watch(program: str, count: str) -> None:
             assert len(report["metrics"]) >= 7, report
             if number == first:
                 parent = psutil.Process(started.pid)
-                both = [parent, *parent.children()]
-                before = (cost(both), *sizes(both), leavings())
-        after = (cost(both), *sizes(both), leavings())
+                before = state()
+        after = state()
         zombies = sum(each.status() == psutil.STATUS_ZOMBIE for each in parent.children(recursive=True))
         started.send_signal(signal.SIGTERM)
         started.communicate()
@@ -262,12 +262,6 @@ def watch(program: str, count: str) -> None:
     journal = (Path(os.environ["HOME"]) / ".local/state/miyabi-healing/journal.sqlite3").stat().st_size
     print(json.dumps({"each": spent / int(count), "grown": grown, "keeper": keeper, "descriptors": descriptors,
                       "threads": threads, "zombies": zombies, "temporary": temporary, "journal": journal}))  # fmt: skip
-
-
-def sizes(both: Any) -> tuple[int, int, int, int]:
-    """Memory of the watch and of the process that keeps its checks (what they share counts for each), its files and threads."""
-    parent, keeper = both
-    return parent.memory_info().rss, keeper.memory_info().rss, parent.num_fds(), parent.num_threads()
 
 
 def repeat(script: str, count: str) -> None:

@@ -42,6 +42,8 @@ def test_memory(host):
     assert free >= total / 100
 """
 LIMITS = """
+[disk]
+mounts = ["/"]
 [checks.disk_space_critical]
 threshold = 100
 [checks.zombie_processes]

@@ -37,6 +37,7 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     for name in ("df", "git", "ps", "find", "free", "awk"):
         needs(name)
     repository, environment = world(settings.folder)
+    environment["MIYABI_HEALING_CONFIG"] = f"{environment['HOME']}/limits.toml"  # mounts that come and go are another matter
     passes = settings.scaled(200)
 
     def watch(count: int) -> Side:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from miyabi_healing import config, outlets, secret, session, stopping
+from miyabi_healing import config, outlets, quick, secret, session, stopping
 
 if TYPE_CHECKING:
     from miyabi_healing.outbox import Channel
@@ -93,6 +93,7 @@ def warm_up() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(700, 10, 10)  # a life this long has to clean up behind itself
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,7 @@ def run(how: How, orders: int, pipe: int, begin: Callable[[], None]) -> tuple[di
 def in_fork(action: Callable[[int], None], pipe: int) -> NoReturn:
     """What the child does: its work, its answer into the pipe, and an end without the parent's clean-up."""
     try:
+        quick.collect_seldom()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
