@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ class Archive:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._library = library()
         self._digest = hashlib.sha256()
+        self._beside = ThreadPoolExecutor(1)
         self.raw = 0
 
     def add(self, data: bytes) -> None:
-        """Append `data` as a frame of its own and put it on disk (frames may be concatenated, RFC 8878, 3.1)."""
+        """Append `data` as a frame of its own (frames may be concatenated, RFC 8878, 3.1); it is hashed while it is packed."""
+        hashed = self._beside.submit(self._digest.update, data)
         packed = memoryview(self._library.compress(data, level=LEVEL))
         while packed:
             packed = packed[os.write(self._descriptor, packed) :]
-        self._digest.update(data)
+        hashed.result()
         self.raw += len(data)
 
     def sync(self) -> None:
@@ -65,4 +68,5 @@ class Archive:
         return self._digest.hexdigest()
 
     def close(self) -> None:
+        self._beside.shutdown()
         os.close(self._descriptor)
