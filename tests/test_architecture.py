@@ -143,7 +143,8 @@ def test_healthy_pass_loads_what_it_needs_and_nothing_else(healthy_pass: dict[st
 
 def test_host_without_configuration_loads_nothing_to_read_one(home: Path) -> None:
     script = "import sys; from miyabi_healing import config; config.load(); print({'msgspec', 'tomllib'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=environment(), capture_output=True, text=True)
+    without_coverage = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None)
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=without_coverage, capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
 import subprocess
@@ -141,7 +140,7 @@ def test_lock_that_is_held_is_unknown(home: Path) -> None:
     try:
         code, state, text, _ = asked(*arguments)
     finally:
-        os.close(held)
+        lock.release(held)
     assert (code, state) == (3, "UNKNOWN")
     assert "another pass is at work" in text
 
