@@ -69,7 +69,8 @@ def make(home: Path, seconds: str, number: int) -> tuple[str, ...]:
 def begin(home: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(), cwd=home, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    uncovered = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None)  # signals may leave its locks taken
+    return subprocess.Popen(command, env=uncovered, cwd=home, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def journal_of(home: Path) -> Journal:
