@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing import output, registry, tools, units
+from miyabi_healing import own_files, registry, tools, units
 from miyabi_healing.files import display
 
 TIME_LIMIT = 60.0  # seconds for systemctl and its like
@@ -43,7 +43,7 @@ class Write:
         yield from (f"    {line}".rstrip() for line in self.data.decode("utf-8").splitlines())
 
     def apply(self) -> None:
-        output.replace(self.path, self.data)
+        own_files.replace(self.path, self.data)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Remove:
         yield f"remove {display(self.path)}"
 
     def apply(self) -> None:
-        output.remove(self.path)
+        own_files.remove(self.path)
 
 
 @dataclass(frozen=True)

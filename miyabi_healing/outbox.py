@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,47 +14,13 @@ from typing import Any
 from miyabi_healing import alerts, config, lock, secret
 from miyabi_healing.alerts import Alert, Key, Known
 from miyabi_healing.journal import MIGRATIONS, Journal, TooNew
+from miyabi_healing.message import Message, NotSent
 from miyabi_healing.outlets.patience import within
 
 MOST_QUEUED = 50  # messages a channel; of more than that, the oldest are dropped
 BACKOFF = (60, 3600)  # seconds: before the second try, and at most
 KNOWN = "state, severity, brake, since, told, course"
 Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Message:
-    """What one pass has to tell, in one message."""
-
-    host: str
-    run_id: str
-    timestamp: str
-    alerts: tuple[Alert, ...]
-
-    @property
-    def title(self) -> str:
-        """``host: disk_space_critical on / not healed``, or how many things there are to tell."""
-        first = self.alerts[0]
-        what = f"{first.subject} {alerts.WORDS[first.kind]}" if len(self.alerts) == 1 else f"{len(self.alerts)} alerts"
-        return f"{self.host}: {what}"
-
-    def dump(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def load(cls, text: str) -> Message:
-        row = json.loads(text)
-        told = tuple(Alert(**{**each, "done": tuple(each["done"])}) for each in row.pop("alerts"))
-        return cls(**row, alerts=told)
-
-
-class NotSent(Exception):
-    """A message that did not arrive. The text names no address; `hopeless` is whether trying again is of no use."""
-
-    def __init__(self, reason: str, retry_after: float = 0, hopeless: bool = False) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
-        self.hopeless = hopeless
 
 
 @dataclass(frozen=True)

@@ -135,10 +135,10 @@ def init(given: Given, output: str | None, homes: tuple[str, ...], yes: bool) ->
 
 
 def write_configuration(file: Path, text: str) -> None:
-    from miyabi_healing import output
+    from miyabi_healing import own_files
 
     try:
-        output.create(file, text.encode())
+        own_files.create(file, text.encode())
     except OSError as error:
         if isinstance(error, FileExistsError) and os.path.lexists(file):
             raise Refusal(f"{display(file)} exists by now, and is never overwritten", session.EXIT_USAGE) from None

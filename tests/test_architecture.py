@@ -30,9 +30,9 @@ ALLOWED = {
     "collected.py": "the pipe to the watch that it makes passes for",
     "lock.py": "the lock file of the state folder, and that folder",
     "journal.py": "the journal in the state folder, and that folder",
-    "outlets/textfile.py": "the metrics file that the configuration names, and the temporary one beside it",
+    "outlets/textfile.py": "what a killed write left beside the metrics file",
     "host/worktrees.py": "the owner of its own scratch folder",
-    "output.py": "files of the program's own that somebody asked for: units, a configuration",
+    "own_files.py": "files of the program's own that somebody asked for: units, a configuration",
 }
 
 

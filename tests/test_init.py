@@ -17,7 +17,7 @@ from gitworld import git
 from program import environment, run
 
 from conftest import PROJECT
-from miyabi_healing import config, discover, output, registry, starter
+from miyabi_healing import config, discover, own_files, registry, starter
 from miyabi_healing.host import git as host_git
 
 ODD = ["plain", 'quo"te', "back\\slash", "new\nline", "tab\t", "br[a]cket*", "ünïcode", "#hash", "del\x7f", "%s"]
@@ -120,7 +120,7 @@ def test_nothing_is_overwritten(home: Path, file: Path) -> None:
         file.rmdir() if file.is_dir() else file.unlink()
     assert not (home / "nowhere").exists()
     with pytest.raises(FileExistsError):
-        output.create(home / ".gitconfig", b"late")
+        own_files.create(home / ".gitconfig", b"late")
     assert b"[user]" in (home / ".gitconfig").read_bytes()
 
 

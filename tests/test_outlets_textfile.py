@@ -14,7 +14,7 @@ import pytest
 from program import run, settings
 from prometheus_client.parser import text_string_to_metric_families
 
-from miyabi_healing import config, history, journal, paths, report
+from miyabi_healing import config, history, journal, own_files, paths, report
 from miyabi_healing.healing import Action, Record
 from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.outlets import Told, textfile
@@ -136,7 +136,8 @@ def test_what_a_killed_write_left_is_cleaned_up_and_nothing_else(tmp_path: Path)
     link.symlink_to(other)
     for each in (old, other, link):
         os.utime(each, (0, 0), follow_symlinks=False)
-    textfile.replace(file, b"x 1\n")
+    textfile.clean(file)
+    own_files.replace(file, b"x 1\n")
     assert sorted(os.listdir(tmp_path)) == [".m.prom.link.tmp", ".m.prom.new.tmp", ".n.prom.old.tmp", "m.prom"]
 
 
@@ -167,7 +168,7 @@ def test_write_that_fails_leaves_the_last_file_and_nothing_else(tmp_path: Path, 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        textfile.replace(file, b"x 2\n")
+        own_files.replace(file, b"x 2\n")
     assert (os.listdir(tmp_path), file.read_text()) == (["m.prom"], "x 1\n")
 
 

@@ -22,7 +22,8 @@ from test_alerts import report as document_of
 
 from conftest import PROJECT, wait_for
 from miyabi_healing import alerts, config, lock, outbox, secret
-from miyabi_healing.outbox import Channel, Message
+from miyabi_healing.message import Message
+from miyabi_healing.outbox import Channel
 from miyabi_healing.paths import JOURNAL
 
 CHECK = """

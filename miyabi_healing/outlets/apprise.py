@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from miyabi_healing.alerts import Alert
 from miyabi_healing.config import ConfigError
-from miyabi_healing.outbox import Message, NotSent
+from miyabi_healing.message import Message, NotSent
 from miyabi_healing.secret import Secret
 
 

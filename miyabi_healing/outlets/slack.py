@@ -30,7 +30,7 @@ from slack_sdk.webhook import WebhookClient
 
 from miyabi_healing import __version__
 from miyabi_healing.alerts import WORDS, Alert
-from miyabi_healing.outbox import Message, NotSent
+from miyabi_healing.message import Message, NotSent
 from miyabi_healing.secret import Secret
 
 if TYPE_CHECKING:

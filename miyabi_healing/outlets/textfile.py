@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from miyabi_healing import history, paths, registry
+from miyabi_healing import history, own_files, paths, registry
 from miyabi_healing.files import display
 from miyabi_healing.outlets import Document, Problem, Told
 from miyabi_healing.safekeeping import looking
@@ -36,7 +35,8 @@ def tell(told: Told) -> None:
     names = CollectorRegistry(auto_describe=False)
     names.register(Pass(told, totals(told)))
     try:
-        replace(path, generate_latest(names))
+        clean(path)
+        own_files.replace(path, generate_latest(names))  # another user reads it
     except OSError as error:
         raise Problem(f"{display(path)}: {error.strerror}") from None
 
@@ -98,23 +98,6 @@ def ups(document: Document) -> dict[tuple[str, str], int]:
 
 def where(row: Document) -> tuple[str, str]:
     return display(row["name"]), display(row["target"])
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put a file in its place as a whole, or not at all; a link there is replaced, not followed. Raises OSError."""
-    clean(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(descriptor, 0o644)  # another user reads it
-            os.fsync(descriptor)
-        os.rename(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 def clean(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Writing files of the program's own, that somebody asked for: units, configurations. Nothing of the host is healed here."""
+"""Writing files of the program's own, that somebody asked for: units, configurations, metrics. Nothing is healed here."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def create(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file, or another one in the place of the old, at once and durably. Raises OSError."""
+    """Put a file in its place as a whole, or not at all, and durably; a link there is replaced, not followed. Raises OSError."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         os.fchmod(descriptor, mode)
         fill(descriptor, data)
