@@ -22,6 +22,7 @@ from miyabi_healing.host import quarantine
 from miyabi_healing.journal import Journal
 
 Start = Callable[..., psutil.Popen]
+AGES = "60.0417"  # seconds, as nobody else sleeps
 ROUNDS = int(os.environ.get("STOP_ROUNDS", "20"))
 CHECK = """
 import pathlib, pytest
@@ -88,7 +89,7 @@ def end(program: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_ends_the_step_in_hand_and_the_pass_reports(home: Path, number: int, code: int) -> None:
-    program = begin(home, *make(home, "60", 4))
+    program = begin(home, *make(home, AGES, 4))
     wait_for(lambda: len(list((home / "things").iterdir())) == 2)
     time.sleep(0.2)
     began = time.monotonic()
@@ -106,7 +107,7 @@ def test_signal_ends_the_step_in_hand_and_the_pass_reports(home: Path, number: i
     journal.close()
     assert run("rollback").returncode == 0
     assert len(list((home / "things").iterdir())) == 4
-    assert not [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "60"]]
+    assert not [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", AGES]]
 
 
 def test_asked_at_random_moments_the_journal_stays_consistent_and_a_rollback_works(home: Path) -> None:
