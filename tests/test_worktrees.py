@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -416,6 +417,12 @@ def test_index_is_read_as_git_reads_it(repo: Path, how: list[str], sure: bool) -
     assert not marks_nothing(data[:-1])
     assert not marks_nothing(data[:100] + b"?" + data[101:])
     assert not marks_nothing(b"")
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 30, b"\1" * 200, b"\0" * 62 + b"name" + b"\0" * 6 + b"TREE\xff\xff\xff\xff"])
+def test_index_that_somebody_made_up_is_git_s_to_read(body: bytes) -> None:
+    data = b"DIRC\0\0\0\2\0\0\0\7" + body
+    assert not marks_nothing(data + hashlib.sha1(data).digest())
 
 
 def test_as_a_stranger_nothing_can_be_told(repo: Path) -> None:
