@@ -63,8 +63,12 @@ class Pass:
     def ask_to_end(self, number: int) -> None:
         """Let it finish or take back the step in hand; the second time, it is killed."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number if self.asked is None else signal.SIGKILL)
+            self.send(number if self.asked is None else signal.SIGKILL)
         self.asked = self.asked or time.monotonic()
+
+    def send(self, number: int) -> None:
+        """Signal it: a child of ours, so its pid is its own until we have waited for it. Raises ProcessLookupError."""
+        os.kill(self.pid, number)
 
     def end(self) -> tuple[dict[str, Any], int]:
         """The report and the exit status of a pass whose pipe is at its end. `reported` is whether it has told them itself."""
@@ -166,9 +170,14 @@ class Passes:
 
 @dataclass
 class Ordered(Pass):
-    """A pass that another process makes for us, or in a fork of its own: what becomes of it comes as lines of JSON."""
+    """A pass that another process makes for us, or in a fork of its own: what becomes of it comes as lines of JSON.
+
+    `handle` is the fork's pidfd: it is no child of ours, and its pid may be another's as soon as it has ended. None until it has
+    begun, -1 where there is none to be had.
+    """
 
     source: Passes = field(kw_only=True)
+    handle: int | None = None
     status: int | None = None
     answer: dict[str, Any] = field(default_factory=dict)
 
@@ -188,6 +197,10 @@ class Ordered(Pass):
             self.pid, self.pipe = self.source.pid, self.source.pipe
         elif "pid" in line:
             self.pid = line["pid"]
+            with contextlib.suppress(ProcessLookupError):
+                self.handle = handle_of(self.pid)
+                if self.asked is not None:  # while the checks were being collected: that signal came to nothing
+                    self.send(signal.SIGTERM)
         elif "ended" in line:
             self.status = line["ended"]
             if line["last"]:
@@ -197,19 +210,47 @@ class Ordered(Pass):
 
     def is_over(self) -> bool:
         """Whether it has ended, or the process has that it came from."""
-        if self.status is None and os.waitid(os.P_PID, self.source.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        maker = self.source.pid
+        if self.status is None and os.waitid(os.P_PID, maker, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             os.set_blocking(self.pipe, False)
             with contextlib.suppress(BlockingIOError):
-                while self.read():
+                while self.source.pid == maker and self.read():  # its last word may be that another one is to take its place
                     pass
-            if self.status is None:
+            if self.status is None and self.source.pid == maker:
                 self.status = self.source.end()
         return self.status is not None
 
+    def send(self, number: int) -> None:
+        if self.handle is None:
+            if self.source.pid:
+                os.kill(self.source.pid, number)
+        elif self.is_the_one():
+            if self.handle >= 0:
+                signal.pidfd_send_signal(self.handle, number)
+            else:
+                os.kill(self.pid, number)
+
+    def is_the_one(self) -> bool:
+        """Whether the pid is still that of the fork: then its parent is the process that made it."""
+        from miyabi_healing.host import processes
+
+        found = processes.read(self.pid)
+        return found is not None and found.ppid == self.source.pid
+
     def end(self) -> tuple[dict[str, Any], int]:
+        if self.handle is not None and self.handle >= 0:
+            os.close(self.handle)
         if self.reported:
             return self.answer["document"], int(self.answer["code"])
         return unreported(self.status or 0)
+
+
+def handle_of(pid: int) -> int:
+    """A pidfd; -1 where the kernel has none (before Linux 5.3), or that process is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return -1
 
 
 def tell(how: How, document: dict[str, Any], seconds: float) -> Pass:

@@ -23,7 +23,7 @@ import pytest
 from program import SCHEMA, environment, run, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing import live
+from miyabi_healing import child, live
 from miyabi_healing.watch import Schedule, offset_of
 
 PASSES = int(os.environ.get("WATCH_PASSES", "60"))
@@ -464,3 +464,32 @@ def test_course_is_drawn_against_the_limit() -> None:
 
     assert live.spark(deque([0, 5, 10]), 10) == "▁▄█"
     assert live.spark(deque([0.0]), 0) == "▁"
+
+
+# Signals to a pass that is no child of ours
+
+
+def test_stranger_with_the_pid_of_a_pass_that_has_ended_is_not_signalled(start: Any) -> None:
+    stranger, keeper = start("sleep", "30"), start("sleep", "30")
+    pass_ = child.Ordered(keeper.pid, -1, source=child.Passes([], pid=keeper.pid))
+    pass_.hear({"pid": stranger.pid})  # the keeper is not its parent
+    pass_.ask_to_end(signal.SIGTERM)
+    pass_.ask_to_end(signal.SIGTERM)
+    time.sleep(0.2)
+    assert stranger.poll() is None
+    assert keeper.poll() is None
+    pass_.answer, pass_.reported = {"document": {}, "code": 0}, True
+    pass_.end()
+
+
+def test_pass_that_was_asked_to_end_before_it_began_is_asked_again(start: Any) -> None:
+    script = """import os, time
+pid = os.fork() or (time.sleep(30), os._exit(0))
+print(pid, flush=True)
+print(os.wait()[1], flush=True)"""
+    keeper = start(sys.executable, "-c", script, stdout=subprocess.PIPE)
+    pass_ = child.Ordered(keeper.pid, -1, source=child.Passes([], pid=keeper.pid), asked=time.monotonic())
+    pass_.hear({"pid": int(keeper.stdout.readline())})
+    assert int(keeper.stdout.readline()) == signal.SIGTERM
+    pass_.answer, pass_.reported = {"document": {}, "code": 0}, True
+    pass_.end()
