@@ -133,6 +133,9 @@ def start() -> Iterator[Callable[..., psutil.Popen]]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
         process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 15) -> None:
