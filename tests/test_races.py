@@ -211,10 +211,7 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(home: Path, context: Contex
 
         with at_some_moment(rotate, within):
             done += attempt(step, context)
-        archives = [
-            b"".join(zstd.unpack(each.thing, each.facts["raw"], each.facts["sha256"]))
-            for each in undo.entries(context.state, "run", 0)
-        ]
+        archives = [b"".join(zstd.unpack(each.thing, each.facts)) for each in undo.entries(context.state, "run", 0)]
         rest = b"".join(path.read_bytes() for path in (home / "app.log.1", log) if path.exists())
         lines = (b"".join(archives) + rest.replace(b"\0", b"")).splitlines(keepends=True)
         assert sorted(line for line in lines if line.strip()) == sorted([*LINES, b"new line\n"])

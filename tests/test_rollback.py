@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from miyabi_healing import expiry, gate, rollback
 from miyabi_healing.config import Brakes, Config
 from miyabi_healing.config import Quarantine as Quarantined
 from miyabi_healing.files import Identity
-from miyabi_healing.gate import undo
+from miyabi_healing.gate import undo, zstd
 from miyabi_healing.gate.verbs import Context, Refused, apply
 from miyabi_healing.host import Host, quarantine
 from miyabi_healing.plan import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
@@ -345,18 +346,55 @@ def test_archived_log_comes_back_before_what_was_written_since(home: Path, start
     assert [path.name for path in home.iterdir() if "app.log" in path.name or ".miyabi-some" in path.name] == ["app.log"]
 
 
-def test_archive_that_is_damaged_is_not_given_back(home: Path) -> None:
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+def strip_checksums(content: bytes) -> bytes:
+    """The same content in frames without checksums: only the archive's own hash can tell."""
+    return bytes(zstd.library().compress(zstd.library().decompress(content)))
+
+
+def cut_short(content: bytes) -> bytes:
+    return content[:-1]
+
+
+@pytest.mark.parametrize("make", [archive, trim])
+@pytest.mark.parametrize("spoil", [flip, strip_checksums, cut_short])
+def test_archive_that_is_damaged_is_not_given_back(
+    home: Path, make: Callable[[Path], Step], spoil: Callable[[bytes], bytes]
+) -> None:
     log = home / "app.log"
     log.write_bytes(LINES)
-    do(home, archive(log))
+    do(home, make(log))
+    left = log.read_bytes() if log.exists() else None
     (held,) = quarantine.find(state_of(home))
-    content = bytearray(held.thing.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    held.thing.write_bytes(content)
+    held.thing.write_bytes(spoil(held.thing.read_bytes()))
     (result,) = undo_all(home)
-    assert result.status == "refused"
-    assert not log.exists()
+    assert (result.status, "the archive is damaged" in result.message) == ("refused", True)
+    assert (log.read_bytes() if log.exists() else None) == left
     assert held.thing.exists()
+
+
+@pytest.mark.parametrize("make", [archive, trim])
+@pytest.mark.parametrize("whole", [True, False])
+def test_archive_of_an_earlier_version_is_known_by_the_hash_of_what_it_holds(
+    home: Path, make: Callable[[Path], Step], whole: bool
+) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    do(home, make(log))
+    (held,) = quarantine.find(state_of(home))
+    content = zstd.library().decompress(held.thing.read_bytes())
+    facts = {key: value for key, value in held.facts.items() if not key.startswith("packed_")}
+    facts["sha256"] = hashlib.sha256(content if whole else content + b"x").hexdigest()
+    (held.folder / "manifest.json").write_text(json.dumps(facts))
+    (result,) = undo_all(home)
+    assert (result.status, log.exists() and log.read_bytes() == LINES) == (
+        "undone" if whole else "refused",
+        whole or make is trim,
+    )
 
 
 @pytest.mark.root

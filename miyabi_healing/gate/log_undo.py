@@ -19,7 +19,7 @@ from miyabi_healing.gate.store import Entry, drop, set_times
 from miyabi_healing.gate.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.gate.verbs import Context, Refused
-from miyabi_healing.gate.zstd import unpack
+from miyabi_healing.gate.zstd import unpack, verify
 from miyabi_healing.host import logs, quarantine
 
 
@@ -60,10 +60,21 @@ def no_room(folder: int, needed: int) -> str | None:
     return None if free > needed else f"it takes {size_text(needed)}, but {size_text(free)} are free"
 
 
+def unusable(entry: Entry) -> str | None:
+    """What is wrong with an archive; None where it is whole."""
+    try:
+        verify(entry.thing, entry.facts)
+    except FileNotFoundError:
+        return "its archive is gone"
+    except OSError as error:
+        return f"its archive cannot be used: {error.strerror}"
+    return None
+
+
 def put(descriptor: int, entry: Entry) -> None:
     """Write what was archived to where it was, but for its holes. Raises OSError, at the end where the archive is damaged."""
     position = entry.facts["start"]
-    for data in unpack(entry.thing, entry.facts["raw"], entry.facts["sha256"]):
+    for data in unpack(entry.thing, entry.facts):
         end = position + len(data)
         at = position
         for start, stop in [*entry.facts["holes"], (end, end)]:
@@ -87,7 +98,7 @@ def closed(path: Path, top: Path, context: Context) -> str | None:
 
 
 def archive_objection(entry: Entry, context: Context) -> str | None:
-    if "sha256" not in entry.facts:
+    if "raw" not in entry.facts:
         return None  # the archive was not finished, so the log was not touched
     top, original = top_of(entry)
     try:
@@ -100,8 +111,8 @@ def archive_objection(entry: Entry, context: Context) -> str | None:
                 )
             if is_at(entry, folder, name, unchanged=True) or is_published(entry, folder):
                 return None
-            if not entry.thing.exists():
-                return "its archive is gone"
+            if bad := unusable(entry):
+                return bad
             if os.path.lexists(original) and (reason := closed(original, top, context)):
                 return f"something else is at {display(original)} now: {reason}"
             return no_room(folder, entry.facts["raw"])
@@ -115,7 +126,7 @@ def restore_archive(entry: Entry, context: Context) -> None:
         if is_there(folder, aside(entry, "gone")):
             rename_new(folder, aside(entry, "gone"), folder, name)
             os.fsync(folder)
-        elif "sha256" in entry.facts and not is_at(entry, folder, name, unchanged=True):
+        elif "raw" in entry.facts and not is_at(entry, folder, name, unchanged=True):
             parent = os.fstat(folder)
             if not is_published(entry, folder):
                 publish(entry, context, folder, name)
@@ -130,6 +141,7 @@ def restore_archive(entry: Entry, context: Context) -> None:
 def publish(entry: Entry, context: Context, folder: int, name: str) -> None:
     """Make the log anew beside its place, with what has been written under its name since behind it, and give it its name."""
     fresh, since = aside(entry, "new"), aside(entry, "since")
+    verify(entry.thing, entry.facts)
     entry.write_manifest(published=False)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(fresh, dir_fd=folder)
@@ -216,8 +228,8 @@ def is_collapsed(entry: Entry, descriptor: int) -> bool:
 def trim_objection(entry: Entry, context: Context) -> str | None:
     if "archived" not in entry.facts:
         return None  # nothing was cut off yet
-    if not entry.thing.exists():
-        return "its archive is gone"
+    if bad := unusable(entry):
+        return bad
     try:
         with shortened(entry, os.O_RDONLY) as (descriptor, folder, path):
             return trouble(entry, context, descriptor, path) or no_room(folder, entry.facts["raw"])
@@ -254,6 +266,7 @@ def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str 
 
 def restore_trim(entry: Entry, context: Context) -> None:
     if "archived" in entry.facts:
+        verify(entry.thing, entry.facts)
         with shortened(entry, os.O_RDWR) as (descriptor, _folder, path):
             if reason := trouble(entry, context, descriptor, path):
                 raise Refused(reason)

@@ -111,8 +111,7 @@ def _(step: ArchiveLog, context: Context) -> Done:
             if size > used(status) * PAYS:
                 raise Refused("compressing it frees nothing")
             place.write_manifest(
-                **facts(step, context, descriptor, status), start=begin, taken=status.st_size, raw=archive.raw,
-                sha256=archive.sha256,
+                **facts(step, context, descriptor, status), **archive.facts, start=begin, taken=status.st_size
             )  # fmt: skip
             if still_open(step, context, but=descriptor):
                 raise Refused("it was written or opened at the last moment")
@@ -211,7 +210,7 @@ def _(step: TrimLog, context: Context) -> Done:
                 for start, length in pieces(begin, end):
                     archive.add(read_whole(descriptor, length, start))
                 archive.sync()
-                place.write_manifest(archived=end, taken=begin, raw=archive.raw, sha256=archive.sha256)
+                place.write_manifest(archived=end, taken=begin, **archive.facts)
                 give_back(descriptor, status, place, begin, end, where.floor)
         collapsed = collapse(step, context, descriptor, status, place)
         after = os.fstat(descriptor)
