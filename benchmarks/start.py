@@ -48,6 +48,8 @@ mounts = ["/"]
 threshold = 100
 [checks.zombie_processes]
 threshold = 10000
+[checks.excessive_worktrees]
+threshold = 1000
 [checks.high_memory_usage]
 threshold = 100
 [checks.large_log_files]
@@ -56,21 +58,21 @@ threshold = 500000
 WORKTREES, LOGS = 11, 50
 
 
-def world(folder: Path) -> tuple[Path, dict[str, str | None]]:
+def world(folder: Path, worktrees: int = WORKTREES, logs: int = LOGS) -> tuple[Path, dict[str, str | None]]:
     """A home with some logs, and a repository with worktrees, in which nothing is wrong: its path, and an environment."""
     needs("git")
     home, repository = folder / "home", folder / "repository"
-    logs = home / ".miyabi" / "logs"
-    logs.mkdir(parents=True)
-    for number in range(LOGS):
-        (logs / f"{number}.log").write_text("a line\n" * 1000)
+    places = home / ".miyabi" / "logs"
+    places.mkdir(parents=True)
+    for number in range(logs):
+        (places / f"{number}.log").write_text("a line\n" * 1000)
     (home / "limits.toml").write_text(LIMITS)
     names = [name for name in os.environ if name.startswith(("XDG_", "PYTEST_", "MIYABI_", "GIT_", "COVERAGE_"))]
     environment: dict[str, str | None] = {**dict.fromkeys(names), "HOME": str(home)}
     git = ["git", "-C", str(repository), "-c", "user.name=Bench", "-c", "user.email=bench@example.invalid"]
     subprocess.run(["git", "init", "-q", str(repository)], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    for number in range(WORKTREES):
+    for number in range(worktrees):
         add = [*git, "worktree", "add", "-q", "-b", f"topic{number}", str(folder / f"tree{number}")]
         subprocess.run(add, check=True, capture_output=True)
     return repository, environment

@@ -6,8 +6,10 @@ A pass is what the watch, the process that keeps the checks, and their forks tak
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
-from benchmarks.harness import PROJECT, Aim, Case, Settings, Side, main, needs, python
+from benchmarks.harness import PROJECT, Aim, Case, Command, Settings, Side, main, needs, python
+from benchmarks.processes import crowd
 from benchmarks.start import interpreter, world
 
 COMMANDS = """#!/bin/sh
@@ -22,34 +24,30 @@ CHECKS = """#!/bin/sh
 status=0
 say() { echo "$1"; status=1; }
 df -P | awk 'NR > 1 && $5 + 0 > 90 { print $6, $5; bad = 1 } END { exit bad }' || status=1
-[ "$(git worktree list | wc -l)" -le 15 ] || say worktrees
+[ "$(git worktree list | wc -l)" -le 1000 ] || say worktrees
 [ "$(ps -eo stat= | grep -c '^Z')" -le 5 ] || say zombies
 [ -z "$(find "$(git rev-parse --git-dir)" -name '*.lock' -mmin +10)" ] || say locks
 logs=$(find ~/.miyabi/logs /tmp -maxdepth 1 -name '*.log' -printf '%b\\n' | awk '{ s += $1 } END { print int(s / 2000) }')
-[ "$logs" -le 500 ] || say logs
+[ "$logs" -le 500000 ] || say logs
 [ "$(free | awk '/^Mem:/ { print int(100 * ($2 - $7) / $2) }')" -le 90 ] || say memory
 exit "$status"
 """
+
+
+BUSY = (1000, 100, 2000)  # a build machine: processes, worktrees, logs
+SCRIPTS = {"a script of df, git worktree list, ps, find, free": COMMANDS, "a script that also judges": CHECKS}
 
 
 def cases(settings: Settings) -> Generator[Case, None, None]:
     interpreter()
     for name in ("df", "git", "ps", "find", "free", "awk"):
         needs(name)
-    repository, environment = world(settings.folder)
-    environment["MIYABI_HEALING_CONFIG"] = f"{environment['HOME']}/limits.toml"  # mounts that come and go are another matter
-    passes = settings.scaled(200)
-
-    def watch(count: int) -> Side:
-        program = python("benchmarks.ours", "watch", PROJECT / "run_healing.sh", count, cwd=repository, environment=environment)
-        return Side("ours", lambda: program)
-
-    for name, script in (("a script of df, git worktree list, ps, find, free", COMMANDS), ("a script that also judges", CHECKS)):
-        file = settings.folder / f"{len(script)}.sh"
-        file.write_text(script)
-        peer = python("benchmarks.ours", "repeat", file, settings.scaled(50), cwd=repository, environment=environment)
-        aims = (Aim("each", 0.5, name="CPU", unit="s"),)
-        yield Case("a pass in watch mode", watch(passes), Side(name, lambda peer=peer: peer), aims, rounds=7)  # type: ignore[misc]
+    idle, busy = settings.folder / "idle", settings.folder / "busy"
+    yield from passes("a pass in watch mode", idle, settings)
+    processes, worktrees, logs = (settings.scaled(number) for number in BUSY)
+    job = f"a pass in watch mode among {processes:,} processes, {worktrees} worktrees, {logs:,} logs"
+    with crowd(processes, 0):
+        yield from passes(job, busy, settings, worktrees, logs)
     count = settings.scaled(1000)
     left = tuple(
         Aim(figure, reach, absolute=True, name=name, unit=unit)
@@ -59,7 +57,28 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
             ("keeper", None, "the process that keeps the checks has grown by", "MB"), ("journal", None, "journal", "MB"),
         )
     )  # fmt: skip
-    yield Case(f"{count:,} passes in watch mode", watch(count), None, left, rounds=1)
+    yield Case(f"{count:,} passes in watch mode", watch(count, *world(settings.folder / "long")), None, left, rounds=1)
+
+
+def passes(job: str, folder: Path, settings: Settings, *many: int) -> Generator[Case, None, None]:
+    """A pass against each script, in a world with so `many` worktrees and logs."""
+    repository, environment = world(folder, *many)
+    ours = watch(settings.scaled(200), repository, environment)
+    for name, script in SCRIPTS.items():
+        file = folder / f"{len(script)}.sh"
+        file.write_text(script)
+        peer = python("benchmarks.ours", "repeat", file, settings.scaled(50), cwd=repository, environment=environment)
+        yield Case(job, ours, side(name, peer), (Aim("each", 0.5, name="CPU", unit="s"),), rounds=7)
+
+
+def watch(count: int, repository: Path, environment: dict[str, str | None]) -> Side:
+    """So many passes in a world; of the mounts only its own, for those that come and go are another matter."""
+    told = {**environment, "MIYABI_HEALING_CONFIG": f"{environment['HOME']}/limits.toml"}
+    return side("ours", python("benchmarks.ours", "watch", PROJECT / "run_healing.sh", count, cwd=repository, environment=told))
+
+
+def side(name: str, command: Command) -> Side:
+    return Side(name, lambda: command)
 
 
 if __name__ == "__main__":
