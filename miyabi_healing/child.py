@@ -97,7 +97,6 @@ def warm_up() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(700, 10, 10)  # a life this long has to clean up behind itself
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ disturb it. A pass that was missed (a suspended machine, a pass that took longer
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -83,6 +84,7 @@ class Watch:
             notify.send("READY=1", "STATUS=the first pass is at work")
             while True:
                 document, code = self.one(passes, bell)
+                gc.collect()  # what a pass leaves in circles is little, but would add up until the collector comes by itself
                 schedule.wrong = code != session.EXIT_HEALTHY
                 due = schedule.next_after(time.monotonic())
                 sign.renew(max(due - time.monotonic(), 0))
