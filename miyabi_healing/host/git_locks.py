@@ -54,13 +54,22 @@ def look(path: Path) -> Lock | None:
 
 def lock_paths(common: Path) -> Iterator[Path]:
     """Every name git locks with, in the common folder and the worktrees' own; never anything in a work tree."""
-    tops = [common, *(each for each in sorted((common / "worktrees").glob("*")) if each.is_dir())]
-    for top in tops:
-        yield from sorted(path for path in top.glob("*.lock") if path.name != "gc.pid.lock")
-        for kind in ("refs", "logs"):
-            for folder, _, names in os.walk(top / kind):
-                yield from (Path(folder, name) for name in sorted(names) if name.endswith(".lock"))
+    linked = os.path.join(common, "worktrees")
+    for top in (os.fspath(common), *(os.path.join(linked, name) for name in names_in(linked))):
+        names = names_in(top)
+        yield from (Path(top, name) for name in names if name.endswith(".lock") and name != "gc.pid.lock")
+        for kind in (each for each in ("refs", "logs") if each in names):
+            for folder, _, inside in os.walk(os.path.join(top, kind)):
+                yield from (Path(folder, name) for name in sorted(inside) if name.endswith(".lock"))
     yield common / "objects" / "maintenance.lock"
+
+
+def names_in(folder: str) -> list[str]:
+    """The names in a folder, in order; none where it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
 
 
 def locks(repository: Repository) -> tuple[Lock, ...]:

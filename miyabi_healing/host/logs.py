@@ -17,7 +17,7 @@ from miyabi_healing.host import patterns
 from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles
 
 # Texts: where there is no log to match, compiling them would cost more than looking.
-NOT_LOGS = r"(wtmp|btmp|utmp|lastlog|faillog)([-._]|$)"
+RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
 ROTATED = r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$"
 DATABASE = r"\0(CURRENT\0|MANIFEST-|0[^\0]*\.index\0)"
 GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
@@ -27,20 +27,37 @@ NEAR = 1 << 20  # how far a cut moves to come between two lines
 
 @dataclass(frozen=True)
 class LogFile:
-    """A regular file that matched. `size` is what it occupies, `last` the newest of its times (seconds since the epoch)."""
+    """A regular file that matched. Of thousands, only their sizes may be asked for; so the rest is worked out when it is."""
 
-    path: Path
-    identity: Identity
-    size: int
-    last: float
+    folder: Path
+    name: str
+    status: os.stat_result
 
     def __str__(self) -> str:
         return display(self.path)
 
     @property
+    def path(self) -> Path:
+        return self.folder / self.name
+
+    @property
+    def identity(self) -> Identity:
+        return Identity.of(self.status)
+
+    @property
+    def size(self) -> int:
+        """What it occupies, in bytes."""
+        return used(self.status)
+
+    @property
+    def last(self) -> float:
+        """The newest of its times, in seconds since the epoch."""
+        return newest(self.status)
+
+    @property
     def rotated(self) -> bool:
         """Whether its name says that it has been put aside (``app.log.1``, ``app.log-20250101``)."""
-        return re.search(ROTATED, self.path.name) is not None
+        return re.search(ROTATED, self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ class LogGroup:
     @property
     def megabytes(self) -> float:
         """What the files occupy together, in millions of bytes; two names of one file count once."""
-        sizes = {(file.identity.device, file.identity.inode): file.size for file in self.files}
+        sizes = {(file.status.st_dev, file.status.st_ino): file.size for file in self.files}
         return sum(sizes.values()) / MEGABYTE
 
 
@@ -71,11 +88,10 @@ def read(pattern: str) -> LogGroup:
             odd.append((place, "a folder that cannot be read"))
         elsewhere = no_log_folder(place, folder.names) if folder.matches else None
         for name, status in folder.matches:
-            path = place / name
             if reason := no_log_file(name, status) or elsewhere:
-                odd.append((path, reason))
+                odd.append((place / name, reason))
             else:
-                files.append(LogFile(path, Identity.of(status), used(status), newest(status)))
+                files.append(LogFile(place, name, status))
     return LogGroup(pattern, tuple(files), tuple(odd))
 
 
@@ -87,7 +103,7 @@ def not_a_log(path: Path, status: os.stat_result) -> str | None:
 def no_log_file(name: str, status: os.stat_result) -> str | None:
     """What a thing is by itself, where it is no log file."""
     if stat.S_ISREG(status.st_mode):
-        return "a system record" if re.match(NOT_LOGS, name) else None
+        return "a system record" if name.startswith(RECORDS) and re.match(f"({'|'.join(RECORDS)})([-._]|$)", name) else None
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
