@@ -52,6 +52,8 @@ def count_worktrees(repository: str, expected: str) -> None:
 
 def merged_branches(repository: str, expected: str) -> None:
     """Tell which branches are merged, and count the git processes that it takes."""
+    import time
+
     from miyabi_healing import tools
     from miyabi_healing.config import Config
     from miyabi_healing.host import git
@@ -65,23 +67,28 @@ def merged_branches(repository: str, expected: str) -> None:
         return ask(*arguments, **options)
 
     tools.ask = counted
+    begun = time.perf_counter()
     survey = Survey(git.repository(repository, Config()))
     found = survey.merged_among(name for name in survey.refs if name.startswith("refs/heads/topic"))
     assert len(found) == int(expected), len(found)
-    print(f'{{"processes": {len(runs)}}}')
+    print(f'{{"processes": {len(runs)}, "core": {time.perf_counter() - begun}}}')
 
 
 def dirty_worktrees(repository: str) -> None:
     """Tell which worktrees are not clean."""
+    import time
+
     from miyabi_healing.config import Config
     from miyabi_healing.host import git
     from miyabi_healing.host.worktrees import Survey, side_by_side
 
+    begun = time.perf_counter()
     place = git.repository(repository, Config())
     trees = place.worktrees()
     for tree, reason in zip(trees, side_by_side(Survey(place).by_the_content, trees), strict=True):
         if reason:
             print(tree, reason)
+    print(f'{{"core": {time.perf_counter() - begun}}}')
 
 
 def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool = True) -> float:

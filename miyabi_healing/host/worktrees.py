@@ -23,6 +23,7 @@ from miyabi_healing.tools import ToolError
 DAY = 86_400
 MOST_AT_A_TIME = 4
 MERGES: dict[tuple[Path, str, str], bool] = {}  # repository, base, commit: what is merged into a commit stays so
+NOT_PACKED = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.compression", "GIT_CONFIG_VALUE_0": "0"}  # for a moment's files
 BRANCHES = ("refs/heads/", "refs/remotes/")
 REGENERABLE = frozenset(
     """node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
@@ -128,6 +129,7 @@ class Survey:
             places = {
                 "GIT_OBJECT_DIRECTORY": scratch,
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.repository.common / "objects"),
+                **NOT_PACKED,
             }
             answer = self.repository.git(
                 "merge-tree", "--write-tree", "--allow-unrelated-histories", "--no-messages", "--stdin",
