@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -123,14 +124,17 @@ class World:
         return "\n".join(lines)
 
     def restore(self, state: Path | None = None) -> None:
-        """Every worktree there again, clean and long unused, with a reflog that says its branch has had a commit."""
+        """Every worktree there again, clean and long unused, with a reflog that says its branch has had a commit.
+
+        Somebody has asked for its status since it was checked out: until then git has to read all its files (racy-git(7)).
+        """
         if state and state.exists():
             rollback = python("benchmarks.ours", "roll_back", self.repo, state)
             subprocess.run(rollback.argv, check=True)
             shutil.rmtree(state)
         start = self.git("rev-list", "--max-parents=0", "main")
-        for number in range(self.trees):
-            tree = self.top / "trees" / f"t{number}"
+        trees = [self.top / "trees" / f"t{number}" for number in range(self.trees)]
+        for number, tree in enumerate(trees):
             if not tree.exists():
                 self.git("worktree", "add", "-q", "--force", str(tree), f"tree/{number}")
             log = self.repo / ".git" / "logs" / "refs" / "heads" / "tree" / f"{number}"
@@ -138,6 +142,9 @@ class World:
             zero, tip = "0" * 40, self.git("rev-parse", f"refs/heads/tree/{number}")
             who = "Bench <bench@example.invalid> 1700000000 +0000\t"
             log.write_text(f"{zero} {start} {who}branch\n{start} {tip} {who}commit\n")
+        time.sleep(1.1)
+        for tree in trees:
+            self.git("-C", str(tree), "status")
 
 
 if __name__ == "__main__":

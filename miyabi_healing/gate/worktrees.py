@@ -6,6 +6,7 @@ into it between the re-check and the rename is found then, and everything is put
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -132,16 +133,24 @@ def give_up(error: OSError) -> None:
 def keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str]:
     """Give a ref to each commit that only the worktree's own reflog knows, so that gc cannot take it. Raises ToolError."""
     known = reflog_commits(worktree.admin / "logs" / "HEAD")
-    if not known:
-        return []
-    asked = "\n".join([*known, ""]).encode()
-    lost = set(os.fsdecode(place.git("rev-list", "--ignore-missing", "--stdin", "--not", "--all", stdin=asked)).split())
-    commits = [commit for commit in known if commit in lost]
+    if worktree.branch.startswith("refs/heads/") and worktree.branch.isprintable():
+        with contextlib.suppress(ToolError):  # it mostly has them all, and other branches may be thousands; or it is gone
+            known = unreachable(known, place, f"^{worktree.branch}")
+    commits = unreachable(known, place, "--not", "--all")
     refs = [f"{kept_under(run_id, worktree.admin)}{number}" for number in range(1, len(commits) + 1)]
     if refs:
         commands = "".join(f"create {ref} {commit}\n" for ref, commit in zip(refs, commits, strict=True))
         place.git("update-ref", "--stdin", stdin=commands.encode())
     return refs
+
+
+def unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
+    """Those of some commits that cannot be reached from what `but` names, as rev-list(1) has it. Raises ToolError."""
+    if not commits:
+        return []
+    asked = "\n".join([*commits, ""]).encode()
+    lost = set(os.fsdecode(place.git("rev-list", "--ignore-missing", "--stdin", *but, stdin=asked)).split())
+    return [commit for commit in commits if commit in lost]
 
 
 def reflog_commits(reflog: Path) -> list[str]:

@@ -24,6 +24,7 @@ DAY = 86_400
 MOST_AT_A_TIME = 4
 MERGES: dict[tuple[Path, str, str], bool] = {}  # repository, base, commit: what is merged into a commit stays so
 NOT_PACKED = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.compression", "GIT_CONFIG_VALUE_0": "0"}  # for a moment's files
+DEFAULTS: dict[Path, str] = {}
 BRANCHES = ("refs/heads/", "refs/remotes/")
 REGENERABLE = frozenset(
     """node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
@@ -82,12 +83,16 @@ class Survey:
             return Base(usual[0], self.refs[usual[0]][0])
         return Reason("base unknown", f"{'both main and master' if usual else 'neither main nor master'} found; set git.base")
 
-    @cached_property
+    @property
     def default_branch(self) -> str:
-        try:
-            return os.fsdecode(self.repository.git("config", "init.defaultBranch")).strip()
-        except ToolError:
-            return ""  # not set
+        """What git's configuration calls a repository's first branch; asked once in a pass. Empty where it does not say."""
+        common = self.repository.common
+        if common not in DEFAULTS:
+            try:
+                DEFAULTS[common] = os.fsdecode(self.repository.git("config", "init.defaultBranch")).strip()
+            except ToolError:
+                DEFAULTS[common] = ""
+        return DEFAULTS[common]
 
     @cached_property
     def merged(self) -> frozenset[str]:
