@@ -284,7 +284,12 @@ def repeat(script: str, count: str) -> None:
 
 
 def shorten(log: str, state: str, archive: bool) -> None:
-    """Trim a log to its last thousand lines, through the gate; how long it takes to find the cut, punch and collapse."""
+    """Trim a log to its last thousand lines, through the gate; how long it takes to find the cut, punch and collapse.
+
+    `more` is by how much that raised the peak of memory, in bytes.
+    """
+    import resource
+    import sys
     import time
     from pathlib import Path
 
@@ -294,16 +299,19 @@ def shorten(log: str, state: str, archive: bool) -> None:
     from miyabi_healing.plan import CutLog, TrimLog
 
     path = Path(log)
-    spent = 0.0
+    spent, more = 0.0, 0
+
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def timed(work: Any) -> Any:
         def measured(*arguments: Any) -> Any:
-            nonlocal spent
-            begun = time.perf_counter()
+            nonlocal spent, more
+            begun, before = time.perf_counter(), peak()
             try:
                 return work(*arguments)
             finally:
-                spent += time.perf_counter() - begun
+                spent, more = spent + time.perf_counter() - begun, more + peak() - before
 
         return measured
 
@@ -314,7 +322,7 @@ def shorten(log: str, state: str, archive: bool) -> None:
     kind = TrimLog if archive else CutLog
     step = kind(target=log, reason="", path=path, identity=Identity.at(path), keep_lines=1000, keep_bytes=10_000_000)
     carry_out([step], Config(logs=Logs(patterns=(log,))), state)
-    print(f'{{"core": {spent}}}')
+    print(f'{{"core": {spent}, "more": {more}}}')
 
 
 def cut_log(log: str, state: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
+import zlib
 from pathlib import Path
 
 import platformdirs
@@ -26,9 +26,8 @@ def state_folder() -> Path:
 
 
 def refuge(top: str, state: Path) -> Path:
-    """The folder on another filesystem that stands in for a state folder."""
-    mark = hashlib.sha256(os.fsencode(state.absolute())).hexdigest()[:12]
-    return Path(top) / f"{NAME}-{os.geteuid()}-{mark}"
+    """The folder on another filesystem that stands in for a state folder: a checksum tells a person's few of them apart."""
+    return Path(top) / f"{NAME}-{os.geteuid()}-{zlib.crc32(os.fsencode(state.absolute())):08x}"
 
 
 def refuge_in_use(state: Path) -> Path | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from miyabi_healing.files import display, open_beneath, size_text
-from miyabi_healing.gate.logs import aside, pieces, read_whole
+from miyabi_healing.gate.logs import aside, contents
 from miyabi_healing.gate.store import Entry, drop, set_times
 from miyabi_healing.gate.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.undo import WAYS, Way
@@ -172,8 +172,7 @@ def append(descriptor: int, folder: int, name: str) -> os.stat_result | None:
         return None
     try:
         status, end = os.fstat(other), os.fstat(descriptor).st_size
-        for start, length in pieces(0, status.st_size):
-            data = read_whole(other, length, start)
+        for data in contents(other, 0, status.st_size):
             while data:
                 data = data[(written := os.pwrite(descriptor, data, end)) :]
                 end += written

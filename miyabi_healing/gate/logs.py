@@ -104,8 +104,8 @@ def _(step: ArchiveLog, context: Context) -> Done:
         status = os.fstat(descriptor)
         begin = logs.first_data(descriptor, status.st_size)
         with archiving(context, step.path, min(used(status), status.st_size), "log-archive") as (place, archive):
-            for start, length in pieces(begin, status.st_size):
-                archive.add(read_whole(descriptor, length, start))
+            for piece in contents(descriptor, begin, status.st_size):
+                archive.add(piece)
             archive.sync()
             size = archive.size
             if size > used(status) * PAYS:
@@ -207,8 +207,8 @@ def _(step: TrimLog, context: Context) -> Done:
             place.write_manifest(**facts(step, context, descriptor, status), **cuts, **known_by)
             for begin in range(where.start, where.cut, CHUNK):
                 end = min(begin + CHUNK, where.cut)
-                for start, length in pieces(begin, end):
-                    archive.add(read_whole(descriptor, length, start))
+                for piece in contents(descriptor, begin, end):
+                    archive.add(piece)
                 archive.sync()
                 place.write_manifest(archived=end, taken=begin, **archive.facts)
                 give_back(descriptor, status, place, begin, end, where.floor)
@@ -271,20 +271,18 @@ def give_back(descriptor: int, before: os.stat_result, place: store.Entry, begin
         blank(descriptor, max(whole, begin), end)
 
 
-def pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
-    for offset in range(start, end, PIECE):
-        yield offset, min(PIECE, end - offset)
-
-
-def read_whole(descriptor: int, length: int, start: int) -> bytes:
-    """Read so many bytes. Raises Refused where they are not there any more."""
-    data = os.pread(descriptor, length, start)
-    while len(data) < length:
-        more = os.pread(descriptor, length - len(data), start + len(data))
-        if not more:
-            raise Refused("it became shorter at the last moment")
-        data += more
-    return data
+def contents(descriptor: int, begin: int, end: int) -> Iterator[memoryview]:
+    """What is between two places, in pieces, each gone when the next one comes. Raises Refused where it is not all there."""
+    room = memoryview(bytearray(min(PIECE, end - begin)))  # one for all: fresh memory for each costs more than hashing
+    for start in range(begin, end, PIECE):
+        piece = room[: min(PIECE, end - start)]
+        filled = 0
+        while filled < len(piece):
+            got = os.preadv(descriptor, [piece[filled:]], start + filled)
+            if not got:
+                raise Refused("it became shorter at the last moment")
+            filled += got
+        yield piece
 
 
 def shorter(descriptor: int, before: os.stat_result) -> bool:

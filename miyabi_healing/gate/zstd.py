@@ -71,14 +71,14 @@ class Archive:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._library = library()
         parameter = self._library.CompressionParameter
-        self._options = {parameter.compression_level: LEVEL, parameter.checksum_flag: 1}
+        self._compressor = self._library.ZstdCompressor(options={parameter.compression_level: LEVEL, parameter.checksum_flag: 1})
         self._digest = hashlib.sha256()
         self.raw = 0
         self.size = 0
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: bytes | memoryview) -> None:
         """Append `data` as a frame of its own (frames may be concatenated, RFC 8878, 3.1)."""
-        packed = self._library.compress(data, options=self._options)
+        packed = self._compressor.compress(data, self._compressor.FLUSH_FRAME)
         rest = memoryview(packed)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
