@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.harness import PROJECT, Aim, Broken, Case, Command, Settings, Side, ext4, main, needs, python
@@ -41,6 +42,24 @@ def finding(folder: Path, files: int, reach: float) -> Generator[Case, None, Non
     predicate = ("-size", f"+{MEGABYTES * 1000}k", "-o", "!", "-newer", str(mark), "!", "-newercm", str(mark))
     peer = Command((needs("find"), str(folder), "-type", "f", "-name", "*.log", "(", *predicate, ")"))
     agree(ours, peer)
+
+    def fd() -> Command:
+        """It has no "or", so it goes twice; it looks with a thread a processor."""
+        every = f"{needs('fd', 'fdfind')} --unrestricted --absolute-path --type f --extension log"
+        when = datetime.fromtimestamp(mark.stat().st_mtime, UTC).isoformat()
+        twice = f'cd "$0" && {{ {every} --size +{MEGABYTES}m; {every} --changed-before {when}; }}'
+        command = Command((needs("sh"), "-c", twice, str(folder)))
+        agree(ours, command)
+        return command
+
+    core = Aim("core", name="CPU without an interpreter's start", against="cpu")
+    yield Case(
+        f"finding large and old logs in {files:,} files",
+        Side("ours", lambda: ours),
+        Side("fd, twice", fd),
+        (Aim(), core),
+        rounds=3,
+    )
     yield Case(
         f"finding large and old logs in {files:,} files", Side("ours", lambda: ours), Side("find", lambda: peer),
         (Aim(reach=reach), Aim("core", reach, name="without an interpreter's start", against="cpu"), Aim("rss", name="memory")),

@@ -283,6 +283,37 @@ def repeat(script: str, count: str) -> None:
     print(json.dumps({"each": (usage.ru_utime + usage.ru_stime) / int(count)}))
 
 
+def monit(program: str, settings: str, counter: str, count: str) -> None:
+    """Let monit go round so many times, one of its scripts adding a byte to `counter` each time; what each round costs."""
+    import json
+    import subprocess
+    import time
+    from pathlib import Path
+
+    import psutil
+
+    def rounds() -> int:
+        return Path(counter).stat().st_size
+
+    def cost() -> float:
+        return sum(daemon.cpu_times()[:4])
+
+    Path(counter).write_bytes(b"")
+    started = subprocess.Popen([program, "-I", "-c", settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    daemon = psutil.Process(started.pid)
+    try:
+        while rounds() < 3:
+            time.sleep(0.1)
+        first, before = rounds(), cost()
+        while rounds() < first + int(count):
+            time.sleep(0.1)
+        spent, done = cost() - before, rounds() - first
+    finally:
+        started.terminate()
+        started.wait()
+    print(json.dumps({"each": spent / done}))
+
+
 def shorten(log: str, state: str, archive: bool) -> None:
     """Trim a log to its last thousand lines, through the gate; how long it takes to find the cut, punch and collapse.
 

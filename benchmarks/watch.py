@@ -34,6 +34,40 @@ exit "$status"
 """
 
 
+# The same questions in a monitor's words; what it has no words for, by scripts.
+MONIT = """
+set daemon 1
+set logfile FOLDER/monit.log
+set pidfile FOLDER/monit.pid
+set idfile FOLDER/monit.id
+set statefile FOLDER/monit.state
+check filesystem root with path /
+    if space usage > 99% then alert
+check system here
+    if memory usage > 99% then alert
+"""
+SCRIPT = """check program NAME with path "FOLDER/NAME.sh"
+    if status != 0 then alert
+"""
+
+
+def rules(folder: Path, repository: Path, home: str) -> tuple[Path, Path]:
+    """What monit is told, and the file that tells how often it has gone round."""
+    asked = [line for line in CHECKS.splitlines() if line.startswith(("[", "logs="))]
+    scripts = {"worktrees": asked[:1], "zombies": asked[1:2], "locks": asked[2:3], "logs": asked[3:5]}
+    told, counter = MONIT, folder / "rounds"
+    for name, lines in scripts.items():
+        file = folder / f"{name}.sh"
+        count = [f"printf . >> {counter}"] if name == "worktrees" else []
+        file.write_text("\n".join(["#!/bin/sh", f"cd {repository}; HOME={home}", "say() { exit 1; }", *lines, *count, ""]))
+        file.chmod(0o700)
+        told += SCRIPT.replace("NAME", name)
+    settings = folder / "monitrc"
+    settings.write_text(told.replace("FOLDER", str(folder)))
+    settings.chmod(0o600)
+    return settings, counter
+
+
 BUSY = (1000, 100, 2000)  # a build machine: processes, worktrees, logs
 SCRIPTS = {"a script of df, git worktree list, ps, find, free": COMMANDS, "a script that also judges": CHECKS}
 
@@ -69,6 +103,12 @@ def passes(job: str, folder: Path, settings: Settings, *many: int) -> Generator[
         file.write_text(script)
         peer = python("benchmarks.ours", "repeat", file, settings.scaled(50), cwd=repository, environment=environment)
         yield Case(job, ours, side(name, peer), (Aim("each", 0.5, name="CPU", unit="s"),), rounds=7)
+    told = rules(folder, repository, str(environment["HOME"]))
+
+    def monit() -> Command:
+        return python("benchmarks.ours", "monit", needs("monit"), *told, settings.scaled(10), environment=environment)
+
+    yield Case(job, ours, Side("monit, the same questions", monit), (Aim("each", name="CPU", unit="s"),), rounds=3)
 
 
 def watch(count: int, repository: Path, environment: dict[str, str | None]) -> Side:
