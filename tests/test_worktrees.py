@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from miyabi_healing.config import Config, Git
 from miyabi_healing.gate import store
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.healing import registry
-from miyabi_healing.host import Host
+from miyabi_healing.host import Host, worktrees
 from miyabi_healing.host import git as git_view
 from miyabi_healing.host.git_index import marks_nothing
 from miyabi_healing.host.worktrees import Survey, clean_merges
@@ -348,6 +349,21 @@ def test_plan_takes_the_longest_unused_first_and_counts_what_it_kept(repo: Path)
     found = plan(repo)
     assert [Path(step.target).name for step in found.steps] == ["old", "middle", "young"]
     assert Counter(each.reason for each in found.kept) == {"main": 1, "not merged": 1}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("missing", ["disk", "memory"])
+def test_merged_work_is_found_without_room_on_the_disk_and_without_a_place_in_memory(
+    repo: Path, mounted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A full disk is what worktrees are taken away for; asking what is merged writes trees, if only for a moment."""
+    merged_worktree(repo, "done")
+    worktree(repo, "open")
+    if missing == "disk":
+        monkeypatch.setattr(tempfile, "tempdir", str(mounted("tmpfs", "64k", options=",nr_inodes=1")))
+    else:
+        monkeypatch.setattr(worktrees, "IN_MEMORY", str(repo / "missing"))
+    assert Survey(git_view.repository(str(repo), Config())).merged == {"refs/heads/done"}
 
 
 def test_merge_answers_are_read_with_and_without_conflicts() -> None:

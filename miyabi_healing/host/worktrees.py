@@ -23,7 +23,13 @@ from miyabi_healing.tools import ToolError
 DAY = 86_400
 MOST_AT_A_TIME = 4
 MERGES: dict[tuple[Path, str, str], bool] = {}  # repository, base, commit: what is merged into a commit stays so
-NOT_PACKED = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.compression", "GIT_CONFIG_VALUE_0": "0"}  # for a moment's files
+IN_MEMORY = "/dev/shm"
+# Nothing is packed that is there for a moment only, and no commit's name is looked for among those of branches.
+FOR_MERGES = {
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "core.compression", "GIT_CONFIG_VALUE_0": "0",
+    "GIT_CONFIG_KEY_1": "core.warnAmbiguousRefs", "GIT_CONFIG_VALUE_1": "false",
+}  # fmt: skip
 DEFAULTS: dict[Path, str] = {}
 BRANCHES = ("refs/heads/", "refs/remotes/")
 REGENERABLE = frozenset(
@@ -128,13 +134,14 @@ class Survey:
         """
         commits = [base.commit, *(self.refs[name][0] for name in branches)]
         requests = "".join(f"{base.commit} {commit}\n" for commit in commits).encode()
-        with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:  # merge-tree writes the trees it makes
+        place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None  # the disk may be full or slow
+        with tempfile.TemporaryDirectory(prefix="miyabi-healing-", dir=place) as scratch:  # merge-tree writes the trees it makes
             if os.geteuid() == 0:
                 os.chown(scratch, self.repository.owner, -1)
             places = {
                 "GIT_OBJECT_DIRECTORY": scratch,
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.repository.common / "objects"),
-                **NOT_PACKED,
+                **FOR_MERGES,
             }
             answer = self.repository.git(
                 "merge-tree", "--write-tree", "--allow-unrelated-histories", "--no-messages", "--stdin",
