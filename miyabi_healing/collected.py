@@ -7,6 +7,7 @@ where something has changed, the process ends, and another one collects afresh.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 from miyabi_healing import config, fixtures, registry, stopping
 
 Mark = tuple[int, ...]
+WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, prctl(2)
 
 
 def mark(path: str) -> Mark:
@@ -85,9 +87,13 @@ class Collected:
         gc.collect()
         gc.freeze()  # so that forks share what will not change
         before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping.ASKING)  # Ctrl-C reaches all; the parent decides
+        library, we = ctypes.CDLL(None), os.getpid()
         while True:
             pid = os.fork()
             if pid == 0:
+                library.prctl(WHEN_PARENT_ENDS, signal.SIGTERM, 0, 0, 0)  # without us, nobody would end one that hangs
+                if os.getppid() != we:
+                    os._exit(0)
                 os.close(self.orders)
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 tell(self.answers, {"pid": os.getpid()})

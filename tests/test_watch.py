@@ -203,6 +203,20 @@ def test_process_that_keeps_the_checks_may_be_killed(watching: Any) -> None:
     assert psutil.Process(watch.process.pid).children() != [keeper]
 
 
+def test_pass_ends_with_the_process_that_keeps_the_checks(watching: Any, home: Path) -> None:
+    """Nobody else would end one that hangs, and it has the lock."""
+    watch = watching()
+    watch.next()
+    watch.edit("open(os.path.expanduser('~/began'), 'w').close(); time.sleep(100)")
+    wait_for((home / "began").exists)
+    (keeper,) = psutil.Process(watch.process.pid).children()
+    (pass_,) = keeper.children()
+    watch.edit()
+    keeper.kill()
+    wait_for(lambda: not pass_.is_running())
+    watch.until(HEALTHY)
+
+
 def test_watch_that_is_killed_leaves_nobody_behind(watching: Any) -> None:
     watch = watching(interval="3600")
     watch.next()
