@@ -37,6 +37,7 @@ from miyabi_healing.host import Host, caches, memory, quarantine  # noqa: E402
 from miyabi_healing.host.processes import read  # noqa: E402
 from miyabi_healing.plan import (  # noqa: E402
     ArchiveLog,
+    CutLog,
     Delete,
     Quarantine,
     Reclaim,
@@ -93,7 +94,7 @@ def build(kind: str, home: Path) -> None:
         fill(home / "thing")
     elif kind == "reclaim":
         (home / "memory.reclaim").touch()
-    elif kind in ("archive log", "trim log"):
+    elif kind in ("archive log", "trim log", "cut log"):
         (home / "app.log").write_bytes(LINES)
         (home / "app.log").chmod(0o640)
     elif kind == "retire worktree":
@@ -115,9 +116,9 @@ def make_step(kind: str, top: Path) -> Step:
         return Quarantine(target="", reason="", path=home / "thing", identity=Identity.at(home / "thing"))
     if kind == "archive log":
         return ArchiveLog(target="", reason="", path=home / "app.log", identity=Identity.at(home / "app.log"))
-    if kind == "trim log":
-        identity = Identity.at(home / "app.log")
-        return TrimLog(target="", reason="", path=home / "app.log", identity=identity, keep_lines=5, keep_bytes=1 << 20)
+    if kind in ("trim log", "cut log"):
+        identity, make = Identity.at(home / "app.log"), TrimLog if kind == "trim log" else CutLog
+        return make(target="", reason="", path=home / "app.log", identity=identity, keep_lines=5, keep_bytes=1 << 20)
     if kind == "retire worktree":
         common, tree = home / "repo" / ".git", home / "trees" / "done"
         admin = common / "worktrees" / "done"
@@ -291,6 +292,8 @@ class Row:
             return f"deleted {lost}" if lost else None
         if self.kind == "purge":
             return self.unfit_purge(seen)
+        if self.kind == "cut log":
+            return unfit_log((home / "app.log").read_bytes())
         if self.kind == "reclaim":
             return None
         in_child(lambda: roll_back(self.top))
@@ -312,6 +315,15 @@ class Row:
         if self.process:
             self.process.kill()
             self.process.wait()
+
+
+def unfit_log(content: bytes) -> str | None:
+    """A log that was being cut has kept its end; where the cut was going on, a part of a line may be left."""
+    first, *lines = (line for line in content.replace(b"\0", b"").split(b"\n") if line.strip())
+    whole = LINES.splitlines()
+    if len(lines) < 4 or lines != whole[-len(lines) :] or not whole[-len(lines) - 1].endswith(first):
+        return f"not the end of what was there: {len(lines)} lines after {first!r}"
+    return None
 
 
 gate.logs.CHUNK = 64 << 10  # so that a log goes in several parts

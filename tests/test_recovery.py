@@ -21,8 +21,8 @@ Start = Callable[..., psutil.Popen]
 PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
 
 STRIDE = int(os.environ.get("KILL_STRIDE", "12"))  # 1 kills at every point: some eight thousand runs
-CHANGES = ["quarantine", "archive log", "trim log", "retire worktree", "delete", "purge", "signal", "run", "reclaim"]
-UNDOABLE = CHANGES[:4]
+UNDOABLE = ["quarantine", "archive log", "trim log", "retire worktree"]
+CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim"]
 
 
 ROWS = [(kind, phase) for kind in CHANGES for phase in ("apply", "recover apply")]
