@@ -194,10 +194,12 @@ class Journal:
 
     def rows(self, where: str, *values: object) -> list[Row]:
         """Steps, the first first."""
+        old = self.version < 2  # read-only, and from before a step was known to be for an issue
+        columns = COLUMNS.replace("issue, issue_target", "'', ''") if old else COLUMNS
         try:
-            found = self.database.execute(f"select {COLUMNS} from step where {where} order by id", values).fetchall()
-        except sqlite3.OperationalError:  # read-only, and older than these columns
-            if self.version >= 2:
+            found = self.database.execute(f"select {columns} from step where {where} order by id", values).fetchall()
+        except sqlite3.OperationalError:
+            if not old:
                 raise
             return []
         return [row_of(each) for each in found]

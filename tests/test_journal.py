@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -71,6 +72,44 @@ def test_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
     assert [(row.run, row.status, row.issue) for row in opened.steps("old run")] == [("old run", "applied", "")]
     assert opened.intend("new", "x", ISSUE, step(tmp_path / "thing")) == 2
     opened.close()
+
+
+def older(file: Path, version: int) -> None:
+    """A journal as that version made it, with one step on record."""
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.executescript("".join(journal.MIGRATIONS[:version]) + f"pragma user_version={version};")
+        values = ("old run", "healer", "quarantine", "thing", "", "", 1.0, 2.0, "applied", "", 3, "{}")
+        columns = "run, healer, kind, target, reason, step, intended, finished, status, message, freed, undo"
+        old.execute(f"insert into step ({columns}) values ({', '.join('?' * len(values))})", values)
+        old.commit()
+
+
+@pytest.mark.parametrize("version", range(1, len(journal.MIGRATIONS) + 1))
+def test_journal_of_every_version_becomes_what_a_new_one_is(tmp_path: Path, version: int) -> None:
+    def layout(opened: journal.Journal) -> list[str]:
+        return [str(sql) for (sql,) in opened.database.execute("select sql from sqlite_master order by name")]
+
+    older(tmp_path / "old", version)
+    with (
+        contextlib.closing(journal.Journal(tmp_path / "old")) as old,
+        contextlib.closing(journal.Journal(tmp_path / "new")) as new,
+    ):
+        assert layout(old) == layout(new)
+        assert [(row.run, row.status, row.freed) for row in old.steps("old run")] == [("old run", "applied", 3)]
+
+
+@pytest.mark.parametrize("version", range(1, len(journal.MIGRATIONS)))
+@pytest.mark.parametrize("command", [("history",), ("status",), ("rollback", "--dry-run"), ("quarantine", "list")], ids=" ".join)
+def test_journal_of_every_version_can_be_looked_into_as_it_is(home: Path, version: int, command: tuple[str, ...]) -> None:
+    state = state_of(home)
+    state.mkdir(parents=True, mode=0o700)
+    older(state / paths.JOURNAL, version)
+    before = (state / paths.JOURNAL).read_bytes()
+    done = run(*command)
+    assert "Error" not in done.stderr + done.stdout
+    assert done.returncode in (0, 1), done.stderr
+    assert "old run" in done.stdout or command[0] != "rollback"
+    assert (state / paths.JOURNAL).read_bytes() == before
 
 
 def test_migration_that_fails_leaves_the_journal_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
