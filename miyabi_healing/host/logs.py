@@ -18,6 +18,7 @@ from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles
 
 # Texts: where there is no log to match, compiling them would cost more than looking.
 RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
+A_RECORD = rf"({'|'.join(RECORDS)})([-._]|$)"
 ROTATED = r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$"
 DATABASE = r"\0(CURRENT\0|MANIFEST-|0[^\0]*\.index\0)"
 GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
@@ -103,7 +104,7 @@ def not_a_log(path: Path, status: os.stat_result) -> str | None:
 def no_log_file(name: str, status: os.stat_result) -> str | None:
     """What a thing is by itself, where it is no log file."""
     if stat.S_ISREG(status.st_mode):
-        return "a system record" if name.startswith(RECORDS) and re.match(f"({'|'.join(RECORDS)})([-._]|$)", name) else None
+        return "a system record" if name.startswith(RECORDS) and re.match(A_RECORD, name) else None
     kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
