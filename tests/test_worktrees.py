@@ -417,8 +417,9 @@ def test_hostile_configuration_does_not_run_programs_as_root(home: Path, tmp_pat
         (["update-index", "--index-version", "4"], False),
         (["update-index", "--split-index"], False),
         (["update-index", "--untracked-cache"], True),
+        (["update-index", "--add", "--info-only", "--cacheinfo", f"100644,{'1' * 40},{'n' * 5000}"], True),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else str(value),
 )
 def test_index_is_read_as_git_reads_it(repo: Path, how: list[str], sure: bool) -> None:
     for number in range(30):
@@ -439,6 +440,18 @@ def test_index_is_read_as_git_reads_it(repo: Path, how: list[str], sure: bool) -
 def test_index_that_somebody_made_up_is_git_s_to_read(body: bytes) -> None:
     data = b"DIRC\0\0\0\2\0\0\0\7" + body
     assert not marks_nothing(data + hashlib.sha1(data).digest())
+
+
+def test_mark_in_an_index_that_lies_about_its_version_is_seen(repo: Path) -> None:
+    """Git reads what follows the flags of an entry, whatever version the index says it is."""
+    git(repo, "update-index", "--skip-worktree", "readme")
+    index = repo / ".git" / "index"
+    data = index.read_bytes()
+    assert data[7] == 3
+    data = data[:7] + b"\2" + data[8:-20]
+    index.write_bytes(data + hashlib.sha1(data).digest())
+    assert "S readme" in git(repo, "ls-files", "-v")
+    assert not marks_nothing(index.read_bytes())
 
 
 def test_as_a_stranger_nothing_can_be_told(repo: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import struct
 
-FIXED = 62  # bytes of an entry before its name; the two last are flags, whose highest bit is assume-unchanged
+FIXED = 62  # bytes of an entry before its name; the two last are flags
+MARKED = 0xC000  # assume-unchanged, and that there are more flags: skip-worktree is one of them
+LENGTH = 0x0FFF  # of the name; where it is longer, all of these
+FLAGS = struct.Struct(">H").unpack_from
 DIGEST = 20
 ELSEWHERE = (b"link", b"sdir")  # a split or a sparse index: other entries count too
 
@@ -24,11 +27,16 @@ def marks_nothing(data: bytes) -> bool:
 
 
 def walk(data: bytes) -> bool:
+    """From entry to entry, as git does: by what each says of its length."""
     at, end = 12, len(data) - DIGEST
     for _ in range(struct.unpack_from(">I", data, 8)[0]):
-        if data[at + FIXED - 2] & 0x80:
+        (flags,) = FLAGS(data, at + FIXED - 2)
+        if flags & MARKED:
             return False
-        at += ((data.index(b"\0", at + FIXED) - at) // 8 + 1) * 8
+        length = flags & LENGTH
+        if length == LENGTH:
+            length = data.index(b"\0", at + FIXED) - at - FIXED
+        at += (FIXED + length + 8) & ~7
     while at < end:
         if data[at : at + 4] in ELSEWHERE:
             return False
