@@ -22,7 +22,7 @@ from miyabi_healing import expiry, gate, rollback
 from miyabi_healing.config import Brakes, Config
 from miyabi_healing.config import Quarantine as Quarantined
 from miyabi_healing.files import Identity
-from miyabi_healing.gate import undo, zstd
+from miyabi_healing.gate import store, undo, zstd
 from miyabi_healing.gate.verbs import Context, Refused, apply
 from miyabi_healing.host import Host, quarantine
 from miyabi_healing.plan import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
@@ -344,6 +344,21 @@ def test_archived_log_comes_back_before_what_was_written_since(home: Path, start
     assert log.read_bytes() == LINES + b"since\n"
     assert log.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in home.iterdir() if "app.log" in path.name or ".miyabi-some" in path.name] == ["app.log"]
+
+
+def test_folder_gets_its_time_back_also_where_another_name_of_the_same_file_was_taken_later(home: Path) -> None:
+    folder = home / "folder"
+    folder.mkdir()
+    first = set_aside(folder / "one")
+    (folder / "two").hardlink_to(folder / "one")
+    os.utime(folder, ns=(10**18, 10**18))
+    do(home, first, run_id="first")
+    time.sleep(2 * store.SAME_MOMENT / 1e9)
+    two = folder / "two"
+    do(home, Quarantine(target="", reason="", path=two, identity=Identity.at(two)), run_id="second")
+    assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == ["undone", "undone"]
+    assert folder.stat().st_mtime_ns == 10**18
+    assert (folder / "one").samefile(two)
 
 
 def flip(content: bytes) -> bytes:

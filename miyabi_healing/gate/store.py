@@ -181,6 +181,7 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
         try:
             with open_beneath(root, path) as (folder, name):
                 os.rename(name, place.thing, src_dir_fd=folder)
+                left = os.fstat(folder).st_mtime_ns
         except FileNotFoundError:
             discard(place)
             raise Refused("it is gone already") from None
@@ -190,8 +191,11 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
                 raise
             crossed = error  # a bind mount or subvolume in between: same device number, yet no rename
             continue
-        found = Identity.at(place.thing)
-        if found.unchanged(identity):
+        status = os.lstat(place.thing)
+        if Identity.of(status).unchanged(identity):
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):  # its time changes with whatever befalls its other names
+                with contextlib.suppress(OSError):  # on a full disk a folder's time is not worth failing for
+                    place.write_manifest(left=left)
             sync_folder(place.folder)
             sync_folder(path.parent)
             return place
@@ -209,18 +213,18 @@ def put_back(place: Held) -> None:
 def move_back(place: Held) -> None:
     """The same, but its place and manifest stay, for what else has to be done."""
     with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
-        moved, parent = os.lstat(place.thing).st_ctime_ns, os.fstat(folder)
+        left, parent = place.facts.get("left") or os.lstat(place.thing).st_ctime_ns, os.fstat(folder)
         inside = os.open(place.folder, FOLDER_FLAGS)
         try:
             rename_new(inside, "thing", folder, name)
         finally:
             os.close(inside)
         if times := place.facts.get("parent_times"):
-            set_times(folder, parent, moved, times)
+            set_times(folder, parent, left, times)
         os.fsync(folder)
 
 
-def set_times(folder: int, before: os.stat_result, moved: int, times: list[int]) -> None:
+def set_times(folder: int, before: os.stat_result, left: int, times: list[int]) -> None:
     """Give a folder the times it had before something was taken out of it, if that was the last thing done in it."""
-    if abs(before.st_mtime_ns - moved) < SAME_MOMENT:
+    if abs(before.st_mtime_ns - left) < SAME_MOMENT:
         os.utime(folder, ns=(times[0], times[1]))
