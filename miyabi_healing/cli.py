@@ -219,6 +219,15 @@ def open_what_is_closed() -> None:
                 setattr(sys, each, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False))
 
 
+def show_error(error: click.ClickException) -> None:
+    """As click does; and of an option that the program has, but the command that it follows has not, where it goes."""
+    error.show()
+    if not isinstance(error, click.NoSuchOption) or not error.ctx or not error.ctx.parent:
+        return
+    if any(error.option_name in each.opts for each in command.params):
+        click.echo(f"It goes before the command: miyabi-healing {error.option_name} ... {error.ctx.info_name}", err=True)
+
+
 def main() -> None:
     """Run the program."""
     quick.collect_seldom()
@@ -242,7 +251,7 @@ def run() -> NoReturn:
         reason, code = "stopped by SIGINT", 128 + signal.SIGINT
     except click.ClickException as error:
         if not plugin:
-            error.show()
+            show_error(error)
             sys.exit(error.exit_code)
         reason, code = error.format_message(), error.exit_code
     except Exception as error:

@@ -382,12 +382,15 @@ def test_bad_configuration_is_one_clear_line_and_touches_nothing(mine: Path, tex
         (("--checks", "/nowhere/at/all"), "no such folder"),
         (("--slack",), "SLACK_WEBHOOK_URL"),
         (("surplus",), "surplus"),
+        (("rollback", "--nope"), "No such option '--nope'.\n"),
+        (("rollback", "--config", "x"), "before the command: miyabi-healing --config ... rollback\n"),
     ],
 )
 def test_bad_usage_is_told_and_touches_nothing(mine: Path, wrong: tuple[str, ...], said: str) -> None:
     done = run("--config", settings(mine.parent), "--checks", str(mine), *wrong)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+    assert done.stderr.endswith(said) or not said.endswith("\n")
     assert len(things(mine)) == 3
 
 
