@@ -61,10 +61,11 @@ def build(venv: Path, lock: Path, log: int) -> None:
     new, old = venv.with_name(f"{venv.name}.new"), venv.with_name(f"{venv.name}.old")
     for folder in (new, old):  # of a start that was killed
         shutil.rmtree(folder, ignore_errors=True)
-    pip = [str(new / "bin/python"), "-I", "-m", "pip", "--disable-pip-version-check", "install", "--no-input"]
+    pip = [str(new / "bin/python"), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
     for command in (
         [sys.executable, "-I", "-m", "venv", "--prompt", venv.name, str(new)],
-        [*pip, "--no-user", "--no-deps", "--require-hashes", "--progress-bar=off", "-r", str(lock)],
+        [*pip, "install", "--no-user", "--no-deps", "--require-hashes", "--progress-bar=off", "-r", str(lock)],
+        [*pip, "uninstall", "--yes", "--quiet", "setuptools", "pip"],  # nobody needs them any more; one has a hand in every start
     ):
         if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode:
             shutil.rmtree(new, ignore_errors=True)
