@@ -393,6 +393,19 @@ def test_archive_that_is_damaged_is_not_given_back(
 
 
 @pytest.mark.parametrize("make", [archive, trim])
+@pytest.mark.parametrize("rest", [b"\x28\xb5\x2f\xfd", b"no frame", b"\0" * 100_000], ids=["begun", "none", "zeros"])
+def test_what_a_full_disk_left_behind_an_archive_is_passed_over(home: Path, make: Callable[[Path], Step], rest: bytes) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    do(home, make(log))
+    (held,) = quarantine.find(state_of(home))
+    with held.thing.open("ab") as file:
+        file.write(rest)
+    (result,) = undo_all(home)
+    assert (result.status, log.read_bytes() == LINES) == ("undone", True)
+
+
+@pytest.mark.parametrize("make", [archive, trim])
 @pytest.mark.parametrize("whole", [True, False])
 def test_archive_of_an_earlier_version_is_known_by_the_hash_of_what_it_holds(
     home: Path, make: Callable[[Path], Step], whole: bool
