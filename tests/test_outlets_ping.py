@@ -352,7 +352,8 @@ def test_report_is_safe_before_anybody_else_is_told(home: Path, monitor: Endpoin
     act = f"(pathlib.Path.home() / 'url').write_text('{monitor.url}/hang/x')"
     watch = watching(*world(home, f"{monitor.url}/ok/x", "time_limit = 60", act=act))
     wait_for(lambda: "/hang/x/0" in monitor.paths())
-    (telling,) = psutil.Process(watch.process.pid).children()
+    (keeper,) = psutil.Process(watch.process.pid).children()
+    (telling,) = keeper.children()
     telling.kill()
     assert watch.next()["summary"] == HEALTHY
 
