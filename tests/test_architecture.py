@@ -31,7 +31,7 @@ ALLOWED = {
     "lock.py": "the lock file of the state folder, and that folder",
     "journal.py": "the journal in the state folder, and that folder",
     "outlets/textfile.py": "what a killed write left beside the metrics file",
-    "host/worktrees.py": "the owner of its own scratch folder",
+    "host/worktrees.py": "its own scratch folder: whose it is, and its end",
     "own_files.py": "files of the program's own that somebody asked for: units, a configuration",
 }
 

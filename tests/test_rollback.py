@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -359,6 +361,29 @@ def test_folder_gets_its_time_back_also_where_another_name_of_the_same_file_was_
     assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == ["undone", "undone"]
     assert folder.stat().st_mtime_ns == 10**18
     assert (folder / "one").samefile(two)
+
+
+def test_thing_stays_on_record_where_its_folder_cannot_be_looked_at_any_more(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Network filesystems answer a look with ESTALE or EIO at any moment, also just after the rename."""
+    step = set_aside(home / "thing")
+    rename, fstat = os.rename, os.fstat
+    stale: list[bool] = []
+
+    def renamed(*arguments: Any, **options: Any) -> None:
+        rename(*arguments, **options)
+        stale.append("src_dir_fd" in options)
+
+    def looked(descriptor: int) -> os.stat_result:
+        if stale and stale.pop():
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return fstat(descriptor)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "fstat", looked)
+    do(home, step)
+    monkeypatch.undo()
+    assert [each.status for each in undo_all(home)] == ["undone"]
+    assert (home / "thing").read_text() == "precious"
 
 
 def flip(content: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -364,6 +365,29 @@ def test_merged_work_is_found_without_room_on_the_disk_and_without_a_place_in_me
     else:
         monkeypatch.setattr(worktrees, "IN_MEMORY", str(repo / "missing"))
     assert Survey(git_view.repository(str(repo), Config())).merged == {"refs/heads/done"}
+
+
+def test_scratch_folder_that_its_owner_makes_a_trap_of_deletes_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused the first time, a name in it leads somewhere else the second time: deleting goes by descriptors, and once."""
+    victim, unlink = home / "victim", os.unlink
+    victim.mkdir()
+    (victim / "precious").write_text("precious")
+
+    def hostile(path: str, *, dir_fd: int | None = None) -> None:
+        if path == "precious":
+            trap.rename(trap.with_name("aside"))
+            trap.symlink_to(victim)
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+        unlink(path, dir_fd=dir_fd)
+
+    with worktrees.scratch(os.geteuid()) as folder:
+        trap = Path(folder) / "trap"
+        trap.mkdir()
+        (trap / "precious").touch()
+        monkeypatch.setattr(os, "unlink", hostile)
+    monkeypatch.undo()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert (victim / "precious").read_text() == "precious"
 
 
 def test_merge_answers_are_read_with_and_without_conflicts() -> None:

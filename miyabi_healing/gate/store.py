@@ -181,7 +181,7 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
         try:
             with open_beneath(root, path) as (folder, name):
                 os.rename(name, place.thing, src_dir_fd=folder)
-                left = os.fstat(folder).st_mtime_ns
+                left = time_of(folder)  # whatever a network filesystem says to that: the thing is here now, and stays on record
         except FileNotFoundError:
             discard(place)
             raise Refused("it is gone already") from None
@@ -194,7 +194,7 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
         status = os.lstat(place.thing)
         if Identity.of(status).unchanged(identity):
             if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):  # its time changes with whatever befalls its other names
-                with contextlib.suppress(OSError):  # on a full disk a folder's time is not worth failing for
+                with contextlib.suppress(OSError):  # on a full disk, a folder's time is not worth failing for
                     place.write_manifest(left=left)
             sync_folder(place.folder)
             sync_folder(path.parent)
@@ -202,6 +202,14 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
         put_back(place)
         raise Refused("it was replaced since it was measured")
     raise crossed or OSError(errno.EXDEV, "no quarantine on its filesystem", display(path))
+
+
+def time_of(folder: int) -> int:
+    """When a folder was last changed, in nanoseconds; 0 where that cannot be had."""
+    try:
+        return os.fstat(folder).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def put_back(place: Held) -> None:

@@ -6,10 +6,12 @@ processes, and ``git status`` last, on what is left.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,12 +136,9 @@ class Survey:
         """
         commits = [base.commit, *(self.refs[name][0] for name in branches)]
         requests = "".join(f"{base.commit} {commit}\n" for commit in commits).encode()
-        place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None  # the disk may be full or slow
-        with tempfile.TemporaryDirectory(prefix="miyabi-healing-", dir=place) as scratch:  # merge-tree writes the trees it makes
-            if os.geteuid() == 0:
-                os.chown(scratch, self.repository.owner, -1)
+        with scratch(self.repository.owner) as folder:  # merge-tree writes the trees it makes
             places = {
-                "GIT_OBJECT_DIRECTORY": scratch,
+                "GIT_OBJECT_DIRECTORY": folder,
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.repository.common / "objects"),
                 **FOR_MERGES,
             }
@@ -254,6 +253,23 @@ class Survey:
             return ()
         entries = self.repository.git(*places, "ls-files", "-v", "-z").split(b"\0")
         return tuple(os.fsdecode(each) for each in entries if each[:1].islower() or each[:1] == b"S")
+
+
+@contextlib.contextmanager
+def scratch(owner: int) -> Iterator[str]:
+    """A folder that is `owner`'s for a moment, in memory where that can be: the disk may be full or slow.
+
+    Its owner may set traps in it while root deletes it: so by descriptors alone, and what refuses stays. tempfile's own way then
+    changes modes and deletes by path, which may lead anywhere by now (CVE-2023-6597, and more than that).
+    """
+    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None
+    folder = tempfile.mkdtemp(prefix="miyabi-healing-", dir=place)
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, owner, -1)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def readable(question: Callable[[Worktree], Reason | None], worktree: Worktree) -> Reason | None:
