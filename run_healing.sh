@@ -12,6 +12,27 @@ is_made() {
     [ -x "$venv/bin/python" ] && cmp -s "$lock" "$venv/runner.txt" 2>/dev/null
 }
 
+# What we are about to execute as root, and all on the way there, that others could exchange: what is neither root's nor
+# theirs whose project this is (who could change this very file), or what a group or everybody can write.
+changeable_by_others() {
+    [ -O / ] || return 0
+    set -- "$1" "$1/bin" "$1/bin/python" "$1/lib" "$1/pyvenv.cfg"
+    up=$1
+    while [ "$up" ]; do
+        up=${up%/*}
+        set -- "$@" "${up:-/}"
+    done
+    for user in 0 project; do
+        if [ "$user" = project ]; then
+            user=$(ls -dn "$root/self_healer.py" | (read -r _ _ user _ && echo "$user"))
+        fi
+        found=$(find "$@" -prune \( ! -user 0 ! -user "$user" -o \
+            ! -type l \( -perm -002 ! -perm -1000 -o -user 0 -perm -020 ! -group 0 \) \) 2>/dev/null)
+        [ "$found" ] || return 0
+    done
+    echo "$found" | head -n 1
+}
+
 # macOS has no readlink -f: follow the links to this file one by one.
 case $0 in
     */*) self=$0 ;;
@@ -36,6 +57,9 @@ if ! is_made; then
             /*) cache=$XDG_CACHE_HOME ;;
             *) cache=${HOME:-$(eval "printf %s ~$(id -un 2>/dev/null)" || :)}/.cache ;;
         esac
+        if [ -O / ] && [ "${HOME:-}" ] && [ ! -O "$HOME" ]; then
+            cache=$(echo ~root)/.cache # sudo -E: nothing of root's stays in another user's home
+        fi
         venv=$cache/miyabi-healing$root/.venv
         case $cache in
             /*) ;;
@@ -62,6 +86,9 @@ if ! is_made; then
         "$python" -I "$root/requirements/environment.py" "$venv" "$lock"
     fi
 fi
+
+others=$(changeable_by_others "$venv")
+[ -z "$others" ] || stop "root does not execute $venv: others can change $others; delete that environment, or chown and chmod it"
 
 # -I: the caller's PYTHONPATH, PYTHONHOME, PYTHONOPTIMIZE and their like stay out of it, and reach the tools it starts.
 exec "$venv/bin/python" -I "$root/self_healer.py" "$@"

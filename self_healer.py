@@ -9,7 +9,7 @@ import os
 import sys
 
 ROOT = os.path.dirname(os.path.realpath(__file__))
-MODULES = ("click", "msgspec", "platformdirs", "prometheus_client", "psutil", "pytest_jsonreport", "rich", "sh", "slack_sdk")
+MODULES = ("click", "msgspec", "platformdirs", "prometheus_client", "psutil", "pytest_jsonreport", "rich", "slack_sdk")
 TRIED = "MIYABI_HEALING_TRIED"
 EXIT_UNKNOWN = 3
 

@@ -60,13 +60,13 @@ def merged_branches(repository: str, expected: str) -> None:
     from miyabi_healing.host.worktrees import Survey
 
     runs = []
-    ask = tools.ask
+    ask = tools.run
 
     def counted(*arguments: Any, **options: Any) -> tools.Result:
         runs.append(arguments)
         return ask(*arguments, **options)
 
-    tools.ask = counted
+    tools.run = counted
     begun = time.perf_counter()
     survey = Survey(git.repository(repository, Config()))
     found = survey.merged_among(name for name in survey.refs if name.startswith("refs/heads/topic"))

@@ -78,7 +78,8 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
     """The gentle and the thorough command of the cache's owner; none where it is not installed."""
 
     def run(command: tuple[str, ...], reason: str) -> list[Step]:
-        if not command or tools.find(command[0]) is None:
+        owner = cache.owner if os.geteuid() == 0 else None
+        if not command or tools.find(command[0], owner) is None:
             return []
         argv = cache.command(command)
         return [
@@ -88,7 +89,7 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
                 counts="caches_cleaned",
                 argv=argv,
                 time_limit=options.tool_time_limit,
-                user=cache.owner if os.geteuid() == 0 else None,
+                user=owner,
                 optional=True,
                 unless_running=cache.known.users,
             )

@@ -66,7 +66,7 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
             )
         )
     else:
-        kept.append(Kept("npm", "tool missing", "it is not installed"))
+        kept.append(Kept("npm", "tool missing", tools.missing("npm")))
     root = os.geteuid() == 0
     if sys.platform == "darwin":
         purge = Run(

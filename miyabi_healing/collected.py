@@ -53,7 +53,7 @@ def modules(names: Iterable[str]) -> dict[str, Mark]:
 
 def targets(settings: config.Config) -> tuple[tuple[str, ...], ...]:
     """What the checks are run for. Raises ConfigError."""
-    return tuple(tuple(fixtures.targets(name, settings)) for name in fixtures.TARGETS)
+    return tuple(tuple(fixtures.targets(name, settings, [])) for name in fixtures.TARGETS)
 
 
 @dataclass

@@ -77,6 +77,8 @@ def make_context(chosen: config.Config) -> Context:
     from miyabi_healing.gate.verbs import Context
     from miyabi_healing.host import Host
 
+    if note := paths.note_on_home():
+        out.complain(note, out.NOTICE)
     return Context(Host(chosen), session.new_run_id(), paths.state_folder())
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from miyabi_healing import paths
+from miyabi_healing import ownership, paths
 from miyabi_healing.files import display
 from miyabi_healing.issue import Limit, Severity
 
@@ -422,6 +422,8 @@ def load(explicit: str | None = None, environment: Mapping[str, str] = os.enviro
     import tomllib
 
     try:
+        if os.geteuid() == 0 and (reason := ownership.objection(path, ownership.trusted())):
+            raise ConfigError(f"{display(path)}: root obeys no configuration that others can change: {reason}")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{display(path)}: {error.strerror}") from None

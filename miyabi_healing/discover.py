@@ -148,11 +148,11 @@ def note_repository(path: Path, names: Sequence[str], known: dict[Path, Repo], s
         return
     try:
         located = git.locate(path)
-        if located is None or located[0] in known or "/.git/modules/" in str(located[0]):
+        if located is None or located.common in known or "/.git/modules/" in str(located.common):
             return
-        repository = git.Repository(*located, settings)
+        repository = git.repository(str(path), settings)
         linked = repository.worktrees()
-    except OSError:
+    except (OSError, ValueError, git.NoRepository):
         return
     folders = Counter(worktree.path.parent for worktree in linked)
     known[repository.common] = Repo(repository.main, 1 + len(linked), tuple(folders.most_common(3)))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 MEGABYTE = 1_000_000
 MOST_LINKS = 40  # as Linux has it, path_resolution(7)
+LONGEST = 1 << 16  # bytes of a small file: git's own, a lock's reason
+FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # also one that may only be passed through
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,10 @@ def used(status: os.stat_result) -> int:
 
 def display(path: object) -> str:
     """A path as one printable line: undecodable bytes and control characters are escaped."""
-    text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    try:
+        text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, as JSON can have one
+        text = str(path).encode("utf-8", "backslashreplace").decode()
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
@@ -75,6 +80,43 @@ def size_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def read_small(
+    path: Path | str, folder: int | None = None, *, owner: int | None = None, limit: int = LONGEST, whole: bool = True
+) -> bytes:
+    """The content of a file that somebody else may have written, or put something else in its place. Raises OSError.
+
+    Only of a regular file, not through a link, of at most `limit` bytes (or, not `whole`, the first ones), and without waiting
+    for a writer. With `owner`: only where that user could read it, too, so that we show nobody what is not theirs (a further
+    name of root's own file, say).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", display(path))
+        if owner is not None and status.st_uid != owner and not status.st_mode & stat.S_IROTH:
+            raise OSError(errno.EACCES, "it belongs to somebody else", display(path))
+        data = bytearray()
+        while len(data) <= limit and (piece := os.read(descriptor, min(limit + 1 - len(data), 1 << 20))):
+            data += piece
+        if whole and len(data) > limit:
+            raise OSError(errno.EFBIG, "larger than such a file can be", display(path))
+        return bytes(data[:limit])
+    finally:
+        os.close(descriptor)
+
+
+def printable(value: object) -> object:
+    """A value for a report: every text in it as one printable line, whoever it came from, in whatever it is nested."""
+    if isinstance(value, str):
+        return display(value)
+    if isinstance(value, dict):
+        return {display(key): printable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [printable(each) for each in value]
+    return value
+
+
 def is_beneath(path: Path, root: Path) -> bool:
     """Whether `path` lies below `root` by name alone; ``..`` is never beneath anything."""
     return path != root and path.is_relative_to(root) and ".." not in path.parts
@@ -85,14 +127,13 @@ def open_root(root: Path) -> int:
 
     What Linux does for the last name in a sticky folder (proc(5), protected_symlinks), for every name and in every folder.
     """
-    flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # a folder that may only be passed through, too
-    folder, links = os.open("/", flags), 0
+    folder, links = os.open("/", FOLDER), 0
     left = [*reversed(root.absolute().parts[1:])]
     try:
         while left:
             name = left.pop()
             try:
-                deeper = os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)
+                deeper = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR) or links == MOST_LINKS:
                     raise
@@ -101,7 +142,7 @@ def open_root(root: Path) -> int:
                 left += reversed([part for part in target.split("/") if part])
                 if not target.startswith("/"):
                     continue
-                deeper = os.open("/", flags)
+                deeper = os.open("/", FOLDER)
             os.close(folder)
             folder = deeper
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)

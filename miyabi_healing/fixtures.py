@@ -26,8 +26,11 @@ TARGETS = ("mount", "repository", "log_group")
 Measure = Callable[[float, str], float]
 
 
-def targets(fixture: str, config: Config) -> Sequence[str]:
-    """What a fixture is parametrised with: every configured mount, repository or log pattern."""
+def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
+    """What a fixture is parametrised with: every configured mount, repository or log pattern.
+
+    What people should know of those that were passed over is added to `notes`.
+    """
     if fixture == "mount":
         from miyabi_healing.host import disk
 
@@ -35,26 +38,28 @@ def targets(fixture: str, config: Config) -> Sequence[str]:
     if fixture == "repository":
         from miyabi_healing.host import git
 
-        return git.configured(config)
+        found = git.configured(config)
+        notes.extend(note for note in found.notes if note not in notes)
+        return found.paths
     return config.logs.patterns
 
 
 def validate(config: Config) -> None:
     """Refuse mounts, repositories and caches that do not exist, before any check runs. Raises ConfigError."""
     for fixture in TARGETS:
-        targets(fixture, config)
+        targets(fixture, config, [])
     if config.caches.also:
         from miyabi_healing.host import caches
 
         caches.validate(config.caches)
 
 
-def parametrize(metafunc: pytest.Metafunc, config: Config) -> None:
+def parametrize(metafunc: pytest.Metafunc, config: Config, notes: list[str]) -> None:
     """Run a check once for each target of the fixture it asks for."""
     for fixture in TARGETS:
         if fixture not in metafunc.fixturenames:
             continue
-        found = targets(fixture, config)
+        found = targets(fixture, config, notes)
         none = pytest.param(None, marks=pytest.mark.skip(reason=f"there is no {fixture} to look at"), id="none")
         values = [pytest.param(each, id=display(each)) for each in found] or [none]
         metafunc.parametrize(fixture, values, indirect=True)

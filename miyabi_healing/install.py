@@ -77,7 +77,7 @@ class Run:
 
     def apply(self) -> None:
         try:
-            result = tools.run(self.argv, time_limit=TIME_LIMIT, stdin=self.stdin, environment=bus())
+            result = tools.run(self.argv, time_limit=TIME_LIMIT, stdin=self.stdin, environment=bus(), whole_environment=True)
         except tools.ToolError as error:
             raise Failed(str(error)) from None
         if result.code and not self.may_fail:
@@ -149,10 +149,11 @@ def runs(kind: str, system: bool) -> bool:
     return booted() and tools.find("systemctl") is not None and (system or socket.exists())
 
 
-def bus() -> dict[str, str | None]:
+def bus() -> dict[str, str]:
     """Where a user's systemd listens, also where no login has said so (sudo, cron)."""
     usual = f"/run/user/{os.geteuid()}"
-    return {"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR") or (usual if os.path.isdir(usual) else None)}
+    folder = os.environ.get("XDG_RUNTIME_DIR") or (usual if os.path.isdir(usual) else "")
+    return {"XDG_RUNTIME_DIR": folder} if folder else {}
 
 
 def moved_folders() -> dict[str, str]:
@@ -216,7 +217,7 @@ def is_ours(path: Path) -> bool:
 def crontab() -> bytes:
     """The user's crontab; empty where there is none. Raises Refused."""
     try:
-        result = tools.run(("crontab", "-l"), time_limit=TIME_LIMIT)
+        result = tools.run(("crontab", "-l"), time_limit=TIME_LIMIT, whole_environment=True)
     except tools.ToolError as error:
         raise Refused(str(error)) from None
     if result.code and not any(words in result.stderr for words in (b"no crontab", b"No such file")):

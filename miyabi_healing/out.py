@@ -6,6 +6,8 @@ import os
 
 import click
 
+from miyabi_healing.files import display
+
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6  # sd-daemon(3)
 STDOUT, STDERR = 1, 2
 
@@ -29,5 +31,5 @@ def marked(words: str, level: int) -> str:
 
 def complain(words: str, level: int = WARNING) -> None:
     """Say something in one line on standard error."""
-    line = f"miyabi-healing: {words}"
+    line = f"miyabi-healing: {display(words)}"
     click.echo(marked(line, level) if is_journal(STDERR) else line, err=True)

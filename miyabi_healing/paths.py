@@ -9,6 +9,9 @@ from pathlib import Path
 
 import platformdirs
 
+from miyabi_healing import ownership
+from miyabi_healing.files import display
+
 NAME = "miyabi-healing"
 JOURNAL = "journal.sqlite3"
 REFUGES = ("/var/tmp", "/dev/shm", "/tmp")  # where the journal goes while its own disk is full
@@ -16,13 +19,43 @@ REFUGES = ("/var/tmp", "/dev/shm", "/tmp")  # where the journal goes while its o
 
 def config_candidates() -> tuple[Path, ...]:
     """The files a configuration is read from, the first that exists: the user's, then the system's."""
-    folders = (platformdirs.user_config_path(NAME), platformdirs.site_config_path(NAME), Path("/etc") / NAME)
-    return tuple(folder / "config.toml" for folder in folders)
+    own = our_own(platformdirs.user_config_path(NAME), ".config")
+    return tuple(folder / "config.toml" for folder in (own, platformdirs.site_config_path(NAME), Path("/etc") / NAME))
 
 
 def state_folder() -> Path:
     """Where journal, lock and quarantine live. It need not exist yet."""
-    return platformdirs.user_state_path(NAME)
+    return our_own(platformdirs.user_state_path(NAME), ".local/state")
+
+
+def our_own(named: Path, usual: str) -> Path:
+    """A folder that HOME, or a variable, names; for root the one in root's own home, where that is another user's (sudo -E).
+
+    There root would leave what its owner cannot read or delete, and she could lead it elsewhere by a link.
+    """
+    if os.geteuid() != 0 or not is_in_hands_of_others(named):
+        return named
+    import pwd
+
+    home, root = Path(os.path.expanduser("~")), Path(pwd.getpwuid(0).pw_dir)
+    return root / (named.relative_to(home) if named.is_relative_to(home) else Path(usual) / NAME)
+
+
+def is_in_hands_of_others(folder: Path) -> bool:
+    """Whether anybody but root owns a folder, or one on the way to it."""
+    try:
+        with ownership.walked(existing(folder)) as found:
+            return any(each.status.st_uid != 0 for each in found.passed)
+    except OSError:
+        return True
+
+
+def note_on_home() -> str:
+    """What people should know where root's own folders stand in for those of HOME; empty where they do not."""
+    named, used = platformdirs.user_state_path(NAME), state_folder()
+    if named == used:
+        return ""
+    return f"{display(named)} is in another user's home: as root, what is recorded and set aside is in {display(used)}"
 
 
 def refuge(top: str, state: Path) -> Path:
@@ -55,11 +88,8 @@ def is_private(folder: Path) -> bool:
 
 
 def distrust(state: Path) -> str | None:
-    """Why a state folder must not be used: what others can write there, we would act on. None where it may. Raises OSError."""
-    status = os.stat(state)
-    if status.st_uid != os.geteuid():
-        return f"it belongs to another user (uid {status.st_uid})"
-    return "others can write to it; chmod go-w" if status.st_mode & 0o022 else None
+    """Why a state folder must not be used: what others can put there, we would act on. None where it may. Raises OSError."""
+    return ownership.objection(state, ownership.us())
 
 
 def crashed(state: Path) -> bool:

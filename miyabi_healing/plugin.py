@@ -24,6 +24,7 @@ from miyabi_healing.files import display
 from miyabi_healing.fixtures import HOST, LIMITS, issue_name, limit_of
 from miyabi_healing.healing import Action, Healing, Record
 from miyabi_healing.host import Host
+from miyabi_healing.host.git import NoRepository
 from miyabi_healing.issue import Issue
 from miyabi_healing.session import new_run_id
 
@@ -125,6 +126,8 @@ def pytest_configure(config: pytest.Config) -> None:
         progress=launch.progress if launch else lambda text: None,
         watching=bool(launch and launch.watching),
     )
+    if note := paths.note_on_home():
+        config.stash[HEALING].notes.append(note)
     if launch:
         launch.healing = config.stash[HEALING]
     elif config.pluginmanager.has_plugin("pytest_jsonreport") and not config.option.json_report:
@@ -204,7 +207,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     healing = metafunc.config.stash.get(HEALING, None)
     if healing is not None and is_check(metafunc.definition, healing):
-        fixtures.parametrize(metafunc, healing.config)
+        fixtures.parametrize(metafunc, healing.config, healing.notes)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -330,7 +333,8 @@ def pytest_runtest_makereport(
     if call.when == "call":
         judge(item, call, record)
     elif report.failed and call.excinfo:
-        record.error = f"{call.excinfo.typename} in {call.when}: {call.excinfo.value}"
+        known = isinstance(call.excinfo.value, NoRepository)
+        record.error = str(call.excinfo.value) if known else f"{call.excinfo.typename} in {call.when}: {call.excinfo.value}"
     return report
 
 

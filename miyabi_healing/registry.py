@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miyabi_healing import ownership
 from miyabi_healing.config import Config, ConfigError, nearest
 from miyabi_healing.files import display
 
@@ -66,15 +65,13 @@ def folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
 
 
 def distrust(folder: Path) -> None:
-    """Refuse to run code that somebody else could have put there. Raises ConfigError."""
-    trusted = {0, os.geteuid(), PACKAGE.stat().st_uid}
-    for path in (folder, *folder.glob("*.py"), folder / "healers", *folder.glob("healers/*.py")):
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        if status.st_mode & stat.S_IWOTH or status.st_uid not in trusted:
-            raise ConfigError(f"checks folder {display(folder)}: {display(path)} can be written by others; chmod o-w or chown it")
+    """Refuse to run code that somebody else could have put there, also compiled, in any folder below. Raises ConfigError."""
+    try:
+        reason = ownership.tree_objection(folder, ownership.trusted())
+    except OSError as error:
+        reason = f"it cannot be looked through: {error}"
+    if reason:
+        raise ConfigError(f"checks folder {display(folder)}: {reason}; code of others is not run: chmod go-w or chown it")
 
 
 def load(name: str, file: Path) -> tuple[Healer, type[Any] | None]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from miyabi_healing.files import display, printable
 from miyabi_healing.healing import Action, Healing, Record, message
 from miyabi_healing.host import quarantine
 from miyabi_healing.issue import Limit, Severity
@@ -24,14 +25,17 @@ Document = dict[str, Any]
 
 
 def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing: Healing) -> Document:
-    """The report of one pass. A check that did not run to its end is an error, and then nothing is called healthy."""
+    """The report of one pass. A check that did not run to its end is an error, and then nothing is called healthy.
+
+    Whatever others have named, written or said is in it as one printable line each: nobody forges a line of it.
+    """
     tests = json_report.get("tests", [])
     errors = [error for test in tests if (error := trouble(test, records.get(test["nodeid"])))]
     errors += [uncollected(each) for each in json_report.get("collectors", []) if each["outcome"] == "failed"]
     found = [record for record in records.values() if record.issue]
     actions = [action for record in found for action in record.actions]
     healed = sum(record.healed for record in found)
-    return {
+    document = {
         "schema_version": SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "host": os.uname().nodename,
@@ -47,10 +51,12 @@ def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing
         "recovered": [recovered_row(row, result) for row, result in healing.recovered],
         "quarantine": quarantine_row(healing),
     }
+    return {key: printable(value) for key, value in document.items()}
 
 
 def failed(reason: str, healing: Healing | None = None) -> Document:
     """The report of a pass that could not run."""
+    reason = display(reason)
     return {
         "schema_version": SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),

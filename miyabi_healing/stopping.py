@@ -14,6 +14,7 @@ from types import FrameType
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = frozenset[int]
 received = 0  # the signal that asked, 0 while none has
+putting_off = False
 
 
 class Asked(KeyboardInterrupt):
@@ -23,8 +24,27 @@ class Asked(KeyboardInterrupt):
 def note(number: int, _frame: FrameType | None) -> None:
     global received
     again, received = bool(received), received or number
-    if not again:  # asked twice is not asked harder: the step in hand is being taken back already
+    if not again and not putting_off:  # asked twice is not asked harder: the step in hand is being taken back already
         raise Asked(signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def put_off() -> Iterator[None]:
+    """Let a signal take effect only after what runs inside; unlike `held_back`, a program that is started inside gets it.
+
+    For a moment only, and in the main thread; others are never interrupted.
+    """
+    global putting_off
+    if putting_off or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, putting_off = received, True
+    try:
+        yield
+    finally:
+        putting_off = False
+    if received != before:
+        raise Asked(signal.Signals(received).name)
 
 
 @contextlib.contextmanager
@@ -59,8 +79,3 @@ def mask(signals: Signals) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def set_mask(signals: Signals) -> None:
-    """Keep just these waiting from now on."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, signals)

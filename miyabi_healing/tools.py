@@ -1,6 +1,8 @@
-"""Running other programs, with a time limit each: owners' tools through ``sh``, git, which is asked often, without it.
+"""Starting other programs: the one way to do it, for ourselves and in somebody else's name, with a time limit each.
 
-Both are loaded only when needed.
+Whose program is started decides as whom: what a user's repository or home may have chosen runs as that user alone, who the
+child has become for good (uid, gid, groups) before it executes anything, and with an environment of listed names. A program
+is looked for only in those folders of PATH that nobody can write but root and the user it runs as.
 """
 
 from __future__ import annotations
@@ -10,15 +12,19 @@ import os
 import pwd
 import shutil
 import signal
-import time
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
-from miyabi_healing import stopping
+from miyabi_healing import ownership, stopping
+from miyabi_healing.files import display
 
-CHUNK = 1 << 16  # sh's default is line by line: 3 million lines took longer than anyone waits
+# What everybody's program gets of our environment; HOME and names are the user's own. Nothing that can hold a secret.
+LISTED = ("LANG", "LANGUAGE", "TZ", "TERM")
+OUR_OWN = ("TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where nobody has set one
 
 
 class ToolError(Exception):
@@ -40,24 +46,71 @@ class Result:
         return lines[-1] if lines else f"exit status {self.code}"
 
 
-def find(name: str) -> str | None:
-    """The full path of a tool on PATH; None where it is not installed."""
-    return shutil.which(name)
+@lru_cache(maxsize=16)
+def trusted_path(path: str, trusted: ownership.Users) -> tuple[str, ...]:
+    """The folders of a PATH in which nobody but `trusted` can put a program."""
+    found = []
+    for folder in path.split(os.pathsep):
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.isabs(folder) and ownership.objection(folder, trusted) is None:
+                found.append(folder)
+    return tuple(dict.fromkeys(found))
 
 
-def installed(name: str) -> str:
+@lru_cache(maxsize=64)
+def located(name: str, path: str, trusted: ownership.Users) -> tuple[str | None, str]:
+    """The full path of a tool, and why there is none."""
+    folders = trusted_path(path, trusted)
+    found = name if os.path.isabs(name) else shutil.which(name, path=os.pathsep.join(folders))
+    if found is None and (elsewhere := shutil.which(name, path=path)):
+        return None, f"{name} is not started: others can write to the folder of {display(elsewhere)}"
+    if found is None:
+        return None, f"{name} is not installed"
+    try:
+        if reason := ownership.objection(found, trusted):
+            return None, f"{name} is not started: {reason}"
+    except OSError as error:
+        return None, f"{name} is not installed: {error.strerror}"
+    return found, ""
+
+
+def in_whose_name(user: int | None) -> ownership.Users:
+    """Whom a program that runs as `user` (None: as we do) may come from."""
+    return ownership.us() if user is None else frozenset((ownership.ROOT, user))
+
+
+def find(name: str, user: int | None = None) -> str | None:
+    """The full path of a tool that may be started as `user` (None: as we are); None where there is none."""
+    return located(name, os.environ.get("PATH", PATH), in_whose_name(user))[0]
+
+
+def missing(name: str, user: int | None = None) -> str:
+    """Why a tool cannot be started; empty where it can."""
+    return located(name, os.environ.get("PATH", PATH), in_whose_name(user))[1]
+
+
+def installed(name: str, user: int | None = None) -> str:
     """The full path of a tool. Raises ToolError."""
-    if path := find(name):
+    if path := find(name, user):
         return path
-    raise ToolError(f"{name} is not installed")
+    raise ToolError(missing(name, user))
 
 
-def surroundings(environment: Mapping[str, str | None] | None, account: pwd.struct_passwd | None) -> dict[str, str]:
-    """The environment a tool gets: `environment` laid over ours, messages in the C locale, None takes a variable away."""
-    laid_over = {**os.environ, "LC_ALL": "C", **(environment or {})}
+def surroundings(extra: Mapping[str, str], account: pwd.struct_passwd | None, whole: bool) -> dict[str, str]:
+    """The environment of a tool: `extra`, and what is listed; with `whole` all that is ours, but for git's own names.
+
+    Messages come in the C locale. Somebody else's never gets more than what is listed.
+    """
+    us = os.environ
     if account:
-        laid_over.update(HOME=account.pw_dir, USER=account.pw_name, LOGNAME=account.pw_name)
-    return {name: value for name, value in laid_over.items() if value is not None}
+        named = {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name, "SHELL": "/bin/sh"}
+    elif whole:
+        named = {name: value for name, value in us.items() if not name.startswith("GIT_")}
+    else:
+        named = {name: us[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", *OUR_OWN) if name in us}
+    listed = {name: us[name] for name in LISTED if name in us}
+    path = os.pathsep.join(trusted_path(us.get("PATH", PATH), in_whose_name(account.pw_uid if account else None)))
+    return {**listed, **named, "PATH": path, "LC_ALL": "C", **extra}
 
 
 def somebody_else(name: str, user: int | None) -> pwd.struct_passwd | None:
@@ -74,103 +127,50 @@ def run(
     argv: Sequence[str],
     *,
     time_limit: float,
-    cwd: Path | None = None,
+    cwd: Path | int = Path("/"),
     stdin: bytes = b"",
-    environment: Mapping[str, str | None] | None = None,
+    environment: Mapping[str, str] | None = None,
     user: int | None = None,
+    whole_environment: bool = False,
 ) -> Result:
     """Run a program to its end and return what it said, whatever its exit status. Raises ToolError.
 
-    `environment` is laid over ours, with messages in the C locale; None takes a variable away. `user` is the uid to run
-    as; only root can change it.
+    It starts in `cwd`, a folder or the descriptor of one that was looked at. `user` is the uid to run as; only root can change
+    it. `environment` comes on top of what is listed, or of all of ours (`surroundings`).
     """
-    import sh
-
-    path, account = installed(argv[0]), somebody_else(argv[0], user)
-    with stopping.held_back() as before:  # an exception in the middle of sh would leave its locks taken, and hang us for ever
-        try:
-            command = sh.Command(path)(
-                *argv[1:],
-                _in=stdin,
-                _in_bufsize=CHUNK,
-                _out_bufsize=CHUNK,
-                _err_bufsize=CHUNK,
-                _env=surroundings(environment, account),
-                _cwd=os.fspath(cwd) if cwd else None,
-                _new_session=True,
-                _tty_out=False,
-                _tty_in=False,
-                _ok_code=tuple(range(256)),
-                _bg=True,
-                _bg_exc=False,
-                _uid=user if account else None,
-                _preexec_fn=partial(stopping.set_mask, before),
-            )
-        except (sh.ForkException, OSError) as error:
-            raise ToolError(f"{argv[0]} could not be started: {error}") from None
-        try:
-            in_time = wait(command.process.is_alive, time_limit, before)
-        except BaseException:
-            stop_group(command.pid)
-            raise
-        if not in_time:
-            stop_group(command.pid)
-        try:
-            command.wait()
-            code = command.exit_code
-        except sh.ErrorReturnCode as error:  # it died of a signal, which no ok_code covers
-            code = error.exit_code
-    if not in_time:
-        raise ToolError(f"{argv[0]} took longer than {time_limit:g} s and was stopped")
-    return Result(code, command.process.stdout, command.process.stderr)
-
-
-def wait(goes_on: Callable[[], tuple[bool, object]], time_limit: float, signals: stopping.Signals) -> bool:
-    """Wait for a program to end, for so long at most; whether it did. Only here may one of `signals` cut us short.
-
-    sh's own _timeout adds a tenth of a second to every command.
-    """
-    end, pause = time.monotonic() + time_limit, 0.001
-    while goes_on()[0]:
-        if time.monotonic() > end:
-            return False
-        with stopping.mask(signals):
-            time.sleep(pause)
-        pause = min(pause * 1.5, 0.02)
-    return True
-
-
-def ask(
-    argv: Sequence[str],
-    *,
-    time_limit: float,
-    cwd: Path,
-    stdin: bytes = b"",
-    environment: Mapping[str, str | None] | None = None,
-    user: int | None = None,
-) -> Result:
-    """The same for what is asked hundreds of times in a pass: a fifth of the time, and nothing to import. Raises ToolError."""
     import subprocess
 
-    path, account = installed(argv[0]), somebody_else(argv[0], user)
+    account = somebody_else(argv[0], user)
+    path = installed(argv[0], user)
     groups = os.getgrouplist(account.pw_name, account.pw_gid) if account else None
+    by_proc = isinstance(cwd, int) and sys.platform.startswith("linux")
+    process: subprocess.Popen[bytes] | None = None
     try:
-        process = subprocess.Popen(
-            [path, *argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
-            env=surroundings(environment, account), start_new_session=True, user=account.pw_uid if account else None,
-            group=account.pw_gid if account else None, extra_groups=groups,
-        )  # fmt: skip
+        with stopping.put_off():  # else a program could have started that we know nothing of
+            process = subprocess.Popen(
+                [path, *argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                cwd=f"/proc/self/fd/{cwd}" if by_proc else None if isinstance(cwd, int) else cwd,
+                preexec_fn=partial(os.fchdir, cwd) if isinstance(cwd, int) and not by_proc else None,
+                env=surroundings(environment or {}, account, whole_environment), start_new_session=True,
+                user=account.pw_uid if account else None, group=account.pw_gid if account else None, extra_groups=groups,
+            )  # fmt: skip
+        output, errors = process.communicate(stdin, timeout=time_limit)
+    except subprocess.TimeoutExpired:
+        assert process is not None
+        stop_group(process.pid)
+        raise ToolError(f"{argv[0]} took longer than {time_limit:g} s and was stopped") from None
     except OSError as error:
+        if process is not None:
+            stop_group(process.pid)
         raise ToolError(f"{argv[0]} could not be started: {error}") from None
-    with process:
-        try:
-            output, errors = process.communicate(stdin, timeout=time_limit)
-        except subprocess.TimeoutExpired:
+    except BaseException:
+        if process is not None:
             stop_group(process.pid)
-            raise ToolError(f"{argv[0]} took longer than {time_limit:g} s and was stopped") from None
-        except BaseException:
-            stop_group(process.pid)
-            raise
+        raise
+    finally:
+        if process is not None:
+            with process:
+                pass
     return Result(process.returncode, output, errors)
 
 

@@ -40,6 +40,7 @@ def make(venv: Path, lock: Path) -> None:
     if importlib.util.find_spec("ensurepip") is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         stop(f"{sys.executable} cannot make environments; on Debian and Ubuntu: apt install python{version}-venv")
+    os.umask(0o022)  # whoever can write to it chooses what we execute
     venv.parent.mkdir(parents=True, exist_ok=True)
     with venv.with_name(f"{venv.name}.log").open("a+") as log:
         # The log is the lock as well: pip inherits it, so one that outlives a killed start still keeps the next out.

@@ -174,7 +174,7 @@ def test_links_on_the_way_to_a_root_are_followed_only_if_they_are_ours(tmp_path:
         assert "another user's symbolic link is in the way" in outcome.message
 
 
-@pytest.mark.parametrize(("owner", "mode", "said"), [(THEM, 0o700, "another user"), (0, 0o777, "others can write")])
+@pytest.mark.parametrize(("owner", "mode", "said"), [(THEM, 0o700, "belongs to"), (0, 0o777, "can be written by everybody")])
 def test_state_folder_that_others_can_write_to_is_refused(tmp_path: Path, owner: int, mode: int, said: str) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state").chmod(mode)

@@ -256,25 +256,21 @@ def test_lock_of_the_owner_is_honoured(home: Path) -> None:
 # Owners' tools
 
 
-WAYS = pytest.mark.parametrize("run", [tools.run, tools.ask], ids=["through sh", "directly"])
-
-
-@WAYS
-def test_tool_answers_fails_and_dies_and_is_told(run: Tool, tmp_path: Path) -> None:
+def test_tool_answers_fails_and_dies_and_is_told(tmp_path: Path) -> None:
+    run: Tool = tools.run
     assert run(["echo", "hi"], time_limit=10, cwd=tmp_path).stdout == b"hi\n"
     failed = run(["sh", "-c", "echo first >&2; echo why >&2; exit 3"], time_limit=10, cwd=tmp_path)
     assert (failed.code, failed.complaint) == (3, "why")
     assert run(["sh", "-c", "kill -9 $$"], time_limit=10, cwd=tmp_path).code == -9
     assert run(["sh", "-c", "echo $LC_ALL; pwd"], time_limit=10, cwd=tmp_path).stdout.split() == [b"C", os.fsencode(tmp_path)]
-    assert run(["env"], time_limit=10, cwd=tmp_path, environment={"HOME": None}).stdout.find(b"\nHOME=") == -1
     assert run(["cat"], time_limit=10, cwd=tmp_path, stdin=b"\0\xff" * 100_000).stdout == b"\0\xff" * 100_000
     assert run(["true"], time_limit=10, cwd=tmp_path, stdin=b"x" * 1_000_000).code == 0  # nobody reads that
     with pytest.raises(tools.ToolError, match="not installed"):
         run(["no-such-tool"], time_limit=1, cwd=tmp_path)
 
 
-@WAYS
-def test_time_limit_ends_a_tool_with_its_children(run: Tool, tmp_path: Path) -> None:
+def test_time_limit_ends_a_tool_with_its_children(tmp_path: Path) -> None:
+    run: Tool = tools.run
     mark = tmp_path / "pid"
     with pytest.raises(tools.ToolError, match=r"took longer than 0\.5 s"):
         run(["sh", "-c", f"sleep 98 & echo $! > '{mark}'; wait"], time_limit=0.5, cwd=tmp_path)
@@ -283,8 +279,8 @@ def test_time_limit_ends_a_tool_with_its_children(run: Tool, tmp_path: Path) -> 
 
 
 @pytest.mark.root
-@WAYS
-def test_tool_runs_as_the_owner(run: Tool) -> None:
+def test_tool_runs_as_the_owner() -> None:
+    run: Tool = tools.run
     assert run(["id", "-u"], time_limit=10, cwd=Path("/"), user=1).stdout == b"1\n"
     groups = run(["id", "-G"], time_limit=10, cwd=Path("/"), user=1).stdout.split()
     assert b"0" not in groups

@@ -63,7 +63,7 @@ def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path
     assert text.index("Costly to make again") < text.index("#   huggingface: ")
     settings = config.load(str(file))
     assert settings.logs.patterns == (*config.Logs().patterns, "~/.agent/logs/*.log")
-    assert host_git.configured(settings) == (str(repo),)
+    assert host_git.configured(settings).paths == (str(repo),)
     registry.validate(settings, registry.folders(settings))
     assert run("--dry-run", "--quiet").returncode in (0, 1)
 
@@ -93,7 +93,7 @@ def test_names_that_ask_for_trouble_are_found_again_and_others_are_left_out(home
     done = run("init")
     assert done.returncode == 0, done.stderr
     settings = config.load(str(file))
-    assert set(host_git.configured(settings)) == repos
+    assert set(host_git.configured(settings).paths) == repos
     assert r"# left out, for its name is no UTF-8: ~/src/\xff\xfe" in file.read_text()
     assert outside.is_dir()
     matched = {name for pattern in settings.logs.patterns[2:] for name in glob.glob(os.path.expanduser(pattern))}

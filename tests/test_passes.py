@@ -353,7 +353,6 @@ def test_files_in_the_current_folder_have_no_say(mine: Path) -> None:
         ("[healers.tidy]\nfast = true\n", "healers.tidy.fast: unknown key"),
         ("[healers.cleanup_worktrees]\nidle_days = true\n", "healers.cleanup_worktrees.idle_days: expected `float`, got `bool`"),
         ("[healers.cleanup_worktrees]\nidle_day = 1\n", "did you mean 'idle_days'?"),
-        ("[git]\nrepos = ['/nowhere/at/all']\n", "git.repos: /nowhere/at/all: not a git repository"),
         (
             "[disk]\nmounts = ['/nowhere/at/all']\n[checks.disk_space_critical]\nenabled = true\n",
             "disk.mounts: /nowhere/at/all: no such",
@@ -438,12 +437,19 @@ def test_quiet_says_nothing_when_all_is_well_and_all_when_not(mine: Path) -> Non
 def test_code_that_others_can_write_is_not_run(mine: Path) -> None:
     (mine / "healers" / "tidy.py").chmod(0o666)
     done = run(*arguments(mine))
-    assert (done.returncode, "can be written by others" in done.stderr) == (2, True)
+    assert (done.returncode, "tidy.py can be written by everybody" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(
-    ("text", "code"), [("[disk\n", 2), ("[extend]\nfolders = ['/nowhere/at/all']\n", 2), ("[git]\nrepos = ['/nowhere']\n", 2)]
-)
+def test_repository_that_is_not_there_leaves_its_checks_unknown_and_all_others_run(mine: Path) -> None:
+    code, document = report(*arguments(mine, "[git]\nrepos = ['/nowhere/at/all']\n"), "--dry-run")
+    assert code == 3
+    assert {(row["check"], row["message"]) for row in document["errors"]} == {
+        (name, "git.repos: /nowhere/at/all: not a git repository") for name in ("excessive_worktrees", "stale_git_lock")
+    }
+    assert [issue["name"] for issue in document["issues_detected"]] == ["things"]
+
+
+@pytest.mark.parametrize(("text", "code"), [("[disk\n", 2), ("[extend]\nfolders = ['/nowhere/at/all']\n", 2)])
 def test_json_is_printed_even_when_nothing_could_run(mine: Path, text: str, code: int) -> None:
     got, document = report(*arguments(mine, text))
     assert (got, document["overall_success"]) == (code, False)

@@ -173,7 +173,7 @@ def test_folder_that_others_may_write_to_is_refused_from_the_next_pass_on(watchi
     watch = watching()
     watch.next()
     watch.folder.chmod(0o777)
-    assert "can be written by others" in watch.until("The checks could not run")["errors"][0]["message"]
+    assert "can be written by everybody" in watch.until("The checks could not run")["errors"][0]["message"]
     watch.folder.chmod(0o755)
     watch.until(HEALTHY)
 

@@ -25,7 +25,7 @@ from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.healing import registry
 from miyabi_healing.host import Host, worktrees
 from miyabi_healing.host import git as git_view
-from miyabi_healing.host.git_index import marks_nothing
+from miyabi_healing.host.git_index import is_ordinary
 from miyabi_healing.host.worktrees import Survey, clean_merges
 from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.plan import Plan, RetireWorktree
@@ -395,16 +395,18 @@ def test_merge_answers_are_read_with_and_without_conflicts() -> None:
     assert clean_merges(answer) == [None, "bbb", "ccc"]
 
 
-def test_no_repository_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(git_view.ConfigError, match="not a git repository"):
-        git_view.configured(Config(git=Git(repos=(str(tmp_path),))))
+def test_no_repository_is_a_clear_error_of_its_own_check_alone(tmp_path: Path) -> None:
+    settings = Config(git=Git(repos=(str(tmp_path),)))
+    assert git_view.configured(settings).paths == (str(tmp_path),)
+    with pytest.raises(git_view.NoRepository, match="not a git repository"):
+        git_view.repository(str(tmp_path), settings)
 
 
 def test_patterns_find_repositories_among_other_folders_once_each(repo: Path, tmp_path: Path) -> None:
     worktree(repo, "linked")
     (repo.parent / "no repository").mkdir()
     pattern = str(repo.parent / "*")
-    assert git_view.configured(Config(git=Git(repos=(pattern, str(repo))))) == (str(repo),)
+    assert git_view.configured(Config(git=Git(repos=(pattern, str(repo))))).paths == (str(repo),)
 
 
 @pytest.mark.root
@@ -453,17 +455,17 @@ def test_index_is_read_as_git_reads_it(repo: Path, how: list[str], sure: bool) -
         git(repo, *how)
     data = (repo / ".git" / "index").read_bytes()
     marked = [line for line in git(repo, "ls-files", "-v").splitlines() if not line.startswith("H ")]
-    assert marks_nothing(data) == sure
+    assert is_ordinary(data) == sure
     assert not (sure and marked)
-    assert not marks_nothing(data[:-1])
-    assert not marks_nothing(data[:100] + b"?" + data[101:])
-    assert not marks_nothing(b"")
+    assert not is_ordinary(data[:-1])
+    assert not is_ordinary(data[:100] + b"?" + data[101:])
+    assert not is_ordinary(b"")
 
 
 @pytest.mark.parametrize("body", [b"", b"x" * 30, b"\1" * 200, b"\0" * 62 + b"name" + b"\0" * 6 + b"TREE\xff\xff\xff\xff"])
 def test_index_that_somebody_made_up_is_git_s_to_read(body: bytes) -> None:
     data = b"DIRC\0\0\0\2\0\0\0\7" + body
-    assert not marks_nothing(data + hashlib.sha1(data).digest())
+    assert not is_ordinary(data + hashlib.sha1(data).digest())
 
 
 def test_mark_in_an_index_that_lies_about_its_version_is_seen(repo: Path) -> None:
@@ -475,7 +477,7 @@ def test_mark_in_an_index_that_lies_about_its_version_is_seen(repo: Path) -> Non
     data = data[:7] + b"\2" + data[8:-20]
     index.write_bytes(data + hashlib.sha1(data).digest())
     assert "S readme" in git(repo, "ls-files", "-v")
-    assert not marks_nothing(index.read_bytes())
+    assert not is_ordinary(index.read_bytes())
 
 
 def test_as_a_stranger_nothing_can_be_told(repo: Path) -> None:

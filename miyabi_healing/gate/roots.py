@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections.abc import Sequence
@@ -9,8 +10,7 @@ from pathlib import Path
 
 from miyabi_healing.config import Config
 from miyabi_healing.files import is_beneath
-from miyabi_healing.host import Host
-from miyabi_healing.host.git import configured
+from miyabi_healing.host import git
 from miyabi_healing.host.patterns import fixed_part
 
 
@@ -18,11 +18,11 @@ def allowed(config: Config) -> tuple[Path, ...]:
     """The roots that a configuration allows: homes, log folders, repositories, and what it adds itself."""
     homes = [Path(each) for pattern in config.caches.homes for each in glob.glob(os.path.expanduser(pattern))]
     logs = [fixed_part(pattern) for pattern in config.logs.patterns]
-    repositories = [
-        folder
-        for path in configured(config)
-        for folder in (Host(config).repository(path).main, Host(config).repository(path).common)
-    ]
+    repositories: list[Path] = []
+    for path in git.configured(config).paths:
+        with contextlib.suppress(git.NoRepository):
+            found = git.repository(path, config)
+            repositories += [found.main, found.common]
     added = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.roots]
     return tuple(dict.fromkeys([*homes, *logs, *repositories, *added]))
 

@@ -12,8 +12,8 @@ from miyabi_healing.plan import Run
 
 @recheck.register
 def _(step: Run, context: Context) -> str | None:
-    if tools.find(step.argv[0]) is None:
-        return f"{step.argv[0]} is not installed"
+    if reason := tools.missing(step.argv[0], step.user):
+        return reason
     running = context.host.processes().running(step.unless_running) if step.unless_running else ()
     return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
 
@@ -22,7 +22,7 @@ def _(step: Run, context: Context) -> str | None:
 def _(step: Run, context: Context) -> Done:
     anywhere = Path("/")  # ours may be closed to the owner, and no project's settings there may steer the tool
     limit = min(step.time_limit, max(context.deadline - time.monotonic(), 1))  # no step outlasts its healer's time
-    result = tools.run(step.argv, time_limit=limit, cwd=anywhere, user=step.user)
+    result = tools.run(step.argv, time_limit=limit, cwd=anywhere, user=step.user, whole_environment=True)
     if result.code:
         raise tools.ToolError(f"{step.argv[0]} ended with status {result.code}: {result.complaint}")
     lines = result.stdout.decode("utf-8", "replace").strip().splitlines()

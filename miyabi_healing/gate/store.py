@@ -17,7 +17,7 @@ from pathlib import Path
 from miyabi_healing.files import Identity, display, open_beneath
 from miyabi_healing.gate.syscalls import rename_new
 from miyabi_healing.gate.verbs import Context, Refused
-from miyabi_healing.host import quarantine
+from miyabi_healing.host import git, quarantine
 from miyabi_healing.host.quarantine import Held
 
 FOLDER = ".miyabi-healing"
@@ -84,16 +84,38 @@ def register(state: Path, base: Path) -> None:
 def bases(context: Context, path: Path) -> Iterator[Path]:
     """Where the quarantine for `path` may lie: the state folder, then the highest folder of its filesystem that lets us.
 
-    The second is what the XDG trash specification does for other filesystems. Folders that others can write come last.
+    The second is what the XDG trash specification does for other filesystems. Folders that others can write come last. It is
+    never inside a work tree, where ``git clean`` would delete it and ``git add`` take it in: at last, in the git folder.
     """
     device = os.lstat(path.parent).st_dev
     with contextlib.suppress(OSError):
         context.state.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        if os.stat(context.state).st_dev == device:
+        if os.stat(context.state).st_dev == device and not work_tree_around(context.state):
             yield context.state / "quarantine"
     ancestors = [each for each in reversed(path.parents) if os.lstat(each).st_dev == device]
-    guarded = [each for each in ancestors if not os.lstat(each).st_mode & 0o022]
-    yield from (each / FOLDER for each in [*guarded, *(each for each in ancestors if each not in guarded)])
+    outside = [each for each in ancestors if not work_tree_around(each)]
+    guarded = [each for each in outside if not os.lstat(each).st_mode & 0o022]
+    yield from (each / FOLDER for each in [*guarded, *(each for each in outside if each not in guarded)])
+    yield from git_folders(path, device)
+
+
+def work_tree_around(folder: Path) -> Path | None:
+    """The work tree that a folder is, or lies in; None where git would not come upon it."""
+    real = Path(os.path.realpath(folder))
+    if ".git" in real.parts:
+        return None  # git looks at nothing in there
+    return next((each for each in (real, *real.parents) if os.path.lexists(each / ".git")), None)
+
+
+def git_folders(path: Path, device: int) -> Iterator[Path]:
+    """A place in the git folder of each repository that `path` is in, where that is on the same filesystem."""
+    top = work_tree_around(path.parent)
+    while top:
+        with contextlib.suppress(OSError, ValueError):
+            found = git.locate(top)
+            if found and os.stat(found.common).st_dev == device:
+                yield found.common / FOLDER
+        top = work_tree_around(top.parent) if top != top.parent else None
 
 
 def entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:

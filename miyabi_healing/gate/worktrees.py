@@ -11,14 +11,14 @@ import os
 from pathlib import Path
 
 from miyabi_healing.config import Config
-from miyabi_healing.files import Identity, display, open_beneath
+from miyabi_healing.files import Identity, display, open_beneath, read_small
 from miyabi_healing.gate import quarantine, store
 from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.store import Entry
 from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
 from miyabi_healing.host.git import Repository, Worktree, repository
-from miyabi_healing.host.worktrees import Survey
+from miyabi_healing.host.worktrees import LARGEST_REFLOG, Survey
 from miyabi_healing.plan import RetireWorktree
 from miyabi_healing.tools import ToolError
 
@@ -156,7 +156,7 @@ def unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
 def reflog_commits(reflog: Path) -> list[str]:
     """The commits a reflog names, each once, the latest first."""
     try:
-        lines = reflog.read_bytes().splitlines()
+        lines = read_small(reflog, limit=LARGEST_REFLOG).splitlines()
     except FileNotFoundError:
         return []
     named = [line.split(b" ")[1].decode("ascii", "replace") for line in reversed(lines) if line.count(b" ") > 1]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing import config
+from miyabi_healing import config, ownership
 from miyabi_healing.files import Identity, is_beneath, newest, open_beneath, used
 from miyabi_healing.host.processes import OpenFile, OpenFiles
 from miyabi_healing.plan import Unit
@@ -94,6 +94,18 @@ def may_clean(home: Path) -> bool:
     return os.geteuid() in (0, home.stat().st_uid)
 
 
+def shared_home(home: Path) -> str:
+    """Who besides root and its owner can change what is in a home; empty where nobody can.
+
+    What lies there would be deleted, or given to the owner's tools, in the owner's name.
+    """
+    try:
+        with ownership.walked(home) as found:
+            return found.objection(frozenset((ownership.ROOT, found.owner))) or ""
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror}"
+
+
 def folders(known: Known, home: Path) -> tuple[str, ...]:
     """Where a cache lies below `home`; an XDG_CACHE_HOME counts for the home that it is in."""
     if sys.platform == "darwin":
@@ -126,7 +138,10 @@ def find(settings: config.Caches) -> tuple[Cache, ...]:
 
 
 def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
-    """Look at one possible cache; None where there is none. A link or a mount on the way is told, never followed."""
+    """Look at one possible cache; None where there is none. A link or a mount on the way is told, never followed.
+
+    So is a home that others can write to.
+    """
     path = home / folder
     owner = home.stat().st_uid
     try:
@@ -141,7 +156,7 @@ def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
         return Cache(known, home, path, status.st_dev, owner, allowed, "it is a symbolic link")
     if not stat.S_ISDIR(status.st_mode):
         return None
-    trouble = "it is a filesystem of its own" if status.st_dev != home_device else ""
+    trouble = "it is a filesystem of its own" if status.st_dev != home_device else shared_home(home)
     return Cache(known, home, path, status.st_dev, owner, allowed, trouble)
 
 

@@ -1,4 +1,4 @@
-"""Git's index file, just far enough to say that nothing in it is marked (gitformat-index(5)). Looks only."""
+"""Git's index file, just far enough to say that nothing in it is unusual (gitformat-index(5)). Looks only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import struct
 FIXED = 62  # bytes of an entry before its name; the two last are flags
 MARKED = 0xC000  # assume-unchanged, and that there are more flags: skip-worktree is one of them
 LENGTH = 0x0FFF  # of the name; where it is longer, all of these
+MODE = 26  # where the two bytes are that say what an entry is
+GITLINK = 0xE0
 FLAGS = struct.Struct(">H").unpack_from
 DIGEST = 20
 ELSEWHERE = (b"link", b"sdir")  # a split or a sparse index: other entries count too
 
 
-def marks_nothing(data: bytes) -> bool:
-    """Whether an index surely has no file that git is told not to look at; False where only git itself can say.
+def is_ordinary(data: bytes) -> bool:
+    """Whether an index surely has files only that git looks at, and no repositories; False where only git itself can say.
 
     Only a plain index of version 2 is read: skip-worktree takes version 3, and version 4 packs the names.
     """
@@ -31,7 +33,7 @@ def walk(data: bytes) -> bool:
     at, end = 12, len(data) - DIGEST
     for _ in range(struct.unpack_from(">I", data, 8)[0]):
         (flags,) = FLAGS(data, at + FIXED - 2)
-        if flags & MARKED:
+        if flags & MARKED or data[at + MODE] & 0xF0 == GITLINK:
             return False
         length = flags & LENGTH
         if length == LENGTH:

@@ -7,6 +7,7 @@ processes, and ``git status`` last, on what is left.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from miyabi_healing.files import display
+from miyabi_healing.files import display, read_small
 from miyabi_healing.host import git_index
 from miyabi_healing.host.git import Repository, Worktree
 from miyabi_healing.host.processes import OpenFiles, Processes
@@ -26,6 +27,7 @@ DAY = 86_400
 MOST_AT_A_TIME = 4
 MERGES: dict[tuple[Path, str, str], bool] = {}  # repository, base, commit: what is merged into a commit stays so
 IN_MEMORY = "/dev/shm"
+LARGEST_INDEX = LARGEST_REFLOG = 1 << 28  # bytes
 # Nothing is packed that is there for a moment only, and no commit's name is looked for among those of branches.
 FOR_MERGES = {
     "GIT_CONFIG_COUNT": "2",
@@ -55,6 +57,15 @@ class Base:
 
     name: str
     commit: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of an index: `hidden` is git's letter where the file is not looked at, `is_repository` says that it is a gitlink."""
+
+    path: str
+    hidden: str
+    is_repository: bool
 
 
 class Survey:
@@ -176,6 +187,8 @@ class Survey:
         admin = worktree.admin
         if not worktree.linked_back:
             return Reason("moved or missing", "git worktree repair mends a moved one")
+        if stranger := worktree.stranger:
+            return Reason("another user's", stranger)
         if (lock := worktree.lock_reason) is not None:
             return Reason("locked", lock)
         if Path.cwd().is_relative_to(worktree.path):
@@ -222,10 +235,10 @@ class Survey:
     def by_the_content(self, worktree: Worktree, folder: Path | None = None) -> Reason | None:
         """What a `git status` without blind spots finds. `folder` is where the worktree's files are, if moved."""
         folder = folder or worktree.path
-        places = (f"--git-dir={worktree.admin}", f"--work-tree={folder}")
         status = self.repository.git(
-            *places, "status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--ignore-submodules=none"
-        )
+            "status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--ignore-submodules=none",
+            worktree=worktree, folder=folder,
+        )  # fmt: skip
         allowed = REGENERABLE | set(self.repository.config.git.regenerable)
         for entry in (os.fsdecode(each) for each in status.split(b"\0") if each):
             mark, path = entry[:3], entry[3:]
@@ -238,21 +251,32 @@ class Survey:
                 return Reason("ignored files", display(path))
             if nested := nested_repository(folder / path):
                 return Reason("ignored files", f"{display(nested)} is a repository")
-        for entry in self.marked(worktree.admin / "index", places):
-            if entry[0].islower() or os.path.lexists(folder / entry[2:]):
-                return Reason("hidden edits", f"{display(entry[2:])} is marked assume-unchanged or skip-worktree")
+        for row in self.unusual(worktree, folder):
+            if row.is_repository and os.path.lexists(folder / row.path / ".git"):
+                return Reason("repository inside", f"{display(row.path)} may hold work that is nowhere else")
+            if row.hidden and (row.hidden.islower() or os.path.lexists(folder / row.path)):
+                return Reason("hidden edits", f"{display(row.path)} is marked assume-unchanged or skip-worktree")
         return None
 
-    def marked(self, index: Path, places: tuple[str, ...]) -> tuple[str, ...]:
-        """Files that an index has marked so that git does not look at them. Git is only asked where there may be any."""
+    def unusual(self, worktree: Worktree, folder: Path) -> Iterator[Entry]:
+        """What an index holds that `git status` does not look into: files marked so, and repositories of their own.
+
+        Git is only asked where there may be any.
+        """
         try:
-            data = index.read_bytes()
+            data = read_small(worktree.admin / "index", owner=worktree.owner, limit=LARGEST_INDEX)
         except FileNotFoundError:
-            return ()
-        if git_index.marks_nothing(data):
-            return ()
-        entries = self.repository.git(*places, "ls-files", "-v", "-z").split(b"\0")
-        return tuple(os.fsdecode(each) for each in entries if each[:1].islower() or each[:1] == b"S")
+            return
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            data = b""
+        if git_index.is_ordinary(data):
+            return
+        listing = self.repository.git("ls-files", "-v", "--stage", "-z", worktree=worktree, folder=folder)
+        for each in (os.fsdecode(line) for line in listing.split(b"\0") if line):
+            what, _, path = each.partition("\t")
+            yield Entry(path, what[:1] if what[:1].islower() or what[:1] == "S" else "", what[2:8] == "160000")
 
 
 @contextlib.contextmanager
@@ -308,8 +332,7 @@ def clean_merges(answer: bytes) -> list[str | None]:
 def first_commit(reflog: Path) -> str | None:
     """The commit a branch began at, by its reflog (the second field of the first line); None where that is not known."""
     try:
-        with reflog.open("rb") as lines:
-            return lines.readline().split(b" ")[1].decode("ascii")
+        return read_small(reflog, whole=False).split(b" ", 2)[1].decode("ascii")
     except (OSError, IndexError, UnicodeDecodeError):
         return None
 
