@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = 120.0
 LONGEST_REASON = 300  # letters of a lock's reason that are shown
-# Everything by which a repository could have git start a program, or ask a network, that a caller can switch off.
+# Everything by which a repository could have git start a program, or ask a network, that a caller can switch off; and what
+# we have it write is on disk when it ends.
 SETTINGS = (
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
@@ -37,6 +38,7 @@ SETTINGS = (
     "credential.helper=",
     "diff.external=",
     "protocol.allow=never",
+    "core.fsync=all",  # a ref that a power cut leaves empty cannot even be deleted any more
     "gc.auto=0",
     "maintenance.auto=false",
     "submodule.recurse=false",
