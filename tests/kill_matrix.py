@@ -146,7 +146,7 @@ def snapshot(home: Path) -> Snapshot:
     """What is there: kind, mode, owner, content. Not the times, a crash may touch them; nor the empty folders git leaves."""
     found: Snapshot = {}
     for path in sorted(home.rglob("*")):
-        if path.is_dir() and "refs" in path.parts and not any(path.iterdir()):
+        if path.is_dir() and "refs" in path.parts and all(each.is_dir() for each in path.rglob("*")):
             continue
         status = path.lstat()
         content: object = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None

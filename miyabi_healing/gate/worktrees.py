@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 from miyabi_healing.config import Config
@@ -178,6 +179,18 @@ def drop_refs(entry: Entry, context: Context) -> None:
     names = os.fsdecode(place.git("for-each-ref", "--format=%(refname)", prefix)).split()
     if names:
         place.git("update-ref", "--stdin", stdin=os.fsencode("".join(f"delete {name}\n" for name in names)))
+    with contextlib.suppress(FileNotFoundError), place.opened(prefix.rstrip("/")) as folder:
+        remove_remains(folder)
+
+
+def remove_remains(folder: int) -> None:
+    """Delete what a git that was ended left where only our refs are: a lock, an empty file that git takes for a broken ref.
+
+    None of our refs is there any more, so no git can be at work on one. Raises OSError.
+    """
+    for name in os.listdir(folder):
+        if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=folder)
 
 
 def go_back(entry: Entry, context: Context) -> None:

@@ -147,11 +147,11 @@ class Repository:
             if not below:
                 yield common
                 return
-            inside = os.open(below, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=common)
-            try:
+            with contextlib.ExitStack() as stack:
+                inside = common
+                for name in below.split("/"):
+                    inside = stack.enter_context(held(name, inside, reading=True))
                 yield inside
-            finally:
-                os.close(inside)
 
     def worktrees(self) -> tuple[Worktree, ...]:
         """The linked worktrees, as ``git worktree list`` shows them: prunable ones included. Raises OSError."""
