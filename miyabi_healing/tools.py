@@ -10,20 +10,28 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import select
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from miyabi_healing import ownership, stopping
 from miyabi_healing.files import display
 
+if TYPE_CHECKING:
+    import subprocess
+
 # What everybody's program gets of our environment; HOME and names are the user's own. Nothing that can hold a secret.
 LISTED = ("LANG", "LANGUAGE", "TZ", "TERM")
 OUR_OWN = ("TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
+MOST_OUTPUT = 256 << 20  # bytes
+LAST_WORDS = 1 << 16
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where nobody has set one
 
 
@@ -154,11 +162,15 @@ def run(
                 env=surroundings(environment or {}, account, whole_environment), start_new_session=True,
                 user=account.pw_uid if account else None, group=account.pw_gid if account else None, extra_groups=groups,
             )  # fmt: skip
-        output, errors = process.communicate(stdin, timeout=time_limit)
+        output, errors = talk(process, stdin, time_limit)
     except subprocess.TimeoutExpired:
         assert process is not None
         stop_group(process.pid)
         raise ToolError(f"{argv[0]} took longer than {time_limit:g} s and was stopped") from None
+    except ToolError as error:
+        assert process is not None
+        stop_group(process.pid)
+        raise ToolError(f"{argv[0]} was stopped: {error}") from None
     except OSError as error:
         if process is not None:
             stop_group(process.pid)
@@ -172,6 +184,46 @@ def run(
             with process:
                 pass
     return Result(process.returncode, output, errors)
+
+
+def talk(process: subprocess.Popen[bytes], words: bytes, time_limit: float) -> tuple[bytes, bytes]:
+    """Give a program its input, and wait for its end; returns what it printed, of its complaints the last ones.
+
+    Somebody else chose the program: it must not fill our memory. Raises TimeoutExpired, ToolError where it prints too much.
+    """
+    import selectors
+    import subprocess
+
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    end, output, errors, rest = time.monotonic() + time_limit, bytearray(), bytearray(), memoryview(words)
+    with selectors.DefaultSelector() as streams:
+        streams.register(process.stdout, selectors.EVENT_READ)
+        streams.register(process.stderr, selectors.EVENT_READ)
+        streams.register(process.stdin, selectors.EVENT_WRITE)
+        while streams.get_map():
+            ready = streams.select(max(end - time.monotonic(), 0))
+            if not ready:
+                raise subprocess.TimeoutExpired(process.args, time_limit)
+            for key, _ in ready:
+                if key.fileobj is process.stdin:
+                    with contextlib.suppress(BrokenPipeError):  # it does not want to know
+                        rest = rest[os.write(key.fd, rest[: select.PIPE_BUF]) :] if rest else rest
+                        if rest:
+                            continue
+                    streams.unregister(process.stdin)
+                    process.stdin.close()
+                elif not (data := os.read(key.fd, 1 << 16)):
+                    streams.unregister(key.fileobj)
+                elif key.fileobj is process.stdout:
+                    output += data
+                    if len(output) > MOST_OUTPUT:
+                        raise ToolError(f"it printed more than {MOST_OUTPUT >> 20} MiB")
+                else:
+                    errors = (errors + data)[-LAST_WORDS:]
+    process.wait(max(end - time.monotonic(), 0))
+    return bytes(output), bytes(errors)
 
 
 def stop_group(leader: int) -> None:

@@ -203,6 +203,14 @@ def test_our_own_tools_keep_our_environment_but_git_does_not(monkeypatch: pytest
     assert b"NPM_TOKEN" not in tools.run(["env"], time_limit=10).stdout
 
 
+def test_tool_that_prints_for_ever_is_stopped_before_it_fills_our_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "MOST_OUTPUT", 1 << 20)
+    with pytest.raises(tools.ToolError, match="printed more than 1 MiB"):
+        tools.run(["yes"], time_limit=60)
+    said = tools.run(["sh", "-c", "yes | head -c 3000000 >&2; echo last words >&2"], time_limit=60)
+    assert (len(said.stderr), said.complaint) == (tools.LAST_WORDS, "last words")
+
+
 def test_tool_starts_in_the_very_folder_that_was_looked_at(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     descriptor = os.open(tmp_path / "a", os.O_RDONLY)
