@@ -101,9 +101,11 @@ class OwnState:
             status = os.lstat(place)
         except OSError:
             return None
-        if self.is_ours(place):
+        link = stat.S_ISLNK(status.st_mode)  # a name alone: what it leads to stays, unless ours is reached by it
+        if self.is_ours(os.path.dirname(place) if link else place):
             return OURS
-        if (status.st_dev, status.st_ino) in self.above or any(is_within(each, place) for each in self.places):
+        ways = (*self.places, *map(os.path.abspath, self.named()))
+        if (status.st_dev, status.st_ino) in self.above or any(is_within(each, place) for each in ways):
             return HOLDS_OURS
         return self.by_the_mounts(place)
 
