@@ -55,7 +55,7 @@ def parse(line: bytes) -> MountPoint:
 
 def unescape(name: bytes) -> bytes:
     """Blanks and their like are written as ``\\040`` (fstab(5))."""
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name)
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name) if b"\\" in name else name
 
 
 def of(descriptor: int, mounts: tuple[MountPoint, ...] | None = None) -> MountPoint | None:

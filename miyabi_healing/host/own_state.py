@@ -17,6 +17,7 @@ from miyabi_healing import paths
 from miyabi_healing.config import Config
 from miyabi_healing.files import is_within, place_of
 from miyabi_healing.host import mounts, quarantine
+from miyabi_healing.host.mounts import MountPoint
 
 PACKAGE = Path(__file__).resolve().parent.parent
 OURS = "it is this program's own"
@@ -35,12 +36,17 @@ class OwnState:
     def places(self) -> dict[str, os.stat_result]:
         """Each of them that is there, by its path without links."""
         found = {}
-        for each in self.named():
+        for each in self.names:
             try:
                 found[os.path.realpath(each)] = os.stat(each)
             except OSError:
                 continue
         return found
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """They as they are called, whether there or not."""
+        return tuple(os.path.abspath(each) for each in self.named())
 
     def named(self) -> Iterator[Path]:
         yield from (self.state, *paths.refuges(self.state), *quarantine.bases(self.state))
@@ -104,20 +110,28 @@ class OwnState:
         link = stat.S_ISLNK(status.st_mode)  # a name alone: what it leads to stays, unless ours is reached by it
         if self.is_ours(os.path.dirname(place) if link else place):
             return OURS
-        ways = (*self.places, *map(os.path.abspath, self.named()))
+        ways = (*self.places, *self.names)
         if (status.st_dev, status.st_ino) in self.above or any(is_within(each, place) for each in ways):
             return HOLDS_OURS
         return self.by_the_mounts(place)
 
     def by_the_mounts(self, place: str) -> str | None:
         """The same by where things are in their filesystem: a part of ours may be mounted elsewhere (mount --bind)."""
-        table = mounts.table()
-        mount = mounts.around(place, table)
-        for each in self.places if mount else ():
-            other = mounts.around(each, table)
-            if mount is None or other is None or mount.device != other.device:
-                continue
-            theirs, ours = mounts.inside(mount, place), mounts.inside(other, each)
-            if is_within(theirs, ours) or is_within(ours, theirs):
-                return OURS if is_within(theirs, ours) else HOLDS_OURS
+        mount = mounts.around(place, self.table)
+        if mount is None:
+            return None
+        inner = mounts.inside(mount, place)
+        for device, ours in self.inner:
+            if device == mount.device and (is_within(inner, ours) or is_within(ours, inner)):
+                return OURS if is_within(inner, ours) else HOLDS_OURS
         return None
+
+    @cached_property
+    def table(self) -> tuple[MountPoint, ...]:
+        return mounts.table()
+
+    @cached_property
+    def inner(self) -> list[tuple[int, str]]:
+        """Where ours are in their filesystems: device and path."""
+        found = ((mounts.around(each, self.table), each) for each in self.places)
+        return [(mount.device, mounts.inside(mount, each)) for mount, each in found if mount]

@@ -155,7 +155,10 @@ class Witness:
         """Who holds something in a folder, but calls it by a path that is not ours: found by looking at all that is in it."""
         numbers = {way.status.st_dev, way.mount.device if way.mount else 0}
         several = way.mount is not None and way.mount.kind in SEVERAL_NUMBERS
-        near = (each for each in self.files.files if each.device in numbers or (several and not os.major(each.device)))
+        near = [each for each in self.files.files if each.device in numbers or (several and not os.major(each.device))]
+        if way.mount and not several and sum(each.device == way.mount.device for each in self.mounts) == 1:
+            top, away = way.mount.path, self.files.elsewhere  # what has one mount has one name for us, unless that is gone
+            near = [each for each in near if each.pid in away or not is_within(each.path, top)]
         strangers = {(each.device, each.inode): each for each in near if self.may_lie_below(each, way)}
         if not strangers:
             return None
