@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from miyabi_healing import config, expiry, tools
 from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
 from miyabi_healing.host import caches, disk
 from miyabi_healing.host.caches import Cache
 from miyabi_healing.host.processes import OpenFiles, Processes
+from miyabi_healing.host.witness import Witness
 from miyabi_healing.issue import Issue
 from miyabi_healing.plan import Delete, Goal, Kept, Plan, Quarantine, Run, Step, Unit
 from miyabi_healing.view import View
@@ -38,7 +40,8 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     """Owners' own tools first, then deleting idle parts of caches, then the owners' thorough ways, downloads last."""
     mount = view.reading(disk.Mount)
     processes = view.host.processes()
-    files = processes.open_files()
+    witness = view.host.witness()
+    files = witness.files
     others = [home for home in caches.homes(view.host.config.caches) if not caches.may_clean(home)]
     kept = [Kept(display(home), "another user's") for home in others]
     surplus = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
@@ -55,6 +58,8 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
             kept.append(Kept(display(cache.path), "costly", f"name {cache.known.name!r} in caches.also to clean it too"))
         elif (busy := processes.running(cache.known.users)) and cache.known.users:
             kept.append(Kept(display(cache.path), "owner running", f"{busy[0].name} (pid {busy[0].pid})"))
+        elif unseen := could_be_in_use(witness, cache.path):
+            kept.append(Kept(display(cache.path), "could be in use", unseen))
         else:
             tidy, thorough = owner_steps(cache, options)
             gentle += tidy
@@ -64,7 +69,7 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     tidy, thorough = system_tools(mount, options, "docker" in view.host.config.caches.also)
     gentle += tidy
     strong += thorough
-    steps = [*gentle, *plain, *strong, *downloads(view, mount, files, options, kept), *early(view, mount)]
+    steps = [*gentle, *plain, *strong, *downloads(view, mount, witness, options, kept), *early(view, mount)]
     return Plan(
         tuple(steps),
         Goal(f"below {issue.limit.clear:g} %", lambda: disk.read(str(mount.path)).percent < issue.limit.clear),
@@ -72,6 +77,14 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
         done=lambda n: f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} download(s) aside",
         details={"deleted_but_open": ghosts(files, mount.device)},
     )
+
+
+def could_be_in_use(witness: Witness, path: Path) -> str | None:
+    """Why somebody unseen could be using a cache or a download; None where nobody could."""
+    try:
+        return witness.unseen(path)
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror or error}"
 
 
 def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]:
@@ -92,6 +105,7 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
                 user=owner,
                 optional=True,
                 unless_running=cache.known.users,
+                changes=(cache.path,),
             )
         ]
 
@@ -191,7 +205,7 @@ def on_device(folder: str, device: int) -> bool:
         return False
 
 
-def downloads(view: View, mount: disk.Mount, files: OpenFiles, options: Options, kept: list[Kept]) -> Iterator[Step]:
+def downloads(view: View, mount: disk.Mount, witness: Witness, options: Options, kept: list[Kept]) -> Iterator[Step]:
     """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be had back."""
     for home in caches.homes(view.host.config.caches):
         folder = home / "Downloads"
@@ -212,8 +226,10 @@ def downloads(view: View, mount: disk.Mount, files: OpenFiles, options: Options,
             days = (time.time() - newest(status)) / 86_400
             if days < options.downloads_days:
                 kept.append(Kept(display(path), "recent download"))
-            elif files.of(status.st_dev, status.st_ino):
+            elif witness.files.of(status.st_dev, status.st_ino):
                 kept.append(Kept(display(path), "in use"))
+            elif unseen := could_be_in_use(witness, path):
+                kept.append(Kept(display(path), "could be in use", unseen))
             else:
                 yield Quarantine(
                     target=display(path),

@@ -35,9 +35,13 @@ def cleanup_worktrees(view: View, issue: Issue, options: Options) -> Plan:
     kept = [Kept(str(repository), "main")]
     worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
     there = [worktree for worktree in worktrees if worktree.path.exists()]
-    reasons = dict(zip(there, Survey(repository, there).reasons_to_keep(there, options.idle_days), strict=True))
+    survey = Survey(repository, there)
+    reasons = dict(zip(there, survey.reasons_to_keep(there, options.idle_days), strict=True))
     for worktree in worktrees:
-        reason = reasons[worktree] if worktree in reasons else missing_reason(worktree, options.prune_days)
+        if worktree in reasons:
+            reason = reasons[worktree]
+        else:
+            reason = missing_reason(worktree, options.prune_days) or survey.by_the_processes(worktree.admin)
         if reason:
             kept.append(Kept(str(worktree), reason.category, reason.detail))
         else:

@@ -13,21 +13,34 @@ from miyabi_healing.view import View
 
 
 def fix_git_locks(view: View, issue: Issue, options: None) -> Plan:
-    """Quarantine the stale locks, the oldest first; name the holder of each other one."""
+    """Quarantine the stale locks, the oldest first; of each other one, say who holds it, or could without being seen."""
     repository = view.reading(Repository)
     older_than = issue.limit.threshold
-    found = stale(repository, older_than)
-    others = [lock for lock in locks(repository) if lock not in found]
-    holders = Holders(repository) if others else None
+    holders = Holders(repository)
+    found: list[Lock] = []
+    kept: list[Kept] = []
+    for lock in sorted(locks(repository), key=lambda lock: lock.mtime):
+        if reason := holders.reason(lock, older_than):
+            kept.append(Kept(str(lock), short(reason), reason))
+        elif unseen := readable(holders, lock):
+            kept.append(Kept(str(lock), "could be held", unseen))
+        else:
+            found.append(lock)
 
     return Plan(
         tuple(take_away(lock, repository, older_than) for lock in found),
         Goal("no stale lock is left", lambda: not stale(repository, older_than)),
-        kept=tuple(
-            Kept(str(lock), short(reason), reason) for lock in others if holders and (reason := holders.reason(lock, older_than))
-        ),
+        kept=tuple(kept),
         done=lambda counts: f"Removed {counts['locks_removed']} stale lock file(s)",
     )
+
+
+def readable(holders: Holders, lock: Lock) -> str | None:
+    """Why somebody unseen could hold a lock; None where nobody could."""
+    try:
+        return holders.unseen(lock)
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror or error}"
 
 
 def short(reason: str) -> str:

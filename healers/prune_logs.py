@@ -39,7 +39,7 @@ class Options:
 def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
     """Closed old files first, the oldest first; then the live ones, the largest first."""
     group = view.reading(LogGroup)
-    files = view.host.processes().open_files()
+    witness = view.host.witness()
     kept = [Kept(display(path), "no log", reason) for path, reason in group.odd]
     top = patterns.fixed_part(group.pattern)
     closed: list[LogFile] = []
@@ -48,11 +48,13 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
         try:
             reason = logs.unsafe(file.path, top)
             status = os.lstat(file.path)
-            held = logs.writers(file.path, status, files)
-            gone = 0 if reason or held.trouble else trimmable(file, options)
+            seen = witness.of(file.path)
+            held = logs.writers(file.path, status, seen)
+            reason = reason or held.trouble or (f"holders unknown: {seen.blind}" if seen.blind and not seen.alone else None)
+            gone = 0 if reason else trimmable(file, options)
         except OSError as error:
             reason = f"it cannot be looked at: {error.strerror}"
-        if reason := reason or held.trouble:
+        if reason:
             kept.append(Kept(str(file), "not safe", reason))
         elif held.closed and file.size >= WORTH and time.time() - file.last >= options.archive_after_days * 86_400:
             closed.append(file)
@@ -65,7 +67,7 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
     pattern = group.pattern
     return Plan(
         tuple(steps),
-        Goal(f"below {issue.limit.clear:g} MB", lambda: logs.read(pattern).megabytes < issue.limit.clear),
+        Goal(f"below {issue.limit.clear:g} MB", lambda: view.host.log_group(pattern).megabytes < issue.limit.clear),
         kept=tuple(kept),
         done=words,
     )

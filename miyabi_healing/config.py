@@ -216,10 +216,20 @@ class Waiver:
 
 @dataclass(frozen=True, repr=False)
 class Safety:
-    """`roots` are further folders in which a healer's steps may change something, `disposable` those it may delete from."""
+    """`roots` are further folders in which a healer's steps may change something, `disposable` those it may delete from.
+
+    `ours_alone` are folders that nobody else uses, no other host, container or user: there, that somebody could be at work who
+    cannot be seen from here is no reason to leave a thing alone. Whoever is seen using it always is one.
+    """
 
     roots: tuple[str, ...] = ()
     disposable: tuple[str, ...] = ()
+    ours_alone: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for each in self.ours_alone:
+            if not each.startswith(("/", "~")):
+                raise ValueError(f"ours_alone must name folders by absolute paths, not {each!r}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -275,7 +285,7 @@ class HealerSettings:
 
 @dataclass(frozen=True, repr=False)
 class Config:
-    """Everything that can be set, each section a table of the file."""
+    """Everything that can be set, each section a table of the file; `file` is that file, empty where there is none."""
 
     disk: Disk = Disk()
     git: Git = Git()
@@ -296,6 +306,7 @@ class Config:
     healers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
     source: str = "the defaults"
+    file: str = field(default="", compare=False)
 
     def check(self, name: str) -> CheckSettings:
         return self.checks.get(name, CheckSettings())
@@ -344,7 +355,7 @@ def convert(table: Any, kind: type[T], where: str, also: Iterable[str] = ()) -> 
 
 def interpret(table: Mapping[str, Any], source: str) -> Config:
     """Check a whole document and make it a `Config`. Raises ConfigError."""
-    sections = {each.name: each for each in fields(Config) if each.name != "source"}
+    sections = {each.name: each for each in fields(Config) if each.name not in ("source", "file")}
     values: dict[str, Any] = {"source": source}
     for key, value in table.items():
         where = f"{source}: {key}"
@@ -430,7 +441,7 @@ def load(explicit: str | None = None, environment: Mapping[str, str] = os.enviro
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{display(path)}: not valid TOML: {error}") from None
     config = interpret(table, display(path))
-    if not overrides:
-        return config
-    interpret(overrides, "environment")  # so that a bad variable is named as one, not as a line of the file
-    return interpret(merge(table, overrides), display(path))
+    if overrides:
+        interpret(overrides, "environment")  # so that a bad variable is named as one, not as a line of the file
+        config = interpret(merge(table, overrides), display(path))
+    return replace(config, file=os.path.abspath(path))

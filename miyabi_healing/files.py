@@ -122,6 +122,16 @@ def is_beneath(path: Path, root: Path) -> bool:
     return path != root and path.is_relative_to(root) and ".." not in path.parts
 
 
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies below it, by text alone."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def place_of(path: Path) -> Path:
+    """A path without links on the way; a link itself is what it says, and not where it leads."""
+    return Path(os.path.realpath(path.parent), path.name) if path.name else Path(os.path.realpath(path))
+
+
 def open_root(root: Path) -> int:
     """Open a folder, following no link but root's and our own: another user can turn theirs anywhere. Raises OSError.
 

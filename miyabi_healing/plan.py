@@ -135,13 +135,15 @@ class Signal(Step):
 class Run(Step):
     """Run an owner's tool that makes the change itself, for `time_limit` seconds at most.
 
-    `user` is the uid it runs as (None: ours). It is skipped while a program named in `unless_running` runs.
+    `user` is the uid it runs as (None: ours). It is skipped while a program named in `unless_running` runs. `changes` are the
+    folders that it changes, where that is known.
     """
 
     argv: tuple[str, ...]
     time_limit: float
     user: int | None = None
     unless_running: tuple[str, ...] = ()
+    changes: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,17 +6,22 @@ import ast
 import glob
 import inspect
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miyabi_healing import registry
 from miyabi_healing.config import Config, HealerSettings
 from miyabi_healing.discover import Findings, FoundCache, LogFolder, Repo
 from miyabi_healing.files import display, size_text
 
+if TYPE_CHECKING:
+    from miyabi_healing.host.mounts import MountPoint
+
 MOST = 100  # lines of a kind
+NO_DATA = frozenset("proc sysfs cgroup cgroup2 devpts devtmpfs mqueue tmpfs ramfs securityfs debugfs tracefs bpf nsfs".split())
 
 
 def render(found: Findings, host: str, when: str) -> str:
@@ -27,7 +32,7 @@ def render(found: Findings, host: str, when: str) -> str:
         f"# {found.folders} folders below {', '.join(map(display, found.homes))} were looked through in {found.seconds:.1f} s"
         + ("." if found.complete else "; then the time was over, and what lies deeper may be missing."),
     ]
-    special = {"disk": disk, "git": repositories, "logs": logs, "caches": known_caches}
+    special = {"disk": disk, "git": repositories, "logs": logs, "caches": known_caches, "safety": safety}
     defaults = Config()
     for each in fields(Config):
         section = getattr(defaults, each.name)
@@ -159,6 +164,36 @@ def known_caches(found: Findings) -> Iterator[tuple[str, list[str]]]:
     yield "", lines or ["# no known cache found"]
     if found.homes != (Path.home(),):
         yield "homes", entries("homes", [(glob.escape(str(home)), "asked for") for home in found.homes], "")
+
+
+def safety(found: Findings) -> Iterator[tuple[str, list[str]]]:
+    """In a container, what nobody else may be using: only a person knows, so it is offered and not set."""
+    from miyabi_healing.host import mounts
+    from miyabi_healing.host.processes import container
+
+    if (why := container()) is None:
+        return
+    folders = from_outside(mounts.table(), found.homes)
+    yield (
+        "ours_alone",
+        [
+            f"# {why[0].upper()}{why[1:]}: who uses a folder that is mounted from outside cannot be seen from",
+            "# here, so locks, logs, worktrees and caches in it are left alone. If no other container and nothing on the",
+            "# host uses one of these, name it, and what nobody here uses is healed there as well:",
+            f"# ours_alone = {toml(folders)}",
+        ],
+    )
+
+
+def from_outside(table: Sequence[MountPoint], homes: Sequence[Path]) -> list[str]:
+    """The folders of a container that are not on the overlay it was given for itself; names that are no UTF-8 are left out."""
+    root = next((each for each in reversed(table) if each.path == "/"), None)
+    found = [] if root and root.kind == "overlay" else [str(home) for home in homes]
+    for each in table:
+        data = each.kind not in NO_DATA and not each.path.startswith(("/proc", "/sys", "/dev", "/etc/"))
+        if data and each.path != "/" and (each.is_shared or os.path.isdir(each.path)):
+            found.append(each.path)
+    return [each for each in dict.fromkeys(found) if each.isprintable()][:MOST]
 
 
 def cache_line(cache: FoundCache) -> str:

@@ -12,13 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from gatework import carry_out
+from gatework import plan as planned
 from gitworld import git, repository, worktree
 
 from conftest import wait_for
 from miyabi_healing import gate, registry
 from miyabi_healing.config import Config
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host
+from miyabi_healing.host import Host, witness
 from miyabi_healing.host import git as git_view
 from miyabi_healing.host.git_locks import Holders, locks, stale
 from miyabi_healing.issue import Issue, Limit
@@ -212,3 +214,121 @@ def test_holders_are_asked_anew_by_the_guard(repo: Path, start: Callable[..., ps
         start("sleep", "100", stdin=file)
     wait_for(step.guard)
     assert Holders(view(repo)).reason(locks(view(repo))[0], 600) is not None
+
+
+# In a container the same repository has another path, and the same path may be another repository
+
+
+def in_a_container(
+    start: Callable[..., psutil.Popen], mount: Path, at: Path, *command: str, cwd: str = ".", **variables: str
+) -> psutil.Popen:
+    """Run a program in mounts of its own, with a folder mounted under another name as well."""
+    at.mkdir(parents=True, exist_ok=True)
+    script = 'mount --bind "$1" "$2" && cd "$2/$3" && shift 3 && echo ready && exec "$@"'
+    process = start(
+        "unshare", "--pid", "--mount", "--fork", "--kill-child", "sh", "-c", script, "sh", str(mount), str(at), cwd, *command,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **variables}, cwd=at,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def waits(process: psutil.Popen) -> bool:
+    return any(each.name() == "sleep" for each in process.children(recursive=True))
+
+
+@pytest.fixture
+def editor(tmp_path: Path) -> str:
+    file = tmp_path / "waiting"
+    file.write_text("#!/bin/sh\nexec sleep 100\n")
+    file.chmod(0o755)
+    return str(file)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("place", ["main", "linked", "linked alone"])
+def test_commit_in_a_container_keeps_the_locks(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen], editor: str, place: str
+) -> None:
+    tree = worktree(repo, "linked")
+    lock = repo / ".git" / "index.lock"
+    if place == "main":
+        (repo / "readme").write_text("changed\n")
+        process = in_a_container(start, repo, tmp_path / "ws", "git", "commit", "-a", GIT_EDITOR=editor)
+    elif place == "linked":
+        top, inner = repo.parent, str(tree.relative_to(repo.parent))
+        git(tree, "config", "extensions.relativeWorktrees", "true", check=False)
+        (tree / ".git").write_text("gitdir: ../../my app/.git/worktrees/linked\n")
+        (tree / "readme").write_text("changed\n")
+        process = in_a_container(start, top, tmp_path / "ws", "git", "commit", "-a", cwd=inner, GIT_EDITOR=editor)
+        lock = repo / ".git" / "worktrees" / "linked" / "index.lock"
+    else:  # a child of git in a container that was given the linked work tree only
+        process = in_a_container(start, tree, tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x")
+    wait_for(lambda: waits(process))
+    leave(lock)
+    found = plan(repo)
+    assert found.steps == ()
+    assert {each.reason for each in found.kept} == {"held"}
+    assert stale(view(repo), 600) == ()
+    process.kill()  # and with it all that is in its namespace
+    process.wait()
+    wait_for(lambda: plan(repo).steps)
+
+
+@pytest.mark.root
+def test_git_in_a_container_that_has_only_a_part_of_the_work_tree_keeps_the_locks(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]
+) -> None:
+    (repo / "part").mkdir()
+    leave(repo / ".git" / "index.lock")
+    process = in_a_container(start, repo / "part", tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x")
+    wait_for(lambda: waits(process))
+    assert plan(repo).steps == ()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("how", ["GIT_DIR", "argument"])
+def test_whoever_names_it_by_a_containers_path_is_a_holder(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen], how: str
+) -> None:
+    leave(repo / ".git" / "index.lock")
+    git_folder = tmp_path / "ws"
+    if how == "GIT_DIR":
+        in_a_container(start, repo / ".git", git_folder, "env", "-C", "/", "sleep", "100", GIT_DIR=str(git_folder))
+    else:
+        command = ("env", "-C", "/", "sh", "-c", "sleep 100; true", f"--git-dir={git_folder}")
+        in_a_container(start, repo / ".git", git_folder, *command)
+    wait_for(lambda: not plan(repo).steps)
+
+
+@pytest.mark.root
+def test_git_elsewhere_in_a_container_holds_nothing_here(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen], editor: str
+) -> None:
+    """Another repository on the same disk, even under the very path that ours has outside."""
+    other = repository(tmp_path / "other")
+    (other / "readme").write_text("changed\n")
+    leave(repo / ".git" / "index.lock")
+    process = in_a_container(start, other, repo, "git", "commit", "-a", GIT_EDITOR=editor, GIT_DIR=str(repo / ".git"))
+    wait_for(lambda: waits(process))
+    alone = in_a_container(start, tmp_path / "other", tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x")
+    wait_for(lambda: waits(alone))
+    assert len(plan(repo).steps) == 1
+    leave(other / ".git" / "index.lock")
+    assert plan(other).steps == ()
+
+
+def test_lock_that_somebody_unseen_could_hold_is_an_issue_but_stays(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(repo / ".git" / "index.lock")
+    (step,) = plan(repo).steps
+    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    assert len(stale(view(repo), 600)) == 1
+    found = plan(repo)
+    assert found.steps == ()
+    assert [each.reason for each in found.kept] == ["could be held"]
+    assert "who uses it from outside cannot be seen" in found.kept[0].detail
+    (outcome,) = carry_out(planned(step), context(tmp_path, repo))
+    assert (outcome.status, "could be in use" in outcome.message) == ("skipped", True)

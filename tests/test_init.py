@@ -19,6 +19,7 @@ from program import environment, run
 from conftest import PROJECT
 from miyabi_healing import config, discover, own_files, registry, starter
 from miyabi_healing.host import git as host_git
+from miyabi_healing.host import mounts, processes
 
 ODD = ["plain", 'quo"te', "back\\slash", "new\nline", "tab\t", "br[a]cket*", "ünïcode", "#hash", "del\x7f", "%s"]
 
@@ -161,6 +162,27 @@ def test_on_a_terminal_it_asks_once(answer: str, code: int, home: Path, file: Pa
 
 
 # The search
+
+
+def test_in_a_container_it_offers_to_say_that_folders_from_outside_are_ours_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "ours_alone = []" in starter.render(looked(home), "host", "today")
+    monkeypatch.setattr(processes, "container", lambda: "this is a container")
+    shared, inner = str(home / "work"), home / "inner"
+    inner.mkdir()
+    rows = [("/", "overlay"), ("/proc", "proc"), ("/dev/shm", "tmpfs"), ("/etc/hosts", "ext4"), (shared, "virtiofs"),
+            (str(inner), "ext4"), (str(home / "gone"), "ext4")]  # fmt: skip
+    table = [mounts.MountPoint(number, 1, "/x", path, kind, "") for number, (path, kind) in enumerate(rows)]
+    monkeypatch.setattr(mounts, "table", lambda: tuple(table))
+    text = starter.render(looked(home), "host", "today")
+    assert f'\n# ours_alone = ["{shared}", "{inner}"]\n' in text
+    assert "left alone" in text.partition("# ours_alone")[0].rpartition("[safety]")[2]
+    assert tomllib.loads(text).get("safety") is None
+    meant = "\n".join(line.removeprefix("# ") for line in text.splitlines() if re.match(r"# (\[safety\]|ours_alone)", line))
+    assert config.interpret(tomllib.loads(meant), "x").safety.ours_alone == (shared, str(inner))
+    table[0] = mounts.MountPoint(0, 1, "/", "/", "ext4", "")  # no overlay: the whole of it may be somebody else's, too
+    assert f'# ours_alone = ["{home}", ' in starter.render(looked(home), "host", "today")
 
 
 def test_search_follows_no_link_goes_not_too_deep_and_leaves_rubbish_alone(home: Path, tmp_path: Path) -> None:

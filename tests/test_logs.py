@@ -73,7 +73,7 @@ def test_unreadable_folder_is_named_and_not_fatal(public: Path) -> None:
     (public / "shut").chmod(0o700)
     (public / "open").chmod(0o755)
     script = """
-import os, sys; from miyabi_healing.host import logs
+import os, sys; from miyabi_healing.host import logs, own_state
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 group = logs.read(sys.argv[1])
 print([file.path.parent.name for file in group.files], [(path.name, why) for path, why in group.odd])
@@ -435,9 +435,14 @@ def test_own_writer_with_an_offset_gets_a_hole_not_a_shift(tmp_path: Path) -> No
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("days", [0, 1])
-def test_ordinary_user_can_make_closed_logs_small_without_seeing_roots_processes(public: Path, days: int) -> None:
-    """Root's processes cannot be looked into, so nothing is deleted; punching loses nothing whoever writes."""
+@pytest.mark.parametrize(
+    ("alone", "days", "expected"),
+    [(False, 0, "kept: holders unknown"), (False, 1, "kept: holders unknown"), (True, 0, "ArchiveLog"), (True, 1, "TrimLog")],
+)
+def test_ordinary_user_keeps_logs_that_roots_processes_could_have_open_unless_told_that_none_does(
+    public: Path, alone: bool, days: int, expected: str
+) -> None:
+    """Punching is no excuse: root's processes cannot be looked into, and this host has no services to tell them from."""
     folder = public / "logs"
     folder.mkdir()
     (folder / "app.log.1").write_bytes(LINES * 20)
@@ -448,19 +453,32 @@ import os, sys
 sys.path[:0] = [os.getcwd(), "tests"]
 from pathlib import Path
 import test_logs as t
+from miyabi_healing.config import Config, Safety
+from miyabi_healing.gate import users
 from miyabi_healing.gate.zstd import library
-t.plan("/nonexistent/*.log")
+from miyabi_healing.host import own_state
+folder = Path(sys.argv[1])
+t.plan(f"{folder}/*")
 library()  # what is loaded late, while it can still be read
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
-folder = Path(sys.argv[1])
-found = t.plan(f"{folder}/*", keep_lines=10, archive_after_days=float(sys.argv[2]))
-for step in found.steps:
-    where = t.context(folder)
-    assert t.recheck(step, where) is None, t.recheck(step, where)
-    print(type(step).__name__, t.apply(step, where).details["way"])
+config = Config(safety=Safety(ours_alone=(str(folder),) if sys.argv[3] == "True" else ()))
+found = t.plan(f"{folder}/*", config=config, keep_lines=10, archive_after_days=float(sys.argv[2]))
+for each in found.kept:
+    print("kept:", each.detail.partition(":")[0])
+where = t.context(folder, config)
+for step in found.steps or [t.trim(folder / "app.log.1")]:
+    reason = t.recheck(step, where) or users.in_use(step, where)
+    assert bool(reason) == (sys.argv[3] == "False"), reason
+    if not reason:
+        t.apply(step, where)
+        print(type(step).__name__)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(folder), str(days)], capture_output=True, text=True, cwd=Path(__file__).parent.parent
-    )
-    assert done.stdout.strip() == "TrimLog punched", done.stderr
-    assert whole(folder / "app.log.1", folder / "state") == LINES * 20
+        [sys.executable, "-c", script, str(folder), str(days), str(alone)],
+        capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.stdout.strip() == expected, done.stderr
+    if expected == "TrimLog":
+        assert whole(folder / "app.log.1", folder / "state") == LINES * 20
+    elif not alone:
+        assert (folder / "app.log.1").read_bytes() == LINES * 20

@@ -27,6 +27,7 @@ from miyabi_healing.plan import RetireWorktree
 
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"
+LOGS = '[logs]\npatterns = ["{folder}/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n'
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(100_000))
 
 
@@ -36,7 +37,7 @@ def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp())
     (folder / "logs").mkdir()
     (folder / "logs" / "app.log").write_bytes(LINES)
-    settings(folder, f'[logs]\npatterns = ["{folder}/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n')
+    settings(folder, LOGS.format(folder=folder) + f'[safety]\nours_alone = ["{folder}"]\n')
     for path in (folder, *folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
     yield folder
@@ -61,13 +62,29 @@ def test_ordinary_user_heals_what_is_theirs_and_is_told_what_could_not_be_seen(h
     done = as_nobody(home, "--config", str(home / "config.toml"), "--json")
     document = json.loads(done.stdout)
     assert (done.returncode, document["summary"]) == (0, "Successfully healed 1 issue(s).")
-    assert any("processes of other users could not be looked into" in note for note in document["notes"])
+    (note,) = [each for each in document["notes"] if "processes of other users could not be looked into" in each]
+    assert "ours_alone" in note
+    assert "services of the system are assumed not to work in users' folders" in note
     after = (home / "logs" / "app.log").stat()
     assert (after.st_ino, after.st_uid) == (before.st_ino, NOBODY)
     assert {path.stat().st_uid for path in (home / ".local").rglob("*")} == {NOBODY}
     done = as_nobody(home, "rollback")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (home / "logs" / "app.log").read_bytes() == LINES
+
+
+@pytest.mark.root
+def test_ordinary_user_keeps_a_log_that_root_could_have_open_and_is_told_who(home: Path) -> None:
+    settings(home, LOGS.format(folder=home))
+    before = (home / "logs" / "app.log").stat()
+    done = as_nobody(home, "--config", str(home / "config.toml"), "--json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 1
+    (kept,) = document["actions_taken"][0]["kept"]
+    assert "holders unknown" in kept["detail"]
+    assert "cannot be looked into; if it does not use it, run it as root, or name its folder in [safety]" in kept["detail"]
+    after = (home / "logs" / "app.log").stat()
+    assert (after.st_ino, after.st_blocks, after.st_mtime_ns) == (before.st_ino, before.st_blocks, before.st_mtime_ns)
 
 
 def test_nothing_in_the_program_asks_for_another_users_rights() -> None:

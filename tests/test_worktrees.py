@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from gitworld import commit, git, merged_worktree, repository, worktree
 
+from conftest import wait_for
 from miyabi_healing import gate, host
-from miyabi_healing.config import Config, Git
+from miyabi_healing.config import Config, Git, Safety
 from miyabi_healing.gate import store
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.healing import registry
-from miyabi_healing.host import Host, worktrees
+from miyabi_healing.host import Host, witness, worktrees
 from miyabi_healing.host import git as git_view
 from miyabi_healing.host.git_index import is_ordinary
 from miyabi_healing.host.worktrees import Survey, clean_merges
@@ -189,6 +191,66 @@ def test_process_inside_keeps_a_worktree(repo: Path) -> None:
         finally:
             sleeper.kill()
     assert reason(repo, tree) is None
+
+
+def in_a_container(start: Callable[..., psutil.Popen], tree: Path, at: Path, folder: str) -> psutil.Popen:
+    """Somebody in mounts of their own, in which the worktree has another name; in its `folder`, with ``.`` for its top."""
+    at.mkdir()
+    script = 'mount --bind "$1" "$2" && cd "$3" && echo ready && exec sleep 100'
+    process = start(
+        "unshare", "--mount", "--fork", "--kill-child", "sh", "-c", script, "sh", str(tree), str(at), str(at / folder),
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("folder", [".", "deep", "/"])
+def test_worktree_that_a_container_has_is_kept(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen], folder: str
+) -> None:
+    tree = merged_worktree(repo, "done")
+    (tree / "node_modules" / "deep").mkdir(parents=True)
+    process = in_a_container(start, tree, tmp_path / "ws", folder.replace("deep", "node_modules/deep"))
+    assert reason(repo, tree) == "in use"
+    process.kill()
+    process.wait()
+    assert reason(repo, tree) is None
+
+
+@pytest.mark.root
+def test_whoever_comes_from_a_container_after_the_recheck_is_found_and_it_is_put_back(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = merged_worktree(repo, "done")
+    (step,) = plan(repo).steps
+    assert recheck(step, context(tmp_path, repo)) is None
+    in_a_container(start, tree, tmp_path / "ws", ".")
+    with pytest.raises(Refused, match="in use at the last moment: by "):
+        apply(step, context(tmp_path, repo))
+    assert (tree / "readme").exists()
+
+
+def test_user_of_what_git_knows_of_a_worktree_keeps_it(repo: Path, start: Callable[..., psutil.Popen]) -> None:
+    tree = merged_worktree(repo, "done")
+    start("sleep", "100", cwd=repo / ".git" / "worktrees" / "done")
+    wait_for(lambda: reason(repo, tree) == "in use")
+
+
+def test_worktree_that_somebody_unseen_could_use_is_kept_also_where_its_folder_is_gone(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, gone = merged_worktree(repo, "done"), merged_worktree(repo, "gone")
+    shutil.rmtree(gone)
+    assert len(plan(repo, prune_days=0).steps) == 2
+    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    found = plan(repo, prune_days=0)
+    assert found.steps == ()
+    assert [each.reason for each in found.kept if each.reason != "main"] == ["could be in use"] * 2
+    alone = Config(safety=Safety(ours_alone=(str(repo), str(tree.parent))))
+    assert len(plan(repo, alone, prune_days=0).steps) == 2
 
 
 def test_ambiguous_base_means_hands_off(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

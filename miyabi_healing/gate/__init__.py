@@ -1,7 +1,8 @@
 """The write gate: the one place that changes the host.
 
-For each step, in order: is the goal met already? does a brake object? is the target still what was measured? is the intent in
-the journal? Only then is it carried out, and what came of it is recorded. What fails half way is taken back.
+For each step, in order: is the goal met already? does a brake object? is the target our own, still what was measured, and used
+by nobody, as far as that can be seen? is the intent in the journal? Only then is it carried out, and what came of it is
+recorded. What fails half way is taken back.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from miyabi_healing.config import HealerSettings
-from miyabi_healing.gate import delete, log_undo, logs, purge, quarantine, reclaim, run, signals, undo, worktrees
+from miyabi_healing.gate import delete, log_undo, logs, purge, quarantine, reclaim, run, signals, undo, users, worktrees
 from miyabi_healing.gate.brakes import Brakes
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.issue import Issue
@@ -75,8 +76,9 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
 def one(step: Step, work: Work) -> Outcome:
     """Re-check, record and carry out one step. Raises only what ends the whole program."""
     begun = time.monotonic()
+    context = replace(work.context, look=work.context.host.witness())
     try:
-        reason = recheck(step, work.context) or step.guard()
+        reason = users.is_ours(step, context) or recheck(step, context) or users.in_use(step, context) or step.guard()
     except Exception as error:
         reason = f"could not be re-checked: {name(error)}"
     if reason:

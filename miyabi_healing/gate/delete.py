@@ -16,9 +16,9 @@ from pathlib import Path
 
 from miyabi_healing.files import Identity, display, is_beneath, open_beneath, used
 from miyabi_healing.gate.roots import root_of
-from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Refused, Stake, apply, recheck, stake
 from miyabi_healing.host import caches
-from miyabi_healing.host.processes import OpenFile
+from miyabi_healing.host.processes import OpenFile, OpenFiles
 from miyabi_healing.plan import Delete, Unit
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,6 +36,11 @@ class Tally:
     stop: bool = False
 
 
+@stake.register
+def _(step: Delete) -> Stake:
+    return Stake((step.root,), tuple(unit.path for unit in step.units), judged=True)  # unit by unit
+
+
 @recheck.register
 def _(step: Delete, context: Context) -> str | None:
     if root_of(step.root, context.roots) is None:
@@ -44,7 +49,7 @@ def _(step: Delete, context: Context) -> str | None:
         return "no known cache, and not in [safety] disposable"
     if any(not unit.path.is_relative_to(step.root) or ".." in unit.path.parts for unit in step.units):
         return "a unit lies outside the cache"
-    objections = [reason for _unit, reason in judge(step, context)]
+    objections = [reason for _unit, reason in judge(step, context.witness.files)]
     return None if None in objections else next(iter(objections), "it is gone already")
 
 
@@ -56,10 +61,9 @@ def disposable(folder: Path, context: Context) -> bool:
     return any(folder == top or is_beneath(folder, top) for top in [*known, *named])
 
 
-def judge(step: Delete, context: Context) -> list[tuple[Unit, str | None]]:
+def judge(step: Delete, files: OpenFiles) -> list[tuple[Unit, str | None]]:
     """What speaks against deleting each unit, all of them looked at afresh; None where nothing does."""
     there = [unit for unit in step.units if os.path.lexists(unit.path)]
-    files = context.host.processes().open_files()
     weighed = caches.weigh_all((each.path for each in there), step.root, os.lstat(step.root).st_dev, files)
     now = {unit.path: (unit, holder) for unit, holder in weighed}
     return [(unit, objection(unit, *now.get(unit.path, (None, None)))) for unit in there]
@@ -80,7 +84,7 @@ def _(step: Delete, context: Context) -> Done:
     root = root_of(step.root, context.roots)
     assert root is not None  # recheck has just said so
     with owner_locked(root, step.locks):
-        judged = judge(step, context)
+        judged = judge(step, context.host.witness().files)
         manifest = write_manifest(step, context)
         tally = Tally()
         tally.left += [reason for _unit, reason in judged if reason]

@@ -91,7 +91,7 @@ def closed(path: Path, top: Path, context: Context) -> str | None:
     """Why the file that has taken a log's name cannot be put behind it; None where it can."""
     if reason := logs.unsafe(path, top):
         return reason
-    found = logs.writers(path, os.lstat(path), context.host.processes().open_files())
+    found = logs.writers(path, os.lstat(path), context.host.witness().of(path))
     if found.holders:
         return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
     return None if found.closed else "holders unknown"
@@ -257,7 +257,7 @@ def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str 
     witness = os.pread(descriptor, facts["witness"], facts["cut"] - gone)
     if refilled or hashlib.sha256(witness).hexdigest() != facts["witness_sha256"]:
         return f"it was truncated or rewritten since; what was cut off is in {display(entry.thing)}"
-    found = logs.writers(path, os.fstat(descriptor), context.host.processes().open_files(), but=descriptor)
+    found = logs.writers(path, os.fstat(descriptor), context.host.witness().of(path), but=descriptor)
     if found.trouble or (gone and not found.append_only):
         return found.trouble or "it has a writer that keeps an offset of its own"
     return None

@@ -18,9 +18,10 @@ from miyabi_healing.files import Identity, open_beneath, used
 from miyabi_healing.gate import store
 from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, fallocate, rename_new
-from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Refused, Stake, apply, recheck, stake
 from miyabi_healing.gate.zstd import PIECE, Archive
 from miyabi_healing.host import logs
+from miyabi_healing.host.witness import Witness
 from miyabi_healing.plan import ArchiveLog, CutLog, TrimLog
 from miyabi_healing.safekeeping import has_room
 
@@ -28,6 +29,16 @@ CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for 
 PAYS = 0.9  # an archive larger than that part of its log frees too little
 WITNESS = 4096  # bytes after a cut by which the log is known again
 MOST_HOLES = 1000  # a file with more of them comes back without
+
+
+@stake.register
+def _(step: TrimLog) -> Stake:
+    return Stake((step.path,), judged=True)  # by how they write
+
+
+@stake.register
+def _(step: ArchiveLog) -> Stake:
+    return Stake((step.path,), judged=True)
 
 
 @recheck.register
@@ -41,7 +52,7 @@ def _(step: ArchiveLog, context: Context) -> str | None:
         return reason
     if Identity.at(step.path) != step.identity:
         return "it changed since it was measured"
-    return still_open(step, context) if os.access(step.path.parent, os.W_OK) else "its folder lets nothing be removed"
+    return still_open(step, context.witness) if os.access(step.path.parent, os.W_OK) else "its folder lets nothing be removed"
 
 
 def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
@@ -56,19 +67,20 @@ def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
             status = os.fstat(descriptor)
     except Refused as refusal:
         return str(refusal)
-    return logs.writers(step.path, status, context.host.processes().open_files()).trouble
+    return logs.writers(step.path, status, context.witness.of(step.path)).trouble
 
 
-def still_open(step: ArchiveLog, context: Context, but: int = -1, now: Path | None = None) -> str | None:
+def still_open(step: ArchiveLog, witness: Witness, but: int = -1, now: Path | None = None) -> str | None:
     """Why it cannot be said that nobody has a log open; `but` is a descriptor of our own that does not count.
 
     `now` is where it is, if it was renamed.
     """
     path = now or step.path
-    found = logs.writers(path, os.lstat(path), context.host.processes().open_files(), but)
+    seen = witness.of(path)
+    found = logs.writers(path, os.lstat(path), seen, but)
     if found.holders:
         return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
-    return None if found.closed else "holders unknown"
+    return None if found.closed else f"holders unknown: {seen.blind}" if seen.blind else "holders unknown"
 
 
 @contextlib.contextmanager
@@ -113,7 +125,7 @@ def _(step: ArchiveLog, context: Context) -> Done:
             place.write_manifest(
                 **facts(step, context, descriptor, status), **archive.facts, start=begin, taken=status.st_size
             )  # fmt: skip
-            if still_open(step, context, but=descriptor):
+            if still_open(step, context.host.witness(), but=descriptor):
                 raise Refused("it was written or opened at the last moment")
             parent, gone = os.fstat(folder), aside(place, "gone")
             take_out(step, context, descriptor, folder, place)
@@ -142,7 +154,7 @@ def take_out(step: ArchiveLog, context: Context, descriptor: int, folder: int, p
         raise Refused("it is gone already") from None
     place.facts["touched"] = True  # until it has its name again, the archive and the manifest stay
     found = Identity.of(os.stat(gone, dir_fd=folder, follow_symlinks=False))
-    if found == step.identity and not still_open(step, context, but=descriptor, now=step.path.parent / gone):
+    if found == step.identity and not still_open(step, context.host.witness(), descriptor, step.path.parent / gone):
         return
     rename_new(folder, gone, folder, name)
     del place.facts["touched"]
@@ -309,7 +321,7 @@ def collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_r
 
 
 def can_collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result) -> bool:
-    seen = context.host.processes().open_files()
+    seen = context.host.witness().of(step.path)
     holders = logs.writers(step.path, os.fstat(descriptor), seen, but=descriptor)
     return holders.append_only and not shorter(descriptor, before)
 

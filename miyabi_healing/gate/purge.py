@@ -12,9 +12,14 @@ from miyabi_healing.gate import store
 from miyabi_healing.gate.delete import Tally, remove_name
 from miyabi_healing.gate.store import Entry
 from miyabi_healing.gate.undo import WAYS
-from miyabi_healing.gate.verbs import Context, Done, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Stake, apply, recheck, stake
 from miyabi_healing.host import quarantine
 from miyabi_healing.plan import Purge
+
+
+@stake.register
+def _(step: Purge) -> Stake:
+    return Stake()  # what nobody could reach any more is all that is ever purged
 
 
 @recheck.register

@@ -10,8 +10,14 @@ from miyabi_healing.gate import store
 from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.store import Entry
 from miyabi_healing.gate.undo import WAYS, Way
-from miyabi_healing.gate.verbs import Context, Done, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Refused, Stake, apply, recheck, stake
+from miyabi_healing.host.witness import words
 from miyabi_healing.plan import Quarantine
+
+
+@stake.register
+def _(step: Quarantine) -> Stake:
+    return Stake((step.path,))
 
 
 @recheck.register
@@ -30,7 +36,19 @@ def _(step: Quarantine, context: Context) -> Done:
     root = root_of(step.path, context.roots)
     assert root is not None  # recheck has just said so
     place = store.take(context, root, step.path, step.identity, step.kind, bytes=step.later)
+    if late := used_by_now(place, context):
+        store.put_back(place)
+        raise Refused(late)
     return Done(details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)})
+
+
+def used_by_now(place: Entry, context: Context) -> str | None:
+    """Who was at it at the last moment: now that it has no name any more where people look, nobody else can come."""
+    try:
+        user = context.host.witness().user(place.thing)
+    except OSError as error:
+        return f"who uses it could not be told at the last moment: {error.strerror or error}"
+    return f"in use at the last moment, {words(user)}" if user else None
 
 
 def cannot_go_back(entry: Entry, context: Context) -> str | None:

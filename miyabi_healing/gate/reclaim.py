@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 from miyabi_healing.files import display
-from miyabi_healing.gate.verbs import Context, Done, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Stake, apply, recheck, stake
 from miyabi_healing.host import memory
 from miyabi_healing.plan import Reclaim
+
+
+@stake.register
+def _(step: Reclaim) -> Stake:
+    return Stake()
 
 
 @recheck.register

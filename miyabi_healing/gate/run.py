@@ -6,8 +6,13 @@ import time
 from pathlib import Path
 
 from miyabi_healing import tools
-from miyabi_healing.gate.verbs import Context, Done, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Stake, apply, recheck, stake
 from miyabi_healing.plan import Run
+
+
+@stake.register
+def _(step: Run) -> Stake:
+    return Stake(step.changes, judged=True)  # by the programs it must not run beside
 
 
 @recheck.register

@@ -7,11 +7,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Refused, Stake, apply, recheck, stake
 from miyabi_healing.host.processes import read
 from miyabi_healing.plan import Signal
 
 ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
+
+
+@stake.register
+def _(step: Signal) -> Stake:
+    return Stake()
 
 
 @recheck.register

@@ -8,6 +8,7 @@ from functools import singledispatch
 from pathlib import Path
 
 from miyabi_healing.host import Host
+from miyabi_healing.host.witness import Witness
 from miyabi_healing.plan import Step
 
 
@@ -21,6 +22,7 @@ class Context:
 
     `roots` are the folders in which steps may change something, by the configuration; `step` is the step's number in the
     journal, by which what it put into quarantine is found again. `deadline` is when the healer's time is over (time.monotonic).
+    `look` is the one look at who uses what that a step is judged by before it is carried out.
     """
 
     host: Host
@@ -29,6 +31,12 @@ class Context:
     roots: tuple[Path, ...] = ()
     step: int = 0
     deadline: float = math.inf
+    look: Witness | None = field(default=None, compare=False)
+
+    @property
+    def witness(self) -> Witness:
+        """That look; whoever needs to know what has changed since asks `host.witness` for another."""
+        return self.look or self.host.witness()
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,24 @@ class Done:
     message: str = ""
     details: dict[str, object] = field(default_factory=dict)
     undo: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stake:
+    """What of a step's target somebody could be using: `paths`, or, where only those go, the `parts` of them.
+
+    `judged` says that the step has rules of its own for users who are seen; where there are none, any user keeps it.
+    """
+
+    paths: tuple[Path, ...] = ()
+    parts: tuple[Path, ...] = ()
+    judged: bool = False
+
+
+@singledispatch
+def stake(step: Step) -> Stake:
+    """What somebody could be using, and what must not be this program's own. Every kind of step has to say."""
+    raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
 
 
 @singledispatch

@@ -17,7 +17,7 @@ from miyabi_healing.gate import quarantine, store
 from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.store import Entry
 from miyabi_healing.gate.undo import WAYS, Way
-from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
+from miyabi_healing.gate.verbs import Context, Done, Refused, Stake, apply, recheck, stake
 from miyabi_healing.host.git import Repository, Worktree, repository
 from miyabi_healing.host.worktrees import LARGEST_REFLOG, Survey
 from miyabi_healing.plan import RetireWorktree
@@ -30,6 +30,11 @@ def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | 
     """The repository and the worktree a step speaks of, as they are now."""
     place = repository(str(step.common), config)
     return place, place.worktree(step.admin) if step.admin.parent == place.common / "worktrees" else None
+
+
+@stake.register
+def _(step: RetireWorktree) -> Stake:
+    return Stake((step.path, step.admin) if step.path else (step.admin,))
 
 
 @recheck.register
@@ -48,7 +53,7 @@ def _(step: RetireWorktree, context: Context) -> str | None:
         return "git does not know it as a worktree any more"
     if step.path is None:
         return "its folder is back" if worktree.path.exists() else None
-    reason = Survey(place, [worktree]).reason_to_keep(worktree)
+    reason = Survey(place, [worktree], context.witness).reason_to_keep(worktree)
     return f"{reason.category}: {reason.detail}" if reason else None
 
 
@@ -99,7 +104,7 @@ def late_objection(place: Repository, worktree: Worktree, tree: store.Entry, bef
     """What speaks against it now that nobody can come any more."""
     survey = Survey(place, [worktree])
     try:
-        if reason := survey.by_the_processes(tree.thing):
+        if reason := survey.by_the_users(tree.thing):
             return f"{reason.category} at the last moment: {reason.detail}"
         if before is not None:
             return "it was changed at the last moment" if marks(worktree, tree.thing) != before else None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
     from miyabi_healing.host.quarantine import Held
+    from miyabi_healing.host.witness import Witness
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,18 @@ class Host:
     def log_group(self, pattern: str) -> LogGroup:
         from miyabi_healing.host import logs
 
-        return logs.read(pattern)
+        return logs.read(pattern, self.config)
 
     def processes(self) -> Processes:
         from miyabi_healing.host import processes
 
         return processes.Processes(self.config.processes.protected)
+
+    def witness(self) -> Witness:
+        """One look at who is using what."""
+        from miyabi_healing.host import witness
+
+        return witness.Witness(self.config)
 
     def memory(self) -> Memory:
         from miyabi_healing.host import memory

@@ -12,18 +12,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from miyabi_healing.files import Identity, display
 from miyabi_healing.host.git import Repository
-from miyabi_healing.host.processes import OpenFiles, Process, Processes
-
-if TYPE_CHECKING:
-    import psutil
 
 LOOKS_APART = 0.05
-NETWORK = frozenset("""nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs lustre fuse.sshfs fuse.glusterfs ocfs2 gfs2""".split())
-VARIABLES = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_WORK_TREE")
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,10 @@ def locks(repository: Repository) -> tuple[Lock, ...]:
 
 
 def stale(repository: Repository, older_than: float) -> tuple[Lock, ...]:
-    """Locks that nobody holds and that have not changed for `older_than` seconds, the oldest first."""
+    """Locks that nobody who is seen holds and that have not changed for `older_than` seconds, the oldest first.
+
+    Somebody who cannot be seen may hold one all the same: `Holders.unseen`. Raises OSError where no process can be seen.
+    """
     old = [lock for lock in locks(repository) if lock.age > older_than]
     if not old:
         return ()
@@ -90,97 +86,28 @@ class Holders:
     """Who may hold a repository's locks, in one look at all processes; ask a new one for fresh answers."""
 
     def __init__(self, repository: Repository) -> None:
-        self.repository = repository
-        processes = Processes(repository.config.processes.protected)
-        self.files: OpenFiles = processes.open_files()
-        self.suspects = tuple(suspects(repository, processes.all()))
+        from miyabi_healing.host import git_holders, witness  # most repositories have no old lock
+
+        self.witness = witness.Witness(repository.config)
+        self.files = self.witness.files
+        self.suspect = next(git_holders.suspects(repository, self.witness), None)
 
     def reason(self, lock: Lock, older_than: float) -> str | None:
-        """Why `lock` is not stale; None where it is. Could not tell counts as held."""
+        """Why `lock` is not stale, as far as can be seen; None where it is."""
         if look(lock.path) != lock:
             return "it changed since it was measured"
         if lock.mtime > time.time():
             return "its time lies in the future"
         if lock.age <= older_than:
             return "not old enough"
-        if (network := network_filesystem(lock.path)) is not None:
-            return f"on a network filesystem ({network}), where holders on other hosts cannot be seen"
         openers = self.files.of(lock.identity.device, lock.identity.inode)
         if openers:
             return f"held by {openers[0].name} (pid {openers[0].pid}), which has it open"
-        if self.suspects:
-            process, why = self.suspects[0]
+        if self.suspect:
+            process, why = self.suspect
             return f"held by {process.name} (pid {process.pid}), {why}"
-        hidden = [each for each in self.files.unseen if each.uid == os.geteuid()]
-        if hidden:
-            return f"perhaps held by {hidden[0].name} (pid {hidden[0].pid}), which cannot be looked into"
         return None
 
-
-def suspects(repository: Repository, processes: tuple[Process, ...]) -> Iterator[tuple[Process, str]]:
-    """Living processes that may be in the middle of something in this repository, and what gives them away."""
-    import psutil
-
-    by_pid = {process.pid: process for process in processes}
-    folders = [str(repository.common), str(repository.main), *(str(tree.path) for tree in repository.worktrees())]
-    for process in processes:
-        if process.state in "ZX" or process.pid == os.getpid():
-            continue
-        family = of_git(process, by_pid)
-        try:
-            why = what_gives_away(psutil.Process(process.pid), folders, family)
-        except psutil.NoSuchProcess:
-            continue
-        except (psutil.AccessDenied, OSError):
-            why = "which may be at work here and cannot be looked into" if family else None
-        if why:
-            yield process, why
-
-
-def of_git(process: Process, by_pid: dict[int, Process]) -> bool:
-    """Whether a process is git, or was started by git, however far up."""
-    seen: set[int] = set()
-    current: Process | None = process
-    while current is not None and current.pid not in seen:
-        if current.name == "git" or current.name.startswith("git-"):
-            return True
-        seen.add(current.pid)
-        current = by_pid.get(current.ppid)
-    return False
-
-
-def what_gives_away(process: psutil.Process, folders: list[str], family: bool) -> str | None:
-    """What ties a process to one of `folders` (the common git folder is the first); None where nothing does."""
-    here = process.cwd()
-    if family and any(is_within(here, folder) for folder in folders):
-        return f"at work in {display(here)}"
-    common = folders[0]
-    for argument in process.cmdline():
-        if common in argument or is_within(os.path.join(here, argument), common):
-            return "whose command line names the repository"
-    environment = process.environ()
-    for name in VARIABLES:
-        value = environment.get(name)
-        if value and any(is_within(os.path.join(here, value), folder) for folder in folders):
-            return f"whose {name} names the repository"
-    return None
-
-
-def is_within(path: str, folder: str) -> bool:
-    normal = os.path.normpath(path)
-    return normal == folder or normal.startswith(folder.rstrip("/") + "/")
-
-
-def network_filesystem(path: Path) -> str | None:
-    """The kind of network filesystem `path` is on; None where it is a local one."""
-    import psutil
-
-    device = os.lstat(path).st_dev
-    for partition in psutil.disk_partitions(all=True):
-        if partition.fstype in NETWORK:
-            try:
-                if os.lstat(partition.mountpoint).st_dev == device:
-                    return partition.fstype
-            except OSError:
-                continue
-    return None
+    def unseen(self, lock: Lock) -> str | None:
+        """Why somebody who cannot be seen could hold it; None where nobody could. Raises OSError where it is gone."""
+        return self.witness.unseen(lock.path)

@@ -11,10 +11,15 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
 from miyabi_healing.host import patterns
-from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles
+from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles, Process
+
+if TYPE_CHECKING:
+    from miyabi_healing.config import Config
+    from miyabi_healing.host.own_state import OwnState
 
 # Texts: where there is no log to match, compiling them would cost more than looking.
 RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
@@ -79,21 +84,33 @@ class LogGroup:
         return sum(sizes.values()) / MEGABYTE
 
 
-def read(pattern: str) -> LogGroup:
-    """Look at everything a pattern matches now."""
+def read(pattern: str, config: Config | None = None) -> LogGroup:
+    """Look at everything a pattern matches now; what is this program's own is no log."""
     files: list[LogFile] = []
     odd: list[tuple[Path, str]] = []
+    own: OwnState | None = None
     for folder in patterns.search(pattern):
         place = Path(folder.path)
         if folder.shut:
             odd.append((place, "a folder that cannot be read"))
         elsewhere = no_log_folder(place, folder.names) if folder.matches else None
+        if folder.matches:
+            own = own or own_state(config)
+            elsewhere = elsewhere or own.folder_objection(folder.path)
         for name, status in folder.matches:
-            if reason := no_log_file(name, status) or elsewhere:
+            if reason := no_log_file(name, status) or elsewhere or (own and own.file_objection(status)):
                 odd.append((place / name, reason))
             else:
                 files.append(LogFile(place, name, status))
     return LogGroup(pattern, tuple(files), tuple(odd))
+
+
+def own_state(config: Config | None) -> OwnState:
+    """What is this program's own; loaded only where something was found that could be."""
+    from miyabi_healing import paths
+    from miyabi_healing.host.own_state import OwnState
+
+    return OwnState(paths.state_folder(), config)
 
 
 def not_a_log(path: Path, status: os.stat_result) -> str | None:
@@ -179,7 +196,8 @@ def attribute(path: Path, status: os.stat_result) -> str | None:
 class Writers:
     """Who has a log open. `append_only`: cutting off its beginning is safe even while it is written.
 
-    `trouble` is why it must not be changed under them; `closed` means that nobody has it open, and that is certain.
+    That is not said on the word of the configuration alone: what was cut by it could not be given back without. `trouble` is
+    why it must not be changed under them; `closed` means that nobody has it open, and that is certain.
     """
 
     holders: tuple[OpenFile, ...]
@@ -194,10 +212,15 @@ def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1)
     trouble = None
     if mapped := next((each for each in holders if each.mapped), None):
         trouble = f"mapped by {mapped.name} (pid {mapped.pid})"
-    elif might := [each for each in files.unseen if each.uid == status.st_uid or status.st_mode & 0o022]:
+    elif not files.alone and (might := [each for each in files.unseen if could_write(each, status)]):
         trouble = f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into"
-    append_only = not trouble and not files.unseen and all(each.append for each in holders if each.writable)
-    return Writers(holders, append_only, trouble, closed=not holders and not files.unseen)
+    certain = not files.unseen and not files.blind
+    append_only = not trouble and certain and all(each.append for each in holders if each.writable)
+    return Writers(holders, append_only, trouble, closed=not holders and (certain or files.alone))
+
+
+def could_write(process: Process, status: os.stat_result) -> bool:
+    return process.uid == status.st_uid or bool(status.st_mode & 0o022)
 
 
 def mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> Iterator[OpenFile]:

@@ -55,17 +55,17 @@ def parse(line: bytes) -> MountPoint:
 
 def unescape(name: bytes) -> bytes:
     """Blanks and their like are written as ``\\040`` (fstab(5))."""
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name)
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name) if b"\\" in name else name
 
 
-def of(descriptor: int) -> MountPoint | None:
+def of(descriptor: int, mounts: tuple[MountPoint, ...] | None = None) -> MountPoint | None:
     """The mount that an open file was reached by (mnt_id in proc_pid_fdinfo(5)); None where that is unknown."""
     try:
-        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as lines:
-            number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as lines:
+            number = next(int(line.split()[1]) for line in lines if line.startswith(b"mnt_id:"))
     except (OSError, StopIteration):
         return None
-    return next((each for each in table() if each.number == number), None)
+    return next((each for each in (table() if mounts is None else mounts) if each.number == number), None)
 
 
 def around(path: str, mounts: tuple[MountPoint, ...] | None = None) -> MountPoint | None:
@@ -76,3 +76,8 @@ def around(path: str, mounts: tuple[MountPoint, ...] | None = None) -> MountPoin
         if inside and (found is None or len(each.path) >= len(found.path)):
             found = each
     return found
+
+
+def inside(mount: MountPoint, path: str) -> str:
+    """Where a path on a mount is in the filesystem itself, whatever part of that is mounted where."""
+    return os.path.normpath(f"{mount.root}/{path[len(mount.path.rstrip('/')) :]}")

@@ -5,17 +5,20 @@ On Linux everything hot is read from proc(5); psutil is the other branch, and a 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
+FIRST_PIDS = 0xEFFFFFFC
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
 PROTECTED = frozenset(
     """systemd init launchd upstart runit runsv runsvdir s6-svscan s6-supervise openrc-init tini dumb-init
@@ -54,7 +57,11 @@ class Process:
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file that a process holds: by a descriptor, as its folder or program, or mapped for writing."""
+    """A file that a process holds: by a descriptor, as its folder or program, or mapped for writing.
+
+    `path` is the process's own word for it, which in a container is not ours. `link` is ``cwd``, ``root`` or ``exe`` where it
+    is held as such.
+    """
 
     pid: int
     name: str
@@ -64,14 +71,24 @@ class OpenFile:
     writable: bool = False
     append: bool = False
     mapped: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
 class OpenFiles:
-    """One scan of who holds what. `unseen` are the processes that could not be looked into."""
+    """One scan of who holds what. `unseen` are the processes that could not be looked into.
+
+    `elsewhere` are those whose paths mean nothing here, because they have other mounts or another root: pid to the number of
+    their mount namespace. `everyone` are all that live. For one path, `host.witness` adds why somebody may hold it and not be in
+    this list (`blind`), and whether the configuration says that nobody does (`alone`).
+    """
 
     files: tuple[OpenFile, ...]
     unseen: tuple[Process, ...]
+    elsewhere: Mapping[int, int] = field(default_factory=dict)
+    everyone: tuple[Process, ...] = ()
+    blind: str = ""
+    alone: bool = False
 
     @cached_property
     def by_inode(self) -> dict[tuple[int, int], list[OpenFile]]:
@@ -85,10 +102,11 @@ class OpenFiles:
         return tuple(self.by_inode.get((device, inode), ()))
 
     def beneath(self, path: Path) -> tuple[OpenFile, ...]:
-        """Who holds `path` or something below it."""
+        """Who holds `path` or something below it, by the paths of those whose paths are ours; `Witness.user` asks them all."""
         top = os.path.realpath(path)
         inside = top.rstrip("/") + "/"
-        return tuple(each for each in self.files if each.path == top or each.path.startswith(inside))
+        named = (each for each in self.files if each.path == top or each.path.startswith(inside))
+        return tuple(each for each in named if each.pid not in self.elsewhere)
 
 
 def parse_stat(text: str, uid: int) -> Process:
@@ -127,11 +145,19 @@ def suspects() -> list[int]:
     if not LINUX:
         return pids()
     found = []
-    for name in filter(str.isdigit, os.listdir(PROC)):
+    for name in numbers():
         try:
             os.readlink(f"/proc/{name}/exe")
         except OSError:
             found.append(int(name))
+    return found
+
+
+def numbers() -> list[str]:
+    """The names of the processes in /proc. Raises OSError where it is none: we would be there ourselves."""
+    found = list(filter(str.isdigit, os.listdir(PROC)))
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, "no processes are to be seen there; is it mounted?", str(PROC))
     return found
 
 
@@ -156,8 +182,9 @@ def read_psutil(pid: int) -> Process | None:
 
 
 def pids() -> list[int]:
+    """Every process there is. Raises OSError where they cannot be listed: that nobody is there is never true."""
     if LINUX:
-        return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+        return [int(name) for name in numbers()]
     import psutil
 
     return psutil.pids()
@@ -210,21 +237,57 @@ class Processes:
         return f"{sorted(listed)[0]} is protected" if listed else None
 
     def open_files(self) -> OpenFiles:
-        """Scan once what every process but this one holds."""
+        """Scan once what every process but this one holds. Raises OSError where there is nothing to scan."""
 
         files: list[OpenFile] = []
         unseen: list[Process] = []
-        for process in self.all():
-            if process.pid == os.getpid() or process.state in "ZX" or process.kernel:
+        elsewhere: dict[int, int] = {}
+        everyone = living()
+        status = os.stat("/")
+        ours, root = mounts_of("self"), (status.st_dev, status.st_ino)
+        init = 1 if container() is None else 0
+        for process in everyone:
+            if process.pid == os.getpid() or process.kernel:
                 continue
             try:
-                files += held_by(process) if LINUX else held_psutil(process)
+                held = list(held_by(process, root) if LINUX else held_psutil(process))
+                namespace = mounts_of(process.pid)
+                if namespace != ours or any(each.link == "root" for each in held):
+                    elsewhere[process.pid] = namespace
+                files += held
             except (FileNotFoundError, ProcessLookupError):
                 continue
             except PermissionError:
-                if process.pid != 1:  # init works on nobody's files, and some let not even root look into them
+                if process.pid != init:  # it works on nobody's files, and some let not even root look into them
                     unseen.append(process)
-        return OpenFiles(tuple(files), tuple(unseen))
+        return OpenFiles(tuple(files), tuple(unseen), elsewhere, everyone)
+
+
+def living() -> tuple[Process, ...]:
+    """Every process that is not dead, as far as they can be told: what hides processes from us is said elsewhere."""
+    found = []
+    for pid in pids():
+        try:
+            process = read(pid)
+        except PermissionError:  # hidepid
+            continue
+        if process and process.state != "X" and not process.is_zombie:
+            found.append(process)
+    return tuple(found)
+
+
+def container() -> str | None:
+    """Why there may be processes that /proc does not show: it is that of a PID namespace inside another one.
+
+    The first one of a host always has the same number (PROC_PID_INIT_INO in the kernel's proc_ns.h).
+    """
+    if not LINUX:
+        return None
+    try:
+        number, us = os.stat(f"{PROC}/self/ns/pid").st_ino, os.readlink(f"{PROC}/self")
+    except OSError as error:
+        return f"which processes there are cannot be told ({PROC}/self: {error.strerror})"
+    return None if number == FIRST_PIDS and us == str(os.getpid()) else "this is a container, or a PID namespace of its own"
 
 
 def ancestors(pid: int) -> set[int]:
@@ -300,12 +363,15 @@ def catches(pid: int, signum: int) -> bool:
     return bool(mask >> (signum - 1) & 1)
 
 
-def held_by(process: Process) -> Iterator[OpenFile]:
-    """Everything one process holds, by /proc alone; nothing is opened, so nothing can hang. Raises OSError."""
-    top = f"{PROC}/{process.pid}"
+def held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:
+    """Everything one process holds, by /proc alone; nothing is opened, so nothing can hang. Raises OSError.
+
+    `root` is our own root folder, by device and inode: one that a process shares with us says nothing.
+    """
+    top = f"{PROC}/{process.pid}" if process.state != "Z" else living_thread(process.pid)
     for link in ("cwd", "root", "exe"):
-        if (held := follow(process, f"{top}/{link}")) and not (link == "root" and held.path == "/"):
-            yield held
+        if (held := follow(process, f"{top}/{link}")) and not (link == "root" and (held.device, held.inode) == root):
+            yield OpenFile(held.pid, held.name, held.device, held.inode, held.path, link=link)
     for name in os.listdir(f"{top}/fd"):
         held = follow(process, f"{top}/fd/{name}")
         if held is None or not held.path.startswith("/"):
@@ -316,7 +382,27 @@ def held_by(process: Process) -> Iterator[OpenFile]:
             held.pid, held.name, held.device, held.inode, held.path,
             writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND),
         )  # fmt: skip
-    yield from mappings(process)
+    yield from mappings(process, top)
+
+
+def living_thread(pid: int) -> str:
+    """Where /proc shows what a process has whose first thread is dead: its own folder shows nothing any more.
+
+    Raises ProcessLookupError where all its threads are.
+    """
+    for thread in os.listdir(f"{PROC}/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError), open(f"{PROC}/{pid}/task/{thread}/stat", "rb") as file:
+            if file.read().rpartition(b") ")[2][:1] not in b"ZX":
+                return f"{PROC}/{pid}/task/{thread}"
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
+def mounts_of(process: int | str) -> int:
+    """The number of the mount namespace that a process is in (namespaces(7)); 0 where there is no such thing. Raises OSError."""
+    try:
+        return os.stat(f"{PROC}/{process}/ns/mnt").st_ino if LINUX else 0
+    except FileNotFoundError:
+        return 0
 
 
 def follow(process: Process, link: str) -> OpenFile | None:
@@ -340,9 +426,9 @@ def flags_of(info: str) -> int:
         return os.O_RDWR
 
 
-def mappings(process: Process) -> Iterator[OpenFile]:
+def mappings(process: Process, top: str) -> Iterator[OpenFile]:
     """Files mapped into memory; `mapped` means shared and writable (proc_pid_maps(5))."""
-    with open(f"{PROC}/{process.pid}/maps", "rb", buffering=0) as lines:
+    with open(f"{top}/maps", "rb", buffering=0) as lines:
         text = lines.read()
     for device, inode, path, shared in mapped(text):
         yield OpenFile(process.pid, process.name, device, inode, path, writable=shared, mapped=shared)

@@ -20,7 +20,7 @@ from pathlib import Path
 from miyabi_healing.files import display, read_small
 from miyabi_healing.host import git_index
 from miyabi_healing.host.git import Repository, Worktree
-from miyabi_healing.host.processes import OpenFiles, Processes
+from miyabi_healing.host.witness import Witness, words
 from miyabi_healing.tools import ToolError
 
 DAY = 86_400
@@ -71,12 +71,14 @@ class Entry:
 class Survey:
     """One look at a repository's branches and at who is using its worktrees; ask a new one for fresh answers.
 
-    `about` are the worktrees that will be asked about, all of them unless told.
+    `about` are the worktrees that will be asked about, all of them unless told; `witness` is a look at who uses what that was
+    taken already.
     """
 
-    def __init__(self, repository: Repository, about: Sequence[Worktree] | None = None) -> None:
+    def __init__(self, repository: Repository, about: Sequence[Worktree] | None = None, witness: Witness | None = None) -> None:
         self.repository = repository
         self.about = repository.worktrees() if about is None else about
+        self.witness = witness or Witness(repository.config)
 
     @cached_property
     def refs(self) -> dict[str, tuple[str, str]]:
@@ -160,10 +162,6 @@ class Survey:
         top, *trees = clean_merges(answer) or [None]
         return {name for name, tree in zip(branches, trees, strict=False) if tree and tree == top}
 
-    @cached_property
-    def open_files(self) -> OpenFiles:
-        return Processes(self.repository.config.processes.protected).open_files()
-
     def reason_to_keep(self, worktree: Worktree, idle_days: float = 0) -> Reason | None:
         """Why `worktree` must stay; None where nothing in it would be missed."""
         return self.reasons_to_keep([worktree], idle_days)[0]
@@ -175,7 +173,7 @@ class Survey:
             return (
                 self.by_the_files(worktree, idle_days)
                 or self.by_the_branch(worktree)
-                or self.by_the_processes(worktree.path)
+                or self.by_the_processes(worktree.path, worktree.admin)
             )  # fmt: skip
 
         reasons = [readable(cheap, worktree) for worktree in worktrees]
@@ -223,14 +221,19 @@ class Survey:
             return Reason("not merged", f"{name.removeprefix('refs/heads/')} has work that {self.base.name} has not")
         return None
 
-    def by_the_processes(self, folder: Path) -> Reason | None:
-        inside = self.open_files.beneath(folder)
-        if inside:
-            return Reason("in use", f"by {inside[0].name} (pid {inside[0].pid})")
-        hidden = [each for each in self.open_files.unseen if each.uid == os.geteuid()]
-        if hidden:
-            return Reason("in use?", f"{hidden[0].name} (pid {hidden[0].pid}) cannot be looked into")
+    def by_the_processes(self, *folders: Path) -> Reason | None:
+        """Who uses one of some folders, or could without being seen."""
+        for folder in folders:
+            if reason := self.by_the_users(folder):
+                return reason
+            if unseen := self.witness.unseen(folder):
+                return Reason("could be in use", unseen)
         return None
+
+    def by_the_users(self, folder: Path) -> Reason | None:
+        """The same of those who are seen alone, wherever the folder is by now."""
+        user = self.witness.user(folder)
+        return Reason("in use", words(user)) if user else None
 
     def by_the_content(self, worktree: Worktree, folder: Path | None = None) -> Reason | None:
         """What a `git status` without blind spots finds. `folder` is where the worktree's files are, if moved."""
