@@ -44,8 +44,8 @@ print(number)
 LINES = b"".join(b"line %06d of the log\n" % number for number in range(5000))
 
 
-def context(folder: Path, config: Config | None = None) -> Context:
-    return Context(Host(config or Config()), "run", folder / "state", (folder,))
+def context(folder: Path, state: Path | None = None) -> Context:
+    return Context(Host(Config()), "run", state or folder / "state", (folder,))
 
 
 def trim(path: Path, keep_lines: int = 10, keep_bytes: int = 10_000_000) -> TrimLog:
@@ -381,10 +381,10 @@ def hostile(folder: Path) -> dict[str, str]:
             "folder.log": "a folder", "wtmp.log": "a system record"}  # fmt: skip
 
 
-def plan(pattern: str, clear: float = 0, config: Config | None = None, **options: float) -> Plan:
+def plan(pattern: str, clear: float = 0, **options: float) -> Plan:
     healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
-    view = View(Host(config or Config()), {"log_group": logs.read(pattern)})
+    view = View(Host(Config()), {"log_group": logs.read(pattern)})
     return healer(view, Issue("large_log_files", "", "", 1, Limit(0, clear_at=clear)), kind(**options))
 
 
