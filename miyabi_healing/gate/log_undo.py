@@ -89,7 +89,7 @@ def put(descriptor: int, entry: Entry) -> None:
 
 def closed(path: Path, top: Path, context: Context) -> str | None:
     """Why the file that has taken a log's name cannot be put behind it; None where it can."""
-    if reason := logs.unsafe(path, top):
+    if reason := logs.unsafe(path, top, context.host.config.logs.databases):
         return reason
     found = logs.writers(path, os.lstat(path), context.host.processes().open_files())
     if found.holders:
@@ -249,7 +249,7 @@ def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str 
     ]
     if later:
         return f"it was shortened again later (step {later[0].step}): roll that back first"
-    if reason := logs.unsafe(path, top_of(entry)[0]):
+    if reason := logs.unsafe(path, top_of(entry)[0], context.host.config.logs.databases):
         return reason
     gone = facts["floor"] if is_collapsed(entry, descriptor) else 0
     begins = logs.first_data(descriptor, os.fstat(descriptor).st_size)

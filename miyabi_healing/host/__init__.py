@@ -35,7 +35,7 @@ class Host:
     def log_group(self, pattern: str) -> LogGroup:
         from miyabi_healing.host import logs
 
-        return logs.read(pattern)
+        return logs.read(pattern, self.config.logs.databases)
 
     def processes(self) -> Processes:
         from miyabi_healing.host import processes

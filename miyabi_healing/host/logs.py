@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles
 RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
 A_RECORD = rf"({'|'.join(RECORDS)})([-._]|$)"
 ROTATED = r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$"
-DATABASE = r"\0(CURRENT\0|MANIFEST-|0[^\0]*\.index\0)"
 GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
 ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
 NEAR = 1 << 20  # how far a cut moves to come between two lines
+SAMPLED = MEGABYTE  # a check looks into what takes as much: of smaller logs there are thousands
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class LogGroup:
     pattern: str
     files: tuple[LogFile, ...]
     odd: tuple[tuple[Path, str], ...]
+    databases: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return display(self.pattern)
@@ -79,26 +80,35 @@ class LogGroup:
         return sum(sizes.values()) / MEGABYTE
 
 
-def read(pattern: str) -> LogGroup:
-    """Look at everything a pattern matches now."""
+def read(pattern: str, databases: Sequence[str] = ()) -> LogGroup:
+    """Look at everything a pattern matches now. `databases` are patterns of what else lies in a database's folder."""
     files: list[LogFile] = []
     odd: list[tuple[Path, str]] = []
     for folder in patterns.search(pattern):
         place = Path(folder.path)
         if folder.shut:
             odd.append((place, "a folder that cannot be read"))
-        elsewhere = no_log_folder(place, folder.names) if folder.matches else None
+        elsewhere = no_log_folder(place, folder.names, databases) if folder.matches else never
         for name, status in folder.matches:
-            if reason := no_log_file(name, status) or elsewhere:
+            if reason := no_log_file(name, status) or elsewhere(name) or no_text(place / name, status, SAMPLED):
                 odd.append((place / name, reason))
             else:
                 files.append(LogFile(place, name, status))
-    return LogGroup(pattern, tuple(files), tuple(odd))
+    return LogGroup(pattern, tuple(files), tuple(odd), tuple(databases))
 
 
-def not_a_log(path: Path, status: os.stat_result) -> str | None:
-    """Why something that matched is no log file; None where it is one. Raises OSError where its folder cannot be read."""
-    return no_log_file(path.name, status) or no_log_folder(path.parent, os.listdir(path.parent))
+def not_a_log(path: Path, status: os.stat_result, databases: Sequence[str] = ()) -> str | None:
+    """Why something that matched is no log file, whatever is in it; None where it may be one. Raises OSError."""
+    return no_log_file(path.name, status) or no_log_folder(path.parent, os.listdir(path.parent), databases)(path.name)
+
+
+def no_text(path: Path, status: os.stat_result, least: int = 0) -> str | None:
+    """Why a file is no log by what is in it, if it occupies `least` bytes; None where it is one."""
+    if used(status) < least:
+        return None
+    from miyabi_healing.host import log_text
+
+    return log_text.at(path)
 
 
 def no_log_file(name: str, status: os.stat_result) -> str | None:
@@ -109,14 +119,20 @@ def no_log_file(name: str, status: os.stat_result) -> str | None:
     return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
 
-def no_log_folder(folder: Path, names: Sequence[str]) -> str | None:
-    """What a folder with these names holds, where that is no logs: LevelDB, RocksDB and Kafka keep their data in ``*.log``."""
+def never(_name: str) -> str | None:
+    return None
+
+
+def no_log_folder(folder: Path, names: Sequence[str], databases: Sequence[str] = ()) -> Callable[[str], str | None]:
+    """Why the files of a folder with these names are no logs: a function that tells it of each."""
     if not {"audit", "journal"}.isdisjoint(folder.parts):
-        return "a system record"
-    return "part of a database" if re.search(DATABASE, "\0".join(["", *names, ""])) else None
+        return lambda _name: "a system record"
+    from miyabi_healing.host import databases as known
+
+    return known.look(os.fspath(folder), names, databases).objection
 
 
-def unsafe(path: Path, top: Path) -> str | None:
+def unsafe(path: Path, top: Path, databases: Sequence[str]) -> str | None:
     """Why a log file must not be touched where it is; None where it may. `top` is the folder above it that is trusted.
 
     In a folder that others can write to, a name can be swapped for a link to anything: root truncating such a name empties
@@ -124,7 +140,7 @@ def unsafe(path: Path, top: Path) -> str | None:
     """
     try:
         status, folder = os.lstat(path), os.stat(path.parent)
-        if reason := not_a_log(path, status):
+        if reason := not_a_log(path, status, databases):
             return reason
         if status.st_nlink != 1:
             return f"it has {status.st_nlink} names"
@@ -189,15 +205,42 @@ class Writers:
 
 
 def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1) -> Writers:
-    """Who has a file open and how. `but` is a descriptor of our own that does not count."""
+    """Who has a file open and how; `status` was taken before. `but` is a descriptor of our own that does not count."""
     holders = (*files.of(status.st_dev, status.st_ino), *mapped_elsewhere(path, status, files), *own(status, but))
     trouble = None
     if mapped := next((each for each in holders if each.mapped), None):
         trouble = f"mapped by {mapped.name} (pid {mapped.pid})"
+    elif back := next((each for each in holders if goes_back(each, status)), None):
+        trouble = f"{back.name} (pid {back.pid}) writes inside it, not at its end: no log"
     elif might := [each for each in files.unseen if each.uid == status.st_uid or status.st_mode & 0o022]:
         trouble = f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into"
     append_only = not trouble and not files.unseen and all(each.append for each in holders if each.writable)
     return Writers(holders, append_only, trouble, closed=not holders and not files.unseen)
+
+
+def goes_back(holder: OpenFile, before: os.stat_result) -> bool:
+    """Whether a writer is not at the end of the file: a ring buffer's, or one that keeps records in place.
+
+    Its position is read now, the size was measured before: whoever writes at the end has come past that, however busy it is.
+    """
+    if not holder.writable or holder.append or holder.mapped or holder.descriptor < 0:
+        return False
+    place = position(holder, before)
+    return place is not None and place < before.st_size
+
+
+def position(holder: OpenFile, before: os.stat_result) -> int | None:
+    """Where in the file the next write of a descriptor goes (pos in proc_pid_fdinfo(5)); None where it is closed by now."""
+    try:
+        now = os.stat(f"/proc/{holder.pid}/fd/{holder.descriptor}")
+        if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
+            return None
+        with open(f"/proc/{holder.pid}/fdinfo/{holder.descriptor}", encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith("pos:")), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError:
+        return 0  # could not tell
 
 
 def mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> Iterator[OpenFile]:
@@ -219,7 +262,10 @@ def own(status: os.stat_result, but: int) -> Iterator[OpenFile]:
             continue
         if descriptor != but and (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
             writable, append = flags & os.O_ACCMODE != os.O_RDONLY, bool(flags & os.O_APPEND)
-            yield OpenFile(os.getpid(), "this program", found.st_dev, found.st_ino, "", writable=writable, append=append)
+            yield OpenFile(
+                os.getpid(), "this program", found.st_dev, found.st_ino, "",
+                writable=writable, append=append, descriptor=descriptor,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class OpenFile:
     writable: bool = False
     append: bool = False
     mapped: bool = False
+    descriptor: int = -1  # its number in that process; -1 where it is none
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,7 @@ def held_by(process: Process) -> Iterator[OpenFile]:
         access = flags & os.O_ACCMODE
         yield OpenFile(
             held.pid, held.name, held.device, held.inode, held.path,
-            writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND),
+            writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND), descriptor=int(name),
         )  # fmt: skip
     yield from mappings(process)
 
