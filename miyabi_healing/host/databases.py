@@ -58,22 +58,21 @@ KNOWN = (
     Database("RabbitMQ or Mnesia", beside=("LATEST.LOG", "DECISION_TAB.LOG", "schema.DAT", "*.DCD", "*.DCL"),
              files=("LATEST.LOG", "PREVIOUS.LOG", "DECISION_TAB.LOG", "*.DCL")),
     Database("NATS JetStream", beside=("meta.inf", "meta.sum", "tav.idx")),
-    Database("etcd", beside=("*.wal",), files=("*.wal",)),
+    Database("etcd", files=("*.wal",)),
     Database(
         "WiredTiger", beside=("WiredTiger", "WiredTiger.*", "WiredTigerLog.*", "WiredTigerPreplog.*"), files=("WiredTigerLog.*",)
     ),
     Database("Berkeley DB", beside=("__db.0*", "log.00000*"), files=("log.00000*",)),
-    Database("Neo4j", beside=("neostore", "neostore.*"), files=("neostore.*", "*.transaction.db.*")),
-    Database("Elasticsearch", beside=("translog.ckp", "*.tlog", "segments.gen", "write.lock"), files=("*.tlog",)),
+    Database("Neo4j", beside=("neostore", "neostore.*"), files=("neostore.*",)),
+    Database("Elasticsearch", beside=("translog.ckp", "*.tlog", "segments.gen"), files=("*.tlog",)),
     Database("ClickHouse Keeper", files=("changelog_*",)),
     Database("Redis", beside=("*.aof.manifest",), folders=("appendonlydir",), files=("*.aof", "appendonly*", "*.rdb")),
     Database("Prometheus or InfluxDB", beside=("chunks_head", "*.tsm", "checkpoint.0*", "_*.wal"), folders=("chunks_head",)),
-    Database("FoundationDB", beside=("processId", "fdb.cluster", "log2-V*", "logqueue-*"), files=("logqueue-*", "log2-V*")),
+    Database("FoundationDB", beside=("log2-V*", "logqueue-*"), files=("logqueue-*", "log2-V*")),
     Database("Tarantool", beside=("*.xlog", "*.vylog"), files=("*.xlog", "*.vylog")),
-    Database("Firebird or SAP HANA", beside=("logsegment_*", "*.fdb"), files=("logsegment_*",)),
-    Database("Realm or LMDB", beside=("data.mdb", "*.realm.management")),
-    Database("OrientDB", beside=("*.wmr", "*.ocf", "*.pcl"), files=("*.wal", "*.wmr")),
-    Database("Chronicle or Aeron", beside=("*.cq4", "*.cq4t", "cnc.dat", "archive.catalog", "recording.log")),
+    Database("SAP HANA", beside=("logsegment_*",), files=("logsegment_*",)),
+    Database("OrientDB", beside=("*.wmr", "*.ocf"), files=("*.wal", "*.wmr")),
+    Database("Chronicle or Aeron", beside=("*.cq4", "*.cq4t", "cnc.dat", "archive.catalog")),
 )  # fmt: skip
 # A folder so called holds such files as its numbered ones, whatever their database: a log of that name says more.
 WRITE_AHEAD = frozenset(
