@@ -352,10 +352,11 @@ def test_log_that_is_rotated_at_the_very_last_moment_is_not_deleted(
     if not meanwhile:
         assert entries(tmp_path / "state") == []
         return
-    log.unlink()
-    undo.restore(undo.entries(where.state, where.run_id, outcome.number), where)
-    assert log.read_text() == "younger\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"app.log.1", "app.log.2", "state"}
+    beside = f"{log.name}.restored-{where.run_id}"
+    assert f"as {beside}" in outcome.message
+    assert (tmp_path / beside).read_text() == "younger\n"
+    assert undo.entries(where.state, where.run_id, outcome.number) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"app.log.1", "app.log.2", beside, "state"}
 
 
 def test_open_log_is_not_archived_away(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.verbs import Context, Done, Refused, apply, recheck
 from miyabi_healing.gate.zstd import PIECE, Archive
-from miyabi_healing.host import log_text, logs
+from miyabi_healing.host import file_identity, log_text, logs
 from miyabi_healing.plan import ArchiveLog, CutLog, TrimLog
 from miyabi_healing.safekeeping import has_room
 
@@ -174,7 +174,7 @@ def facts(step: TrimLog | ArchiveLog, context: Context, descriptor: int, status:
     names = os.listxattr(descriptor) if hasattr(os, "listxattr") else []
     return {
         "original": str(step.path), "root": str(root_of(step.path, context.roots)), "packed": "zstd",
-        "device": status.st_dev, "inode": status.st_ino, "size": status.st_size,
+        "identity": file_identity.of(descriptor).facts, "size": status.st_size,
         "mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid,
         "atime_ns": status.st_atime_ns, "mtime_ns": status.st_mtime_ns,
         "xattrs": {name: os.getxattr(descriptor, name).hex() for name in names},

@@ -139,20 +139,24 @@ def unsafe(path: Path, top: Path, databases: Sequence[str]) -> str | None:
     somebody else's file. A sticky folder (``/tmp``) is safe as far as the file is our own.
     """
     try:
-        status, folder = os.lstat(path), os.stat(path.parent)
-        if reason := not_a_log(path, status, databases):
-            return reason
-        if status.st_nlink != 1:
-            return f"it has {status.st_nlink} names"
-        if folder.st_mode & 0o022:
-            if not folder.st_mode & stat.S_ISVTX:
-                return "others can write to its folder"
-            if status.st_uid != os.geteuid():
-                return "another user's file in a shared folder"
-        if reason := unsafe_way(path, top) or attribute(path, status):
-            return reason
+        status = os.lstat(path)
+        return not_a_log(path, status, databases) or unsafe_place(path, status, top)
     except OSError as error:
         return f"it cannot be looked at: {error.strerror}"
+
+
+def unsafe_place(path: Path, status: os.stat_result, top: Path) -> str | None:
+    """Why a file must not be touched where it is, whatever it is. Raises OSError."""
+    folder = os.stat(path.parent)
+    if status.st_nlink != 1:
+        return f"it has {status.st_nlink} names"
+    if folder.st_mode & 0o022:
+        if not folder.st_mode & stat.S_ISVTX:
+            return "others can write to its folder"
+        if status.st_uid != os.geteuid():
+            return "another user's file in a shared folder"
+    if reason := unsafe_way(path, top) or attribute(path, status):
+        return reason
     return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
 
 
