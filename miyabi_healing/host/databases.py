@@ -9,15 +9,14 @@ databases' own documents and sources.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from miyabi_healing.files import display
 
 
-@dataclass(frozen=True)
-class Database:
+class Database(NamedTuple):
     """One database: what lies `beside` its logs, what their folder is called (`folders`), and they themselves (`files`)."""
 
     name: str
@@ -26,6 +25,7 @@ class Database:
     files: tuple[str, ...] = ()
 
 
+# Tuples, not dataclasses: making two of these would cost a healthy run more than all the rest here.
 KNOWN = (
     Database("LevelDB or RocksDB", beside=("CURRENT", "MANIFEST-*", "OPTIONS-0*", "*.sst", "*.ldb")),
     Database("HSQLDB", beside=("{stem}.script", "{stem}.properties", "{stem}.lobs", "*.script.new")),
@@ -112,32 +112,28 @@ def table() -> tuple[Names, Names, Names, tuple[tuple[str, str], ...]]:
     return Names(common), Names(folders), Names(files), tuple(each for each in beside if "{" in each[0])
 
 
-@dataclass(frozen=True)
-class Folder:
-    """What a folder's name and content say of the logs in it: `reason` holds for all, `companions` each for one of them."""
+def look(path: str, names: Sequence[str], also: Sequence[str] = ()) -> Callable[[str], str | None]:
+    """Judge a folder by its name and all the names in it: a function that says of each why it is a database's, if it is.
 
-    reason: str | None
-    companions: frozenset[str]
+    `also` are a user's patterns of what lies in a database's folder.
+    """
+    if reason := objection(path, names, also):
+        return lambda _name: reason
+    _beside, _folders, files, own = table()
+    ends = tuple(pattern.partition("}")[2] for pattern, _ in own)
+    companions = frozenset(name for name in names if name.endswith(ends))
 
-    def objection(self, name: str) -> str | None:
-        """Why the file of that name is a database's; None where nothing says so."""
-        _beside, _folders, files, own = table()
-        if self.reason:
-            return self.reason
+    def judge(name: str) -> str | None:
         if owner := files.owner(name):
             return said(owner, f"called {name}")
         stem = os.path.splitext(name)[0]
-        for pattern, owner in own if self.companions else ():
+        for pattern, owner in own if companions else ():
             beside = pattern.replace("{stem}", stem).replace("{name}", name)
-            if beside != name and beside in self.companions:
+            if beside != name and beside in companions:
                 return said(owner, f"beside {beside}")
         return None
 
-
-def look(path: str, names: Sequence[str], also: Sequence[str] = ()) -> Folder:
-    """Judge a folder by its name and all the names in it. `also` are a user's patterns of what lies in a database's folder."""
-    own = tuple(pattern.partition("}")[2] for pattern, _ in table()[3])
-    return Folder(objection(path, names, also), frozenset(name for name in names if name.endswith(own)))
+    return judge
 
 
 def objection(path: str, names: Sequence[str], also: Sequence[str]) -> str | None:

@@ -129,7 +129,7 @@ def no_log_folder(folder: Path, names: Sequence[str], databases: Sequence[str] =
         return lambda _name: "a system record"
     from miyabi_healing.host import databases as known
 
-    return known.look(os.fspath(folder), names, databases).objection
+    return known.look(os.fspath(folder), names, databases)
 
 
 def unsafe(path: Path, top: Path, databases: Sequence[str]) -> str | None:
