@@ -10,7 +10,7 @@ from functools import partial
 
 from miyabi_healing import config
 from miyabi_healing.files import MEGABYTE, display, size_text
-from miyabi_healing.host import logs, patterns
+from miyabi_healing.host import log_text, logs, patterns
 from miyabi_healing.host.logs import LogFile, LogGroup
 from miyabi_healing.issue import Issue
 from miyabi_healing.plan import ArchiveLog, CutLog, Goal, Kept, Plan, Step, TrimLog
@@ -46,7 +46,7 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
     live: list[tuple[int, LogFile]] = []
     for file in group.files:
         try:
-            reason = logs.unsafe(file.path, top)
+            reason = logs.unsafe(file.path, top, group.databases)
             status = os.lstat(file.path)
             seen = witness.of(file.path)
             held = logs.writers(file.path, status, seen)
@@ -56,10 +56,14 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
             reason = f"it cannot be looked at: {error.strerror}"
         if reason:
             kept.append(Kept(str(file), "not safe", reason))
-        elif held.closed and file.size >= WORTH and time.time() - file.last >= options.archive_after_days * 86_400:
-            closed.append(file)
-        elif gone < WORTH:
+            continue
+        old = held.closed and file.size >= WORTH and time.time() - file.last >= options.archive_after_days * 86_400
+        if not old and gone < WORTH:
             kept.append(Kept(str(file), "nothing to trim", size_text(file.size)))
+        elif reason := logs.no_text(file.path, status):
+            kept.append(Kept(str(file), "no log", reason))
+        elif old:
+            closed.append(file)
         else:
             live.append((gone, file))
     steps: list[Step] = [archive(file, options) for file in sorted(closed, key=lambda file: file.last)]
@@ -82,6 +86,8 @@ def trimmable(file: LogFile, options: Options) -> int:
     """The bytes that a trim would take out of a log. Raises OSError."""
     descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
+        if log_text.is_packed(descriptor):
+            return 0
         cut = logs.find_cut(descriptor, os.fstat(descriptor), options.keep_lines, int(options.keep_megabytes * MEGABYTE))
     finally:
         os.close(descriptor)

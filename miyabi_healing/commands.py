@@ -149,10 +149,19 @@ def rollback(given: Given, run_id: str | None, step: int | None, dry_run: bool, 
                 results = undoing.carry_out(rows, context, journal)
     except undoing.Unknown as error:
         raise Refusal(str(error), session.EXIT_USAGE) from None
+    name_damage(context.state)
     show_rollback(results, only_look, as_json or given.as_json, chosen.brakes.respect_days)
     statuses = {each.status for each in results}
     all_done = "refused" not in statuses and statuses != {"impossible"}
     sys.exit(session.EXIT_HEALTHY if all_done else session.EXIT_ISSUES)
+
+
+def name_damage(state: Path) -> None:
+    """Say on standard error what of the quarantine cannot be relied on."""
+    from miyabi_healing.host import quarantine
+
+    for line in quarantine.damage(state, quarantine.find(state)):
+        out.complain(line)
 
 
 def show_rollback(results: Sequence[Undone], only_look: bool, as_json: bool, respect_days: float) -> None:
@@ -187,6 +196,8 @@ def list_quarantine(given: Given, as_json: bool) -> None:
 
     chosen = settings(given)
     found = held.find(paths.state_folder())
+    for line in held.damage(paths.state_folder(), found):
+        out.complain(line)
     if as_json or given.as_json:
         rows = [
             {"name": each.name, "kind": each.kind, "original": each.original, "bytes": each.bytes, "step": each.step,
@@ -204,7 +215,7 @@ def list_quarantine(given: Given, as_json: bool) -> None:
 
 def line_of(held: Held, days: float) -> str:
     if not held.facts:
-        return f"{held.name}\n    its manifest cannot be read; the thing is {display(held.thing)}"
+        return f"{held.name}\n    {held.damage or 'it has no manifest'}; the thing is {display(held.thing)}"
     until = moment(held.time + days * 86_400)
     return f"{held.name}  {size_text(held.bytes)}, until {until}\n    {display(held.original)}"
 

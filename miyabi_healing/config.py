@@ -52,9 +52,10 @@ class Git:
 
 @dataclass(frozen=True, repr=False)
 class Logs:
-    """The files that count as logs."""
+    """The files that count as logs. `databases` are names, like ``*.mydb``, that lie beside what is no log: besides the known."""
 
     patterns: tuple[str, ...] = ("/tmp/miyabi*.log", "~/.miyabi/logs/*.log")
+    databases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)

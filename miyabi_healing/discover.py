@@ -15,7 +15,7 @@ from pathlib import Path
 
 from miyabi_healing import config
 from miyabi_healing.files import MEGABYTE, used
-from miyabi_healing.host import caches, git
+from miyabi_healing.host import caches, git, logs
 
 SECONDS = 5.0  # for looking through all folders, and the same again for weighing caches
 DEPTH = 6
@@ -23,7 +23,6 @@ WORTH = MEGABYTE  # smaller log folders are not worth a line
 SKIPPED = frozenset(
     "node_modules site-packages __pycache__ .git .cache .Trash Trash Caches .venv venv .cargo .rustup proc".split()
 )
-NO_LOGS = ("CURRENT", "MANIFEST-")  # databases call their files .log too
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,9 @@ def note_repository(path: Path, names: Sequence[str], known: dict[Path, Repo], s
 
 def weigh_logs(path: Path, names: Sequence[str], entries: Sequence[os.DirEntry[str]]) -> LogFolder | None:
     """The folder's logs; None where there are none worth a line, or where they are a database's."""
-    if any(name.startswith(NO_LOGS) for name in names):
+    if not any(name.endswith(".log") for name in names):
         return None
+    no_log = logs.no_log_folder(path, names)
     count, total = 0, 0
     for entry in entries:
         if entry.name.endswith(".log"):
@@ -169,7 +169,8 @@ def weigh_logs(path: Path, names: Sequence[str], entries: Sequence[os.DirEntry[s
                 status = entry.stat(follow_symlinks=False)
             except OSError:
                 continue
-            if stat.S_ISREG(status.st_mode):
+            reason = logs.no_log_file(entry.name, status) or no_log(entry.name)
+            if not reason and not logs.no_text(path / entry.name, status, logs.SAMPLED):
                 count, total = count + 1, total + used(status)
     return LogFolder(path, count, total) if total >= WORTH else None
 

@@ -264,7 +264,9 @@ class Healing:
         """Purge what is due; in a dry run, say what would be."""
         from miyabi_healing.host import quarantine
 
-        if not (held := quarantine.find(self.state)):
+        held = quarantine.find(self.state)
+        self.notes += quarantine.damage(self.state, held)
+        if not held:
             return
         from miyabi_healing import expiry
         from miyabi_healing.plan import Outcome

@@ -99,12 +99,31 @@ class Row:
     message: str
     freed: int
     undo: dict[str, Any]
+    damage: str = ""  # why `undo` cannot be relied on
 
 
 def row_of(values: tuple[Any, ...]) -> Row:
     named = dict(zip(COLUMNS.split(", "), values, strict=True))
-    empty = {"message": named["message"] or "", "freed": named["freed"] or 0, "undo": json.loads(named["undo"] or "{}")}
+    undo, damage = note_of(named["undo"])
+    empty = {"message": named["message"] or "", "freed": named["freed"] or 0, "undo": undo, "damage": damage}
     return Row(**{**named, **empty})
+
+
+def note_of(text: str | None) -> tuple[dict[str, Any], str]:
+    """What a step noted down for undoing it, and what is wrong with that: one damaged note must not stop anything else."""
+    try:
+        note = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}, "its undo note in the journal is no JSON"
+    lists = [note.get("entries", []), note.get("refs", [])] if isinstance(note, dict) else [None]
+    if not all(isinstance(each, list) and all(isinstance(item, str) for item in each) for each in lists):
+        return {}, "its undo note in the journal is not as it should be"
+    return note, ""
+
+
+def decoded(raw: bytes) -> str:
+    """Text of the journal, damaged or not."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -125,8 +144,10 @@ class Journal:
         self.make_room: Callable[[], object] = lambda: None  # what to try when the disk is full
         if read_only:
             self.database = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+            self.database.text_factory = decoded
             return
         self.database = sqlite3.connect(file, isolation_level=None, timeout=10)
+        self.database.text_factory = decoded
         file.chmod(0o600)
         try:
             self.database.execute("pragma journal_mode=wal")

@@ -83,11 +83,17 @@ def look_at(row: Row, context: Context) -> Undone:
         missing = "it is not in quarantine any more: purged, or moved back by hand"
         changed = row.status == "applied"
         return Undone(row, "impossible" if changed else "nothing", NO_WAY.get(row.kind, missing) if changed else row.message)
+    if row.damage:
+        where = ", ".join(display(entry.folder) for entry in found)
+        return Undone(row, "refused", f"{row.damage}; what it set aside lies in {where}")
     taken = row.undo.get("entries", [])
     if len(found) < len(taken):
         return Undone(row, "refused", f"{len(taken) - len(found)} part(s) of it are not in quarantine any more")
     objection = undo.objection(found, replace(context, run_id=row.run, step=row.id))
-    return Undone(row, "refused", objection) if objection else Undone(row, "planned", "can be undone")
+    if objection:
+        return Undone(row, "refused", objection)
+    elsewhere = undo.elsewhere(found)
+    return Undone(row, "planned", f"can be undone; {elsewhere}" if elsewhere else "can be undone")
 
 
 def carry_out(rows: Sequence[Row], context: Context, journal: Journal) -> list[Undone]:
@@ -96,7 +102,7 @@ def carry_out(rows: Sequence[Row], context: Context, journal: Journal) -> list[U
     for row in rows:
         seen = look_at(row, context)
         if seen.status == "planned":
-            problem = gate.give_back(row.run, row.id, context, journal, "rolled back", gate.BY_HAND)
-            seen = Undone(row, "refused", problem) if problem else Undone(row, "undone", "given back")
+            problem, told = gate.give_back(row.run, row.id, context, journal, "rolled back", gate.BY_HAND)
+            seen = Undone(row, "refused", problem) if problem else Undone(row, "undone", told or "given back")
         results.append(seen)
     return results

@@ -53,6 +53,7 @@ TRACED = (
     str(PROJECT / "miyabi_healing/journal"),
     str(PROJECT / "miyabi_healing/safekeeping"),
 )
+TAKEN = "archive log, name taken"
 CUTS = (0.5, 0.65, 0.8, 0.95)  # of the points of a run that is killed so that there is something to recover
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
 Point = tuple[str, int, int]  # file, line, and how many times it was reached
@@ -94,7 +95,7 @@ def build(kind: str, home: Path) -> None:
         fill(home / "thing")
     elif kind == "reclaim":
         (home / "memory.reclaim").touch()
-    elif kind in ("archive log", "trim log", "cut log"):
+    elif kind in ("archive log", TAKEN, "trim log", "cut log"):
         (home / "app.log").write_bytes(LINES)
         (home / "app.log").chmod(0o640)
     elif kind == "retire worktree":
@@ -114,7 +115,7 @@ def make_step(kind: str, top: Path) -> Step:
     home = top / "home"
     if kind == "quarantine":
         return Quarantine(target="", reason="", path=home / "thing", identity=Identity.at(home / "thing"))
-    if kind == "archive log":
+    if kind in ("archive log", TAKEN):
         return ArchiveLog(target="", reason="", path=home / "app.log", identity=Identity.at(home / "app.log"))
     if kind in ("trim log", "cut log"):
         identity, make = Identity.at(home / "app.log"), TrimLog if kind == "trim log" else CutLog
@@ -254,6 +255,8 @@ class Row:
             (self.top / "home" / "pid").write_text(str(self.process.pid))
         if self.phase.endswith("undo"):
             in_child(lambda: perform(self.top, self.kind))
+        if self.kind == TAKEN:
+            (self.top / "home" / "app.log").write_text("other\n")
         if self.cut:
             in_child(lambda: traced(self.first, self.cut) and None)
 
@@ -298,11 +301,20 @@ class Row:
             return None
         in_child(lambda: roll_back(self.top))
         after, held = snapshot(home), quarantine.find(self.top / "state")
+        if self.kind == TAKEN:
+            after = self.without_the_other(after)
         refs = git(home / "repo", "for-each-ref", "refs/miyabi-healing") if (home / "repo").exists() else ""
         if after != self.before:
             names = [name for name in self.before.keys() | after.keys() if self.before.get(name) != after.get(name)]
             return f"not as before: {sorted(names)[:5]} {seen}"
         return f"left behind: {held} {refs}" if held or refs else None
+
+    def without_the_other(self, after: Snapshot) -> Snapshot:
+        """The log is beside the file that has its name now; as if it were alone, under its name."""
+        other = after.pop("app.log", None)
+        if other is None or other[2] != b"other\n":
+            return {"the other file is not what it was": (other,)}
+        return {name.removesuffix(".restored-run"): what for name, what in after.items()}
 
     def unfit_purge(self, seen: dict[str, Any]) -> str | None:
         """A purge is either not begun, and the thing can be had back, or finished; nothing half deleted is ever given back."""

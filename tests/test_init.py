@@ -38,7 +38,7 @@ def repository(path: Path) -> Path:
 
 def logs(folder: Path, size: int = 2_000_000) -> Path:
     folder.mkdir(parents=True)
-    (folder / "app.log").write_bytes(os.urandom(size))
+    (folder / "app.log").write_bytes(b"an ordinary line of a log\n" * (size // 26 + 1))
     return folder
 
 

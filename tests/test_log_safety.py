@@ -154,10 +154,12 @@ def test_writer_with_an_offset_of_its_own_gets_a_hole_not_a_shift(tmp_path: Path
     assert whole(log, tmp_path / "state") == LINES + b"last\n"
 
 
+LETTERS = [*range(0x20, 0x7F), *range(0x80, 0x100), 9, 13, 27]
+LINE = st.lists(st.sampled_from(LETTERS), max_size=300).map(bytes)
 CONTENT = st.one_of(
-    st.binary(max_size=20_000),
-    st.lists(st.binary(max_size=300), max_size=400).map(b"\n".join),
-    st.integers(0, 30_000).map(lambda size: b"y" * size),
+    st.lists(LINE, max_size=400).map(b"\n".join),
+    st.integers(0, 30_000).map(lambda size: b"x\n" + b"y" * size),
+    st.binary(max_size=20_000),  # mostly no log, which is then refused
 )
 
 
@@ -288,7 +290,7 @@ def test_log_that_others_truncate_meanwhile_keeps_what_is_new(
 
 def test_closed_log_is_archived_whole_and_gone(tmp_path: Path) -> None:
     log = tmp_path / "app.log.1"
-    log.write_bytes(LINES + b"\xff\x00 no newline at the end")
+    log.write_bytes(LINES + b"\xff\xe9 no newline at the end")
     original = log.read_bytes()
     step = archive(log)
     assert recheck(step, context(tmp_path)) is None
@@ -350,10 +352,11 @@ def test_log_that_is_rotated_at_the_very_last_moment_is_not_deleted(
     if not meanwhile:
         assert entries(tmp_path / "state") == []
         return
-    log.unlink()
-    undo.restore(undo.entries(where.state, where.run_id, outcome.number), where)
-    assert log.read_text() == "younger\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"app.log.1", "app.log.2", "state"}
+    beside = f"{log.name}.restored-{where.run_id}"
+    assert f"as {beside}" in outcome.message
+    assert (tmp_path / beside).read_text() == "younger\n"
+    assert undo.entries(where.state, where.run_id, outcome.number) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"app.log.1", "app.log.2", beside, "state"}
 
 
 def test_open_log_is_not_archived_away(tmp_path: Path) -> None:
@@ -418,7 +421,10 @@ def test_database_and_unsafe_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "db" / "CURRENT").touch()
     (tmp_path / "open").chmod(0o777)
     found = plan(f"{tmp_path}/*/*.log", keep_megabytes=0)
-    assert [each.detail for each in found.kept] == ["part of a database", "others can write to its folder"]
+    assert [each.detail for each in found.kept] == [
+        "part of a database (LevelDB or RocksDB): beside CURRENT",
+        "others can write to its folder",
+    ]
     assert found.steps == ()
 
 

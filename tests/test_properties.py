@@ -52,7 +52,7 @@ class Node:
 def node(children: st.SearchStrategy[tuple[Node, ...]], kinds: list[str]) -> st.SearchStrategy[Node]:
     return st.builds(
         Node, names, st.sampled_from(kinds), st.sampled_from([0o600, 0o644, 0o755, 0o700, 0o2750, 0o4711]),
-        st.sampled_from([0, 1, 3000, 6000]), st.sampled_from([0, 5000, 1 << 20, 1 << 20]), moments,
+        st.sampled_from([0, 1, 3000, 6000]), st.sampled_from([0, 9000, 1 << 20, 1 << 20]), moments,
         st.sampled_from([0, 0, 12345]), st.binary(max_size=8), children,
     )  # fmt: skip
 

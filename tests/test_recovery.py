@@ -26,7 +26,7 @@ CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim"]
 
 
 ROWS = [(kind, phase) for kind in CHANGES for phase in ("apply", "recover apply")]
-ROWS += [(kind, phase) for kind in UNDOABLE for phase in ("undo", "recover undo")]
+ROWS += [(kind, phase) for kind in [*UNDOABLE, "archive log, name taken"] for phase in ("undo", "recover undo")]
 
 
 @pytest.mark.parametrize(("kind", "phase"), ROWS)

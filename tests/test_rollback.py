@@ -24,7 +24,7 @@ from miyabi_healing import expiry, gate, rollback
 from miyabi_healing.config import Brakes, Config
 from miyabi_healing.config import Quarantine as Quarantined
 from miyabi_healing.files import Identity
-from miyabi_healing.gate import store, undo, zstd
+from miyabi_healing.gate import log_undo, store, undo, zstd
 from miyabi_healing.gate.verbs import Context, Refused, apply
 from miyabi_healing.host import Host, quarantine
 from miyabi_healing.plan import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
@@ -162,18 +162,47 @@ def test_taken_name_is_refused_and_nothing_is_overwritten(home: Path) -> None:
     assert (home / "a").read_text() == "precious"
 
 
-def test_empty_folder_in_the_way_is_not_replaced(home: Path) -> None:
-    """rename(2) alone would put a folder over an empty one."""
-    (home / "folder").mkdir()
-    (home / "folder" / "x").touch()
-    do(home, Quarantine(target="", reason="", path=home / "folder", identity=Identity.at(home / "folder")))
+def test_empty_folder_in_the_way_gives_place_to_a_folder_and_nothing_else_does(home: Path) -> None:
+    """rename(2) does both: over an empty folder, and not over one that is not."""
+    folder = home / "folder"
+    folder.mkdir()
+    (folder / "x").touch()
+    do(home, Quarantine(target="", reason="", path=folder, identity=Identity.at(folder)), set_aside(home / "file"))
     (entry,) = undo.entries(state_of(home), "some-run", 1)
-    (home / "folder").mkdir()
-    from miyabi_healing.gate import store
-
-    with pytest.raises(FileExistsError):
+    folder.mkdir()
+    (home / "file").mkdir()
+    (folder / "new").touch()
+    assert [each.status for each in undo_all(home)] == ["refused", "refused"]
+    with pytest.raises(OSError, match="not empty"):
         store.put_back(entry)
-    assert (entry.thing / "x").exists()
+    (folder / "new").unlink()
+    folder.rmdir()
+    for make in (lambda: folder.write_text("new"), lambda: folder.symlink_to(home / "file")):
+        make()
+        assert [each.status for each in undo_all(home)] == ["refused", "refused"]
+        with pytest.raises(FileExistsError):
+            store.put_back(entry)
+        folder.unlink()
+    folder.mkdir()
+    assert sorted(each.status for each in undo_all(home)) == ["refused", "undone"]  # a file is not put over a folder
+    assert (folder / "x").exists()
+    (home / "file").rmdir()
+    assert [each.status for each in undo_all(home)] == ["undone", "nothing"]
+
+
+def test_empty_admin_folder_that_git_left_does_not_block_a_worktree(home: Path) -> None:
+    repo = repository(home / "repo")
+    tree = worktree(repo, "work")
+    merge(repo, "work", "merge")
+    common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
+    do(home, RetireWorktree(
+        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+    ))  # fmt: skip
+    admin.mkdir(parents=True, exist_ok=True)
+    tree.mkdir()
+    (result,) = undo_all(home)
+    assert result.status == "undone", result
+    assert git(tree, "status", "--porcelain") == ""
 
 
 def test_folder_that_is_gone_or_a_link_now_is_refused(home: Path, tmp_path: Path) -> None:
@@ -329,23 +358,113 @@ def test_logs_shortened_twice_come_back_in_turn(home: Path) -> None:
     assert log.read_bytes() == LINES + LINES
 
 
-def test_archived_log_comes_back_before_what_was_written_since(home: Path, start: Start) -> None:
+@pytest.mark.root
+def test_archived_log_comes_back_beside_what_has_its_name_now(home: Path, start: Start) -> None:
+    """The other file keeps its content, owner and mode, and nobody who can read that one can read the log by it."""
     log = home / "app.log"
     log.write_bytes(LINES)
-    log.chmod(0o640)
+    log.chmod(0o600)
+    before = log.stat()
     do(home, archive(log))
     log.write_bytes(b"since\n")
+    log.chmod(0o644)
+    os.chown(log, 65534, 65534)
     with log.open("ab") as file:
-        writer = start("sleep", "100", stdout=file)
+        start("sleep", "100", stdout=file)
+    other = log.stat()
+    assert "made beside it" in run("rollback", "--dry-run").stdout
     (result,) = undo_all(home)
-    assert (result.status, "has it open" in result.message) == ("refused", True)
-    writer.kill()
-    writer.wait()
+    beside = log.with_name("app.log.restored-some-run")
+    assert (result.status, f"as {beside.name}" in result.message) == ("undone", True)
+    assert (log.read_bytes(), log.stat()[:9]) == (b"since\n", other[:9])
+    after = beside.stat()
+    assert beside.read_bytes() == LINES
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (before.st_mode, before.st_uid, before.st_mtime_ns)
+    assert {path.name for path in home.iterdir() if "app.log" in path.name or ".miyabi-some" in path.name} == {
+        "app.log", beside.name,
+    }  # fmt: skip
+    assert quarantine.find(state_of(home)) == []
+
+
+@pytest.mark.parametrize("other", ["file", "folder", "link", "taken twice"])
+def test_archived_log_is_never_put_over_or_through_anything(home: Path, tmp_path: Path, other: str) -> None:
+    log, victim = home / "app.log", tmp_path / "victim"
+    log.write_bytes(LINES)
+    do(home, archive(log))
+    beside = f"{log.name}.restored-some-run"
+    if other == "folder":
+        log.mkdir()
+    elif other == "link":
+        log.symlink_to(victim)
+    else:
+        log.write_text("other")
+    if other == "taken twice":
+        (home / beside).write_text("a person's")
+        beside += ".2"
     (result,) = undo_all(home)
-    assert result.status == "undone", result
-    assert log.read_bytes() == LINES + b"since\n"
-    assert log.stat().st_mode & 0o777 == 0o640
-    assert [path.name for path in home.iterdir() if "app.log" in path.name or ".miyabi-some" in path.name] == ["app.log"]
+    assert (result.status, beside in result.message) == ("undone", True)
+    assert (home / beside).read_bytes() == LINES
+    assert not victim.exists()
+
+
+def test_log_that_finds_its_name_taken_while_it_is_made_goes_beside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    do(home, archive(log))
+    dress = log_undo.dress
+
+    def late(*arguments: Any) -> None:
+        dress(*arguments)
+        log.write_text("late")
+
+    monkeypatch.setattr(log_undo, "dress", late)
+    (result,) = undo_all(home)
+    assert (result.status, log.read_text()) == ("undone", "late")
+    assert (home / "app.log.restored-some-run").read_bytes() == LINES
+
+
+@pytest.mark.parametrize("size", [100, 255])
+def test_log_with_the_longest_name_comes_back_beside_as_well(home: Path, size: int) -> None:
+    log = home / ("é" * (size // 2) + "x" * (size % 2))
+    log.write_bytes(LINES)
+    do(home, archive(log))
+    log.write_text("other")
+    assert [each.status for each in undo_all(home)] == ["undone"]
+    assert [path.read_bytes() == LINES for path in home.iterdir() if ".restored-some-run" in path.name] == [True]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("change", ["mode", "owner", "group"])
+def test_shortened_log_whose_owner_or_mode_changed_is_refused_and_says_where_the_rest_is(home: Path, change: str) -> None:
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    log.chmod(0o600)
+    do(home, trim(log))
+    {"mode": lambda: log.chmod(0o644), "owner": lambda: os.chown(log, 65534, -1), "group": lambda: os.chown(log, -1, 65534)}[
+        change
+    ]()
+    left = log.read_bytes()
+    (held,) = quarantine.find(state_of(home))
+    (result,) = undo_all(home)
+    assert (result.status, result.message) == (
+        "refused", f"its owner or mode was changed since; what was cut off is in {held.thing}"
+    )  # fmt: skip
+    assert log.read_bytes() == left
+    log.chmod(0o600)
+    os.chown(log, 0, 0)
+    assert [each.status for each in undo_all(home)] == ["undone"]
+    assert log.read_bytes() == LINES
+
+
+def test_shortened_log_that_became_a_databases_since_gets_its_lines_back(home: Path) -> None:
+    """What an earlier version took for a log has to come back whatever it is taken for now."""
+    log = home / "data" / "shop.log"
+    log.parent.mkdir()
+    log.write_bytes(LINES)
+    do(home, trim(log))
+    (home / "data" / "shop.script").touch()
+    assert [each.status for each in undo_all(home)] == ["undone"]
+    assert log.read_bytes() == LINES
 
 
 def test_folder_gets_its_time_back_also_where_another_name_of_the_same_file_was_taken_later(home: Path) -> None:

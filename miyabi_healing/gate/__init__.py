@@ -122,10 +122,10 @@ def left_alone(step: Step, context: Context, refusal: Refused | PermissionError)
 def failed(step: Step, context: Context, reason: str) -> Outcome:
     """What came of a step that failed half way, after as much as possible of it was taken back."""
     try:
-        undo.restore(undo.entries(context.state, context.run_id, context.step), context)
+        elsewhere = undo.restore(undo.entries(context.state, context.run_id, context.step), context)
     except Exception as error:
         return Outcome(step, "failed", f"{reason}; it is half done and cannot be taken back: {name(error)}")
-    return Outcome(step, "failed", reason)
+    return Outcome(step, "failed", f"{reason}; {elsewhere}" if elsewhere else reason)
 
 
 def take_back(outcomes: list[Outcome], work: Work) -> None:
@@ -134,33 +134,37 @@ def take_back(outcomes: list[Outcome], work: Work) -> None:
         outcome = outcomes[index]
         if outcome.status != "applied" or not outcome.undo:
             continue
-        problem = give_back(work.context.run_id, outcome.number, work.context, work.journal, "undone", "a later step failed")
+        why = "a later step failed"
+        problem, told = give_back(work.context.run_id, outcome.number, work.context, work.journal, "undone", why)
         if problem is None:
-            outcomes[index] = replace(outcome, status="undone", freed=0, message="a later step failed")
+            outcomes[index] = replace(outcome, status="undone", freed=0, message=f"{why}; {told}" if told else why)
         else:
             outcomes[index] = replace(outcome, message=f"could not be undone when a later step failed: {problem}")
 
 
-def give_back(run_id: str, number: int, context: Context, journal: Journal, status: str, reason: str) -> str | None:
-    """Undo one step and record it as `status`; returns why it could not be done, None where it was. Raises sqlite3.Error."""
+def give_back(run_id: str, number: int, context: Context, journal: Journal, status: str, reason: str) -> tuple[str | None, str]:
+    """Undo one step and record it as `status`; returns why it could not be done, None where it was, and what there is to say.
+
+    Raises sqlite3.Error.
+    """
     found = undo.entries(context.state, run_id, number)
     there = replace(context, run_id=run_id, step=number)
     if objection := undo.objection(found, there):
-        return objection
+        return objection, ""
     row = journal.step(number)
     known = row if row and row.run == run_id else None  # a journal that was begun anew numbers from 1 again
     if known:
         journal.mark(number, "undoing", reason)
     try:
-        undo.restore(found, there)
+        told = undo.restore(found, there)
     except Exception as error:
         if known:
-            told = f"{known.message}; undoing it failed: {name(error)}".lstrip("; ")
-            journal.mark(number, known.status or "failed", told)
-        return name(error)
+            failure = f"{known.message}; undoing it failed: {name(error)}".lstrip("; ")
+            journal.mark(number, known.status or "failed", failure)
+        return name(error), ""
     if known:
         journal.mark(number, status, reason)
-    return None
+    return None, told
 
 
 def recover(context: Context, journal: Journal) -> list[tuple[Row, str]]:
@@ -173,10 +177,13 @@ def recover_one(row: Row, context: Context, journal: Journal) -> str:
     status = "interrupted"
     try:
         found = undo.entries(context.state, row.run, row.id)
-        undo.restore(found, there)
+        if not found and (away := undo.away(context.state, row.target)):
+            return f"what it set aside lies in {away}, which is not there now; a later run looks again"
+        elsewhere = undo.restore(found, there)
         result = purge.resume(row.target, there) if row.kind == "purge" else UNKNOWN.get(row.kind, "nothing had been changed yet")
         if found or row.status == "undoing":
             status, result = "rolled back" if row.message == BY_HAND else "undone", "taken back"
+            result += f"; {elsewhere}" if elsewhere else ""
     except Exception as error:
         result = f"it stays as it is: {name(error)}"
     journal.mark(row.id, status, f"the program was ended in the middle of it; {result}")

@@ -1,12 +1,14 @@
-"""Giving logs back: an archived one under its name, a shortened one in place, under its writers.
+"""Giving logs back: an archived one as a file of its own, a shortened one in place, under its writers.
 
-What was written since stays behind what was archived. A log that was punched gets its bytes back where they were; one that was
-collapsed is widened at its front first (fallocate(2), FALLOC_FL_INSERT_RANGE), which appending writers do not notice.
+Only the very file that was shortened is written to; an archived one whose name something else has now is made beside it.
+A log that was punched gets its bytes back where they were; one that was collapsed is widened at its front first
+(fallocate(2), FALLOC_FL_INSERT_RANGE), which appending writers do not notice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -14,13 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from miyabi_healing.files import display, open_beneath, size_text
-from miyabi_healing.gate.logs import aside, contents
+from miyabi_healing.gate.logs import aside
 from miyabi_healing.gate.store import Entry, drop, set_times
 from miyabi_healing.gate.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.gate.verbs import Context, Refused
 from miyabi_healing.gate.zstd import unpack, verify
-from miyabi_healing.host import logs, quarantine
+from miyabi_healing.host import file_identity, logs, quarantine
+
+LONGEST = 180  # bytes of a log's name that one beside it begins with: a name has 255 at most (NAME_MAX)
 
 
 def top_of(entry: Entry) -> tuple[Path, Path]:
@@ -28,21 +32,24 @@ def top_of(entry: Entry) -> tuple[Path, Path]:
 
 
 def is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> bool:
-    """Whether a name stands for the log itself, by its inode; `unchanged` asks for size and time too.
+    """Whether a name stands for the log itself, by what lasts; `unchanged` asks for size and time too.
 
     They matter where the log was deleted: the next file that is made often gets its inode.
     """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if found.st_ino != entry.facts.get("identity", entry.facts).get("inode"):
+            return False
+        same = file_identity.at(folder, name).is_known_by(entry.facts)
     except FileNotFoundError:
         return False
-    same = (found.st_dev, found.st_ino) == (entry.facts.get("device"), entry.facts.get("inode"))
     return same and (not unchanged or (found.st_size, found.st_mtime_ns) == (entry.facts["size"], entry.facts["mtime_ns"]))
 
 
-def is_published(entry: Entry, folder: int) -> bool:
-    """Whether an earlier attempt came as far as giving the log its name: only then the name it was made under is free."""
-    return bool(entry.facts.get("published")) and not is_there(folder, aside(entry, "new"))
+def is_back(entry: Entry, folder: int) -> bool:
+    """Whether an earlier attempt came as far as giving the log a name: only then the one it had meanwhile is free."""
+    published = entry.facts.get("published") and not is_there(folder, aside(entry, "new"))
+    return bool(published or entry.facts.get("returning"))
 
 
 def is_there(folder: int, name: str) -> bool:
@@ -87,101 +94,95 @@ def put(descriptor: int, entry: Entry) -> None:
 # A log that was archived and deleted
 
 
-def closed(path: Path, top: Path, context: Context) -> str | None:
-    """Why the file that has taken a log's name cannot be put behind it; None where it can."""
-    if reason := logs.unsafe(path, top):
-        return reason
-    found = logs.writers(path, os.lstat(path), context.host.witness().of(path))
-    if found.holders:
-        return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
-    return None if found.closed else "holders unknown"
-
-
 def archive_objection(entry: Entry, context: Context) -> str | None:
     if "raw" not in entry.facts:
         return None  # the archive was not finished, so the log was not touched
     top, original = top_of(entry)
     try:
         with open_beneath(top, original) as (folder, name):
-            if is_there(folder, gone := aside(entry, "gone")):  # it was cut short before the log itself was deleted
-                return (
-                    f"something else is at {display(original)} now; it is beside it, as {gone}"
-                    if is_there(folder, name)
-                    else None
-                )
-            if is_at(entry, folder, name, unchanged=True) or is_published(entry, folder):
+            if is_there(folder, aside(entry, "gone")):  # it was cut short before the log itself was deleted
                 return None
-            if bad := unusable(entry):
-                return bad
-            if os.path.lexists(original) and (reason := closed(original, top, context)):
-                return f"something else is at {display(original)} now: {reason}"
-            return no_room(folder, entry.facts["raw"])
+            if is_at(entry, folder, name, unchanged=True) or is_back(entry, folder):
+                return None
+            return unusable(entry) or no_room(folder, entry.facts["raw"])
     except (OSError, ValueError) as error:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
-def restore_archive(entry: Entry, context: Context) -> None:
-    top, original = top_of(entry) if "root" in entry.facts else (Path("/"), Path(entry.original))
+def restore_archive(entry: Entry, context: Context) -> str:
+    """Make the log again; returns where it is, if that is not where it was."""
+    if "raw" not in entry.facts:
+        drop(entry)
+        return ""
+    top, original = top_of(entry)
     with open_beneath(top, original) as (folder, name):
-        if is_there(folder, aside(entry, "gone")):
-            rename_new(folder, aside(entry, "gone"), folder, name)
-            os.fsync(folder)
-        elif "raw" in entry.facts and not is_at(entry, folder, name, unchanged=True):
-            parent = os.fstat(folder)
-            if not is_published(entry, folder):
-                publish(entry, context, folder, name)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside(entry, "since"), dir_fd=folder)
-            if times := entry.facts.get("parent_times"):
+        put_other_back(entry, folder, name)
+        parent, gone = os.fstat(folder), aside(entry, "gone")
+        if is_there(folder, gone):
+            entry.write_manifest(returning=True)
+            place = rename_free(entry, folder, gone, name)
+        elif is_at(entry, folder, name, unchanged=True):
+            place = name
+        elif is_back(entry, folder):
+            place = str(entry.facts.get("place", name))
+        else:
+            place = publish(entry, folder, name)
+            if len(times := entry.facts.get("parent_times", [])) == 3:
                 set_times(folder, parent, times[2], times[:2])
-            os.fsync(folder)
+        os.fsync(folder)
     drop(entry)
+    return "" if place == name else f"something else is at {display(original)} now; it is beside it, as {display(place)}"
 
 
-def publish(entry: Entry, context: Context, folder: int, name: str) -> None:
-    """Make the log anew beside its place, with what has been written under its name since behind it, and give it its name."""
-    fresh, since = aside(entry, "new"), aside(entry, "since")
+def would_be_beside(entry: Entry) -> str:
+    """Words for a dry run, where something else has the log's name."""
+    if "raw" not in entry.facts or not os.path.lexists(entry.original) or entry.facts.get("published"):
+        return ""
+    found = os.lstat(entry.original)
+    if (found.st_size, found.st_mtime_ns) == (entry.facts["size"], entry.facts["mtime_ns"]):
+        return ""  # most likely itself: it was not deleted yet
+    return f"something else is at {display(entry.original)} now, so it is made beside it"
+
+
+def put_other_back(entry: Entry, folder: int, name: str) -> None:
+    """What an earlier version had moved away from the log's name when it was cut short gets that name again."""
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
+        rename_new(folder, aside(entry, "since"), folder, name)
+
+
+def rename_free(entry: Entry, folder: int, old: str, name: str) -> str:
+    """Rename to a name that nothing has: the log's own or, where that is taken, one beside it. Returns it."""
+    short = os.fsdecode(os.fsencode(name)[:LONGEST])
+    for number in range(1000):
+        beside = f"{short}.restored-{entry.run}" + (f".{number}" if number > 1 else "")
+        place = beside if number else name
+        entry.write_manifest(place=place)
+        with contextlib.suppress(FileExistsError):
+            rename_new(folder, old, folder, place)
+            return place
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def publish(entry: Entry, folder: int, name: str) -> str:
+    """Make the log anew under a name of our own, and only when it is whole give it its name. Returns that."""
+    fresh = aside(entry, "new")
     verify(entry.thing, entry.facts)
     entry.write_manifest(published=False)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(fresh, dir_fd=folder)
-    with contextlib.suppress(FileNotFoundError):
-        rename_new(folder, name, folder, since)  # nobody can open it by its name any more: now look who has it
-    top, original = top_of(entry)
-    if os.path.lexists(original.parent / since) and (reason := closed(original.parent / since, top, context)):
-        rename_new(folder, since, folder, name)
-        raise Refused(f"something else is at {display(original)} now: {reason}")
     descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     try:
         put(descriptor, entry)
         os.ftruncate(descriptor, entry.facts["size"])
-        newer = append(descriptor, folder, since)
-        dress(descriptor, entry, newer)
+        dress(descriptor, entry)
         os.fsync(descriptor)
         entry.write_manifest(published=True)
     finally:
         os.close(descriptor)
-    rename_new(folder, fresh, folder, name)
+    return rename_free(entry, folder, fresh, name)
 
 
-def append(descriptor: int, folder: int, name: str) -> os.stat_result | None:
-    """Put the content of `name` behind what is there, if there is such a file; returns what it was."""
-    try:
-        other = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    try:
-        status, end = os.fstat(other), os.fstat(descriptor).st_size
-        for data in contents(other, 0, status.st_size):
-            while data:
-                data = data[(written := os.pwrite(descriptor, data, end)) :]
-                end += written
-        return status
-    finally:
-        os.close(other)
-
-
-def dress(descriptor: int, entry: Entry, newer: os.stat_result | None) -> None:
+def dress(descriptor: int, entry: Entry) -> None:
     """Owner, mode, attributes and times as they were."""
     facts = entry.facts
     os.fchown(descriptor, facts["uid"], facts["gid"])
@@ -189,8 +190,7 @@ def dress(descriptor: int, entry: Entry, newer: os.stat_result | None) -> None:
     for name, value in facts["xattrs"].items():
         with contextlib.suppress(PermissionError):  # a security label that only the system may give
             os.setxattr(descriptor, name, bytes.fromhex(value))
-    times = (newer.st_atime_ns, newer.st_mtime_ns) if newer else (facts["atime_ns"], facts["mtime_ns"])
-    os.utime(descriptor, ns=times)
+    os.utime(descriptor, ns=(facts["atime_ns"], facts["mtime_ns"]))
 
 
 # A log that was shortened
@@ -240,22 +240,27 @@ def trim_objection(entry: Entry, context: Context) -> str | None:
 
 def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str | None:
     """What speaks against giving a log its beginning back. Raises Refused, OSError."""
-    facts = entry.facts
-    keys = ("device", "inode")
+    facts, status = entry.facts, os.fstat(descriptor)
+    now = file_identity.of(descriptor)
+    around = Path(entry.original).parent
     later = [
         each
         for each in quarantine.find(context.state)
-        if each.kind == entry.kind and each.time > entry.time and all(each.facts.get(key) == facts[key] for key in keys)
-    ]
+        if each.kind == entry.kind and each.time > entry.time
+        and Path(each.original).parent == around and now.is_known_by(each.facts)
+    ]  # fmt: skip
     if later:
         return f"it was shortened again later (step {later[0].step}): roll that back first"
-    if reason := logs.unsafe(path, top_of(entry)[0]):
+    if (status.st_uid, status.st_gid, status.st_mode & 0o777) != (facts["uid"], facts["gid"], facts["mode"] & 0o777):
+        return f"its owner or mode was changed since; what was cut off is in {display(entry.thing)}"
+    if reason := logs.unsafe_place(path, status, top_of(entry)[0]):
         return reason
     gone = facts["floor"] if is_collapsed(entry, descriptor) else 0
     begins = logs.first_data(descriptor, os.fstat(descriptor).st_size)
     refilled = not gone and "left_size" in facts and not facts.get("widened") and begins < facts["floor"]
     witness = os.pread(descriptor, facts["witness"], facts["cut"] - gone)
-    if refilled or hashlib.sha256(witness).hexdigest() != facts["witness_sha256"]:
+    unknown = not ("identity" in facts or witness or untouched(entry, status))  # an earlier version named no filesystem
+    if refilled or unknown or hashlib.sha256(witness).hexdigest() != facts["witness_sha256"]:
         return f"it was truncated or rewritten since; what was cut off is in {display(entry.thing)}"
     found = logs.writers(path, os.fstat(descriptor), context.host.witness().of(path), but=descriptor)
     if found.trouble or (gone and not found.append_only):
@@ -263,7 +268,12 @@ def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str 
     return None
 
 
-def restore_trim(entry: Entry, context: Context) -> None:
+def untouched(entry: Entry, status: os.stat_result) -> bool:
+    """Whether nobody has written to a log since it was shortened."""
+    return (status.st_size, status.st_mtime_ns) == (entry.facts.get("left_size"), entry.facts.get("left_mtime_ns"))
+
+
+def restore_trim(entry: Entry, context: Context) -> str:
     if "archived" in entry.facts:
         verify(entry.thing, entry.facts)
         with shortened(entry, os.O_RDWR) as (descriptor, _folder, path):
@@ -274,10 +284,11 @@ def restore_trim(entry: Entry, context: Context) -> None:
                 widen(descriptor, entry.facts["floor"])
             entry.write_manifest(widened=True)
             put(descriptor, entry)
-            if (before.st_size, before.st_mtime_ns) == (entry.facts.get("left_size"), entry.facts.get("left_mtime_ns")):
+            if untouched(entry, before):
                 os.utime(descriptor, ns=(entry.facts["atime_ns"], entry.facts["mtime_ns"]))
             os.fsync(descriptor)
     drop(entry)
+    return ""
 
 
 def widen(descriptor: int, length: int) -> None:
@@ -289,5 +300,5 @@ def widen(descriptor: int, length: int) -> None:
         raise
 
 
-WAYS["log-archive"] = Way(archive_objection, restore_archive)
+WAYS["log-archive"] = Way(archive_objection, restore_archive, elsewhere=would_be_beside)
 WAYS["log-trim"] = Way(trim_objection, restore_trim)

@@ -20,7 +20,7 @@ from miyabi_healing.gate.roots import root_of
 from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, KEEP_SIZE, PUNCH_HOLE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.gate.verbs import Context, Done, Refused, Stake, apply, recheck, stake
 from miyabi_healing.gate.zstd import PIECE, Archive
-from miyabi_healing.host import logs
+from miyabi_healing.host import file_identity, log_text, logs
 from miyabi_healing.host.witness import Witness
 from miyabi_healing.plan import ArchiveLog, CutLog, TrimLog
 from miyabi_healing.safekeeping import has_room
@@ -60,7 +60,7 @@ def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
     root = root_of(step.path, context.roots)
     if root is None:
         return "outside the allowed roots"
-    if reason := logs.unsafe(step.path, root):
+    if reason := logs.unsafe(step.path, root, context.host.config.logs.databases):
         return reason
     try:
         with opened(step, context, os.O_RDONLY) as (descriptor, _folder, _name):
@@ -85,7 +85,7 @@ def still_open(step: ArchiveLog, witness: Witness, but: int = -1, now: Path | No
 
 @contextlib.contextmanager
 def opened(step: TrimLog | ArchiveLog, context: Context, flags: int) -> Iterator[tuple[int, int, str]]:
-    """The log's descriptor, its folder's and its name; sure to be the file that was measured. Raises Refused."""
+    """The log's descriptor, its folder's and its name; sure to be the file that was measured, and a log. Raises Refused."""
     root = root_of(step.path, context.roots)
     assert root is not None  # recheck has just said so
     with open_beneath(root, step.path) as (folder, name):
@@ -94,6 +94,10 @@ def opened(step: TrimLog | ArchiveLog, context: Context, flags: int) -> Iterator
             status = os.fstat(descriptor)
             if not Identity.of(status).same_file(step.identity) or not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise Refused("it was replaced since it was measured")
+            if reason := log_text.of(descriptor, name):
+                raise Refused(reason)
+            if not isinstance(step, ArchiveLog) and log_text.is_packed(descriptor):
+                raise Refused("it is compressed: without its beginning the rest of it is of no use")
             yield descriptor, folder, name
         finally:
             os.close(descriptor)
@@ -182,7 +186,7 @@ def facts(step: TrimLog | ArchiveLog, context: Context, descriptor: int, status:
     names = os.listxattr(descriptor) if hasattr(os, "listxattr") else []
     return {
         "original": str(step.path), "root": str(root_of(step.path, context.roots)), "packed": "zstd",
-        "device": status.st_dev, "inode": status.st_ino, "size": status.st_size,
+        "identity": file_identity.of(descriptor).facts, "size": status.st_size,
         "mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid,
         "atime_ns": status.st_atime_ns, "mtime_ns": status.st_mtime_ns,
         "xattrs": {name: os.getxattr(descriptor, name).hex() for name in names},

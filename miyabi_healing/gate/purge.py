@@ -32,12 +32,13 @@ def _(step: Purge, context: Context) -> str | None:
         return "it is gone already"
     if not found.same_file(step.identity):
         return "it was replaced since it was measured"
-    return None if quarantine.read(step.folder).facts else "its manifest cannot be read"
+    held = quarantine.read(step.folder)
+    return None if held.facts else held.damage or "it has no manifest"
 
 
 @apply.register
 def _(step: Purge, context: Context) -> Done:
-    freed, left = empty(Entry(step.folder, quarantine.read(step.folder).facts), context)
+    freed, left = empty(Entry.at(step.folder), context)
     if left:
         raise OSError(f"{len(left)} thing(s) would not go: {left[0]}")
     return Done(freed=freed)
@@ -68,11 +69,11 @@ def empty(entry: Entry, context: Context) -> tuple[int, list[str]]:
 def resume(target: str, context: Context) -> str:
     """Finish a purge that was cut short: its entry is named by the step's target. Returns what became of it. Raises OSError."""
     for base in quarantine.bases(context.state):
-        entry = Entry(base / target, quarantine.read(base / target).facts)
+        entry = Entry.at(base / target)
         if entry.facts.get("purging"):
             left = empty(entry, context)[1]
             return "finished" if not left else f"{len(left)} thing(s) would not go: {left[0]}"
-        if entry.folder.is_dir() and not entry.facts and not os.path.lexists(entry.thing):
+        if entry.folder.is_dir() and not entry.facts and not entry.damage and not os.path.lexists(entry.thing):
             store.discard(entry)
             return "finished"
     return "nothing was left to do"

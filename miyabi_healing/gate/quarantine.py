@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from miyabi_healing.files import Identity, display, open_beneath
@@ -54,7 +55,7 @@ def used_by_now(place: Entry, context: Context) -> str | None:
 def cannot_go_back(entry: Entry, context: Context) -> str | None:
     """Why a thing cannot be renamed back to where it came from; None where it can, or never left."""
     here, there = os.path.lexists(entry.thing), os.path.lexists(entry.original)
-    if here and there:
+    if here and there and not (is_folder(entry.thing) and is_empty_folder(Path(entry.original))):
         return f"something else is at {display(entry.original)} now"
     if not here:
         return None if there else f"it is neither in quarantine nor at {display(entry.original)}"
@@ -63,6 +64,19 @@ def cannot_go_back(entry: Entry, context: Context) -> str | None:
             return None
     except (OSError, ValueError) as error:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
+
+
+def is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Whether a folder holds nothing, and is one itself: what a tool left behind or made anew is no loss."""
+    try:
+        with os.scandir(path) as entries:
+            return not path.is_symlink() and next(entries, None) is None
+    except OSError:
+        return False
 
 
 def go_back(entry: Entry, context: Context) -> None:

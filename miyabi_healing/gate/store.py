@@ -30,6 +30,12 @@ SAME_MOMENT = 50_000_000  # ns; one rename stamps a folder and what was in it, a
 class Entry(Held):
     """One thing in quarantine that is being filled or emptied."""
 
+    @classmethod
+    def at(cls, folder: Path) -> Entry:
+        """An entry with its manifest, as it is on disk now."""
+        found = quarantine.read(folder)
+        return cls(folder, found.facts, found.damage)
+
     @property
     def manifest(self) -> Path:
         return self.folder / "manifest.json"
@@ -234,6 +240,17 @@ def time_of(folder: int) -> int:
         return 0
 
 
+def rename_back(inside: int, folder: int, name: str, thing: os.stat_result) -> None:
+    """Rename a thing to where it was, never over anything; a folder may take the place of an empty one. Raises OSError."""
+    try:
+        rename_new(inside, "thing", folder, name)
+    except FileExistsError:
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not (stat.S_ISDIR(thing.st_mode) and stat.S_ISDIR(there.st_mode)):
+            raise
+        os.rename("thing", name, src_dir_fd=inside, dst_dir_fd=folder)  # rename(2) itself refuses one that is not empty
+
+
 def put_back(place: Held) -> None:
     """Undo `take`, never over something that has taken the name meanwhile. Raises OSError; the thing then stays put."""
     move_back(place)
@@ -246,7 +263,7 @@ def move_back(place: Held) -> None:
         left, parent = place.facts.get("left") or os.lstat(place.thing).st_ctime_ns, os.fstat(folder)
         inside = os.open(place.folder, FOLDER_FLAGS)
         try:
-            rename_new(inside, "thing", folder, name)
+            rename_back(inside, folder, name, os.lstat(place.thing))
         finally:
             os.close(inside)
         if times := place.facts.get("parent_times"):

@@ -6,6 +6,7 @@ somebody asked for, a healer that failed half way and a step that a crash interr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,14 @@ class Way:
     """How one kind of entry is given back.
 
     `objection` is why that cannot be (any more), None where it can; it changes nothing. `restore` does it and removes the
-    entry; it raises Refused or OSError and then has left what it could not do. `forget` is what else goes when it is purged.
+    entry; it raises Refused or OSError and then has left what it could not do. It returns where the thing is now, in words,
+    if that is not where it was; `elsewhere` says so beforehand. `forget` is what else goes when it is purged.
     """
 
     objection: Callable[[Entry, Context], str | None]
-    restore: Callable[[Entry, Context], None]
+    restore: Callable[[Entry, Context], str | None]
     forget: Callable[[Entry, Context], None] = nothing
+    elsewhere: Callable[[Entry], str] = lambda entry: ""
 
 
 WAYS: dict[str, Way] = {}
@@ -41,16 +44,22 @@ def entries(state: Path, run: str, step: int) -> list[Entry]:
     """What a step has in quarantine, the last first."""
     runs = (base / run for base in quarantine.bases(state))
     folders = [folder for each in runs for folder in quarantine.folders(each) if folder.name.startswith(f"{step:04}-")]
-    found = [Entry(folder, quarantine.read(folder).facts) for folder in folders]
+    found = [Entry.at(folder) for folder in folders]
     return sorted(found, key=lambda entry: entry.time, reverse=True)
+
+
+def away(state: Path, target: str) -> str | None:
+    """The quarantine of a target's filesystem, if that is known but not there: it is not mounted now. None where it is."""
+    listed = (base for base in quarantine.bases(state)[1:] if Path(target).is_relative_to(base.parent))
+    return next((display(base) for base in listed if not os.path.lexists(base)), None)
 
 
 def objection(found: Sequence[Entry], context: Context) -> str | None:
     """Why what a step took cannot be given back; None where it can."""
     for entry in found:
         if not entry.facts:
-            if entry.thing.exists() or entry.thing.is_symlink():
-                return f"the manifest in {display(entry.folder)} cannot be read"
+            if entry.damage or os.path.lexists(entry.thing):
+                return f"{entry.damage or 'it has no manifest'}; it lies in {display(entry.folder)}"
             continue  # a crash came before the manifest: nothing was taken yet
         if entry.facts.get("dropped"):
             continue  # it was given back, or not needed; a crash came before the last of it was gone
@@ -58,19 +67,34 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
             return "it is being purged from quarantine"
         if entry.kind not in WAYS:
             return f"this version does not know things of the kind {entry.kind!r}"
-        if reason := WAYS[entry.kind].objection(entry, context):
+        try:
+            reason = WAYS[entry.kind].objection(entry, context)
+        except Exception as error:  # one that nobody thought of must not stop the others
+            reason = f"it cannot be looked at: {type(error).__name__}: {error}; it lies in {display(entry.folder)}"
+        if reason:
             return reason
     return None
 
 
-def restore(found: Sequence[Entry], context: Context) -> None:
-    """Give back all that a step took, or nothing of it. Raises Refused, and OSError where it fails half way."""
+def elsewhere(found: Sequence[Entry]) -> str:
+    """What would come back to another place than it was taken from, in words."""
+    told = (WAYS[entry.kind].elsewhere(entry) for entry in found if entry.kind in WAYS and not entry.facts.get("dropped"))
+    return "; ".join(filter(None, told))
+
+
+def restore(found: Sequence[Entry], context: Context) -> str:
+    """Give back all that a step took, or nothing of it; returns what is elsewhere than it was, in words.
+
+    Raises Refused, and OSError where it fails half way.
+    """
     if reason := objection(found, context):
         raise Refused(reason)
+    told = []
     for entry in found:
         if entry.facts.get("dropped"):
             store.drop(entry)
         elif entry.facts:
-            WAYS[entry.kind].restore(entry, context)
+            told.append(WAYS[entry.kind].restore(entry, context))
         else:
             store.discard(entry)
+    return "; ".join(filter(None, told))

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
 A_RECORD = rf"({'|'.join(RECORDS)})([-._]|$)"
 ROTATED = r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$"
-DATABASE = r"\0(CURRENT\0|MANIFEST-|0[^\0]*\.index\0)"
 GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
 ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
 NEAR = 1 << 20  # how far a cut moves to come between two lines
+SAMPLED = MEGABYTE  # a check looks into what takes as much: of smaller logs there are thousands
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class LogGroup:
     pattern: str
     files: tuple[LogFile, ...]
     odd: tuple[tuple[Path, str], ...]
+    databases: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return display(self.pattern)
@@ -85,7 +86,8 @@ class LogGroup:
 
 
 def read(pattern: str, config: Config | None = None) -> LogGroup:
-    """Look at everything a pattern matches now; what is this program's own is no log."""
+    """Look at everything a pattern matches now; what is this program's own, or a database's, is no log."""
+    databases = config.logs.databases if config else ()
     files: list[LogFile] = []
     odd: list[tuple[Path, str]] = []
     own: OwnState | None = None
@@ -93,16 +95,18 @@ def read(pattern: str, config: Config | None = None) -> LogGroup:
         place = Path(folder.path)
         if folder.shut:
             odd.append((place, "a folder that cannot be read"))
-        elsewhere = no_log_folder(place, folder.names) if folder.matches else None
+        elsewhere = no_log_folder(place, folder.names, databases) if folder.matches else never
+        ours = None
         if folder.matches:
             own = own or own_state(config)
-            elsewhere = elsewhere or own.folder_objection(folder.path)
+            ours = own.folder_objection(folder.path)
         for name, status in folder.matches:
-            if reason := no_log_file(name, status) or elsewhere or (own and own.file_objection(status)):
+            reason = no_log_file(name, status) or ours or elsewhere(name) or (own and own.file_objection(status))
+            if reason := reason or no_text(place / name, status, SAMPLED):
                 odd.append((place / name, reason))
             else:
                 files.append(LogFile(place, name, status))
-    return LogGroup(pattern, tuple(files), tuple(odd))
+    return LogGroup(pattern, tuple(files), tuple(odd), tuple(databases))
 
 
 def own_state(config: Config | None) -> OwnState:
@@ -113,9 +117,18 @@ def own_state(config: Config | None) -> OwnState:
     return OwnState(paths.state_folder(), config)
 
 
-def not_a_log(path: Path, status: os.stat_result) -> str | None:
-    """Why something that matched is no log file; None where it is one. Raises OSError where its folder cannot be read."""
-    return no_log_file(path.name, status) or no_log_folder(path.parent, os.listdir(path.parent))
+def not_a_log(path: Path, status: os.stat_result, databases: Sequence[str] = ()) -> str | None:
+    """Why something that matched is no log file, whatever is in it; None where it may be one. Raises OSError."""
+    return no_log_file(path.name, status) or no_log_folder(path.parent, os.listdir(path.parent), databases)(path.name)
+
+
+def no_text(path: Path, status: os.stat_result, least: int = 0) -> str | None:
+    """Why a file is no log by what is in it, if it occupies `least` bytes; None where it is one."""
+    if used(status) < least:
+        return None
+    from miyabi_healing.host import log_text
+
+    return log_text.at(path)
 
 
 def no_log_file(name: str, status: os.stat_result) -> str | None:
@@ -126,34 +139,44 @@ def no_log_file(name: str, status: os.stat_result) -> str | None:
     return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
 
-def no_log_folder(folder: Path, names: Sequence[str]) -> str | None:
-    """What a folder with these names holds, where that is no logs: LevelDB, RocksDB and Kafka keep their data in ``*.log``."""
+def never(_name: str) -> str | None:
+    return None
+
+
+def no_log_folder(folder: Path, names: Sequence[str], databases: Sequence[str] = ()) -> Callable[[str], str | None]:
+    """Why the files of a folder with these names are no logs: a function that tells it of each."""
     if not {"audit", "journal"}.isdisjoint(folder.parts):
-        return "a system record"
-    return "part of a database" if re.search(DATABASE, "\0".join(["", *names, ""])) else None
+        return lambda _name: "a system record"
+    from miyabi_healing.host import databases as known
+
+    return known.look(os.fspath(folder), names, databases)
 
 
-def unsafe(path: Path, top: Path) -> str | None:
+def unsafe(path: Path, top: Path, databases: Sequence[str]) -> str | None:
     """Why a log file must not be touched where it is; None where it may. `top` is the folder above it that is trusted.
 
     In a folder that others can write to, a name can be swapped for a link to anything: root truncating such a name empties
     somebody else's file. A sticky folder (``/tmp``) is safe as far as the file is our own.
     """
     try:
-        status, folder = os.lstat(path), os.stat(path.parent)
-        if reason := not_a_log(path, status):
-            return reason
-        if status.st_nlink != 1:
-            return f"it has {status.st_nlink} names"
-        if folder.st_mode & 0o022:
-            if not folder.st_mode & stat.S_ISVTX:
-                return "others can write to its folder"
-            if status.st_uid != os.geteuid():
-                return "another user's file in a shared folder"
-        if reason := unsafe_way(path, top) or attribute(path, status):
-            return reason
+        status = os.lstat(path)
+        return not_a_log(path, status, databases) or unsafe_place(path, status, top)
     except OSError as error:
         return f"it cannot be looked at: {error.strerror}"
+
+
+def unsafe_place(path: Path, status: os.stat_result, top: Path) -> str | None:
+    """Why a file must not be touched where it is, whatever it is. Raises OSError."""
+    folder = os.stat(path.parent)
+    if status.st_nlink != 1:
+        return f"it has {status.st_nlink} names"
+    if folder.st_mode & 0o022:
+        if not folder.st_mode & stat.S_ISVTX:
+            return "others can write to its folder"
+        if status.st_uid != os.geteuid():
+            return "another user's file in a shared folder"
+    if reason := unsafe_way(path, top) or attribute(path, status):
+        return reason
     return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
 
 
@@ -207,11 +230,13 @@ class Writers:
 
 
 def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1) -> Writers:
-    """Who has a file open and how. `but` is a descriptor of our own that does not count."""
+    """Who has a file open and how; `status` was taken before. `but` is a descriptor of our own that does not count."""
     holders = (*files.of(status.st_dev, status.st_ino), *mapped_elsewhere(path, status, files), *own(status, but))
     trouble = None
     if mapped := next((each for each in holders if each.mapped), None):
         trouble = f"mapped by {mapped.name} (pid {mapped.pid})"
+    elif back := next((each for each in holders if goes_back(each, status)), None):
+        trouble = f"{back.name} (pid {back.pid}) writes inside it, not at its end: no log"
     elif not files.alone and (might := [each for each in files.unseen if could_write(each, status)]):
         trouble = f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into"
     certain = not files.unseen and not files.blind
@@ -221,6 +246,31 @@ def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1)
 
 def could_write(process: Process, status: os.stat_result) -> bool:
     return process.uid == status.st_uid or bool(status.st_mode & 0o022)
+
+
+def goes_back(holder: OpenFile, before: os.stat_result) -> bool:
+    """Whether a writer is not at the end of the file: a ring buffer's, or one that keeps records in place.
+
+    Its position is read now, the size was measured before: whoever writes at the end has come past that, however busy it is.
+    """
+    if not holder.writable or holder.append or holder.mapped or holder.descriptor < 0:
+        return False
+    place = position(holder, before)
+    return place is not None and place < before.st_size
+
+
+def position(holder: OpenFile, before: os.stat_result) -> int | None:
+    """Where in the file the next write of a descriptor goes (pos in proc_pid_fdinfo(5)); None where it is closed by now."""
+    try:
+        now = os.stat(f"/proc/{holder.pid}/fd/{holder.descriptor}")
+        if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
+            return None
+        with open(f"/proc/{holder.pid}/fdinfo/{holder.descriptor}", encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith("pos:")), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except OSError:
+        return 0  # could not tell
 
 
 def mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> Iterator[OpenFile]:
@@ -242,7 +292,10 @@ def own(status: os.stat_result, but: int) -> Iterator[OpenFile]:
             continue
         if descriptor != but and (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
             writable, append = flags & os.O_ACCMODE != os.O_RDONLY, bool(flags & os.O_APPEND)
-            yield OpenFile(os.getpid(), "this program", found.st_dev, found.st_ino, "", writable=writable, append=append)
+            yield OpenFile(
+                os.getpid(), "this program", found.st_dev, found.st_ino, "",
+                writable=writable, append=append, descriptor=descriptor,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class OpenFile:
     append: bool = False
     mapped: bool = False
     link: str = ""
+    descriptor: int = -1  # its number in that process; -1 where it is none
 
 
 @dataclass(frozen=True)
@@ -380,7 +381,7 @@ def held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:
         access = flags & os.O_ACCMODE
         yield OpenFile(
             held.pid, held.name, held.device, held.inode, held.path,
-            writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND),
+            writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND), descriptor=int(name),
         )  # fmt: skip
     yield from mappings(process, top)
 

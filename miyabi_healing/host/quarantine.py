@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from miyabi_healing import paths
-from miyabi_healing.files import used
+from miyabi_healing.files import display, used
 
 BASES = "bases"  # in the state folder: one JSON string a line, each a folder that holds quarantined things
 
 
 @dataclass(frozen=True)
 class Held:
-    """One thing in quarantine. `facts` is its manifest; without one it can be looked at, but neither restored nor purged."""
+    """One thing in quarantine. `facts` is its manifest; without one it can be looked at, but neither restored nor purged.
+
+    `damage` is why a manifest that is there cannot be relied on.
+    """
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    damage: str = ""
 
     @property
     def thing(self) -> Path:
@@ -66,15 +68,41 @@ class Held:
 
 def bases(state: Path) -> list[Path]:
     """The folders that hold quarantined things: the state folder's own, and those on other filesystems."""
-    found = [state / "quarantine"]
+    return list(dict.fromkeys([state / "quarantine", *listed(state)[0]]))
+
+
+def listed(state: Path) -> tuple[list[Path], list[str]]:
+    """The folders on other filesystems that were noted down, and what is wrong with the list, line by line."""
+    file, found, wrong = state / BASES, list[Path](), list[str]()
     try:
-        lines = (state / BASES).read_text(encoding="utf-8").splitlines()
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as lines:
+            content = lines.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except FileNotFoundError:
+        return [], []
     except OSError:
-        lines = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # a line that a crash has cut short
-            found.append(Path(json.loads(line)))
-    return list(dict.fromkeys(found))
+        content = None
+    if content is None:
+        return [], [f"the list of quarantine folders, {display(file)}, cannot be read"]
+    from miyabi_healing.host import manifest  # a host without a quarantine needs none
+
+    for number, line in enumerate(content.split(b"\n"), 1):
+        try:
+            if line.strip():
+                found.append(manifest.folder(line))
+        except manifest.Damaged as damage:
+            wrong.append(f"line {number} of {display(file)}, the list of quarantine folders: {damage}")
+    return found, wrong
+
+
+def damage(state: Path, held: Iterable[Held]) -> list[str]:
+    """What of the quarantine cannot be relied on, in a line each: it stays as it is, and nothing else suffers by it."""
+    found = [
+        f"{display(each.folder)} in quarantine: {each.damage or 'it has no manifest'}"
+        for each in held
+        if each.damage or (not each.facts and os.path.lexists(each.thing))
+    ]
+    return [*listed(state)[1], *found]
 
 
 def find(state: Path) -> list[Held]:
@@ -101,13 +129,20 @@ def folders(path: Path) -> list[Path]:
 
 def read(folder: Path) -> Held:
     """One entry with its manifest, if that can be read and nobody but us can have written it: things are moved by it."""
+    from miyabi_healing.host import manifest
+
     try:
         descriptor = os.open(folder / "manifest.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            facts = json.load(file) if is_our_own(os.fstat(descriptor)) else None
-    except (OSError, ValueError):
-        facts = None
-    return Held(folder, facts if isinstance(facts, dict) else {})
+        with os.fdopen(descriptor, "rb") as file:
+            if not is_our_own(os.fstat(descriptor)):
+                return Held(folder, damage="its manifest is not ours alone")
+            return Held(folder, manifest.parse(file.read()))
+    except FileNotFoundError:
+        return Held(folder)
+    except OSError as error:
+        return Held(folder, damage=f"its manifest cannot be read: {error.strerror}")
+    except manifest.Damaged as damage:
+        return Held(folder, damage=f"its manifest is damaged: {damage}")
 
 
 def is_our_own(status: os.stat_result) -> bool:
