@@ -12,17 +12,20 @@ from typing import Any
 
 import gitworld
 import pytest
+from gatework import carry_out, plan, work
 from gitworld import commit, git, merge, merged_worktree, repository, worktree
 from program import report, settings
 
+from miyabi_healing import rollback
 from miyabi_healing.config import Config, Git
-from miyabi_healing.files import MOST_LINKS
+from miyabi_healing.files import MOST_LINKS, Identity
 from miyabi_healing.gate import store
 from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host
+from miyabi_healing.host import Host, quarantine
 from miyabi_healing.host import git as repositories
 from miyabi_healing.host.git import NoRepository
 from miyabi_healing.host.worktrees import Survey
+from miyabi_healing.plan import Quarantine, RetireWorktree
 from miyabi_healing.tools import ToolError
 
 pytestmark = pytest.mark.root
@@ -302,6 +305,47 @@ def test_quarantine_never_lies_inside_a_work_tree(home: Path, mounted: Callable[
     git(plain / "repository", "init", "-q", "-b", "main")
     found = [*store.bases(where, plain / "repository" / "thing")]
     assert found == [plain / store.FOLDER, plain / "repository" / ".git" / store.FOLDER]
+
+
+def test_rollback_makes_the_folders_again_that_git_clean_took_away(home: Path, people: Path) -> None:
+    repo = repository(people / "app")
+    (repo / ".git" / "info" / "exclude").write_text(".agent/\n")
+    inside = repo / ".agent" / "trees" / "one"
+    tree = merged_worktree(repo, "one")
+    inside.parent.mkdir(parents=True)
+    git(repo, "worktree", "move", str(tree), str(inside))
+    os.chown(inside.parent, THEM, THEM)
+    inside.parent.chmod(0o750)
+    step = RetireWorktree(
+        target="", reason="", path=inside, admin=repo / ".git/worktrees/one", common=repo / ".git",
+        admin_identity=Identity.at(repo / ".git/worktrees/one"), identity=Identity.at(inside),
+    )  # fmt: skip
+    where = Context(Host(Config()), "run", home / "state", (people,))
+    (outcome,) = carry_out(plan(step), where)
+    assert outcome.status == "applied", outcome
+    git(repo, "clean", "-fdxq")
+    shutil.rmtree(repo / ".agent", ignore_errors=True)
+    with work(where) as prepared:
+        rows = rollback.choose(where.state, prepared.journal, None, None)
+        assert [each.status for each in rollback.carry_out(rows, where, prepared.journal)] == ["undone"]
+    assert git(inside, "status", "--porcelain") == ""
+    status = inside.parent.stat()
+    assert (status.st_mode & 0o777, status.st_uid) == (0o750, THEM)
+
+
+def test_folder_of_a_filesystem_that_is_not_mounted_is_not_made_again(home: Path, mounted: Callable[..., Path]) -> None:
+    disk = mounted("ext4", "16M")
+    (disk / "deep").mkdir()
+    (disk / "deep" / "thing").write_text("x")
+    step = Quarantine(target="", reason="", path=disk / "deep" / "thing", identity=Identity.at(disk / "deep" / "thing"))
+    where = Context(Host(Config()), "run", home / "state", (disk,))
+    assert carry_out(plan(step), where)[0].status == "applied"
+    (held,) = quarantine.find(where.state)
+    entry = store.Entry(held.folder, {**held.facts, "original": f"{home}/gone/deep/thing"})
+    assert "is gone, or its filesystem is not mounted" in str(store.cannot_make_folders(entry))
+    (disk / "deep").rmdir()
+    store.put_back(store.Entry(held.folder, held.facts))
+    assert (disk / "deep" / "thing").read_text() == "x"
 
 
 def test_bare_repository_and_dotfiles_in_a_home_are_found_as_before(home: Path) -> None:

@@ -60,6 +60,8 @@ def cannot_go_back(entry: Entry, context: Context) -> str | None:
     if not here:
         return None if there else f"it is neither in quarantine nor at {display(entry.original)}"
     try:
+        if store.missing_folders(entry):
+            return store.cannot_make_folders(entry)
         with open_beneath(Path(entry.facts["root"]), Path(entry.original)):
             return None
     except (OSError, ValueError) as error:

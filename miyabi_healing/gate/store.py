@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from miyabi_healing.files import Identity, display, open_beneath
+from miyabi_healing.files import Identity, display, open_beneath, open_root
 from miyabi_healing.gate.syscalls import rename_new
 from miyabi_healing.gate.verbs import Context, Refused
 from miyabi_healing.host import git, quarantine
@@ -199,8 +199,9 @@ def take(context: Context, root: Path, path: Path, identity: Identity, kind: str
     for base in bases(context, path):
         parent = os.lstat(path.parent)
         times = [parent.st_atime_ns, parent.st_mtime_ns]
+        around = [stat.S_IMODE(parent.st_mode), parent.st_uid, parent.st_gid]
         try:
-            place = entry_in(base, context, path, kind, root=str(root), parent_times=times, **facts)
+            place = entry_in(base, context, path, kind, root=str(root), parent_times=times, parent=around, **facts)
         except OSError as error:
             if error.errno not in ELSEWHERE:
                 raise
@@ -259,6 +260,7 @@ def put_back(place: Held) -> None:
 
 def move_back(place: Held) -> None:
     """The same, but its place and manifest stay, for what else has to be done."""
+    make_folders_again(place)
     with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
         left, parent = place.facts.get("left") or os.lstat(place.thing).st_ctime_ns, os.fstat(folder)
         inside = os.open(place.folder, FOLDER_FLAGS)
@@ -269,6 +271,45 @@ def move_back(place: Held) -> None:
         if times := place.facts.get("parent_times"):
             set_times(folder, parent, left, times)
         os.fsync(folder)
+
+
+def missing_folders(place: Held) -> list[Path]:
+    """The folders on the way to where a thing was that are gone, the first one first."""
+    return [each for each in reversed(Path(place.original).parents) if not os.path.lexists(each)]
+
+
+def cannot_make_folders(place: Held) -> str | None:
+    """Why the folders that a thing was in cannot be made again: their filesystem may only not be mounted now."""
+    missing = missing_folders(place)
+    if missing and os.lstat(missing[0].parent).st_dev != os.lstat(place.thing).st_dev:
+        return f"{display(missing[0])} is gone, or its filesystem is not mounted"
+    return None
+
+
+def make_folders_again(place: Held) -> None:
+    """Make what is gone of the folders that a thing was in: ``git clean`` takes them away when they are empty. Raises OSError.
+
+    They get the owner and the mode that the last of them had.
+    """
+    if not (missing := missing_folders(place)):
+        return
+    if reason := cannot_make_folders(place):
+        raise OSError(errno.ENOENT, reason)
+    folder = open_root(missing[0].parent)
+    try:
+        above = os.fstat(folder)
+        mode, uid, gid = place.facts.get("parent") or (stat.S_IMODE(above.st_mode), above.st_uid, above.st_gid)
+        for path in missing:
+            os.mkdir(path.name, PRIVATE, dir_fd=folder)
+            deeper = os.open(path.name, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+            with contextlib.suppress(PermissionError):  # another user's folder, or a group that we are not in
+                os.fchown(deeper, uid, gid)
+            os.fchmod(deeper, mode)
+            os.fsync(folder)
+            os.close(folder)
+            folder = deeper
+    finally:
+        os.close(folder)
 
 
 def set_times(folder: int, before: os.stat_result, left: int, times: list[int]) -> None:
