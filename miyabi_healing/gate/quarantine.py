@@ -29,7 +29,7 @@ def _(step: Quarantine, context: Context) -> str | None:
 def _(step: Quarantine, context: Context) -> Done:
     root = root_of(step.path, context.roots)
     assert root is not None  # recheck has just said so
-    place = store.take(context, root, step.path, step.identity, step.kind, bytes=step.later)
+    place = store.take(context, root, step.path, step.identity, step.kind)
     return Done(details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)})
 
 
