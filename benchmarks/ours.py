@@ -96,7 +96,7 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     import time
     from pathlib import Path
 
-    from miyabi_healing import gate
+    from miyabi_healing import gate, run_clock
     from miyabi_healing.config import HealerSettings
     from miyabi_healing.gate.brakes import Brakes, Spent
     from miyabi_healing.gate.roots import allowed
@@ -118,11 +118,14 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
         def finish(self, *_: object) -> None:
             pass
 
+        def now(self) -> run_clock.Moment:
+            return run_clock.unknown()
+
     outcomes: list[Outcome] = []
     keeper = Keeper(Path(state), print) if journal else None
     record: Any = keeper.journal if keeper else NoJournal()
     issue = Issue("some_issue", "", "", 2, Limit(1))
-    brakes = Brakes(config, record if keeper else None, Spent(config.budgets))
+    brakes = Brakes(config, record if keeper else None, Spent(config.budgets), state=Path(state))
     context = Context(Host(config), "bench", Path(state), allowed(config))
     work = gate.Work("some_healer", issue, HealerSettings(), context, record, brakes)
     begun = time.perf_counter()

@@ -245,10 +245,12 @@ def downloads(view: View, mount: disk.Mount, witness: Witness, options: Options,
 def early(view: View, mount: disk.Mount) -> Iterator[Step]:
     """Purge what the configuration lets go before its time, the oldest first, when nothing else was enough."""
     days = view.host.config.quarantine.early_days
-    for held in view.host.quarantine() if days is not None else ():
-        age = (time.time() - held.time) / 86_400
-        if held.facts and age >= (days or 0) and on_device(str(held.folder), mount.device):
-            yield expiry.purge(held, f"kept for {age:.0f} days; on a full disk {days:g} are enough")
+    if days is None:
+        return
+    now = view.now()
+    for held in expiry.early(view.host.quarantine(), days, now):
+        if on_device(str(held.folder), mount.device):
+            yield expiry.purge(held, f"{expiry.kept(held, now)}; on a full disk {days:g} are enough")
 
 
 def ghosts(files: OpenFiles, device: int) -> list[dict[str, object]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from miyabi_healing import config
-from miyabi_healing.files import Identity, used
+from miyabi_healing.files import Identity
 from miyabi_healing.host.git import Repository, Worktree
 from miyabi_healing.host.worktrees import DAY, Reason, Survey
 from miyabi_healing.issue import Issue
@@ -80,7 +78,6 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
     return RetireWorktree(
         target=str(worktree),
         reason="merged, clean and idle" if there else "its folder has been missing for long",
-        later=folder_size(worktree.path) if there else 0,
         undo="moved back from quarantine",
         counts="worktrees_removed" if there else "pruned",
         guard=guard,
@@ -90,14 +87,6 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
         admin_identity=Identity.at(worktree.admin),
         identity=Identity.at(worktree.path) if there else None,
     )
-
-
-def folder_size(folder: str | Path) -> int:
-    """Bytes a folder occupies, links not followed."""
-    with os.scandir(folder) as entries:
-        inside = list(entries)
-    deeper = sum(folder_size(each.path) for each in inside if each.is_dir(follow_symlinks=False))
-    return deeper + sum(used(each.stat(follow_symlinks=False)) for each in inside if not each.is_dir(follow_symlinks=False))
 
 
 def words(counts: Counter[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from miyabi_healing import config, lock, out, paths, session
+from miyabi_healing import config, lock, out, paths, run_clock, session
 from miyabi_healing.files import display, size_text
 from miyabi_healing.text import plain
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from miyabi_healing.journal import Journal
     from miyabi_healing.plan import Outcome
     from miyabi_healing.rollback import Undone
+    from miyabi_healing.run_clock import Moment
 
 SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible": "–", "nothing": "–"}
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -103,6 +105,7 @@ def open_journal(context: Context, held: contextlib.ExitStack) -> Journal:
 
     keeper = Keeper(context.state, out.complain)
     held.callback(keeper.close)
+    keeper.journal.keep_time()
     for row, result in gate.recover(context, keeper.journal):
         out.complain(f"step {row.id} ({row.kind} {row.target}) was half done: {result}")
     return keeper.journal
@@ -198,26 +201,31 @@ def list_quarantine(given: Given, as_json: bool) -> None:
     found = held.find(paths.state_folder())
     for line in held.damage(paths.state_folder(), found):
         out.complain(line)
+    with reading(paths.state_folder()) as journal:
+        now = journal.now() if journal else run_clock.unknown()
     if as_json or given.as_json:
+        ends = [each.end_of(chosen.quarantine.days, now) for each in found]
         rows = [
             {"name": each.name, "kind": each.kind, "original": each.original, "bytes": each.bytes, "step": each.step,
-             "since": moment(each.time), "until": moment(each.time + chosen.quarantine.days * 86_400), "thing": str(each.thing)}
-            for each in found
+             "since": moment(each.time), "until": moment(end), "until_by": run_clock.decided_by(by_runs),
+             "thing": str(each.thing)}
+            for each, (end, by_runs) in zip(found, ends, strict=True)
         ]  # fmt: skip
         click.echo(json.dumps({"things": rows, "bytes": sum(each.bytes for each in found)}, indent=2))
         return
     for each in found:
-        click.echo(line_of(each, chosen.quarantine.days))
+        click.echo(line_of(each, chosen.quarantine.days, now))
     total = size_text(sum(each.bytes for each in found))
     ways = "rollback RUN gives things back, quarantine purge deletes them"
     click.echo(f"{len(found)} thing(s), {total}; {ways}." if found else "The quarantine is empty.")
 
 
-def line_of(held: Held, days: float) -> str:
+def line_of(held: Held, days: float, now: Moment) -> str:
     if not held.facts:
         return f"{held.name}\n    {held.damage or 'it has no manifest'}; the thing is {display(held.thing)}"
-    until = moment(held.time + days * 86_400)
-    return f"{held.name}  {size_text(held.bytes)}, until {until}\n    {display(held.original)}"
+    end, by_runs = held.end_of(days, now)
+    only = " at the earliest (only time that runs see pass counts)" if by_runs else ""
+    return f"{held.name}  {size_text(held.bytes)}, until {moment(end)}{only}\n    {display(held.original)}"
 
 
 def moment(seconds: float) -> str:
@@ -246,12 +254,14 @@ def purge_quarantine(
     for name in names:
         if not any(name in (each.name, each.run) for each in there):
             raise Refusal(f"{name!r} is not in quarantine; see quarantine list", session.EXIT_USAGE)
-    old = time.time() - older_than if older_than is not None else 0
-    found = [each for each in there if everything or each.time < old or {each.name, each.run} & set(names)]
+    with reading(context.state) as known:
+        now = known.now() if known else run_clock.unknown()
+    days = math.inf if older_than is None else older_than / run_clock.DAY
+    found = [each for each in there if everything or each.is_older(days, now) or {each.name, each.run} & set(names)]
     steps = [expiry.purge(each, "asked for by hand") for each in found]
     if dry_run or given.dry_run:
         for each in found:
-            click.echo(f"would purge {line_of(each, chosen.quarantine.days)}")
+            click.echo(f"would purge {line_of(each, chosen.quarantine.days, now)}")
         return
     if found and not yes and sys.stdin.isatty():
         question = f"Delete {len(found)} thing(s), {size_text(sum(each.bytes for each in found))}, for good?"
@@ -268,7 +278,7 @@ def by_hand(chosen: config.Config, context: Context, journal: Journal) -> Work:
     from miyabi_healing import gate
     from miyabi_healing.gate.brakes import Brakes, Spent
 
-    brakes = Brakes(chosen, journal, Spent(chosen.budgets))
+    brakes = Brakes(chosen, journal, Spent(chosen.budgets), state=context.state)
     return gate.Work("by hand", None, config.HealerSettings(), context, journal, brakes)
 
 
@@ -366,7 +376,7 @@ def status(given: Given, as_json: bool) -> None:
     chosen = settings(given)
     state = paths.state_folder()
     with reading(state) as journal:
-        document = overview.build(journal, state, chosen, time.time())
+        document = overview.build(journal, state, chosen)
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.verbs import Context
     from miyabi_healing.journal import Journal, Row
     from miyabi_healing.plan import Outcome, Plan
+    from miyabi_healing.run_clock import Moment
     from miyabi_healing.safekeeping import Keeper
 
 
@@ -102,6 +103,7 @@ class Healing:
     notes: list[str] = field(default_factory=list)
     recovered: list[tuple[Row, str]] = field(default_factory=list)
     purged: list[Outcome] = field(default_factory=list)
+    ended: Moment | None = None
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -122,7 +124,7 @@ class Healing:
 
     def run(self, action: Action, fixtures: Mapping[str, object]) -> None:
         """Plan, and carry the plan out unless this is a dry run or something objects. Raises nothing a healer raises."""
-        from miyabi_healing.plan import Plan
+        from miyabi_healing.plan import fault
         from miyabi_healing.view import View
 
         begun = time.monotonic()
@@ -134,9 +136,10 @@ class Healing:
             self.progress(f"{healer}: looking for what can be done about {issue.name}")
             function, kind = registry.load(healer, self.files[healer])
             options = registry.options(self.config, healer, kind)
-            action.plan = function(View(self.host, fixtures), issue, options)
-            if not isinstance(action.plan, Plan):
-                raise TypeError(f"{healer} returned {type(action.plan).__name__}, not a Plan")
+            plan = function(View(self.host, fixtures, self.moment), issue, options)
+            if wrong := fault(plan):
+                raise TypeError(f"{healer} {wrong}")
+            action.plan = plan
             action.brake = self.blocked or self.no_journal
             if self.dry_run or action.brake:
                 self.describe(action, action.plan)
@@ -159,6 +162,8 @@ class Healing:
             veto = action.brake if action.brake and not self.blocked else self.brakes.veto(step)
             action.outcomes.append(Outcome(step, "vetoed", veto) if veto else Outcome(step, "planned"))
             if not veto:
+                later = sum(sizes.values()) if (sizes := self.brakes.sizes(step)) else None
+                action.outcomes[-1] = replace(action.outcomes[-1], later=later)
                 self.brakes.charge(step)
 
     def carry_out(self, action: Action, plan: Plan) -> str:
@@ -178,7 +183,26 @@ class Healing:
         from miyabi_healing.gate.brakes import Brakes, Spent
 
         journal = self.reading if self.looks_only else self.keeper.journal
-        return Brakes(self.config, journal, Spent(self.config.budgets), watching=self.watching)
+        return Brakes(self.config, journal, Spent(self.config.budgets), watching=self.watching, state=self.state)
+
+    def moment(self) -> Moment:
+        """Now, by all clocks."""
+        from miyabi_healing import run_clock
+
+        journal = self.reading if self.looks_only else None if self.no_journal else self.keeper.journal
+        self.ended = journal.now() if journal else run_clock.unknown()
+        return self.ended
+
+    def last_moment(self) -> Moment:
+        """The last one that was asked for, also when everything is closed; the journal's as it lies there where none was."""
+        if self.ended is None:
+            from miyabi_healing import run_clock
+            from miyabi_healing.safekeeping import looking
+
+            self.ended = run_clock.unknown()
+            with contextlib.suppress(Exception), looking(self.state) as journal:
+                self.ended = journal.now() if journal else self.ended
+        return self.ended
 
     @cached_property
     def context(self) -> Context:
@@ -233,7 +257,10 @@ class Healing:
             return  # what is in hand there is not left half done
         if self.looks_only:
             rows = self.reading.unfinished() if self.reading else []
-            self.recovered = [(row, "a pass that may change something takes it back") for row in rows]
+            if rows:
+                from miyabi_healing.gate import endings
+
+                self.recovered = [(row, endings.to_come(row.kind)) for row in rows]
         elif not self.no_journal and self.keeper.journal.unfinished():
             from miyabi_healing import gate  # almost never: it is as much to load as all the rest of ours
 
@@ -253,7 +280,10 @@ class Healing:
                 healthy = record.measured and not record.error and not record.waived and (not record.issue or record.healed)
                 if healthy and journal.is_known(record.name, record.target):
                     journal.healthy(record.name, record.target)
-        self.expire()
+        try:
+            self.expire()
+        except Exception as error:  # the pass is over, and what it did is to be told whatever housekeeping comes to
+            self.notes.append(f"the quarantine could not be looked after: {type(error).__name__}: {error}")
 
     def say_what_cannot_be_seen(self) -> None:
         """How far it could be seen who uses what, where that was not all the way."""
@@ -261,7 +291,7 @@ class Healing:
             self.notes += self.host.witness().limits()
 
     def expire(self) -> None:
-        """Purge what is due; in a dry run, say what would be."""
+        """Purge what is due; in a dry run, say what would be. Say it where the quarantine is full."""
         from miyabi_healing.host import quarantine
 
         held = quarantine.find(self.state)
@@ -271,15 +301,20 @@ class Healing:
         from miyabi_healing import expiry
         from miyabi_healing.plan import Outcome
 
-        pause = self.brakes.journal.paused(time.time()) if not self.no_journal and self.brakes.journal else None
-        for step in expiry.due(held, self.config.quarantine, time.time()):
-            if self.looks_only or self.no_journal or pause:
-                self.purged.append(Outcome(step, "vetoed" if pause else "planned", f"paused: {pause.reason}" if pause else ""))
-                continue
+        due = expiry.due(held, self.config.quarantine, self.moment(), self.run_id)
+        if self.looks_only or self.no_journal:
+            for steps in due:
+                veto = self.no_journal or self.brakes.resting() or self.brakes.veto(*steps)
+                self.purged += [Outcome(step, "vetoed" if veto else "planned", veto or "") for step in steps]
+                for step in steps if not veto else ():
+                    self.brakes.charge(step)
+        elif due:
             from miyabi_healing import gate
 
-            self.progress(f"quarantine: {step.kind} {step.target}")
-            self.purged.append(gate.one(step, self.work("quarantine", None)))
+            gate.together(due, self.work("quarantine", None), self.purged)
+        gone = {each.step.target for each in self.purged if each.status == "applied"}
+        refused = "brakes" in self.__dict__ and self.brakes.refused_for_space
+        self.notes += expiry.full([each for each in held if each.name not in gone], self.config.quarantine, refused)
 
     def close(self) -> None:
         self.closing.close()
@@ -288,7 +323,9 @@ class Healing:
 def message(action: Action, dry_run: bool) -> str:
     """What an action did, or why it did nothing, in a line."""
     if action.problem:
-        return f"{action.healer} failed: {' '.join(action.problem.split())}"
+        applied = sum(each.status == "applied" for each in action.outcomes)
+        before = f"; {applied} step(s) had been applied" if applied else ""
+        return f"{action.healer} failed: {' '.join(action.problem.split())}{before}"
     from miyabi_healing.plan import count_kept
 
     plan = action.plan
@@ -300,7 +337,7 @@ def message(action: Action, dry_run: bool) -> str:
         return f"Skipped: {action.brake}; {len(plan.steps)} step(s) held back{tail}"
     planned = [each for each in action.outcomes if each.status == "planned"]
     if dry_run:
-        what = f"{len(planned)} step(s) planned, until {plan.goal.text}" if planned else "nothing safe to do"
+        what = f"{len(planned)} step(s) planned, until {goal_text(plan)}" if planned else "nothing safe to do"
         return f"Dry run: {what}{tail}"
     statuses = Counter(each.status for each in action.outcomes)
     if not statuses["applied"]:
@@ -310,8 +347,39 @@ def message(action: Action, dry_run: bool) -> str:
             return f"Undid {statuses['undone']} step(s) because a later one failed: {'; '.join(why)}{tail}"
         lead = "; ".join(f"{reason} ({number}x)" if number > 1 else reason for reason, number in why.most_common(3))
         return (f"Nothing done: {lead}" if lead else "Nothing safe to do") + tail
-    text = plan.done(action.counts) if plan.done else f"{statuses['applied']} step(s) applied"
+    text = achieved(plan, action.counts, statuses["applied"])
     if action.passed is False:
         text += ", still over the limit"
     left_out = [f"{statuses[status]} {status}" for status in ("skipped", "vetoed", "failed", "undone") if statuses[status]]
     return text + (f" ({', '.join(left_out)})" if left_out else "") + tail
+
+
+def achieved(plan: Plan, counts: Counter[str], applied: int) -> str:
+    """What a plan came to, in its healer's words, or in ours where those fail."""
+    plainly = f"{applied} step(s) applied"
+    if not plan.done:
+        return plainly
+    text, trouble = healer_says(lambda: plan.done(counts) if plan.done else plainly)
+    return f"{plainly}; the healer's summary failed: {trouble}" if trouble else " ".join(text.split())
+
+
+def goal_text(plan: Plan) -> str:
+    text, trouble = healer_says(lambda: plan.goal.text)
+    return f"its goal, which cannot be told: {trouble}" if trouble else text
+
+
+def healer_says(words: Callable[[], object]) -> tuple[str, str]:
+    """A text that a healer's own code gives, and why it gave none: whatever that code does, the report is not lost with it."""
+    try:
+        text = words()
+        if isinstance(text, str):
+            return text, ""
+        return "", f"it is {type(text).__name__}, not a text"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pytest's own exceptions, and SystemExit, are no Exception
+        import traceback
+
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return "", f"{text} ({Path(where.filename).name}, line {where.lineno})"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from miyabi_healing import config
 from miyabi_healing.files import display
 from miyabi_healing.journal import Journal
+from miyabi_healing.run_clock import Moment
 
 if TYPE_CHECKING:
     from miyabi_healing.healing import Action, Record
 
 DAY = 86_400
+OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
 Row = dict[str, Any]
 
 
@@ -26,14 +27,15 @@ def record(journal: Journal, run: str, began: float, records: Iterable[Record], 
     database = journal.database
     database.execute("begin immediate")
     try:
-        row = (run, began, time.time(), len(kept), len(found), healed, unknown, freed)
-        columns = "run, began, ended, checks, found, healed, unknown, freed"
-        number = journal.write(f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+        now = journal.keep_time()
+        row = (run, began, now.wall, len(kept), len(found), healed, unknown, freed, now.seen)
+        columns = "run, began, ended, checks, found, healed, unknown, freed, clock"
+        number = journal.write(f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
         for each in kept:
             write_check(journal, number, each)
             for action in each.actions:
                 count_heal(journal, action.healer, action.status)
-        prune(journal, rules)
+        prune(journal, rules, now)
         database.execute("commit")
     except BaseException:
         if database.in_transaction:
@@ -74,13 +76,14 @@ def heal_totals(journal: Journal) -> dict[tuple[str, str], int]:
     return {(healer, result): count for healer, result, count in rows}
 
 
-def prune(journal: Journal, rules: config.History) -> None:
-    """Keep so many days and so many passes; SQLite uses the space again."""
-    journal.write("delete from pass where ended < ?", (time.time() - rules.days * DAY,))
+def prune(journal: Journal, rules: config.History, now: Moment) -> None:
+    """Keep so many days and so many passes, by both clocks; SQLite uses the space again."""
+    days, steps = rules.days * DAY, max(rules.days, 1) * DAY
+    journal.write(f"delete from pass where {OLD.format('ended')}", (now.wall - days, now.wall, now.seen - days))
     journal.write("delete from pass where id <= (select max(id) from pass) - ?", (rules.passes,))
     journal.write("delete from measurement where pass < coalesce((select min(id) from pass), 0)", ())
-    old = "finished is not null and intended < ? and status not in ('rolled back')"
-    journal.write(f"delete from step where {old}", (time.time() - max(rules.days, 1) * DAY,))
+    old = f"finished is not null and status not in ('rolled back') and {OLD.format('intended')}"
+    journal.write(f"delete from step where {old}", (now.wall - steps, now.wall, now.seen - steps))
 
 
 def passes(journal: Journal, since: float, limit: int) -> list[Row]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miyabi_healing import run_clock
 from miyabi_healing.files import display
+from miyabi_healing.run_clock import Moment
 
 if TYPE_CHECKING:
     from miyabi_healing.issue import Issue
@@ -72,7 +73,33 @@ MIGRATIONS = (
         tries integer not null, next real not null
     ) strict;
     """,
+    # 6: the run clock, and its value beside every time that something is measured from. It begins at 0 with the last thing that
+    # is on record, so what older versions noted lies before 0; what they noted later than that counts from 0.
+    """
+    create table run_clock (
+        only integer primary key check (only = 1), name text not null, seen real not null, boot real not null,
+        boot_id text not null, wall real not null, believed real not null, doubted real
+    ) strict;
+    alter table step add column clock real not null default 0;
+    alter table step add column clock_end real not null default 0;
+    alter table pause add column clock real not null default 0;
+    alter table healthy add column clock real not null default 0;
+    alter table pass add column clock real not null default 0;
+    alter table outbox add column clock real not null default 0;
+    create temp table last as select coalesce(
+        (select ended from pass order by id desc limit 1),
+        (select coalesce(finished, intended) from step order by id desc limit 1), 0
+    ) as wall;
+    update step set clock = min(0, intended - (select wall from last)),
+        clock_end = min(0, coalesce(finished, intended) - (select wall from last));
+    update pause set clock = min(0, begun - (select wall from last));
+    update healthy set clock = min(0, seen - (select wall from last));
+    update pass set clock = min(0, ended - (select wall from last));
+    update outbox set clock = min(0, made - (select wall from last));
+    drop table last;
+    """,
 )
+CLOCK = 6  # the version from which on there is a run clock
 NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt
 COLUMNS = "id, run, healer, issue, issue_target, kind, target, intended, finished, status, message, freed, undo"
@@ -128,12 +155,21 @@ def decoded(raw: bytes) -> str:
 
 @dataclass(frozen=True)
 class Pause:
-    """When healing rests, and why. Times in seconds since the epoch."""
+    """When healing rests, and why. Times in seconds since the epoch; `clock` is the run clock's at `begun`, None without one."""
 
     begun: float
     until: float
     reason: str
     person: str
+    clock: float | None = None
+    number: int = 0
+
+    def is_over(self, now: Moment) -> bool:
+        return now.has_passed(self.until - self.begun, self.begun, self.clock)
+
+    def end(self, now: Moment) -> tuple[float, bool]:
+        """When it ends at the earliest, and whether the run clock decides that."""
+        return now.end_of(self.until - self.begun, self.begun, self.clock)
 
 
 class Journal:
@@ -142,6 +178,7 @@ class Journal:
     def __init__(self, file: Path, read_only: bool = False) -> None:
         self.file = file
         self.make_room: Callable[[], object] = lambda: None  # what to try when the disk is full
+        self.clock: run_clock.State | None = None  # as it was stored last
         if read_only:
             self.database = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
             self.database.text_factory = decoded
@@ -162,17 +199,42 @@ class Journal:
         return int(self.database.execute("pragma user_version").fetchone()[0])
 
     def migrate(self) -> None:
-        """Bring an older journal up to date, one version in one transaction. Raises TooNew."""
-        if self.version > len(MIGRATIONS):
+        """Bring an older journal up to date, in one transaction. Raises TooNew."""
+        if (before := self.version) > len(MIGRATIONS):
             raise TooNew(f"{display(self.file)} was made by a newer version of this program")
-        for number in range(self.version + 1, len(MIGRATIONS) + 1):
-            script = f"begin immediate; {MIGRATIONS[number - 1]} pragma user_version={number}; commit;"
-            try:
-                self.database.executescript(script)
-            except BaseException:
-                if self.database.in_transaction:
-                    self.database.rollback()
-                raise
+        if before == len(MIGRATIONS):
+            return
+        scripts = [f"{MIGRATIONS[number]} pragma user_version={number + 1};" for number in range(before, len(MIGRATIONS))]
+        try:
+            self.database.executescript(f"begin immediate; {' '.join(scripts)}")
+            if before < CLOCK:
+                self.keep_time()  # its name is on record before anything else is
+            self.database.execute("commit")
+        except BaseException:
+            if self.database.in_transaction:
+                self.database.rollback()
+            raise
+
+    def now(self) -> Moment:
+        """The moment by all clocks. Raises sqlite3.Error."""
+        if self.version < CLOCK:  # read-only, and older than the run clock
+            return run_clock.unknown()
+        return run_clock.moment(self.clock_at(run_clock.read()))
+
+    def clock_at(self, now: run_clock.Reading) -> run_clock.State:
+        self.clock = self.clock or run_clock.load(self.database) or run_clock.begin(now)
+        return run_clock.advance(self.clock, now)
+
+    def keep_time(self) -> Moment:
+        """Store the run clock, in the transaction in hand where there is one, and end the pauses that are over."""
+        self.clock = state = self.clock_at(run_clock.read())
+        row = (state.name, state.seen, state.boot, state.boot_id, state.wall, state.believed, state.doubted)
+        self.write(f"insert or replace into run_clock (only, {run_clock.COLUMNS}) values (1, ?, ?, ?, ?, ?, ?, ?)", row)
+        now = run_clock.moment(state)
+        for pause in self.pauses():
+            if pause.is_over(now):  # or it would begin again when the wall clock is set back
+                self.write("update pause set ended=? where id=?", (now.wall, pause.number))
+        return now
 
     def write(self, query: str, values: Sequence[object]) -> sqlite3.Cursor:
         try:
@@ -185,19 +247,22 @@ class Journal:
 
     def intend(self, run: str, healer: str, issue: Issue | None, step: Step) -> int:
         """Record what is about to be done; returns the step's number."""
+        now = self.now()
         row = (
             run, healer, issue.name if issue else "", issue.target if issue else "", step.kind, display(step.target),
-            display(step.reason), display(repr(step)), step.bytes, time.time(),
+            display(step.reason), display(repr(step)), step.bytes, now.wall, now.seen,
         )  # fmt: skip
-        columns = "run, healer, issue, issue_target, kind, target, reason, step, bytes, intended"
-        cursor = self.write(f"insert into step ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        columns = "run, healer, issue, issue_target, kind, target, reason, step, bytes, intended, clock"
+        cursor = self.write(f"insert into step ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         assert cursor.lastrowid is not None  # an insert has one
         return cursor.lastrowid
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Record what came of it."""
+        now = self.now()
         row = (
-            time.time(),
+            now.wall,
+            now.seen,
             outcome.status,
             display(outcome.message),
             outcome.freed,
@@ -205,13 +270,14 @@ class Journal:
             outcome.duration,
             number,
         )
-        sets = "finished=?, status=?, message=?, freed=?, undo=?, duration=?"
+        sets = "finished=?, clock_end=?, status=?, message=?, freed=?, undo=?, duration=?"
         self.write(f"update step set {sets} where id=?", row)
 
     def mark(self, number: int, status: str, message: str = "") -> None:
         """Record that a step is being undone, or what became of it later on."""
-        row = (status, display(message), time.time(), number)
-        self.write("update step set status=?, message=?, finished=? where id=?", row)
+        now = self.now()
+        row = (status, display(message), now.wall, now.seen, number)
+        self.write("update step set status=?, message=?, finished=?, clock_end=? where id=?", row)
 
     def rows(self, where: str, *values: object) -> list[Row]:
         """Steps, the first first."""
@@ -240,38 +306,38 @@ class Journal:
         applied = self.rows("kind != 'purge' and status in ('applied', 'failed', 'interrupted', 'undone', 'rolled back')")
         return list(dict.fromkeys(row.run for row in reversed(applied)))
 
-    def attempts(self, healer: str, issue: Issue, since: float, now: float) -> list[float]:
-        """When runs of a healer began to change something for an issue, since it was last seen healthy; the last first.
+    def attempts(self, healer: str, issue: str, target: str, now: Moment) -> list[tuple[float, float]]:
+        """How many seconds ago runs of a healer began, and ended, to change something for an issue; the last first.
 
-        What lies in the future, because the clock was set back, does not count.
+        Only those since the check was last seen to be healthy, be it that it was healed.
         """
-        return self.attempts_at(healer, issue.name, issue.target, since, now)
-
-    def attempts_at(self, healer: str, issue: str, target: str, since: float, now: float) -> list[float]:
-        """The same, for an issue and a target by name."""
-        seen = self.one("select seen from healthy where issue=? and target=?", issue, target)
-        earliest = max(since, seen[0] if seen and seen[0] <= now else 0)
+        old = self.version < CLOCK
+        measured = "seen, null" if old else "seen, clock"
+        wall, clock = self.one(f"select {measured} from healthy where issue=? and target=?", issue, target) or (None, None)
         marks = ", ".join("?" * len(TRIED))
-        rows = self.rows(
-            f"healer=? and issue=? and issue_target=? and intended>? and intended<=? and status in ({marks})",
-            healer, issue, target, earliest, now, *TRIED,
-        )  # fmt: skip
-        begun: dict[str, float] = {}
-        for row in rows:
-            begun.setdefault(row.run, row.intended)
-        return sorted(begun.values(), reverse=True)
+        where = f"healer=? and issue=? and issue_target=? and status in ({marks})"
+        began: dict[str, float] = {}
+        ended: dict[str, float] = {}
+        query = f"select run, intended, {'null' if old else 'clock'} from step where {where} order by id"
+        for run, intended, begun in self.all(query, healer, issue, target, *TRIED):
+            forgiven = wall is not None and (intended <= wall <= now.wall if old else begun <= clock)
+            if forgiven or (old and intended > now.wall):  # the clock was set back: older versions knew no better
+                continue
+            ago = now.wall - intended if old else max(now.seen - begun, 0)
+            began.setdefault(run, ago)
+            ended[run] = ago
+        return sorted((began[run], ended[run]) for run in began)
 
-    def last_attempt(self, healer: str, issue: Issue, now: float) -> float | None:
-        """When a healer last changed something for an issue, whatever came of it."""
-        marks = ", ".join("?" * len(TRIED))
-        where = f"healer=? and issue=? and issue_target=? and intended<=? and status in ({marks})"
-        found = self.one(f"select max(intended) from step where {where}", healer, issue.name, issue.target, now, *TRIED)
-        return float(found[0]) if found and found[0] is not None else None
-
-    def rolled_back(self, kind: str, target: str, since: float) -> Row | None:
-        """The step on a target that somebody had rolled back last."""
-        found = self.rows("kind=? and target=? and status='rolled back' and finished>?", kind, display(target), since)
-        return found[-1] if found else None
+    def rolled_back(self, kind: str, target: str, seconds: float, now: Moment) -> tuple[int, float] | None:
+        """The step on a target that was rolled back by hand so lately, and when at the earliest it is not."""
+        columns = "id, finished, null" if self.version < CLOCK else "id, finished, clock_end"
+        query = f"select {columns} from step where kind=? and target=? and status='rolled back' and finished is not null"
+        found = [
+            (number, now.end_of(seconds, wall, clock)[0])
+            for number, wall, clock in self.all(query, kind, display(target))
+            if not now.has_passed(seconds, wall, clock)
+        ]
+        return max(found, key=lambda each: each[1], default=None)
 
     def is_known(self, issue: str, target: str) -> bool:
         """Whether something was ever done about an issue."""
@@ -279,22 +345,39 @@ class Journal:
 
     def healthy(self, issue: str, target: str) -> None:
         """Record that a check passes: attempts so far are forgiven."""
-        row = (issue, target, time.time())
-        self.write("insert or replace into healthy values (?, ?, ?)", row)
+        now = self.now()
+        row = (issue, target, now.wall, now.seen)
+        self.write("insert or replace into healthy (issue, target, seen, clock) values (?, ?, ?, ?)", row)
 
     def pause(self, until: float, reason: str, person: str) -> None:
-        self.write("insert into pause (begun, until, reason, person) values (?, ?, ?, ?)", (time.time(), until, reason, person))
+        now = self.now()
+        columns, values = "begun, until, reason, person, clock", (now.wall, until, reason, person, now.seen)
+        self.write(f"insert into pause ({columns}) values (?, ?, ?, ?, ?)", values)
 
     def resume(self) -> int:
         """End every pause; returns how many there were."""
-        now = time.time()
-        return self.write("update pause set ended=? where ended is null and until>?", (now, now)).rowcount
+        now = self.now()
+        holding = [each for each in self.pauses() if not each.is_over(now)]
+        self.write("update pause set ended=? where ended is null", (now.wall,))
+        return len(holding)
 
-    def paused(self, now: float) -> Pause | None:
+    def pauses(self) -> Iterator[Pause]:
+        """Those that nobody has ended, and no run has seen to be over."""
+        columns = "begun, until, reason, person, " + ("null, id" if self.version < CLOCK else "clock, id")
+        yield from (Pause(*row) for row in self.all(f"select {columns} from pause where ended is null"))
+
+    def paused(self, now: Moment) -> Pause | None:
         """The pause that holds now; of several, the one that ends last."""
-        query = "select begun, until, reason, person from pause where ended is null and until>? order by until desc limit 1"
-        found = self.one(query, now)
-        return Pause(*found) if found else None
+        return max((each for each in self.pauses() if not each.is_over(now)), key=lambda each: each.end(now), default=None)
+
+    def all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of an answer; none for a table that an older journal does not have."""
+        try:
+            return self.database.execute(query, values).fetchall()
+        except sqlite3.OperationalError:
+            if self.version >= len(MIGRATIONS):
+                raise
+            return []
 
     def one(self, query: str, *values: object) -> Any:
         """The first row of an answer; None without one, and for a table that an older journal does not have."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from miyabi_healing import alerts, config, lock, secret
 from miyabi_healing.alerts import Alert, Key, Known
-from miyabi_healing.journal import MIGRATIONS, Journal, TooNew
+from miyabi_healing.journal import Journal, TooNew
 from miyabi_healing.message import Message, NotSent
 from miyabi_healing.outlets.patience import within
 
@@ -129,7 +129,7 @@ def post(mail: Mail, rules: config.Alerts) -> list[str]:
 
 def known(journal: Journal | None) -> dict[Key, Known]:
     """What was told last of each check and target."""
-    if journal is None or journal.version < len(MIGRATIONS):  # to look at only, and older than alerts
+    if journal is None or journal.version < 5:  # to look at only, and older than alerts
         return {}
     found = journal.database.execute(f"select name, target, {KNOWN} from alert_state").fetchall()
     return {(name, target): Known(*values) for name, target, *values in found}
@@ -145,8 +145,8 @@ def remember(journal: Journal, document: Document, settings: config.Config, to: 
             values = (name, target, each.state, each.severity, each.brake, each.since, each.told, each.course)
             journal.write(f"insert into alert_state (name, target, {KNOWN}) values (?, ?, ?, ?, ?, ?, ?, ?)", values)
         for channel in to if told else ():
-            row = (channel.name, now, message.dump())
-            journal.write("insert into outbox (channel, made, message, tries, next) values (?, ?, ?, 0, 0)", row)
+            row = (channel.name, now, message.dump(), journal.now().seen)
+            journal.write("insert into outbox (channel, made, message, tries, next, clock) values (?, ?, ?, 0, 0, ?)", row)
     return told
 
 
@@ -192,9 +192,11 @@ def deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: float
 
 def drop(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -> str:
     """Give up what has waited for too long, and the oldest of too much."""
-    old = "channel=? and made < ?"
+    age = rules.keep_hours * 3600
+    old = "channel=? and (made < ? or made > ?) and clock < ?"  # a time in the future says nothing
     much = "channel=? and id not in (select id from outbox where channel=? order by id desc limit ?)"
-    gone = journal.write(f"delete from outbox where {old}", (channel.name, now - rules.keep_hours * 3600)).rowcount
+    values = (channel.name, now - age, now, journal.now().seen - age)
+    gone = journal.write(f"delete from outbox where {old}", values).rowcount
     gone += journal.write(f"delete from outbox where {much}", (channel.name, channel.name, MOST_QUEUED)).rowcount
     return f"{gone} message(s) to {channel.name} could not be sent for too long and were dropped" if gone else ""
 

@@ -7,22 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing import history, lock, presence
+from miyabi_healing import expiry, history, lock, presence, run_clock
 from miyabi_healing.config import Config
 from miyabi_healing.files import size_text
 from miyabi_healing.host import quarantine
-from miyabi_healing.journal import Journal
-from miyabi_healing.text import plain
+from miyabi_healing.journal import Journal, Pause
+from miyabi_healing.run_clock import Moment, decided_by
+from miyabi_healing.text import next_expiry, plain
 
 Document = dict[str, Any]
 
 
-def build(journal: Journal | None, state: Path, config: Config, now: float) -> Document:
+def build(journal: Journal | None, state: Path, config: Config) -> Document:
     """The last pass's open issues, the brakes that hold, what is in quarantine. Raises sqlite3.Error."""
     known = journal if journal and journal.version >= 3 else None
+    now = journal.now() if journal else run_clock.unknown()
     latest, measured = history.last(known) if known else (None, [])
     pause = known.paused(now) if known else None
     held = [each for each in quarantine.find(state) if each.facts]
+    first = expiry.next_one(held, config.quarantine.days, now)
     watching = presence.find(state)
     return {
         "last_pass": moment(latest["ended"]) if latest else None,
@@ -33,31 +36,37 @@ def build(journal: Journal | None, state: Path, config: Config, now: float) -> D
         "issues": [row for row in measured if row["outcome"] == "issue"],
         "unknown": [row for row in measured if row["outcome"] == "unknown"],
         "waived": [row["name"] for row in measured if row["outcome"] == "waived"],
-        "paused": {"until": moment(pause.until), "reason": pause.reason, "by": pause.person} if pause else None,
+        "paused": paused(pause, now) if pause else None,
         "tried": tried(known, config, now) if known else [],
         "quarantine": {
             "things": len(held),
             "bytes": sum(each.bytes for each in held),
-            "next_expiry": moment(min(each.time for each in held) + config.quarantine.days * 86_400) if held else None,
+            "limit_bytes": int(config.quarantine.gigabytes * 1e9),
+            "next_expiry": moment(first[0]) if first else None,
+            "next_expiry_by": decided_by(first[1]) if first else None,
         },
     }
 
 
-def tried(journal: Journal, config: Config, now: float) -> list[Document]:
+def paused(pause: Pause, now: Moment) -> Document:
+    end, by_runs = pause.end(now)
+    return {"until": moment(end), "until_by": decided_by(by_runs), "reason": pause.reason, "by": pause.person}
+
+
+def tried(journal: Journal, config: Config, now: Moment) -> list[Document]:
     """Healers that have tried lately, and how often, of how many times they may."""
-    query = "select distinct healer, issue, issue_target from step where intended > ? and issue != ''"
-    rows = journal.database.execute(query, (now - config.brakes.forget,)).fetchall()
+    rows = journal.all("select distinct healer, issue, issue_target from step where issue != ''")
     found = []
     for healer, issue, target in rows:
-        attempts = journal.attempts_at(healer, issue, target, now - config.brakes.forget, now)
-        own = config.healer(healer).attempts
-        most = config.brakes.attempts if own is None else own
+        forget, own = config.brakes.forget, config.healer(healer)
+        attempts = [began for began, _ in journal.attempts(healer, issue, target, now) if began < forget]
+        most = config.brakes.attempts if own.attempts is None else own.attempts
         if attempts:
             given_up = len(attempts) >= most > 0
-            rest = config.brakes.cooldown if config.healer(healer).cooldown is None else config.healer(healer).cooldown
-            again = attempts[most - 1] + config.brakes.forget if given_up else attempts[0] + (rest or 0)
+            rest = config.brakes.cooldown if own.cooldown is None else own.cooldown
+            left = forget - attempts[most - 1] if given_up else (rest or 0) - attempts[0]
             row = {"healer": healer, "issue": issue, "target": target, "attempts": len(attempts), "most": most,
-                   "given_up": given_up, "again": moment(again) if again > now else None}  # fmt: skip
+                   "given_up": given_up, "again": moment(now.wall + left) if left > 0 else None}  # fmt: skip
             found.append(row)
     return found
 
@@ -83,7 +92,8 @@ def lines(document: Document) -> Iterator[str]:
     for name in document["waived"]:
         yield f"📌 {name} is waived."
     if pause := document["paused"]:
-        yield f"⛔ Healing is paused until {pause['until'].replace('T', ' ')} by {pause['by']}: {pause['reason']}"
+        only = " at the earliest, as only time that runs see pass counts," if pause["until_by"] == "run clock" else ""
+        yield f"⛔ Healing is paused until {pause['until'].replace('T', ' ')}{only} by {pause['by']}: {pause['reason']}"
     for row in document["tried"]:
         until = row["again"].replace("T", " ") if row["again"] else ""
         again = f"; it {'has given up' if row['given_up'] else 'rests'} until {until}" if until else ""
@@ -93,8 +103,10 @@ def lines(document: Document) -> Iterator[str]:
         )
     held = document["quarantine"]
     if held["things"]:
-        until = held["next_expiry"].replace("T", " ")
-        yield f"📦 {held['things']} thing(s) in quarantine, {size_text(held['bytes'])}; the oldest goes on {until}"
+        size, limit = size_text(held["bytes"]), size_text(held["limit_bytes"])
+        yield f"📦 {held['things']} thing(s) in quarantine, {size}; {next_expiry(held)}"
+        if held["bytes"] > held["limit_bytes"]:
+            yield f"⛔ The quarantine is full: its limit is {limit}, and nothing more is set aside."
 
 
 def moment(seconds: float) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from miyabi_healing.files import Identity
@@ -204,6 +205,26 @@ class Plan:
     min_gain: float = 0
 
 
+def fault(plan: object) -> str | None:
+    """What is wrong with what a healer returned, before anything is done with it; None where it is a plan."""
+    if not isinstance(plan, Plan):
+        return f"returned {type(plan).__name__}, not a Plan"
+    if not isinstance(plan.goal, Goal):
+        return f"has a goal that is {type(plan.goal).__name__}, not a Goal"
+    each: object
+    for kind, name in ((Step, "steps"), (Kept, "kept")):
+        if not isinstance(there := getattr(plan, name), (tuple, list)):
+            return f"has {name} that are {type(there).__name__}, not a tuple"
+        for each in there:
+            if not isinstance(each, kind):
+                return f"has {type(each).__name__} among its {name}"
+    fields = {"target": str, "reason": str, "undo": str, "counts": str, "bytes": int, "later": int}
+    for step, (name, wanted) in product(plan.steps, fields.items()):
+        if not isinstance(value := getattr(step, name), wanted):
+            return f"has a step whose {name} is {type(value).__name__}, not {wanted.__name__}"
+    return None
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one step.
@@ -211,6 +232,7 @@ class Outcome:
     `status` is one of ``applied``, ``planned`` (dry run), ``not needed`` (the goal was met before), ``skipped`` (it changed
     since it was measured), ``vetoed`` (a brake), ``failed``, ``undone`` (applied, and taken back because a later step failed).
     `undo` names what it has in quarantine; `details` are measurements; `number` is the step's in the journal, 0 without one.
+    `later` are the bytes that the gate measured of what it set aside, None where it measured nothing.
     """
 
     step: Step
@@ -221,3 +243,9 @@ class Outcome:
     undo: dict[str, object] = field(default_factory=dict)
     details: dict[str, object] = field(default_factory=dict)
     number: int = 0
+    later: int | None = None
+
+    @property
+    def freed_later(self) -> int:
+        """What emptying the quarantine frees: as measured, or else as planned."""
+        return self.step.later if self.later is None else self.later

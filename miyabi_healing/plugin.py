@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +25,7 @@ from miyabi_healing.healing import Action, Healing, Record
 from miyabi_healing.host import Host
 from miyabi_healing.host.git import NoRepository
 from miyabi_healing.issue import Issue
+from miyabi_healing.run_clock import Moment
 from miyabi_healing.session import new_run_id
 
 host = fixtures.host
@@ -244,11 +244,22 @@ def waive(item: pytest.Item, healing: Healing) -> None:
     waiver = healing.config.waivers.get(issue_name(item))
     if waiver is None or waiver.target not in ("", target_of(item)):
         return
-    if time.time() > waiver.end:
+    now = healing.moment()
+    if min(now.wall, now.believed) > waiver.end:
         healing.notes.append(f"the waiver of {issue_name(item)} has expired ({waiver.until}): {waiver.reason}")
         return
+    if (now.wall > waiver.end) != (now.believed > waiver.end):
+        healing.notes.append(in_doubt(now, issue_name(item)))
     reason = f"waived until {waiver.until}: {waiver.reason}"
     item.add_marker(pytest.mark.xfail(raises=AssertionError, reason=reason, strict=False))
+
+
+def in_doubt(now: Moment, name: str) -> str:
+    """That a waiver lasts longer because the wall clock cannot be believed, where that is so."""
+    days = f"{abs(now.doubt) / 86_400:.0f} days"
+    if now.doubt > 0:
+        return f"the wall clock is {days} ahead of what runs have seen: it ends the waiver of {name} once that has lasted a day"
+    return f"the wall clock is {days} behind what runs have seen: the waiver of {name} lasts until it is right"
 
 
 def is_check(item: pytest.Item, healing: Healing) -> bool:

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from miyabi_healing import run_clock
 from miyabi_healing.files import display, printable
-from miyabi_healing.healing import Action, Healing, Record, message
+from miyabi_healing.healing import Action, Healing, Record, goal_text, message
 from miyabi_healing.host import quarantine
 from miyabi_healing.issue import Limit, Severity
 
@@ -88,12 +91,17 @@ def recovered_row(row: Row, result: str) -> Document:
 def quarantine_row(healing: Healing) -> Document:
     """What is in quarantine, what that will free and when, and what was purged in this pass."""
     held = [each for each in quarantine.find(healing.state) if each.facts]
-    first = min((each.time for each in held), default=None)
-    days = healing.config.quarantine.days
+    first: tuple[float, bool] | None = None
+    if held:
+        from miyabi_healing import expiry
+
+        first = expiry.next_one(held, healing.config.quarantine.days, healing.last_moment())
     return {
         "things": len(held),
         "bytes": sum(each.bytes for each in held),
-        "next_expiry": moment(first + days * 86_400) if first is not None else None,
+        "limit_bytes": int(healing.config.quarantine.gigabytes * 1e9),
+        "next_expiry": moment(first[0]) if first else None,
+        "next_expiry_by": run_clock.decided_by(first[1]) if first else None,
         "purged": [step_row(each) for each in healing.purged],
     }
 
@@ -162,26 +170,47 @@ def number(value: float) -> float | int:
 def action_row(action: Action, dry_run: bool) -> Document:
     plan = action.plan
     kept = plan.kept if plan else ()
-    details: Document = {**(plan.details if plan else {}), **{key: count for key, count in action.counts.items() if count}}
+    said, trouble = as_json(plan.details if plan else {})
+    details: Document = {**said, **{key: count for key, count in action.counts.items() if count}}
     if kept:
         details["kept"] = dict(Counter(each.reason for each in kept).most_common())
     if action.value_after is not None:
         details["metric_before"], details["metric_after"] = action.issue.metric_value, action.value_after
-    if later := sum(each.step.later for each in action.outcomes if each.status in ("applied", "planned")):
+    if later := sum(each.freed_later for each in action.outcomes if each.status in ("applied", "planned")):
         details["bytes_freed_later"] = later
+    text = message(action, dry_run)
     return {
         "action": action.healer,
         "status": action.status,
-        "message": message(action, dry_run),
+        "message": f"{text}; the healer's details cannot be written as JSON: {trouble}" if trouble else text,
         "duration_seconds": round(action.duration, 3),
         "details": details,
         "issue": action.issue.name,
         "target": action.issue.target,
-        "goal": plan.goal.text if plan else "",
+        "goal": goal_text(plan) if plan else "",
         "brake": action.brake,
         "steps": [step_row(each) for each in action.outcomes],
         "kept": [{"target": each.target, "reason": each.reason, "detail": each.detail} for each in kept],
     }
+
+
+def as_json(details: object) -> tuple[Document, str]:
+    """A healer's details as JSON can have them, and why they are not what it gave, empty where they are."""
+    try:
+        if not isinstance(details, dict) or not all(isinstance(key, str) for key in details):
+            raise TypeError("they are no dict whose keys are texts")
+        json.dumps(details, allow_nan=False)
+        return details, ""
+    except Exception as error:
+        trouble = " ".join(f"{type(error).__name__}: {error}".split())
+    if not isinstance(details, dict):
+        return {}, trouble
+    good: Document = {}
+    for key, value in details.items():
+        with contextlib.suppress(Exception):  # what can be kept is kept
+            json.dumps(value, allow_nan=False)
+            good[str(key)] = value
+    return good, trouble
 
 
 def step_row(outcome: Outcome) -> Document:
@@ -192,7 +221,7 @@ def step_row(outcome: Outcome) -> Document:
         "target": step.target,
         "reason": step.reason,
         "bytes": step.bytes,
-        "bytes_later": step.later,
+        "bytes_later": outcome.freed_later,
         "undo": step.undo,
         "status": outcome.status,
         "message": outcome.message,

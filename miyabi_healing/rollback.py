@@ -8,19 +8,10 @@ from pathlib import Path
 
 from miyabi_healing import gate
 from miyabi_healing.files import display
-from miyabi_healing.gate import undo
+from miyabi_healing.gate import endings, undo
 from miyabi_healing.gate.verbs import Context
 from miyabi_healing.host import quarantine
 from miyabi_healing.journal import Journal, Row
-
-NO_WAY = {
-    "delete": "its tool makes it again; what it was is listed in the state folder's manifests",
-    "signal": "a signal cannot be taken back",
-    "run": "what another program did is its own",
-    "reclaim": "there is nothing to give back",
-    "purge": "it was deleted for good",
-    "cut log": "it was cut without an archive, as the configuration asks",
-}
 
 
 @dataclass(frozen=True)
@@ -80,9 +71,10 @@ def look_at(row: Row, context: Context) -> Undone:
         return Undone(row, "nothing", f"{row.status} already")
     found = undo.entries(context.state, row.run, row.id)
     if not found:
-        missing = "it is not in quarantine any more: purged, or moved back by hand"
         changed = row.status == "applied"
-        return Undone(row, "impossible" if changed else "nothing", NO_WAY.get(row.kind, missing) if changed else row.message)
+        if changed or endings.is_unknown(row.kind):
+            return Undone(row, "impossible", endings.no_way(row.kind))
+        return Undone(row, "nothing", row.message)
     if row.damage:
         where = ", ".join(display(entry.folder) for entry in found)
         return Undone(row, "refused", f"{row.damage}; what it set aside lies in {where}")

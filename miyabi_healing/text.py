@@ -140,11 +140,17 @@ def quarantine_lines(row: Mapping[str, Any] | None) -> Iterator[str]:
         return
     yield from ("📦 Quarantine:", THIN)
     if row["things"]:
-        first = f"; the oldest goes on {row['next_expiry'].replace('T', ' ')}" if row["next_expiry"] else ""
+        first = f"; {next_expiry(row)}" if row["next_expiry"] else ""
         yield f"  {row['things']} thing(s), {size_text(row['bytes'])}{first}"
         yield "     miyabi-healing rollback, miyabi-healing quarantine list"
     yield from shortened([line for step in row["purged"] for line in step_lines(step)], whole=False)
     yield ""
+
+
+def next_expiry(row: Mapping[str, Any]) -> str:
+    """When the first thing leaves the quarantine, for people."""
+    only = ", as only time that runs see pass counts" if row.get("next_expiry_by") == "run clock" else ""
+    return f"the first goes on {row['next_expiry'].replace('T', ' ')} at the earliest{only}"
 
 
 def shortened(rows: list[str], whole: bool) -> Iterator[str]:

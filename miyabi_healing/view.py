@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from miyabi_healing import run_clock
 from miyabi_healing.host import Host
+from miyabi_healing.run_clock import Moment
 
 T = TypeVar("T")
 
@@ -17,6 +19,7 @@ class View:
 
     host: Host
     fixtures: Mapping[str, object]
+    now: Callable[[], Moment] = run_clock.unknown  # the moment by all clocks: ages in quarantine are measured with it
 
     def reading(self, kind: type[T]) -> T:
         """The check's fixture of type `kind`. Raises LookupError where the check uses none."""

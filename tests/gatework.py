@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from miyabi_healing import gate
 from miyabi_healing.config import Budgets, Config, HealerSettings
 from miyabi_healing.gate.brakes import Brakes, Spent
 from miyabi_healing.gate.verbs import Context
+from miyabi_healing.host.quarantine import Held
 from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.plan import Goal, Outcome, Plan, Step
 from miyabi_healing.safekeeping import Keeper
@@ -24,7 +26,7 @@ def work(
     keeper = Keeper(context.state, print)
     config = context.host.config
     try:
-        brakes = Brakes(config, keeper.journal, Spent(budgets or config.budgets))
+        brakes = Brakes(config, keeper.journal, Spent(budgets or config.budgets), state=context.state)
         yield gate.Work(healer, ISSUE, settings or HealerSettings(), context, keeper.journal, brakes, applied=keeper.go_home)
     finally:
         keeper.close()
@@ -37,6 +39,14 @@ def carry_out(
     with work(context, settings=settings, budgets=budgets) as prepared:
         gate.carry_out(plan, prepared, outcomes)
     return outcomes
+
+
+def make_older(held: Held, days: float, wall: bool = True, runs: bool = True) -> None:
+    """Have a thing been in quarantine for longer, by the wall clock and by what runs have seen pass."""
+    facts = dict(held.facts)
+    facts["time"] -= days * 86_400 if wall else 0
+    facts["seen"] -= days * 86_400 if runs else 0
+    (held.folder / "manifest.json").write_text(json.dumps(facts))
 
 
 def plan(*steps: Step) -> Plan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from program import report, run, settings
 
+from miyabi_healing import run_clock
 from miyabi_healing.config import Brakes as Rules
 from miyabi_healing.config import CheckSettings, Config, ConfigError, interpret
 from miyabi_healing.files import Identity
@@ -19,6 +19,7 @@ from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.journal import Journal
 from miyabi_healing.paths import JOURNAL
 from miyabi_healing.plan import Goal, Outcome, Plan, Quarantine, Signal, Step
+from miyabi_healing.run_clock import DAY, Reading
 
 CHECK = """
 import pathlib, pytest
@@ -44,6 +45,7 @@ def tidy(view, issue, options):
     return Plan(tuple(steps), Goal("never", lambda: False))
 """
 FAILS = 'steps.append(Run(target="false", reason="always fails", argv=("false",), time_limit=5))'
+YEAR = 365 * DAY
 ISSUE = Issue("things", "", "", 3, Limit(1))
 STEP = Quarantine(target="/x", reason="", path=Path("/x"), identity=Identity.at("/"))
 
@@ -203,22 +205,29 @@ def test_waiver_needs_a_known_check_a_reason_and_an_end(mine: Path, text: dict[s
 
 
 class Clock:
-    now = 1_000_000.0
+    """Time that passes, and a wall clock that may jump."""
 
-    def __call__(self) -> float:
-        return self.now
+    wall = 1_000_000.0
+    boot = 5_000.0
+    boot_id = "this boot"
+
+    def passes(self, seconds: float) -> None:
+        self.wall, self.boot = self.wall + seconds, self.boot + seconds
+
+    def read(self) -> Reading:
+        return Reading(self.wall, self.boot, self.boot_id)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
+    monkeypatch.setattr(run_clock, "read", clock.read)
     return clock
 
 
-def brakes(folder: Path, clock: Clock, rules: Rules | None = None, **own: object) -> Brakes:
+def brakes(folder: Path, rules: Rules | None = None, **own: object) -> Brakes:
     config = Config(brakes=rules or Rules(), healers={"tidy": own})
-    return Brakes(config, Journal(folder / JOURNAL), Spent(config.budgets), clock)
+    return Brakes(config, Journal(folder / JOURNAL), Spent(config.budgets), state=folder)
 
 
 def tried(held: Brakes, status: str = "failed", run_id: str = "run", step: Step = STEP) -> None:
@@ -232,51 +241,118 @@ def plan(*steps: Step) -> Plan:
 
 
 def test_cooldown_ends_and_signals_need_less_of_it(tmp_path: Path, clock: Clock) -> None:
-    held = brakes(tmp_path, clock)
+    held = brakes(tmp_path)
     only_signals = plan(Signal(target="", reason="", pid=1, start=1, signal=17))
     tried(held, "applied")
-    clock.now += 16
+    clock.passes(16)
     assert held.hold("tidy", ISSUE, plan(STEP)) == "cooldown: last tried 16 s ago; again in 104 s"
     assert held.hold("tidy", ISSUE, only_signals) is None
     assert held.hold("other", ISSUE, plan(STEP)) is None
-    clock.now += 104
+    clock.passes(104)
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
 
 
 @pytest.mark.parametrize("status", ["skipped", "vetoed"])
 def test_what_changed_nothing_is_no_attempt(tmp_path: Path, clock: Clock, status: str) -> None:
-    held = brakes(tmp_path, clock)
+    held = brakes(tmp_path)
     tried(held, status)
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
 
 
 def test_attempts_are_forgotten_after_a_while_and_own_settings_come_first(tmp_path: Path, clock: Clock) -> None:
-    held = brakes(tmp_path, clock, Rules(attempts=3, cooldown=0), attempts=2)
+    held = brakes(tmp_path, Rules(attempts=3, cooldown=0), attempts=2)
     for run_id in ("a", "a", "b"):  # two runs, three steps
         tried(held, run_id=run_id)
-        clock.now += 1
+        clock.passes(1)
     assert str(held.hold("tidy", ISSUE, plan(STEP))).startswith("attempts: tried 2 time(s)")
-    clock.now += 3600
+    clock.passes(3600)
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
 
 
-@pytest.mark.parametrize("day", [-86_400, 86_400])
-def test_clock_that_jumps_a_day_blocks_nothing_for_good(tmp_path: Path, clock: Clock, day: int) -> None:
-    held = brakes(tmp_path, clock)
+@pytest.mark.parametrize("jump", [-20 * YEAR, -DAY, DAY, 10 * YEAR])
+def test_wall_clock_that_jumps_neither_shortens_a_rest_nor_makes_it_longer(tmp_path: Path, clock: Clock, jump: float) -> None:
+    held = brakes(tmp_path)
     for run_id in "abc":
         tried(held, run_id=run_id)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is not None
-    clock.now += day
+    clock.wall += jump
+    assert str(held.hold("tidy", ISSUE, plan(STEP))).endswith("without healing it; again in 1 h")
+    held.config = replace(held.config, brakes=Rules(attempts=9))
+    assert held.hold("tidy", ISSUE, plan(STEP)) == "cooldown: last tried 0 s ago; again in 2 min"
+    clock.passes(121)
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    held.config = replace(held.config, brakes=Rules())
+    clock.passes(3480)
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+
+
+@pytest.mark.parametrize("healed", [False, True])
+def test_cooldown_follows_only_what_did_not_heal(tmp_path: Path, clock: Clock, healed: bool) -> None:
+    held = brakes(tmp_path)
+    assert held.journal
+    tried(held, "applied")
+    clock.passes(1)
+    if healed:
+        held.journal.healthy(ISSUE.name, ISSUE.target)
+    clock.passes(1)
+    assert (held.hold("tidy", ISSUE, plan(STEP)) is None) == healed
+    tried(held, "applied", "another run")
+    assert str(held.hold("tidy", ISSUE, plan(STEP))).startswith("cooldown: ")
+
+
+@pytest.mark.parametrize("jump", [10 * YEAR, -20 * YEAR, 0])
+def test_pause_lasts_for_its_time_whatever_the_wall_clock_says(tmp_path: Path, clock: Clock, jump: float) -> None:
+    held = brakes(tmp_path)
+    assert held.journal
+    held.journal.pause(clock.wall + 7200, "a release", "somebody")
+    clock.wall += jump
+    clock.passes(7100)
+    assert held.hold("tidy", ISSUE, plan(STEP)) is not None
+    clock.passes(101)
+    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+
+
+def test_pause_that_a_run_has_seen_end_does_not_begin_again(tmp_path: Path, clock: Clock) -> None:
+    held = brakes(tmp_path)
+    assert held.journal
+    held.journal.pause(clock.wall + 7200, "a release", "somebody")
+    clock.passes(7201)
+    held.journal.keep_time()
+    clock.wall -= 7100
+    assert held.resting() is None
+
+
+def test_pause_holds_while_the_host_is_off_and_says_so(tmp_path: Path, clock: Clock) -> None:
+    held = brakes(tmp_path)
+    assert held.journal
+    held.journal.pause(clock.wall + 7200, "a release", "somebody")
+    clock.wall, clock.boot, clock.boot_id = clock.wall + 90_000, 60, "another boot"
+    assert " at the earliest (only time that runs see pass counts) by somebody: a release" in str(held.resting())
+    clock.passes(7141)
+    assert held.resting() is None
+
+
+@pytest.mark.parametrize(("jump", "passed", "holds"), [(10 * YEAR, DAY, True), (0, 8 * DAY, False), (-20 * YEAR, 8 * DAY, False)])
+def test_what_was_rolled_back_is_left_alone_for_as_long_as_was_said(
+    tmp_path: Path, clock: Clock, jump: float, passed: float, holds: bool
+) -> None:
+    held = brakes(tmp_path)
+    assert held.journal
+    tried(held, "applied")
+    held.journal.mark(1, "rolled back")
+    clock.wall += jump
+    for _ in range(int(passed / DAY)):
+        clock.passes(DAY)
+        held.journal.keep_time()
+    assert (held.veto(STEP) is not None) == holds
 
 
 def test_pause_ends_by_itself_and_the_longest_counts(tmp_path: Path, clock: Clock) -> None:
-    held = brakes(tmp_path, clock)
+    held = brakes(tmp_path)
     assert held.journal
-    held.journal.pause(clock.now + 100, "short", "a")
-    held.journal.pause(clock.now + 200, "long", "b")
+    held.journal.pause(clock.wall + 100, "short", "a")
+    held.journal.pause(clock.wall + 200, "long", "b")
     assert str(held.hold("tidy", ISSUE, plan(STEP))).endswith("by b: long")
-    clock.now += 201
+    clock.passes(201)
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
     assert held.journal.resume() == 0
 
@@ -290,7 +366,7 @@ def passed(held: Brakes, *outcomes: str) -> None:
 
 
 def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
-    held = brakes(tmp_path, clock)
+    held = brakes(tmp_path)
     held.watching = True
     lasting = replace(ISSUE, gate=(2, 3))
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
@@ -304,7 +380,7 @@ def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_own_gate_goes_over_the_checks(tmp_path: Path, clock: Clock) -> None:
-    held = brakes(tmp_path, clock)
+    held = brakes(tmp_path)
     held.watching, held.config = True, replace(held.config, checks={"things": CheckSettings(gate=(3, 3))})
     assert held.hold("tidy", ISSUE, plan(STEP)) == "gate: found in 1 of the last 3 passes; acts from 3"
 
@@ -324,7 +400,7 @@ def test_own_gate_goes_over_the_checks(tmp_path: Path, clock: Clock) -> None:
 def test_issue_that_comes_and_goes_is_left_alone_until_it_calms_down(
     tmp_path: Path, clock: Clock, past: list[str], flaps: bool
 ) -> None:
-    held = brakes(tmp_path, clock)
+    held = brakes(tmp_path)
     passed(held, *past)
     reason = held.hold("tidy", ISSUE, plan(STEP))
     assert (reason or "").startswith("flapping: ") == flaps, reason
@@ -334,7 +410,7 @@ def test_issue_that_comes_and_goes_is_left_alone_until_it_calms_down(
 
 def test_healer_cannot_get_round_the_brakes(tmp_path: Path, clock: Clock) -> None:
     """What a healer hands over is steps: the gate asks the brakes itself, whatever attributes those have."""
-    held = brakes(tmp_path, clock)
+    held = brakes(tmp_path)
     step = Quarantine(target="/x", reason="", path=Path("/x"), identity=Identity.at("/"), guard=lambda: None, optional=True)
     assert held.journal
     number = held.journal.intend("run", "tidy", ISSUE, step)

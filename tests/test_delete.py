@@ -26,6 +26,7 @@ from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.host import Host, caches, disk
 from miyabi_healing.issue import Issue, Limit
 from miyabi_healing.plan import Delete, Outcome, Plan, Purge, Quarantine, Run
+from miyabi_healing.run_clock import DAY, Moment
 from miyabi_healing.view import View
 
 Tool = Callable[..., tools.Result]
@@ -360,7 +361,7 @@ def test_young_and_open_parts_stay(home: Path, start: Start) -> None:
 def test_budget_of_files_is_the_gates(home: Path) -> None:
     fill(home / ".cache" / "thumbnails", 5)
     outcomes = carry_out(plan(home, idle_minutes=0), home, files=4)
-    assert [(each.status, each.message) for each in outcomes] == [("vetoed", "budget: 4 deleted files a pass")]
+    assert [(each.status, each.message) for each in outcomes] == [("vetoed", "budget: 4 files a pass")]
     assert len(list((home / ".cache" / "thumbnails").iterdir())) == 5
 
 
@@ -440,23 +441,24 @@ def test_quarantine_somebody_else_prepared_is_not_used(tmp_path: Path) -> None:
 def test_quarantine_is_purged_before_its_time_only_where_the_configuration_lets_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Last of all, the oldest first, and only what is older than that."""
+    """Last of all, the oldest first, and only what is older than that by both clocks."""
     state = home / ".local" / "state" / "miyabi-healing"
-    where = Context(Host(Config()), "run", state, (home,))
-    for days, name in ((10, "older"), (8, "old"), (1, "young")):
+    seen, now = 50 * DAY, time.time()
+    for days, by_runs, name in ((10, 9, "older"), (8, 8, "old"), (1, 9, "young"), (10, 1, "unseen"), (-99, 20, "future")):
+        where = Context(Host(Config()), "run", state, (home,), now=Moment(now, now, seen - by_runs * DAY, "clock"))
         (home / name).write_text("x")
         step = Quarantine(target="", reason="", path=home / name, identity=Identity.at(home / name))
         folder = Path(str(apply(step, where).undo["entry"]))
         manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps({**manifest, "time": time.time() - days * 86_400}))
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "time": now - days * DAY}))
 
     def early(days: float | None) -> list[str]:
         config = Config(caches=Caches(homes=(str(home),)), quarantine=Rules(early_days=days))
         healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
         assert kind is not None
-        view = View(Host(config), {"mount": disk.read(str(home))})
+        view = View(Host(config), {"mount": disk.read(str(home))}, lambda: Moment(now, now, seen, "clock"))
         steps = healer(view, Issue("disk_space_critical", "", "", 99, Limit(90)), kind()).steps
         return [each.reason.rsplit("/", 1)[1] for each in steps if isinstance(each, Purge)]
 
     assert early(None) == []
-    assert early(7) == ["older", "old"]
+    assert early(7) == ["future", "older", "old"]

@@ -106,7 +106,7 @@ def test_killed_pass_is_named_by_the_next_one_and_can_be_rolled_back(mine: Path,
     file = settings(mine.parent)
     looked = report("--config", file, "--checks", str(mine), "--dry-run")[1]
     assert [(row["step"], row["kind"], row["result"]) for row in looked["recovered"]] == [
-        (2, "run", "a pass that may change something takes it back")
+        (2, "run", "whether the command ended is not known")  # nothing can take it back, so nothing is promised
     ]
     code, document = report("--config", file, "--checks", str(mine))
     (row,) = document["recovered"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from gatework import plan, work
+from gatework import make_older, plan, work
 from gitworld import commit, git, merge, repository, worktree
 from program import report, run, settings
 
@@ -28,6 +28,7 @@ from miyabi_healing.gate import log_undo, store, undo, zstd
 from miyabi_healing.gate.verbs import Context, Refused, apply
 from miyabi_healing.host import Host, quarantine
 from miyabi_healing.plan import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
+from miyabi_healing.run_clock import Moment
 
 Start = Callable[..., psutil.Popen]
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(20_000))
@@ -589,8 +590,7 @@ def test_log_that_does_not_fit_back_is_refused_before_anything_is_done(mounted: 
 def age(home: Path, days: float, only: str = "") -> None:
     for held in quarantine.find(state_of(home)):
         if only in held.original:
-            facts = {**held.facts, "time": time.time() - days * 86_400}
-            (held.folder / "manifest.json").write_text(json.dumps(facts))
+            make_older(held, days)
 
 
 def test_what_has_been_kept_for_its_time_goes_and_is_told(home: Path) -> None:
@@ -609,12 +609,17 @@ def test_what_has_been_kept_for_its_time_goes_and_is_told(home: Path) -> None:
     assert "Quarantine:" in run("--config", file).stdout
 
 
-def test_too_much_goes_the_oldest_first(home: Path) -> None:
+def test_the_oldest_goes_first_and_a_budget_holds_purging_too(home: Path) -> None:
     do(home, *(set_aside(home / name, "x" * 1_000_000) for name in "abc"))
     for days, name in enumerate("cba"):
-        age(home, days + 1, f"/{name}")
-    _, document = report("--config", settings(home, "[quarantine]\ngigabytes = 0.0021\n"))
-    assert [step["reason"].rsplit("/", 1)[1] for step in document["quarantine"]["purged"]] == ["a"]
+        age(home, 31 + days, f"/{name}")
+    _, document = report("--config", settings(home, "[budgets]\ngigabytes = 0.0015\n"))
+    steps = document["quarantine"]["purged"]
+    assert [(step["reason"].rsplit("/", 1)[1], step["status"]) for step in steps] == [
+        ("a", "applied"), ("b", "vetoed"), ("c", "vetoed"),
+    ]  # fmt: skip
+    assert steps[1]["message"] == "budget: 1.5 MB a pass; this takes 1.0 MB"
+    assert document["quarantine"]["things"] == 2
 
 
 def test_what_one_step_took_goes_together(home: Path) -> None:
@@ -626,7 +631,9 @@ def test_what_one_step_took_goes_together(home: Path) -> None:
         target="", reason="", later=5000, path=tree, admin=admin, common=common, admin_identity=Identity.at(admin),
         identity=Identity.at(tree),
     ))  # fmt: skip
-    steps = list(expiry.due(quarantine.find(state_of(home)), Quarantined(gigabytes=0), time.time()))
+    later = Moment(time.time(), time.time())
+    assert expiry.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "some-run") == []
+    (steps,) = expiry.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "another")
     assert [step.target for step in steps] == ["some-run/0001-worktree", "some-run/0001-worktree-admin"]
     assert run("quarantine", "purge", steps[0].target).returncode == 0
     done = run("rollback")
@@ -639,7 +646,9 @@ def test_pause_holds_purging_too(home: Path) -> None:
     assert run("pause", "--for", "1h", "--reason", "wait").returncode == 0
     _, document = report("--config", settings(home))
     (step,) = document["quarantine"]["purged"]
-    assert (step["status"], step["message"]) == ("vetoed", "paused: wait")
+    assert (step["status"], step["message"]) == ("vetoed", step["message"])
+    assert step["message"].startswith("paused until ")
+    assert step["message"].endswith(": wait")
     assert len(quarantine.find(state_of(home))) == 1
 
 

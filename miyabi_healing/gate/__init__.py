@@ -8,11 +8,25 @@ recorded. What fails half way is taken back.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from miyabi_healing.config import HealerSettings
-from miyabi_healing.gate import delete, log_undo, logs, purge, quarantine, reclaim, run, signals, undo, users, worktrees
+from miyabi_healing.gate import (
+    costs,
+    delete,
+    endings,
+    log_undo,
+    logs,
+    purge,
+    quarantine,
+    reclaim,
+    run,
+    signals,
+    undo,
+    users,
+    worktrees,
+)
 from miyabi_healing.gate.brakes import Brakes
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
 from miyabi_healing.issue import Issue
@@ -20,7 +34,7 @@ from miyabi_healing.journal import Journal, Row
 from miyabi_healing.plan import Goal, Outcome, Plan, Step
 from miyabi_healing.stopping import held_back
 
-__all__ = ["carry_out", "delete", "log_undo", "logs", "purge", "quarantine", "reclaim", "run", "signals", "worktrees"]
+__all__ = ["carry_out", "costs", "delete", "log_undo", "logs", "purge", "quarantine", "reclaim", "run", "signals", "worktrees"]
 
 POLL = 0.1
 BY_HAND = "rolled back by hand"
@@ -52,25 +66,74 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
     end = time.monotonic() + work.settings.time_limit
     work = replace(work, context=replace(work.context, deadline=end))
     broken = ""
+    goal = Asked(plan.goal)
     for number, step in enumerate(plan.steps, 1):
-        if plan.goal.met():
-            outcomes.append(Outcome(step, "not needed", f"{plan.goal.text} already"))
+        if goal.met():
+            outcomes.append(Outcome(step, "not needed", goal.reached))
             continue
         over = f"time limit: {work.settings.time_limit:g} s for {work.healer}" if time.monotonic() > end else None
-        if veto := broken or over or work.brakes.veto(step):
+        if veto := broken or goal.trouble or over or work.brakes.veto(step, deadline=end):
             outcomes.append(Outcome(step, "vetoed", veto))
             continue
         work.progress(f"{work.healer}: {step.kind} {step.target} ({number} of {len(plan.steps)})")
         outcomes.append(one(step, work))
+        if outcomes[-1].status in ("applied", "failed"):  # what failed half way has been at work, too
+            work.brakes.charge(step)
         if outcomes[-1].status == "applied":
             work.applied()
-            work.brakes.charge(step)
-            settle(step, plan.goal, end)
+            settle(step, goal, end)
         elif outcomes[-1].status == "failed" and not step.optional and work.settings.undo_on_failure:
             broken = "an earlier step failed"
             with held_back():
                 take_back(outcomes, work)
+    if goal.error:
+        raise goal.error
     return ""
+
+
+@dataclass
+class Asked:
+    """A plan's goal, asked until it fails: what a healer's own code cannot say counts as not met, and ends the plan."""
+
+    goal: Goal
+    error: Exception | None = None
+
+    @property
+    def trouble(self) -> str:
+        return f"the healer's goal cannot be asked: {name(self.error)}" if self.error else ""
+
+    @property
+    def reached(self) -> str:
+        try:
+            return f"{self.goal.text} already"
+        except Exception:
+            return "the goal is met already"
+
+    def met(self) -> bool:
+        if self.error is None:
+            try:
+                return self.goal.met()
+            except Exception as error:
+                self.error = error
+        return False
+
+
+def together(groups: Iterable[Sequence[Step]], work: Work, outcomes: list[Outcome]) -> None:
+    """Carry out housekeeping: steps of which each group is begun as a whole or not at all, with nothing held up by another."""
+    end = time.monotonic() + work.settings.time_limit
+    work = replace(work, context=replace(work.context, deadline=end))
+    for steps in groups:
+        over = f"time limit: {work.settings.time_limit:g} s for {work.healer}" if time.monotonic() > end else None
+        if veto := work.brakes.resting() or over or work.brakes.veto(*steps, deadline=end):
+            outcomes += [Outcome(step, "vetoed", veto) for step in steps]
+            continue
+        for step in steps:
+            work.progress(f"{work.healer}: {step.kind} {step.target}")
+            outcomes.append(one(step, work))
+            if outcomes[-1].status in ("applied", "failed"):
+                work.brakes.charge(step)
+            if outcomes[-1].status == "applied":
+                work.applied()
 
 
 def one(step: Step, work: Work) -> Outcome:
@@ -87,7 +150,8 @@ def one(step: Step, work: Work) -> Outcome:
         number = work.journal.intend(work.context.run_id, work.healer, work.issue, step)
     except Exception as error:
         return Outcome(step, "skipped", f"the journal cannot be written: {name(error)}")
-    context = replace(work.context, step=number)
+    sizes = work.brakes.sizes(step)
+    context = replace(work.context, step=number, now=work.journal.now(), sizes=sizes)
     ending: BaseException | None = None
     problem: BaseException | None = None
     try:
@@ -101,7 +165,8 @@ def one(step: Step, work: Work) -> Outcome:
             outcome = left_alone(step, context, problem)
         else:
             outcome = failed(step, context, "interrupted" if ending else name(problem))
-        outcome = replace(outcome, duration=time.monotonic() - begun, number=number)
+        later = sum(sizes.values()) if sizes else None
+        outcome = replace(outcome, duration=time.monotonic() - begun, number=number, later=later)
         try:
             work.journal.finish(number, outcome)
         except Exception as error:  # what is not on record must not stay done; the next pass finds the step unfinished
@@ -176,33 +241,27 @@ def recover_one(row: Row, context: Context, journal: Journal) -> str:
     there = replace(context, run_id=row.run, step=row.id)
     status = "interrupted"
     try:
-        found = undo.entries(context.state, row.run, row.id)
-        if not found and (away := undo.away(context.state, row.target)):
-            return f"what it set aside lies in {away}, which is not there now; a later run looks again"
-        elsewhere = undo.restore(found, there)
-        result = purge.resume(row.target, there) if row.kind == "purge" else UNKNOWN.get(row.kind, "nothing had been changed yet")
-        if found or row.status == "undoing":
-            status, result = "rolled back" if row.message == BY_HAND else "undone", "taken back"
-            result += f"; {elsewhere}" if elsewhere else ""
+        if row.kind in endings.KNOWN:
+            found = undo.entries(context.state, row.run, row.id)
+            if not found and (away := undo.away(context.state, row.target)):
+                return f"what it set aside lies in {away}, which is not there now; a later run looks again"
+            elsewhere = undo.restore(found, there)
+            result = purge.resume(row.target, there) if row.kind == "purge" else endings.crashed(row.kind)
+            if found or row.status == "undoing":
+                status, result = "rolled back" if row.message == BY_HAND else "undone", "taken back"
+                result += f"; {elsewhere}" if elsewhere else ""
+        else:
+            result = endings.crashed(row.kind)  # what it has in quarantine may be a part of what it did, and stays
     except Exception as error:
         result = f"it stays as it is: {name(error)}"
     journal.mark(row.id, status, f"the program was ended in the middle of it; {result}")
     return result
 
 
-UNKNOWN = {
-    "cut log": "what was cut away is gone, as the configuration asks",
-    "delete": "what was deleted stays deleted: its tool makes it again",
-    "signal": "whether the signal was sent is not known",
-    "run": "whether the command ended is not known",
-    "reclaim": "there is nothing to take back",
-}
-
-
-def settle(step: Step, goal: Goal, end: float) -> None:
+def settle(step: Step, goal: Asked, end: float) -> None:
     """Give a step its time to work, but no longer than needed, and not beyond `end`, when the healer's is over."""
     end = min(time.monotonic() + step.settle, end)
-    while time.monotonic() < end and not goal.met():
+    while time.monotonic() < end and not goal.met() and not goal.error:
         time.sleep(POLL)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +29,17 @@ DEEPEST = 200  # one descriptor a level: nothing that a tool made by itself goes
 
 @dataclass
 class Tally:
-    """What was deleted and what would not go. `helped`: two are at it already; `stop` ends a helper between two names."""
+    """What was deleted and what would not go. `helped`: two are at it already; `stop` ends a helper between two names.
+
+    So does the `deadline` (time.monotonic) for everybody.
+    """
 
     files: int = 0
     freed: int = 0
     left: list[str] = field(default_factory=list)
     helped: bool = False
     stop: bool = False
+    deadline: float = math.inf
 
 
 @stake.register
@@ -188,7 +194,7 @@ def remove_name(folder: int, name: str, status: os.stat_result, tally: Tally, de
 
 def remove_names(folder: int, names: Sequence[str], tally: Tally, depth: int) -> None:
     for name in names:
-        if tally.stop:
+        if tally.stop or time.monotonic() > tally.deadline:
             return
         try:
             remove_name(folder, name, os.stat(name, dir_fd=folder, follow_symlinks=False), tally, depth + 1)
@@ -205,7 +211,7 @@ def remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int) 
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    helper, tally.helped = Tally(helped=True), True
+    helper, tally.helped = Tally(helped=True, deadline=tally.deadline), True
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(remove_names, folder, names[1::2], helper, depth)
         try:

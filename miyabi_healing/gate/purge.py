@@ -6,6 +6,7 @@ The entry is marked first: what is half deleted must never be given back. A purg
 from __future__ import annotations
 
 import os
+import time
 
 from miyabi_healing.files import Identity, display
 from miyabi_healing.gate import store
@@ -26,6 +27,8 @@ def _(step: Purge) -> Stake:
 def _(step: Purge, context: Context) -> str | None:
     if step.folder.parent.parent not in quarantine.bases(context.state):
         return "it is not in a quarantine of ours"
+    if step.folder.parent.name == context.run_id:
+        return "it was set aside in this run"
     try:
         found = Identity.at(step.folder)
     except FileNotFoundError:
@@ -52,7 +55,7 @@ def empty(entry: Entry, context: Context) -> tuple[int, list[str]]:
         entry.write_manifest(purging=True)
     if entry.kind in WAYS:
         WAYS[entry.kind].forget(entry, context)
-    tally = Tally()
+    tally = Tally(deadline=context.deadline)
     folder = os.open(entry.folder, store.FOLDER_FLAGS | os.O_NOFOLLOW)
     try:
         remove_name(folder, "thing", os.stat("thing", dir_fd=folder, follow_symlinks=False), tally)
@@ -61,6 +64,8 @@ def empty(entry: Entry, context: Context) -> tuple[int, list[str]]:
     finally:
         os.close(folder)
     if os.path.lexists(entry.thing):
+        if time.monotonic() > context.deadline:
+            return tally.freed, [*tally.left, f"the time is over; {tally.files} file(s) of it are gone, the next run goes on"]
         return tally.freed, tally.left or [f"{display(entry.thing)}: it is not empty"]
     store.discard(entry)
     return tally.freed, []

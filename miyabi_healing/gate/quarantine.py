@@ -36,7 +36,7 @@ def _(step: Quarantine, context: Context) -> str | None:
 def _(step: Quarantine, context: Context) -> Done:
     root = root_of(step.path, context.roots)
     assert root is not None  # recheck has just said so
-    place = store.take(context, root, step.path, step.identity, step.kind, bytes=step.later)
+    place = store.take(context, root, step.path, step.identity, step.kind)
     if late := used_by_now(place, context):
         store.put_back(place)
         raise Refused(late)

@@ -147,8 +147,14 @@ def make_entry(base: Path, context: Context, path: Path, kind: str, **facts: obj
         except FileExistsError:
             continue
         entry = Entry(folder)
+        about: dict[str, object] = {"original": str(path), "kind": kind, "run": context.run_id, "step": context.step}
+        about |= {"time": time.time()}
+        if context.now:
+            about |= {"seen": context.now.seen, "clock": context.now.clock}
+        if (size := context.sizes.get(path)) is not None:
+            about["bytes"] = size
         try:
-            entry.write_manifest(original=str(path), kind=kind, run=context.run_id, step=context.step, time=time.time(), **facts)
+            entry.write_manifest(**{**about, **facts})
             sync_folder(run)
         except BaseException:
             discard(entry)

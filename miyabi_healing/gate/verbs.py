@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from miyabi_healing.host import Host
 from miyabi_healing.host.witness import Witness
 from miyabi_healing.plan import Step
+from miyabi_healing.run_clock import Moment
 
 
 class Refused(Exception):
@@ -23,6 +25,7 @@ class Context:
     `roots` are the folders in which steps may change something, by the configuration; `step` is the step's number in the
     journal, by which what it put into quarantine is found again. `deadline` is when the healer's time is over (time.monotonic).
     `look` is the one look at who uses what that a step is judged by before it is carried out.
+    `now` is the moment at which the step began, `sizes` are the bytes that were measured of what it sets aside.
     """
 
     host: Host
@@ -31,6 +34,8 @@ class Context:
     roots: tuple[Path, ...] = ()
     step: int = 0
     deadline: float = math.inf
+    now: Moment | None = None
+    sizes: Mapping[Path, int] = field(default_factory=dict)
     look: Witness | None = field(default=None, compare=False)
 
     @property

@@ -66,7 +66,7 @@ def _(step: RetireWorktree, context: Context) -> Done:
     tree: store.Entry | None = None
     if step.path and step.identity:
         before = content_before(place, worktree)
-        tree = store.take(context, step.path.parent, step.path, step.identity, "worktree", bytes=step.later, **about)
+        tree = store.take(context, step.path.parent, step.path, step.identity, "worktree", **about)
         if late := late_objection(place, worktree, tree, before):
             store.put_back(tree)
             raise Refused(late)

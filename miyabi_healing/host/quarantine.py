@@ -11,6 +11,7 @@ from typing import Any
 
 from miyabi_healing import paths
 from miyabi_healing.files import display, used
+from miyabi_healing.run_clock import DAY, Moment
 
 BASES = "bases"  # in the state folder: one JSON string a line, each a folder that holds quarantined things
 
@@ -56,9 +57,25 @@ class Held:
         """When it was put there, in seconds since the epoch."""
         return float(self.facts.get("time", 0))
 
+    def seen(self, now: Moment) -> float:
+        """The run clock's value when it was put there; what older versions or a lost clock noted counts from 0."""
+        return float(self.facts.get("seen", 0)) if now.clock and self.facts.get("clock") == now.clock else 0
+
+    def is_older(self, days: float, now: Moment) -> bool:
+        """Whether it has been there for so long, by the run clock and by the wall clock."""
+        return now.has_passed(days * DAY, self.time, self.seen(now))
+
+    def age(self, now: Moment) -> float:
+        """For how many seconds it has been there for certain."""
+        return now.since(self.time, self.seen(now))
+
+    def end_of(self, days: float, now: Moment) -> tuple[float, bool]:
+        """When at the earliest so many days will be over, and whether the run clock decides that."""
+        return now.end_of(days * DAY, self.time, self.seen(now))
+
     @property
     def bytes(self) -> int:
-        """What emptying it frees: measured for a file, as it was planned for a folder."""
+        """What emptying it frees: measured now for a file, when it was put there for a folder."""
         try:
             status = os.lstat(self.thing)
         except OSError:
