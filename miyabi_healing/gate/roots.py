@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from miyabi_healing.config import Config
 from miyabi_healing.files import is_beneath
-from miyabi_healing.host import Host
+from miyabi_healing.host import Host, caches
+from miyabi_healing.host.answering import NoAnswer
 from miyabi_healing.host.git import configured
 from miyabi_healing.host.patterns import fixed_part
 
 
 def allowed(config: Config) -> tuple[Path, ...]:
     """The roots that a configuration allows: homes, log folders, repositories, and what it adds itself."""
-    homes = [Path(each) for pattern in config.caches.homes for each in glob.glob(os.path.expanduser(pattern))]
+    homes = caches.home_folders(config.caches)
     logs = [fixed_part(pattern) for pattern in config.logs.patterns]
-    repositories = [
-        folder
-        for path in configured(config)
-        for folder in (Host(config).repository(path).main, Host(config).repository(path).common)
-    ]
+    repositories = [folder for path in configured(config) for folder in folders_of(path, config)]
     added = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.roots]
     return tuple(dict.fromkeys([*homes, *logs, *repositories, *added]))
+
+
+def folders_of(path: str, config: Config) -> tuple[Path, ...]:
+    """The folders of a repository; none where it does not answer: then nothing in it can be changed either."""
+    try:
+        repository = Host(config).repository(path)
+    except NoAnswer:
+        return ()
+    return repository.main, repository.common
 
 
 def root_of(path: Path, roots: Sequence[Path]) -> Path | None:

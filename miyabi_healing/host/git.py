@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from miyabi_healing.config import Config, ConfigError
 from miyabi_healing.files import display
+from miyabi_healing.host import answering, patterns
 
 if TYPE_CHECKING:
     from miyabi_healing.host.git_locks import Lock
@@ -50,13 +51,22 @@ class Worktree:
             return None
 
     @property
+    def may_be_there(self) -> bool:
+        """Whether there is something at `path`, or what it lies on does not answer."""
+        return answering.is_silent(self.path) or self.path.exists()
+
+    @property
     def linked_back(self) -> bool:
-        """Whether the folder at `path` is this worktree: its ``.git`` file names the administrative folder."""
+        """Whether the folder at `path` is this worktree: its ``.git`` file names the administrative folder.
+
+        Raises NoAnswer where anything of it lies on a mount that does not answer.
+        """
+        answering.check_tree(self.path)
         try:
             text = os.fsdecode((self.path / ".git").read_bytes())
         except OSError:
             return False
-        target = (self.path / text.removeprefix("gitdir:").strip()).resolve()
+        target = followed(self.path / text.removeprefix("gitdir:").strip())
         return text.startswith("gitdir:") and target == self.admin.resolve()
 
     @property
@@ -144,7 +154,11 @@ def size_of(file: str) -> int:
 
 
 def locate(path: Path) -> tuple[Path, Path] | None:
-    """The common git folder and the main worktree of the repository whose top is `path`; None where there is none."""
+    """The common git folder and the main worktree of the repository whose top is `path`; None where there is none.
+
+    Raises OSError, NoAnswer where something of it lies on a mount that does not answer.
+    """
+    answering.check(path / ".git")
     dot = path / ".git"
     if dot.is_dir():
         return dot.resolve(), path.resolve()
@@ -152,9 +166,9 @@ def locate(path: Path) -> tuple[Path, Path] | None:
         text = os.fsdecode(dot.read_bytes())
         if not text.startswith("gitdir:"):
             return None
-        folder = (path / text.removeprefix("gitdir:").strip()).resolve()
+        folder = followed(path / text.removeprefix("gitdir:").strip())
         try:
-            common = (folder / os.fsdecode((folder / "commondir").read_bytes()).strip()).resolve()
+            common = followed(folder / os.fsdecode((folder / "commondir").read_bytes()).strip())
         except FileNotFoundError:
             return folder, path.resolve()  # a submodule, or --separate-git-dir
         return common, common.parent if common.name == ".git" else common
@@ -163,18 +177,28 @@ def locate(path: Path) -> tuple[Path, Path] | None:
     return None
 
 
+def followed(path: Path) -> Path:
+    """Where a path leads to. Raises OSError, NoAnswer."""
+    answering.check(path)
+    return path.resolve()
+
+
 def is_repository(path: Path) -> bool:
-    """Whether there is a repository at `path` that may be looked at."""
+    """Whether there is a repository at `path` that may be looked at, or may be one that does not answer."""
     try:
         return locate(path) is not None
+    except answering.NoAnswer:
+        return True
     except OSError:
         return False
 
 
 def repository(path: str, config: Config) -> Repository:
-    """The repository at `path`. Raises ConfigError where there is none (any more)."""
+    """The repository at `path`. Raises ConfigError where there is none (any more), NoAnswer."""
     try:
         found = locate(Path(path))
+    except answering.NoAnswer:
+        raise
     except OSError as error:
         raise ConfigError(f"git.repos: {display(path)}: {error.strerror}") from None
     if found is None:
@@ -190,15 +214,23 @@ def configured(config: Config) -> tuple[str, ...]:
     if not config.git.repos:
         here = Path.cwd()
         top = next((str(folder) for folder in (here, *here.parents) if is_repository(folder)), None)
-        return (str(repository(top, config).main),) if top else ()
+        return (place_of(top, config)[1],) if top else ()
     found: dict[Path, str] = {}
     for pattern in config.git.repos:
         expanded = os.path.abspath(os.path.expanduser(pattern))
-        if glob.has_magic(pattern) and not os.path.exists(expanded):
-            paths = [each for each in sorted(glob.glob(expanded)) if is_repository(Path(each))]
+        if glob.has_magic(pattern) and (answering.is_silent(expanded) or not os.path.exists(expanded)):
+            paths = [each for each in patterns.expand(expanded) if is_repository(Path(each))]
         else:
             paths = [expanded]
         for each in paths:
-            known = repository(each, config)
-            found.setdefault(known.common, str(known.main))
+            found.setdefault(*place_of(each, config))
     return tuple(found.values())
+
+
+def place_of(path: str, config: Config) -> tuple[Path, str]:
+    """What tells a repository from others, and its main worktree; of one that does not answer, only its path."""
+    try:
+        known = repository(path, config)
+    except answering.NoAnswer:
+        return Path(path), path
+    return known.common, str(known.main)

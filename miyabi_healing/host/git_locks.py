@@ -173,14 +173,7 @@ def is_within(path: str, folder: str) -> bool:
 
 def network_filesystem(path: Path) -> str | None:
     """The kind of network filesystem `path` is on; None where it is a local one."""
-    import psutil
+    from miyabi_healing.host import mounts
 
     device = os.lstat(path).st_dev
-    for partition in psutil.disk_partitions(all=True):
-        if partition.fstype in NETWORK:
-            try:
-                if os.lstat(partition.mountpoint).st_dev == device:
-                    return partition.fstype
-            except OSError:
-                continue
-    return None
+    return next((each.kind for each in mounts.table() if each.kind in NETWORK and each.device == device), None)

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from miyabi_healing import stopping
+from miyabi_healing.host import answering
+from miyabi_healing.host.answering import NoAnswer
+
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
@@ -215,13 +219,13 @@ class Processes:
         files: list[OpenFile] = []
         unseen: list[Process] = []
         for process in self.all():
-            if process.pid == os.getpid() or process.state in "ZX" or process.kernel:
+            if process.pid in (os.getpid(), stopping.guardian) or process.state in "ZX" or process.kernel:
                 continue
             try:
                 files += held_by(process) if LINUX else held_psutil(process)
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            except PermissionError:
+            except (PermissionError, NoAnswer):
                 if process.pid != 1:  # init works on nobody's files, and some let not even root look into them
                     unseen.append(process)
         return OpenFiles(tuple(files), tuple(unseen))
@@ -301,43 +305,64 @@ def catches(pid: int, signum: int) -> bool:
 
 
 def held_by(process: Process) -> Iterator[OpenFile]:
-    """Everything one process holds, by /proc alone; nothing is opened, so nothing can hang. Raises OSError."""
+    """Everything one process holds, by /proc alone: no file is opened, no mount is waited for.
+
+    Raises OSError, NoAnswer where something of it lies on a mount of which nothing else is known.
+    """
     top = f"{PROC}/{process.pid}"
     for link in ("cwd", "root", "exe"):
-        if (held := follow(process, f"{top}/{link}")) and not (link == "root" and held.path == "/"):
+        if held := follow(process, f"{top}/{link}"):
             yield held
     for name in os.listdir(f"{top}/fd"):
-        held = follow(process, f"{top}/fd/{name}")
-        if held is None or not held.path.startswith("/"):
-            continue
-        flags = flags_of(f"{top}/fdinfo/{name}")
-        access = flags & os.O_ACCMODE
-        yield OpenFile(
-            held.pid, held.name, held.device, held.inode, held.path,
-            writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND),
-        )  # fmt: skip
+        if held := follow(process, f"{top}/fd/{name}", f"{top}/fdinfo/{name}"):
+            yield held
     yield from mappings(process)
 
 
-def follow(process: Process, link: str) -> OpenFile | None:
-    """What one of a process's links points at; None where it has gone. stat(2) through it works for deleted files too."""
+def follow(process: Process, link: str, info: str = "") -> OpenFile | None:
+    """What one of a process's links points at; None where it has gone, or is no file or folder. Raises NoAnswer.
+
+    What is on a mount that does not answer is known by its path and device alone. A descriptor's `info` tells its mount;
+    of another link it is asked by O_PATH, which opens nothing and waits for no server.
+    """
     try:
         path = os.readlink(link)
-        status = os.stat(link)
+        if not path.startswith("/") or (path == "/" and link.endswith("/root")):
+            return None
+        if info:
+            flags, number = told_by(info)
+            mount = answering.behind(link, number)
+            status = None if mount else os.stat(link)
+        else:
+            flags, handle = 0, os.open(link, os.O_PATH | os.O_CLOEXEC)
+            try:
+                mount = answering.behind(link, told_by(f"/proc/self/fdinfo/{handle}")[1])
+                status = None if mount else os.fstat(handle)
+            finally:
+                os.close(handle)
     except FileNotFoundError:
         return None
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+    if status and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None
-    return OpenFile(process.pid, process.name, status.st_dev, status.st_ino, path.removesuffix(" (deleted)"))
+    if mount:
+        answering.refusal(mount, path)
+    device, inode = (status.st_dev, status.st_ino) if status else (mount.device if mount else 0, 0)
+    access = flags & os.O_ACCMODE
+    return OpenFile(
+        process.pid, process.name, device, inode, path.removesuffix(" (deleted)"),
+        writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND),
+    )  # fmt: skip
 
 
-def flags_of(info: str) -> int:
-    """The flags a descriptor was opened with (octal, proc_pid_fdinfo(5)); read-write where it has gone meanwhile."""
+def told_by(info: str) -> tuple[int, int | None]:
+    """How a descriptor was opened, and the number of its mount (proc_pid_fdinfo(5)). Raises FileNotFoundError."""
+    descriptor = os.open(info, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with open(info, encoding="ascii", errors="replace") as lines:
-            return next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), os.O_RDWR)
-    except FileNotFoundError:
-        return os.O_RDWR
+        words = os.read(descriptor, 256).split()  # pos: 0 flags: 0100000 mnt_id: 29, and what its kind adds
+    finally:
+        os.close(descriptor)
+    told = dict(zip(words[:6:2], words[1:6:2], strict=False))
+    return int(told.get(b"flags:", b"2"), 8), int(told[b"mnt_id:"]) if b"mnt_id:" in told else None
 
 
 def mappings(process: Process) -> Iterator[OpenFile]:
