@@ -14,8 +14,9 @@ from pathlib import Path
 from miyabi_healing import config, expiry, tools
 from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
 from miyabi_healing.host import caches, disk
+from miyabi_healing.host.answering import behind, check, check_tree, is_silent
 from miyabi_healing.host.caches import Cache
-from miyabi_healing.host.processes import OpenFiles, Processes
+from miyabi_healing.host.processes import OpenFiles, Processes, told_by
 from miyabi_healing.host.witness import Witness
 from miyabi_healing.issue import Issue
 from miyabi_healing.plan import Delete, Goal, Kept, Plan, Quarantine, Run, Step, Unit
@@ -44,6 +45,7 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     files = witness.files
     others = [home for home in caches.homes(view.host.config.caches) if not caches.may_clean(home)]
     kept = [Kept(display(home), "another user's") for home in others]
+    kept += [Kept(display(each), "no answer") for each in caches.home_folders(view.host.config.caches) if is_silent(each)]
     surplus = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
     piece = surplus if mount.tight == "space" else mount.size  # short of inodes, only the number of files counts
     gentle: list[Step] = []
@@ -177,7 +179,7 @@ def system_tools(mount: disk.Mount, options: Options, images: bool) -> tuple[lis
 
     def run(folder: str, needs: str, command: str, reason: str) -> list[Step]:
         argv = tuple(command.split())
-        if not tools.find(argv[0]) or not os.path.exists(needs) or not on_device(folder, mount.device):
+        if not tools.find(argv[0]) or not on_device(folder, mount.device) or not os.path.exists(needs):
             return []
         return [
             Run(
@@ -200,6 +202,7 @@ def system_tools(mount: disk.Mount, options: Options, images: bool) -> tuple[lis
 
 def on_device(folder: str, device: int) -> bool:
     try:
+        check(folder)
         return os.stat(folder).st_dev == device
     except OSError:
         return False
@@ -209,9 +212,10 @@ def downloads(view: View, mount: disk.Mount, witness: Witness, options: Options,
     """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be had back."""
     for home in caches.homes(view.host.config.caches):
         folder = home / "Downloads"
-        if not caches.may_clean(home) or folder.is_symlink() or not on_device(str(folder), mount.device):
+        if not caches.may_clean(home) or not on_device(str(folder), mount.device) or folder.is_symlink():
             continue
         try:
+            check_tree(folder)
             names = sorted(os.listdir(folder))
         except OSError as error:  # on macOS it takes a permission that people give by hand
             kept.append(Kept(display(folder), "not readable", error.strerror or str(error)))
@@ -268,6 +272,10 @@ def ghost_size(pid: int, device: int) -> int:
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             with contextlib.suppress(OSError):
+                if not os.readlink(f"{folder}/{name}").endswith(" (deleted)"):
+                    continue
+                if behind(f"{folder}/{name}", told_by(f"/proc/{pid}/fdinfo/{name}")[1]):
+                    continue
                 status = os.stat(f"{folder}/{name}")
                 if status.st_dev == device and status.st_nlink == 0:
                     found[status.st_ino] = used(status)

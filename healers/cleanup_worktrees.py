@@ -32,7 +32,7 @@ def cleanup_worktrees(view: View, issue: Issue, options: Options) -> Plan:
     steps: list[RetireWorktree] = []
     kept = [Kept(str(repository), "main")]
     worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
-    there = [worktree for worktree in worktrees if worktree.path.exists()]
+    there = [worktree for worktree in worktrees if worktree.may_be_there]
     survey = Survey(repository, there)
     reasons = dict(zip(there, survey.reasons_to_keep(there, options.idle_days), strict=True))
     for worktree in worktrees:

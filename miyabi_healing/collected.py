@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from miyabi_healing import config, fixtures, registry, stopping
+from miyabi_healing.host import answering
 
 Mark = tuple[int, ...]
 WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, prctl(2)
@@ -108,7 +109,8 @@ class Collected:
                 os._exit(0)
 
     def is_fresh(self, imported: dict[str, Mark]) -> bool:
-        """Whether collecting now would give the same."""
+        """Whether collecting now would give the same. What a run will know of mounts is asked here, and not before."""
+        answering.forget()
         try:
             same = self.sources == sources(self.where) and self.targets == targets(self.settings)
         except (config.ConfigError, OSError):

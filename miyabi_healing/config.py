@@ -418,11 +418,23 @@ def find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
     named = explicit or environment.get(VARIABLE)
     if named:
         path = Path(named).expanduser()
+        answered(path)
         if not path.is_file():
             origin = "--config" if explicit else VARIABLE
             raise ConfigError(f"{origin}: {display(path)}: no such file")
         return path
-    return next((path for path in paths.config_candidates() if path.is_file()), None)
+    return next((path for path in paths.config_candidates() if answered(path).is_file()), None)
+
+
+def answered(path: Path) -> Path:
+    """A path that can be looked at without waiting for a server that is gone. Raises ConfigError."""
+    from miyabi_healing.host import answering
+
+    try:
+        answering.check(path)
+    except answering.NoAnswer as error:
+        raise ConfigError(str(error)) from None
+    return path
 
 
 def load(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from miyabi_healing.host import answering
+
 FILE = "watch"
 
 
@@ -31,6 +33,7 @@ class Sign:
     def renew(self, seconds: float) -> None:
         """Say that the next pass is due in so many seconds."""
         with contextlib.suppress(OSError):
+            answering.check(self.state)
             if not self.is_there():
                 self.take()
             data = json.dumps({"pid": os.getpid(), "due": time.time() + seconds}).encode()

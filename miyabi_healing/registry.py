@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from miyabi_healing import ownership
 from miyabi_healing.config import Config, ConfigError, nearest
 from miyabi_healing.files import display
+from miyabi_healing.host import answering
 
 if TYPE_CHECKING:
     from miyabi_healing.issue import Issue
@@ -30,10 +31,14 @@ def builtin(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders with checks, and the folders with healers; ours come first."""
+    """The folders with checks, and the folders with healers; ours come first.
+
+    `unknown` are those that lie on a mount that does not answer, each with these words.
+    """
 
     checks: tuple[Path, ...]
     healers: tuple[Path, ...]
+    unknown: tuple[tuple[str, str], ...] = ()
 
     def check_names(self) -> set[str]:
         """The names of all checks, read off the files without importing them."""
@@ -54,14 +59,29 @@ class Folders:
 def folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
     """Ours, those of the configuration and `more` (from the command line). Raises ConfigError for one that is unusable."""
     added = []
+    unknown = []
     for name in (*config.extend.folders, *more):
+        try:
+            check_answers(Path(name).expanduser())
+        except answering.NoAnswer as error:
+            unknown.append((name, str(error)))
+            continue
         path = Path(name).expanduser().resolve()
         if not path.is_dir():
             raise ConfigError(f"checks folder {display(name)}: no such folder")
         distrust(path)
         added.append(path)
     healers = [path / "healers" for path in added if (path / "healers").is_dir()]
-    return Folders((builtin("checks"), *added), (builtin("healers"), *healers))
+    return Folders((builtin("checks"), *added), (builtin("healers"), *healers), tuple(unknown))
+
+
+def check_answers(folder: Path) -> None:
+    """Refuse a folder of checks of which anything lies on a mount that does not answer. Raises NoAnswer."""
+    if not answering.may_block():
+        return
+    answering.check_tree(folder)
+    for path in folder.rglob("*"):
+        answering.check(path)
 
 
 def distrust(folder: Path) -> None:

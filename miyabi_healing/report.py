@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from miyabi_healing import run_clock
 from miyabi_healing.files import display, printable
 from miyabi_healing.healing import Action, Healing, Record, goal_text, message
-from miyabi_healing.host import quarantine
+from miyabi_healing.host import answering, quarantine
 from miyabi_healing.issue import Limit, Severity
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing
     """
     tests = json_report.get("tests", [])
     errors = [error for test in tests if (error := trouble(test, records.get(test["nodeid"])))]
+    errors += [{"check": name, "message": why} for name, why in healing.folders.unknown]
     errors += [uncollected(each) for each in json_report.get("collectors", []) if each["outcome"] == "failed"]
     found = [record for record in records.values() if record.issue]
     actions = [action for record in found for action in record.actions]
@@ -50,7 +51,7 @@ def build(json_report: Mapping[str, Any], records: Mapping[str, Record], healing
         "actions_taken": [action_row(action, healing.dry_run) for action in actions],
         "metrics": [metric for test in tests if (metric := metric_row(test, records))],
         "errors": errors,
-        "notes": [*healing.notes, *waivers(records)],
+        "notes": [*healing.notes, *answering.notes(), *waivers(records)],
         "recovered": [recovered_row(row, result) for row, result in healing.recovered],
         "quarantine": quarantine_row(healing),
     }

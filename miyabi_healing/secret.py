@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miyabi_healing.config import ConfigError
+from miyabi_healing.config import ConfigError, answered
 from miyabi_healing.files import display
 
 SLACK, APPRISE, PING = "SLACK_WEBHOOK_URL", "MIYABI_HEALING_APPRISE_URLS", "MIYABI_HEALING_PING_URL"
@@ -54,6 +54,7 @@ def find_all(variable: str, file: str) -> tuple[Secret, ...]:
 def lines(path: Path) -> tuple[Secret, ...]:
     """The lines of a file, one at least, without empty ones and comments. Raises ConfigError, which tells none of them."""
     try:
+        answered(path)
         with open(path, "rb", opener=without_waiting) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing import out, quick, registry, stopping
+from miyabi_healing import out, paths, quick, registry, stopping
 from miyabi_healing.config import Config, ConfigError
 from miyabi_healing.files import display
+from miyabi_healing.host import answering
 
 # What pytest brings and a pass has no use for: each costs time, and the last two collect the whole heap's garbage five times.
 NEVER_USED = "cacheprovider pastebin reports setuponly setupplan stepwise threadexception unraisableexception".split()
@@ -49,6 +50,10 @@ def run_pass(
 
     `collected` is called between collecting the checks and running them, with whether all could be collected.
     """
+    try:
+        answering.check(paths.state_folder())
+    except answering.NoAnswer as error:
+        raise Stopped(f"the state folder: {error}", EXIT_UNKNOWN) from None
     where = registry.folders(config, more_checks)
     registry.validate(config, where)
     if junitxml and (why := unwritable(junitxml)):
@@ -115,6 +120,8 @@ def last_line(text: str) -> str:
 
 def unwritable(file: Path) -> str:
     """Why a file cannot be written, as far as that can be told without writing; empty where it can."""
+    if answering.is_silent(file):
+        return "it lies on a mount that does not answer"
     if file.exists():
         if not file.is_file():
             return "is no regular file"

@@ -15,6 +15,7 @@ ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = frozenset[int]
 received = 0  # the signal that asked, 0 while none has
 putting_off = False
+guardian = 0  # the process that watches over this one and is the same program; 0 without one
 
 
 class Asked(KeyboardInterrupt):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from miyabi_healing import child, config, notify, outlets, paths, presence, session
+from miyabi_healing.host import answering
 
 if TYPE_CHECKING:
     from miyabi_healing.outbox import Channel
@@ -136,6 +137,7 @@ class Watch:
 
     def reload(self) -> None:
         """Read the configuration afresh; a bad one is told once, and the last good one stays."""
+        answering.forget()
         try:
             settings = self.load()
             self.to = outlets.channels(settings, self.slack)

@@ -83,8 +83,9 @@ def test_one_reading_for_each_device_and_a_clear_error_for_none(tmp_path: Path) 
     (tmp_path / "a").mkdir()
     assert disk.mounts((str(tmp_path), str(tmp_path / "a"))) == (str(tmp_path),)
     assert disk.mounts(())[0] == "/"
-    with pytest.raises(ConfigError, match="no such folder"):
-        disk.mounts((str(tmp_path / "b"),))
+    assert disk.mounts((str(tmp_path), str(tmp_path / "b"))) == (str(tmp_path), str(tmp_path / "b"))
+    with pytest.raises(ConfigError, match=r"disk\.mounts: .*b: no such folder"):
+        disk.read_folder(str(tmp_path / "b"))
 
 
 def test_caches_are_found_by_the_list_alone(home: Path) -> None:

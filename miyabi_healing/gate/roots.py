@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from miyabi_healing.config import Config
 from miyabi_healing.files import is_beneath
-from miyabi_healing.host import git
+from miyabi_healing.host import caches, git
 from miyabi_healing.host.patterns import fixed_part
 
 
 def allowed(config: Config) -> tuple[Path, ...]:
     """The roots that a configuration allows: homes, log folders, repositories, and what it adds itself."""
-    homes = [Path(each) for pattern in config.caches.homes for each in glob.glob(os.path.expanduser(pattern))]
+    homes = caches.home_folders(config.caches)
     logs = [fixed_part(pattern) for pattern in config.logs.patterns]
     repositories: list[Path] = []
     for path in git.configured(config).paths:
-        with contextlib.suppress(git.NoRepository):
+        with contextlib.suppress(git.NoRepository, OSError):  # then nothing in it can be changed either
             found = git.repository(path, config)
             repositories += [found.main, found.common]
     added = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.roots]

@@ -26,7 +26,7 @@ class Host:
     def mount(self, path: str) -> Mount:
         from miyabi_healing.host import disk
 
-        return disk.read(path)
+        return disk.read_folder(path)
 
     def repository(self, path: str) -> Repository:
         from miyabi_healing.host import git

@@ -6,7 +6,6 @@ configuration names it. What holds anything else (an IDE's history, a browser's 
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from miyabi_healing import config, ownership
 from miyabi_healing.files import Identity, is_beneath, newest, open_beneath, used
+from miyabi_healing.host import answering, patterns
 from miyabi_healing.host.processes import OpenFile, OpenFiles
 from miyabi_healing.plan import Unit
 
@@ -85,8 +85,12 @@ class Cache:
 
 
 def homes(settings: config.Caches) -> tuple[Path, ...]:
-    found = [Path(each) for pattern in settings.homes for each in sorted(glob.glob(os.path.expanduser(pattern)))]
-    return tuple(dict.fromkeys(home for home in found if home.is_dir()))
+    return tuple(home for home in home_folders(settings) if not answering.is_silent(home) and home.is_dir())
+
+
+def home_folders(settings: config.Caches) -> tuple[Path, ...]:
+    """What the configuration calls homes, also those that do not answer."""
+    return tuple(dict.fromkeys(Path(each) for pattern in settings.homes for each in patterns.expand(pattern)))
 
 
 def may_clean(home: Path) -> bool:
@@ -144,6 +148,10 @@ def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
     """
     path = home / folder
     owner = home.stat().st_uid
+    try:
+        answering.check_tree(path)
+    except answering.NoAnswer as error:
+        return Cache(known, home, path, 0, owner, allowed, str(error))
     try:
         with open_beneath(home, path) as (parent, name):
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from miyabi_healing.config import ConfigError
 from miyabi_healing.files import display
+from miyabi_healing.host import answering
 
 Partition = tuple[str, str, str, str]
 ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"})
@@ -42,6 +43,7 @@ class Mount:
 
 def read(path: str) -> Mount:
     """Measure the filesystem that `path` is on (statvfs(3)). Raises OSError."""
+    answering.check(path)
     status = os.statvfs(path)
     blocks = share(status.f_blocks - status.f_bfree, status.f_bavail)
     inodes = share(status.f_files - status.f_ffree, status.f_favail) if status.f_files else 0.0
@@ -56,21 +58,29 @@ def share(used: int, available: int) -> float:
 
 
 def mounts(configured: tuple[str, ...]) -> tuple[str, ...]:
-    """The filesystems to measure, one path each: the configured ones, or every real one. Raises ConfigError."""
-    if not configured:
-        paths = real()
-    else:
-        paths = [os.path.abspath(os.path.expanduser(each)) for each in configured]
-        for path in paths:
-            if not os.path.isdir(path):
-                raise ConfigError(f"disk.mounts: {display(path)}: no such folder")
-    found: dict[int, str] = {}
+    """The filesystems to measure, one path each: the configured ones, or every real one.
+
+    One that does not answer, or is configured and not there, is among them: its check says so, and is unknown.
+    """
+    paths = [os.path.abspath(os.path.expanduser(each)) for each in configured] or real()
+    found: dict[int | str, str] = {}
     for path in paths:
         try:
+            answering.check(path)
             found.setdefault(os.stat(path).st_dev, path)
-        except OSError:
-            continue  # a mount that not even root may look at (FUSE) is nobody's to clean
+        except OSError as error:
+            if configured or isinstance(error, answering.NoAnswer):
+                found[path] = path
+            # else a mount that not even root may look at (FUSE): nobody's to clean
     return tuple(found.values())
+
+
+def read_folder(path: str) -> Mount:
+    """Measure one of these. Raises OSError, ConfigError where there is no such folder."""
+    answering.check(path)
+    if not os.path.isdir(path):
+        raise ConfigError(f"disk.mounts: {display(path)}: no such folder")
+    return read(path)
 
 
 def apple(volumes: Iterable[tuple[str, str]]) -> list[str]:
@@ -89,7 +99,7 @@ def real() -> list[str]:
     writable = [
         (device, point)
         for device, point, kind, options in partitions()
-        if kind not in ALWAYS_FULL and "ro" not in options.split(",") and os.path.isdir(point)
+        if kind not in ALWAYS_FULL and "ro" not in options.split(",") and (answering.is_silent(point) or os.path.isdir(point))
     ]
     if sys.platform == "darwin":
         return apple(writable) or ["/"]

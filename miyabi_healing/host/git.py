@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from miyabi_healing.config import Config
 from miyabi_healing.files import FOLDER, display, open_root, read_small
+from miyabi_healing.host import answering, patterns
 
 if TYPE_CHECKING:
     from miyabi_healing.host.git_locks import Lock
@@ -93,13 +94,25 @@ class Worktree:
         return text.decode("utf-8", "replace").strip()[:LONGEST_REASON] or "no reason given"
 
     @property
+    def may_be_there(self) -> bool:
+        """Whether there is something at `path`, or what it lies on does not answer."""
+        return answering.is_silent(self.path) or self.path.exists()
+
+    @property
     def linked_back(self) -> bool:
-        """Whether the folder at `path` is this worktree: its ``.git`` file names the administrative folder."""
+        """Whether the folder at `path` is this worktree: its ``.git`` file names the administrative folder.
+
+        Raises NoAnswer where anything of it lies on a mount that does not answer.
+        """
+        answering.check_tree(self.path)
         try:
             with held(self.path) as folder:
                 text = os.fsdecode(read_small(".git", folder, owner=self.owner))
             target = os.path.join(self.path, text.removeprefix("gitdir:").strip())
+            answering.check(target)
             return text.startswith("gitdir:") and os.path.samestat(os.stat(target), os.lstat(self.admin))
+        except answering.NoAnswer:
+            raise
         except (OSError, ValueError):
             return False
 
@@ -308,7 +321,9 @@ def locate(path: Path) -> Place | None:
     """The repository whose top is `path`; None where there is none. Raises OSError where it cannot be said.
 
     A git folder that a file leads to has to be of the same owner as that file: nobody's repository is another one's to name.
+    Raises NoAnswer where something of it lies on a mount that does not answer.
     """
+    answering.check(path / ".git")
     try:
         top = open_root(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -349,6 +364,7 @@ def by_file(top: int, main: Path, status: os.stat_result) -> Place:
 @contextmanager
 def led_to(base: Path, link: str, owner: int) -> Iterator[int]:
     """The folder that one of git's files names, held open. Raises OSError that tells nothing of where it leads."""
+    answering.check(os.path.normpath(base / link))
     try:
         folder = open_root(Path(os.path.normpath(base / link)))
     except OSError as error:
@@ -390,9 +406,11 @@ def real_path(folder: int, otherwise: Path) -> Path:
 
 
 def repository(path: str, config: Config) -> Repository:
-    """The repository at `path`. Raises NoRepository where there is none (any more), or none that we may look at."""
+    """The repository at `path`. Raises NoRepository where there is none that we may look at (any more), NoAnswer."""
     try:
         found = locate(Path(path))
+    except answering.NoAnswer:
+        raise
     except (OSError, ValueError) as error:
         raise NoRepository(f"{display(path)}: {display(error)}") from None
     if found is None:
@@ -412,7 +430,9 @@ def foreign(place: Place) -> str | None:
 
 
 def looks_like_one(path: Path) -> bool:
-    """Whether there may be a repository at `path`, by its names alone."""
+    """Whether there may be a repository at `path`, by its names alone, or what it lies on does not answer."""
+    if answering.is_silent(path / ".git"):
+        return True
     return os.path.lexists(path / ".git") or all(os.path.lexists(path / name) for name in ("HEAD", "objects", "refs"))
 
 
@@ -436,8 +456,8 @@ def configured(config: Config) -> Found:
     notes: list[str] = []
     for pattern in config.git.repos:
         expanded = os.path.abspath(os.path.expanduser(pattern))
-        many = glob.has_magic(pattern) and not os.path.exists(expanded)
-        for each in sorted(glob.glob(expanded)) if many else [expanded]:
+        many = glob.has_magic(pattern) and (answering.is_silent(expanded) or not os.path.exists(expanded))
+        for each in patterns.expand(expanded) if many else [expanded]:
             if many and not looks_like_one(Path(each)):
                 continue
             place: Place | None = None

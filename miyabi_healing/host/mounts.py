@@ -9,6 +9,8 @@ import os
 import re
 from dataclasses import dataclass
 
+from miyabi_healing.files import display
+
 # Filesystems that another host, or the host around a virtual machine, may be using as well.
 SHARED = frozenset(
     """nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs prl_fs afs ceph glusterfs lustre ocfs2 gfs2
@@ -31,6 +33,16 @@ class MountPoint:
     def is_shared(self) -> bool:
         """Whether somebody outside this kernel may use it: a network filesystem, or one in user space."""
         return self.kind in SHARED or self.kind.startswith("fuse.")
+
+    @property
+    def can_block(self) -> bool:
+        """Whether looking at it waits for a program or a server that may be gone; autofs for what it mounts."""
+        return self.is_shared or self.kind == "autofs"
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return display(f"{self.path} ({self.kind}, {self.source})")
 
 
 def table(process: str = "self") -> tuple[MountPoint, ...]:

@@ -1,6 +1,7 @@
 """Finding files by a pattern, the cheap way: names first, a folder at a time, and a look only at what matches. Looks only.
 
-What glob(7) calls a pattern; hidden names match too, and a link to a folder is one, as in the shell.
+What glob(7) calls a pattern; hidden names match too, and a link to a folder is one, as in the shell. A pattern that leads
+into a mount that does not answer finds nothing that could be relied on: NoAnswer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from miyabi_healing.host import answering
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -38,7 +41,10 @@ def fixed_part(pattern: str) -> Path:
 
 
 def search(pattern: str) -> Iterator[Folder]:
-    """The folders that may hold matches, in order; those that are not there, or are no folders, are passed over."""
+    """The folders that may hold matches, in order; those that are not there, or are no folders, are passed over.
+
+    Raises NoAnswer.
+    """
     top = fixed_part(pattern)
     parts = Path(os.path.abspath(os.path.expanduser(pattern))).relative_to(top).parts
     for found in descend(str(top), parts[:-1]):
@@ -57,19 +63,23 @@ def descend(top: str, parts: Sequence[str]) -> Iterator[Folder]:
     if not glob.has_magic(first):
         yield from descend(os.path.join(top, first), rest)
         return
+    answering.check(top)
     try:
         with os.scandir(top) as entries:
-            folders = {entry.name for entry in entries if is_folder(entry)}
+            found = {entry.name: entry for entry in entries}
     except PermissionError:
         yield Folder(top, shut=True)
         return
     except OSError:
         return
-    for name in fit(folders, first):
-        yield from descend(os.path.join(top, name), rest)
+    for name in fit(found, first):
+        if is_folder(found[name]):
+            yield from descend(os.path.join(top, name), rest)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
+    if answering.is_point(entry.path) or entry.is_symlink():
+        answering.check(entry.path)
     try:
         return entry.is_dir()
     except OSError:  # a link that leads nowhere we may look
@@ -78,6 +88,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def look(folder: str, last: str) -> Iterator[Folder]:
     """One folder with what matches `last` in it; one that cannot be read is still asked for a name that is no pattern."""
+    answering.check(folder)
     try:
         descriptor = os.open(folder, FOLDER_FLAGS)
     except PermissionError:
@@ -89,7 +100,13 @@ def look(folder: str, last: str) -> Iterator[Folder]:
         return
     try:
         names = os.listdir(descriptor)
-        yield Folder(folder, names, stats(fit(names, last), descriptor))
+        matching = fit(names, last)
+        if answering.may_block():
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+            for name in matching:
+                if answering.is_point(os.path.join(real, name)):  # a mount's own folder is on the mount
+                    answering.check(os.path.join(real, name))
+        yield Folder(folder, names, stats(matching, descriptor))
     finally:
         os.close(descriptor)
 
@@ -115,3 +132,33 @@ def stats(names: Iterable[str], folder: int | None) -> list[tuple[str, os.stat_r
             continue
         found.append((os.path.basename(name) if folder is None else name, status))
     return found
+
+
+def expand(pattern: str) -> list[str]:
+    """What a pattern leads to, in order, as glob.glob has it. What does not answer may be it, and is in the list.
+
+    Whatever lies below a mount that does not answer cannot be told; the mount's folder stands for it.
+    """
+    top = os.path.abspath(os.path.expanduser(pattern))
+    fixed = fixed_part(top) if glob.has_magic(top) else Path(top)
+    return sorted(dict.fromkeys(below(str(fixed), Path(top).relative_to(fixed).parts)))
+
+
+def below(top: str, parts: Sequence[str]) -> Iterator[str]:
+    if answering.is_silent(top):
+        yield top
+        return
+    if not parts:
+        if os.path.lexists(top):
+            yield top
+        return
+    first, *rest = parts
+    names = [first]
+    if glob.has_magic(first):
+        try:
+            names = fit(os.listdir(top), first)
+        except OSError:
+            return
+        names = [name for name in names if first.startswith(".") or not name.startswith(".")]
+    for name in names:
+        yield from below(os.path.join(top, name), rest)

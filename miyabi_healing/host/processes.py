@@ -16,9 +16,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from miyabi_healing import stopping
+from miyabi_healing.host import answering
+
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
 FIRST_PIDS = 0xEFFFFFFC
+NO_SERVER = (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ENODEV, errno.ECONNABORTED, errno.EHOSTDOWN)
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
 PROTECTED = frozenset(
     """systemd init launchd upstart runit runsv runsvdir s6-svscan s6-supervise openrc-init tini dumb-init
@@ -248,7 +252,7 @@ class Processes:
         ours, root = mounts_of("self"), (status.st_dev, status.st_ino)
         init = 1 if container() is None else 0
         for process in everyone:
-            if process.pid == os.getpid() or process.kernel:
+            if process.pid in (os.getpid(), stopping.guardian) or process.kernel:
                 continue
             try:
                 held = list(held_by(process, root) if LINUX else held_psutil(process))
@@ -258,7 +262,7 @@ class Processes:
                 files += held
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            except PermissionError:
+            except (PermissionError, answering.NoAnswer):
                 if process.pid != init:  # it works on nobody's files, and some let not even root look into them
                     unseen.append(process)
         return OpenFiles(tuple(files), tuple(unseen), elsewhere, everyone)
@@ -365,24 +369,19 @@ def catches(pid: int, signum: int) -> bool:
 
 
 def held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:
-    """Everything one process holds, by /proc alone; nothing is opened, so nothing can hang. Raises OSError.
+    """Everything one process holds, by /proc alone: no file is opened, no mount is waited for.
 
-    `root` is our own root folder, by device and inode: one that a process shares with us says nothing.
+    `root` is our own root folder, by device and inode: one that a process shares with us says nothing. Raises OSError,
+    NoAnswer where something of it lies on a mount of which nothing else is known.
     """
     top = f"{PROC}/{process.pid}" if process.state != "Z" else living_thread(process.pid)
     for link in ("cwd", "root", "exe"):
-        if (held := follow(process, f"{top}/{link}")) and not (link == "root" and (held.device, held.inode) == root):
-            yield OpenFile(held.pid, held.name, held.device, held.inode, held.path, link=link)
+        held = follow(process, top, link)
+        if held and not (link == "root" and (held.device, held.inode) == root):
+            yield held
     for name in os.listdir(f"{top}/fd"):
-        held = follow(process, f"{top}/fd/{name}")
-        if held is None or not held.path.startswith("/"):
-            continue
-        flags = flags_of(f"{top}/fdinfo/{name}")
-        access = flags & os.O_ACCMODE
-        yield OpenFile(
-            held.pid, held.name, held.device, held.inode, held.path,
-            writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND), descriptor=int(name),
-        )  # fmt: skip
+        if held := follow(process, top, "fd", int(name)):
+            yield held
     yield from mappings(process, top)
 
 
@@ -406,25 +405,64 @@ def mounts_of(process: int | str) -> int:
         return 0
 
 
-def follow(process: Process, link: str) -> OpenFile | None:
-    """What one of a process's links points at; None where it has gone. stat(2) through it works for deleted files too."""
+def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenFile | None:
+    """What one of a process's links points at; None where it has gone, or is no file or folder. Raises NoAnswer.
+
+    What is on a mount that does not answer, or whose server is gone, is known by its path and device alone. A descriptor's
+    ``fdinfo`` tells its mount; of another link it is asked by O_PATH, which opens nothing and waits for no server.
+    """
+    link, flags, status = f"{top}/{kind}", 0, None
     try:
+        if descriptor >= 0:
+            link = f"{link}/{descriptor}"
         path = os.readlink(link)
-        status = os.stat(link)
+        if not path.startswith("/"):
+            return None
+        if descriptor >= 0:
+            flags, number = told_by(f"{top}/fdinfo/{descriptor}")
+            mount = answering.behind(link, number)
+            status = None if mount else status_of(link)
+        else:
+            handle = os.open(link, os.O_PATH | os.O_CLOEXEC)
+            try:
+                mount = answering.behind(link, told_by(f"/proc/self/fdinfo/{handle}")[1])
+                status = None if mount else status_of(handle)
+            finally:
+                os.close(handle)
     except FileNotFoundError:
         return None
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+    if status and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None
-    return OpenFile(process.pid, process.name, status.st_dev, status.st_ino, path.removesuffix(" (deleted)"))
+    if mount:
+        answering.refusal(mount, path)
+    device, inode = (status.st_dev, status.st_ino) if status else (mount.device if mount else 0, 0)
+    access = flags & os.O_ACCMODE
+    return OpenFile(
+        process.pid, process.name, device, inode, path.removesuffix(" (deleted)"),
+        writable=access != os.O_RDONLY, append=bool(flags & os.O_APPEND),
+        link="" if descriptor >= 0 else kind, descriptor=descriptor,
+    )  # fmt: skip
 
 
-def flags_of(info: str) -> int:
-    """The flags a descriptor was opened with (octal, proc_pid_fdinfo(5)); read-write where it has gone meanwhile."""
+def status_of(link: str | int) -> os.stat_result | None:
+    """The status of what a link leads to; None where its filesystem has lost its server. Raises OSError."""
     try:
-        with open(info, encoding="ascii", errors="replace") as lines:
-            return next((int(line.split()[1], 8) for line in lines if line.startswith("flags:")), os.O_RDWR)
-    except FileNotFoundError:
-        return os.O_RDWR
+        return os.stat(link)
+    except OSError as error:
+        if error.errno in NO_SERVER:
+            return None
+        raise
+
+
+def told_by(info: str) -> tuple[int, int | None]:
+    """How a descriptor was opened, and the number of its mount (proc_pid_fdinfo(5)). Raises FileNotFoundError."""
+    descriptor = os.open(info, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        words = os.read(descriptor, 256).split()  # pos: 0 flags: 0100000 mnt_id: 29, and what its kind adds
+    finally:
+        os.close(descriptor)
+    told = dict(zip(words[:6:2], words[1:6:2], strict=False))
+    return int(told.get(b"flags:", b"2"), 8), int(told[b"mnt_id:"]) if b"mnt_id:" in told else None
 
 
 def mappings(process: Process, top: str) -> Iterator[OpenFile]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from miyabi_healing import paths
 from miyabi_healing.files import display, used
+from miyabi_healing.host import answering
 from miyabi_healing.run_clock import DAY, Moment
 
 BASES = "bases"  # in the state folder: one JSON string a line, each a folder that holds quarantined things
@@ -128,7 +129,9 @@ def find(state: Path) -> list[Held]:
 
 
 def inside(base: Path) -> Iterator[Held]:
-    """The things in one quarantine; one that cannot be looked into counts as empty."""
+    """The things in one quarantine; one that cannot be looked into, or does not answer, counts as empty."""
+    if answering.is_silent(base):
+        return
     for run in folders(base):
         yield from (read(entry) for entry in folders(run))
 

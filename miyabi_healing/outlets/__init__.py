@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from miyabi_healing import lock, out, paths, secret, session, stopping
 from miyabi_healing.config import Config
+from miyabi_healing.host import answering
 
 if TYPE_CHECKING:
     from miyabi_healing.outbox import Channel, Mail
@@ -73,6 +74,7 @@ def begin(settings: Config, dry_run: bool) -> None:
     if dry_run or not pings(settings):
         return
     with guarded("ping"):
+        answering.check(paths.state_folder())
         if not lock.is_held(paths.state_folder()):
             from miyabi_healing.outlets import ping
 
@@ -84,6 +86,7 @@ def queue(document: Document, code: int, settings: Config, to: Sequence[Channel]
     if not to or code == session.EXIT_BUSY or code > 128:
         return None
     with guarded("alerts"), stopping.held_back():
+        answering.check(paths.state_folder())
         from miyabi_healing import outbox
 
         return outbox.queue(document, settings, to, paths.state_folder(), dry_run)
@@ -112,7 +115,7 @@ def guarded(name: str) -> Iterator[None]:
     """Make one line of whatever goes wrong."""
     try:
         yield
-    except Problem as problem:
+    except (Problem, answering.NoAnswer) as problem:
         complain(f"{name}: {problem}")
     except Exception as error:  # a bug, or something nobody thought of: its words might hold a secret
         complain(f"{name}: {type(error).__name__}")

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from miyabi_healing import history, own_files, paths, registry
 from miyabi_healing.files import display
+from miyabi_healing.host import answering
 from miyabi_healing.outlets import Document, Problem, Told
 from miyabi_healing.safekeeping import looking
 
@@ -30,8 +31,10 @@ Totals = dict[tuple[str, str], int]
 
 
 def tell(told: Told) -> None:
-    """Write the file anew. Raises Problem."""
+    """Write the file anew. Raises Problem, NoAnswer."""
     path = Path(os.path.expanduser(told.settings.metrics.textfile))
+    answering.check(path)
+    answering.check(paths.state_folder())
     names = CollectorRegistry(auto_describe=False)
     names.register(Pass(told, totals(told)))
     try:
