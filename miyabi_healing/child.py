@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 WARM = ("pytest", "pytest_jsonreport.plugin", "miyabi_healing.plugin", "miyabi_healing.report", "miyabi_healing.history",
         "miyabi_healing.safekeeping", "miyabi_healing.collected", "miyabi_healing.host.disk", "miyabi_healing.host.git_locks",
         "miyabi_healing.host.logs", "miyabi_healing.host.memory", "miyabi_healing.host.processes")  # fmt: skip
-PATIENCE = 15.0  # seconds a pass that was asked to end may take to finish or take back its step
+PATIENCE = 4.0  # seconds a pass that was asked to end may take to finish or take back its step: over within five
+TELLING = 15.0  # the same once it has reported: for who else is to be told
 UNPICKLED = "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 

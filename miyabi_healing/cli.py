@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import click
 
-from miyabi_healing import __version__, config, out, outlets, quick, secret, session, stopping
+from miyabi_healing import __version__, config, out, outlets, paths, quick, secret, session, stopping
+from miyabi_healing.host import answering
+
+FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -47,6 +50,13 @@ class Later(click.Group):
         return found
 
 
+class Somewhere(click.Path):
+    """A path that is not looked at, as click would: it may lie on a mount that does not answer."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return os.fspath(value)
+
+
 @click.group(
     cls=Later,
     epilog=EPILOG,
@@ -64,11 +74,11 @@ class Later(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.option("--nagios", is_flag=True, help="Print one line and end with 0, 1, 2 or 3, as monitoring plugins do.")
 @click.option("--github", is_flag=True, help="Annotate for GitHub Actions, as is done where GITHUB_ACTIONS is true.")
-@click.option("--junitxml", type=click.Path(), metavar="FILE", help="Write the results to FILE as JUnit XML as well.")
-@click.option("--config", "config_file", type=click.Path(), metavar="FILE", help="Read this configuration file.")
+@click.option("--junitxml", type=Somewhere(), metavar="FILE", help="Write the results to FILE as JUnit XML as well.")
+@click.option("--config", "config_file", type=Somewhere(), metavar="FILE", help="Read this configuration file.")
 @click.option(
     "--checks",
-    type=click.Path(),
+    type=Somewhere(),
     metavar="DIR",
     multiple=True,
     help="A further folder with checks, and with healers in healers/.",
@@ -90,6 +100,8 @@ def command(
     if context.invoked_subcommand:
         from miyabi_healing.commands import Given
 
+        if context.invoked_subcommand != "completion" and answering.is_silent(paths.state_folder()):
+            stop("the state folder lies on a mount that does not answer", session.EXIT_UNKNOWN)
         context.obj = Given(config_file, dry_run, as_json)
         return
     if watch:
@@ -100,6 +112,10 @@ def command(
     try:
         settings = config.load(config_file)
         to = outlets.channels(settings, slack)
+        if FORKS and (checks or settings.extend.folders or answering.may_block()):
+            from miyabi_healing import guard
+
+            guard.enter()
         with stopping.in_order(), progress_line(quiet or as_json or nagios) as progress:
             outlets.begin(settings, dry_run)
             xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
@@ -121,6 +137,8 @@ def command(
         elif (as_json or not reason) and (not quiet or code != session.EXIT_HEALTHY or document["issues_detected"]):
             show(document, as_json, github)
     finally:  # also where nobody reads what is shown
+        if stopping.guardian:
+            guard.reported()
         annotate = (out.STDERR if as_json or nagios else out.STDOUT) if github else 0
         seconds = time.monotonic() - began
         outlets.tell(document, code, settings, dry_run=dry_run, seconds=seconds, annotate=annotate, mail=mail)
@@ -240,9 +258,14 @@ def main() -> None:
 def run() -> NoReturn:
     open_what_is_closed()
     try:
-        os.getcwd()
+        here = os.getcwd()
     except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there
+        here = ""
+    if not here.startswith("/"):  # it was unmounted
         os.chdir("/")
+    elif answering.is_silent(here):  # pytest goes back there at its end
+        os.chdir("/")
+        answering.left_behind = here
     secret.withdraw()
     plugin = "--nagios" in sys.argv  # whatever happens, a plugin's exit status must not be taken for another
     try:

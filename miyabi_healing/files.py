@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from miyabi_healing.host import answering
+
 MEGABYTE = 1_000_000
 MOST_LINKS = 40  # as Linux has it, path_resolution(7)
 LONGEST = 1 << 16  # bytes of a small file: git's own, a lock's reason
@@ -137,6 +139,7 @@ def open_root(root: Path) -> int:
 
     What Linux does for the last name in a sticky folder (proc(5), protected_symlinks), for every name and in every folder.
     """
+    answering.check(root)
     folder, links = os.open("/", FOLDER), 0
     left = [*reversed(root.absolute().parts[1:])]
     try:
@@ -183,6 +186,7 @@ def open_beneath(root: Path, path: Path) -> Iterator[tuple[int, str]]:
     if not is_beneath(path, root):
         raise ValueError(f"{display(path)} is not beneath {display(root)}")
     *folders, name = path.relative_to(root).parts
+    answering.check(path, follow=False)
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     folder = open_root(root)
     try:

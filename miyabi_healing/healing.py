@@ -124,6 +124,7 @@ class Healing:
 
     def run(self, action: Action, fixtures: Mapping[str, object]) -> None:
         """Plan, and carry the plan out unless this is a dry run or something objects. Raises nothing a healer raises."""
+        from miyabi_healing import deadline
         from miyabi_healing.plan import fault
         from miyabi_healing.view import View
 
@@ -134,17 +135,21 @@ class Healing:
             return
         try:
             self.progress(f"{healer}: looking for what can be done about {issue.name}")
-            function, kind = registry.load(healer, self.files[healer])
-            options = registry.options(self.config, healer, kind)
-            plan = function(View(self.host, fixtures, self.moment), issue, options)
-            if wrong := fault(plan):
-                raise TypeError(f"{healer} {wrong}")
-            action.plan = plan
-            action.brake = self.blocked or self.no_journal
-            if self.dry_run or action.brake:
-                self.describe(action, action.plan)
-            else:
-                action.brake = self.carry_out(action, action.plan)
+            with deadline.of(healer, self.config.healer(healer).time_limit):
+                with deadline.planning():
+                    function, kind = registry.load(healer, self.files[healer])
+                    options = registry.options(self.config, healer, kind)
+                    plan = function(View(self.host, fixtures, self.moment), issue, options)
+                if wrong := fault(plan):
+                    raise TypeError(f"{healer} {wrong}")
+                action.plan = plan
+                action.brake = self.blocked or self.no_journal
+                if self.dry_run or action.brake:
+                    self.describe(action, action.plan)
+                else:
+                    action.brake = self.carry_out(action, action.plan)
+        except deadline.TooLong as late:
+            action.problem = f"{late}, and it had not made its plan"
         except Exception as error:
             action.problem = f"{type(error).__name__}: {error}"
         except BaseException:

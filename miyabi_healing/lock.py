@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from miyabi_healing import paths
+from miyabi_healing import paths, stopping
 
 FILE = "lock"
 Held = tuple[int, ...]  # descriptors
@@ -96,5 +96,5 @@ def sign(descriptor: int) -> None:
     """Say who holds the lock; on a full disk the lock is held all the same."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        who = f"pid {os.getpid()} on {os.uname().nodename}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        who = f"pid {stopping.guardian or os.getpid()} on {os.uname().nodename}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
         os.pwrite(descriptor, who.encode(), 0)

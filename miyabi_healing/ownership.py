@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from miyabi_healing.files import FOLDER, MOST_LINKS, display
+from miyabi_healing.host import answering
 
 Users = frozenset[int]
 ROOT = 0
@@ -144,6 +145,7 @@ def walked(path: Path | str) -> Iterator[Walked]:
 
     Links are followed, and are part of the way. Raises OSError, ValueError where the name holds a NUL.
     """
+    answering.check(path)
     passed: list[Passed] = []
     descriptor = os.open("/", FOLDER)
     try:

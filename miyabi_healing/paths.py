@@ -11,6 +11,7 @@ import platformdirs
 
 from miyabi_healing import ownership
 from miyabi_healing.files import display
+from miyabi_healing.host import answering
 
 NAME = "miyabi-healing"
 JOURNAL = "journal.sqlite3"
@@ -42,7 +43,9 @@ def our_own(named: Path, usual: str) -> Path:
 
 
 def is_in_hands_of_others(folder: Path) -> bool:
-    """Whether anybody but root owns a folder, or one on the way to it."""
+    """Whether anybody but root owns a folder, or one on the way to it; False where none answers."""
+    if answering.is_silent(folder):
+        return False
     try:
         with ownership.walked(existing(folder)) as found:
             return any(each.status.st_uid != 0 for each in found.passed)
@@ -74,8 +77,9 @@ def refuges(state: Path) -> list[Path]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that exists."""
-    return next((each for each in (folder, *folder.parents) if each.is_dir()), Path("/"))
+    """The folder itself, or the nearest one above it that exists, and answers."""
+    above = (each for each in (folder, *folder.parents) if not answering.is_silent(each))
+    return next((each for each in above if each.is_dir()), Path("/"))
 
 
 def is_private(folder: Path) -> bool:

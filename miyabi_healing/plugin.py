@@ -6,13 +6,14 @@ exit status agree. Nothing is ever repaired unless it was asked for: see `disarm
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from _pytest.runner import runtestprotocol  # private; pytest-rerunfailures has relied on it from pytest 8.2 on
@@ -23,6 +24,7 @@ from miyabi_healing.files import display
 from miyabi_healing.fixtures import HOST, LIMITS, issue_name, limit_of
 from miyabi_healing.healing import Action, Healing, Record
 from miyabi_healing.host import Host
+from miyabi_healing.host.answering import NoAnswer
 from miyabi_healing.host.git import NoRepository
 from miyabi_healing.issue import Issue
 from miyabi_healing.run_clock import Moment
@@ -315,7 +317,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             tried = len(record.actions)
             item.stash[REPORTS] = []
             item.user_properties.clear()
-            runtestprotocol(item, log=False, nextitem=nextitem)
+            with no_exit():
+                runtestprotocol(item, log=False, nextitem=nextitem)
             if len(record.actions) == tried or healing.dry_run or healing.blocked:  # nothing was changed in this teardown
                 break
             reports = item.stash[REPORTS]
@@ -328,6 +331,27 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+class EndedItself(Exception):
+    """A check or healer tried to end the whole program (os._exit); it is an error of its own, and the others run."""
+
+
+@contextlib.contextmanager
+def no_exit() -> Iterator[None]:
+    """Let a check or healer end a child that it has made, but not the run."""
+    real, ours = os._exit, os.getpid()
+
+    def end(status: int) -> NoReturn:
+        if os.getpid() != ours:
+            real(status)
+        raise EndedItself(f"it called os._exit({status})")
+
+    os._exit = end
+    try:
+        yield
+    finally:
+        os._exit = real
 
 
 @pytest.hookimpl(wrapper=True)
@@ -344,7 +368,7 @@ def pytest_runtest_makereport(
     if call.when == "call":
         judge(item, call, record)
     elif report.failed and call.excinfo:
-        known = isinstance(call.excinfo.value, NoRepository)
+        known = isinstance(call.excinfo.value, (NoRepository, NoAnswer, ConfigError))
         record.error = str(call.excinfo.value) if known else f"{call.excinfo.typename} in {call.when}: {call.excinfo.value}"
     return report
 

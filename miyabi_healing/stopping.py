@@ -14,8 +14,8 @@ from types import FrameType
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = frozenset[int]
 received = 0  # the signal that asked, 0 while none has
-putting_off = False
 guardian = 0  # the process that watches over this one and is the same program; 0 without one
+putting_off = False
 
 
 class Asked(KeyboardInterrupt):
@@ -46,6 +46,13 @@ def put_off() -> Iterator[None]:
         putting_off = False
     if received != before:
         raise Asked(signal.Signals(received).name)
+
+
+def once(number: int, _frame: FrameType | None) -> None:
+    """Be ended by a signal, as ever, but not by the same one again, where it was sent to two processes of a run."""
+    if not received:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 @contextlib.contextmanager

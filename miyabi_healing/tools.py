@@ -21,8 +21,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miyabi_healing import ownership, stopping
+from miyabi_healing import deadline, ownership, stopping
 from miyabi_healing.files import display
+from miyabi_healing.host import answering
 
 if TYPE_CHECKING:
     import subprocess
@@ -37,6 +38,10 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where n
 
 class ToolError(Exception):
     """A tool is missing, failed to start or ran out of time; the message names it."""
+
+
+class OutOfTime(ToolError):
+    """The time of the healer that asked is over; the message says whose."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +92,19 @@ def in_whose_name(user: int | None) -> ownership.Users:
     return ownership.us() if user is None else frozenset((ownership.ROOT, user))
 
 
+def search_path() -> str:
+    """Our PATH, but for what does not answer."""
+    return answering.search_path(os.environ.get("PATH", PATH))
+
+
 def find(name: str, user: int | None = None) -> str | None:
     """The full path of a tool that may be started as `user` (None: as we are); None where there is none."""
-    return located(name, os.environ.get("PATH", PATH), in_whose_name(user))[0]
+    return located(name, search_path(), in_whose_name(user))[0]
 
 
 def missing(name: str, user: int | None = None) -> str:
     """Why a tool cannot be started; empty where it can."""
-    return located(name, os.environ.get("PATH", PATH), in_whose_name(user))[1]
+    return located(name, search_path(), in_whose_name(user))[1]
 
 
 def installed(name: str, user: int | None = None) -> str:
@@ -117,7 +127,7 @@ def surroundings(extra: Mapping[str, str], account: pwd.struct_passwd | None, wh
     else:
         named = {name: us[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", *OUR_OWN) if name in us}
     listed = {name: us[name] for name in LISTED if name in us}
-    path = os.pathsep.join(trusted_path(us.get("PATH", PATH), in_whose_name(account.pw_uid if account else None)))
+    path = os.pathsep.join(trusted_path(search_path(), in_whose_name(account.pw_uid if account else None)))
     return {**listed, **named, "PATH": path, "LC_ALL": "C", **extra}
 
 
@@ -148,6 +158,7 @@ def run(
     """
     import subprocess
 
+    limit = deadline.left(time_limit)
     account = somebody_else(argv[0], user)
     path = installed(argv[0], user)
     groups = os.getgrouplist(account.pw_name, account.pw_gid) if account else None
@@ -162,11 +173,11 @@ def run(
                 env=surroundings(environment or {}, account, whole_environment), start_new_session=True,
                 user=account.pw_uid if account else None, group=account.pw_gid if account else None, extra_groups=groups,
             )  # fmt: skip
-        output, errors = talk(process, stdin, time_limit)
+        output, errors = talk(process, stdin, limit)
     except subprocess.TimeoutExpired:
         assert process is not None
         stop_group(process.pid)
-        raise ToolError(f"{argv[0]} took longer than {time_limit:g} s and was stopped") from None
+        raise deadline.too_slow(argv[0], time_limit) from None
     except ToolError as error:
         assert process is not None
         stop_group(process.pid)
@@ -203,8 +214,8 @@ def talk(process: subprocess.Popen[bytes], words: bytes, time_limit: float) -> t
         streams.register(process.stderr, selectors.EVENT_READ)
         streams.register(process.stdin, selectors.EVENT_WRITE)
         while streams.get_map():
-            ready = streams.select(max(end - time.monotonic(), 0))
-            if not ready:
+            ready = streams.select(max(min(end - time.monotonic(), deadline.SLICE), 0))
+            if not ready and (time.monotonic() >= end or deadline.is_over()):
                 raise subprocess.TimeoutExpired(process.args, time_limit)
             for key, _ in ready:
                 if key.fileobj is process.stdin:

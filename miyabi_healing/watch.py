@@ -105,15 +105,16 @@ class Watch:
         document, code = at_work.end()
         if not at_work.reported and not self.dry_run and outlets.wanted(self.settings, self.to):
             teller = child.tell(how, document, time.monotonic() - at_work.began)
-            self.follow(teller, bell)
+            self.follow(teller, bell, telling=True)
             teller.end()
         return document, code
 
-    def follow(self, at_work: child.Pass, bell: int) -> None:
+    def follow(self, at_work: child.Pass, bell: int, telling: bool = False) -> None:
         """Take what a child says until it has ended, or is made to."""
         open_pipe = True
         while open_pipe:
-            limit = self.time_limit if at_work.asked is None else at_work.asked - at_work.began + child.PATIENCE
+            patience = child.TELLING if telling or at_work.reported else child.PATIENCE
+            limit = self.time_limit if at_work.asked is None else at_work.asked - at_work.began + patience
             left = at_work.began + limit - time.monotonic()
             ready = self.wait([bell, at_work.pipe], left)
             if self.heard(bell, ready) in STOPPING and at_work.asked is None:

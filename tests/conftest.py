@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from miyabi_healing.host import answering
+
 PROJECT = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = (tempfile.gettempdir(), str(PROJECT / ".hypothesis"), str(PROJECT / ".pytest_cache"), "/dev/shm")
 OWN_NAMES = (".pyc", ".coverage", "pytest-cache-files-", ".pytest_cache")
@@ -152,6 +154,58 @@ def only_zombies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with (tmp_path_factory.getbasetemp().parent / "zombies.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture
+def only_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One test at a time has mounts that can block, or is about a host that has none: all see the same table."""
+    with (tmp_path_factory.getbasetemp().parent / "mounts.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Served:
+    """A mount that a program serves (bindfs(1)): `folder` has what is seen at `point`."""
+
+    def __init__(self, folder: Path, point: Path) -> None:
+        for each in (folder, point):
+            each.mkdir(parents=True, exist_ok=True)
+        self.folder, self.point = folder, point
+        command = ["bindfs", "-f", "-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0", str(folder), str(point)]
+        self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: f" {point} " in Path("/proc/self/mountinfo").read_text())
+
+    def stop(self) -> None:
+        """From here on it does not answer."""
+        self.server.send_signal(signal.SIGSTOP)
+        answering.forget()
+
+    def end(self) -> None:
+        for number in (signal.SIGCONT, signal.SIGKILL):
+            self.server.send_signal(number)
+        self.server.wait()
+        subprocess.run(["umount", "-l", str(self.point)], capture_output=True)
+
+
+@pytest.fixture
+def served(tmp_path: Path, only_mounts: None, start: object) -> Iterator[Callable[[Path], Served]]:
+    """Mount a folder of its own at a point, served by a program that can be stopped.
+
+    `start` comes first: what it has started cannot end before its files are closed, which waits for the server.
+    """
+    if not shutil.which("bindfs"):
+        pytest.skip("needs bindfs")
+    all_of_them: list[Served] = []
+
+    def serve(point: Path) -> Served:
+        all_of_them.append(Served(tmp_path / f"served {len(all_of_them)}", point))
+        answering.forget()
+        return all_of_them[-1]
+
+    yield serve
+    for each in reversed(all_of_them):
+        each.end()
+    answering.forget()
 
 
 @pytest.fixture

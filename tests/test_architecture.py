@@ -26,8 +26,9 @@ ALLOWED = {
     "safekeeping.py": "the journal, its ballast and what was damaged, in the state folder",
     "tools.py": "signals to the programs that it started",
     "child.py": "signals to the pass that it started, and the pipe between them",
-    "host/answering.py": "the child that asks what may not answer: its end, and the pipe to it",
     "presence.py": "the file in the state folder by which a watch says that it is there",
+    "host/answering.py": "the child that asks what may not answer: its end, and the pipe to it",
+    "guard.py": "signals to the child that makes the run, and the pipe to it",
     "collected.py": "the pipe to the watch that it makes passes for",
     "lock.py": "the lock file of the state folder, and that folder",
     "journal.py": "the journal in the state folder, and that folder",
@@ -73,8 +74,9 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 # What a healthy pass needs, and nothing else: whoever adds a line here makes every pass of every host heavier.
 OURS = """
     cli config files fixtures healing history host host.answering host.disk host.git host.git_locks host.logs host.memory
-    host.patterns host.processes host.quarantine issue journal lock out outlets ownership paths plugin quick registry
-    report run_clock safekeeping secret session stopping text
+    host.patterns host.processes host.quarantine issue journal lock out outlets ownership paths plugin quick registry report
+    run_clock
+    safekeeping secret session stopping text
 """.split()
 PACKAGES = set("""
     _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pytest pytest_jsonreport
@@ -108,7 +110,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.fixture
-def healthy_pass(home: Path) -> dict[str, list[str]]:
+def healthy_pass(home: Path, only_mounts: None) -> dict[str, list[str]]:
     """What the program loads and starts in a pass with every check and a configuration, in which nothing is wrong."""
     subprocess.run(["git", "init", "-q", str(home / "repository")], check=True)
     for _ in range(2):  # the second has a journal to look into

@@ -189,10 +189,15 @@ def test_check_that_cannot_be_loaded_is_told_and_the_others_do_not_pass_for_it(m
     assert document["overall_success"] is False
 
 
-def test_check_that_ends_the_process_cannot_fake_a_report(mine: Path) -> None:
-    (mine / "test_things.py").write_text(CHECK.replace("    count =", "    import os; os._exit(0)\n    count ="))
-    done = run("--json", *arguments(mine))
-    assert done.stdout == ""
+def test_folder_of_disk_mounts_that_is_missing_makes_its_own_check_unknown(mine: Path) -> None:
+    text = f"[disk]\nmounts = ['/nowhere/at/all', '{mine}']\n[checks.disk_space_critical]\nthreshold = 100\n"
+    code, document = report("--dry-run", *arguments(mine, text))
+    (error,) = document["errors"]
+    assert (code, error["check"], error["target"]) == (3, "disk_space_critical", "/nowhere/at/all")
+    assert error["message"] == "disk.mounts: /nowhere/at/all: no such folder"
+    assert {(each["name"], each["target"]) for each in document["metrics"]} == {
+        ("things", ""), ("disk_space_critical", str(mine)),
+    }  # fmt: skip
 
 
 def test_switched_off_check_and_healer(mine: Path) -> None:
@@ -353,10 +358,6 @@ def test_files_in_the_current_folder_have_no_say(mine: Path) -> None:
         ("[healers.tidy]\nfast = true\n", "healers.tidy.fast: unknown key"),
         ("[healers.cleanup_worktrees]\nidle_days = true\n", "healers.cleanup_worktrees.idle_days: expected `float`, got `bool`"),
         ("[healers.cleanup_worktrees]\nidle_day = 1\n", "did you mean 'idle_days'?"),
-        (
-            "[disk]\nmounts = ['/nowhere/at/all']\n[checks.disk_space_critical]\nenabled = true\n",
-            "disk.mounts: /nowhere/at/all: no such",
-        ),
         ("[caches]\nalso = ['maven2']\n", "did you mean 'maven'?"),
         ("[extend]\nfolders = ['/nowhere/at/all']\n", "/nowhere/at/all: no such folder"),
         ("[disk\n", "not valid TOML"),

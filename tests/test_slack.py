@@ -284,7 +284,9 @@ def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: Wor
 
 def test_watch_tells_of_a_pass_that_crashed_once_and_that_it_is_over(world: World) -> None:
     (world.folder / "value").write_text("1")
-    (world.folder / "test_things.py").write_text("import os\n" + CHECK.replace("    value", "    os._exit(7)\n    value"))
+    (world.folder / "test_things.py").write_text(
+        "import os\n" + CHECK.replace("    value", "    os.execv('/bin/sh', ['sh', '-c', 'exit 7'])\n    value")
+    )
     process = subprocess.Popen(
         [sys.executable, str(PROJECT / "self_healer.py"), *world.options, "--watch", "--quiet", "--interval", "0.2"],
         cwd=world.home, env=environment(SLACK_WEBHOOK_URL=world.server.url), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

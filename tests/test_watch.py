@@ -266,7 +266,7 @@ def test_sighup_begins_the_next_pass_at_once(watching: Any) -> None:
     ("act", "said"),
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was ended by SIGSEGV before it had reported"),
-        ("os._exit(0)", "ended with status 0 before it had reported"),
+        ("os.execv('/bin/true', ['true'])", "ended with status 0 before it had reported"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL before it had reported"),
     ],
 )
@@ -277,6 +277,14 @@ def test_check_that_ends_its_process_does_not_end_the_watch(watching: Any, act: 
     assert said in watch.until("The checks could not run")["errors"][0]["message"]
     watch.edit()
     watch.until(HEALTHY)
+
+
+def test_check_that_would_end_its_process_is_an_error_and_the_others_run(watching: Any) -> None:
+    watch = watching()
+    watch.next()
+    watch.edit("os._exit(0)")
+    (error,) = watch.until("No issues detected, but")["errors"]
+    assert (error["check"], error["message"]) == ("things", "EndedItself: it called os._exit(0)")
 
 
 def test_program_that_a_check_leaves_behind_holds_up_nothing(watching: Any) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from miyabi_healing import deadline
 from miyabi_healing.config import HealerSettings
 from miyabi_healing.gate import (
     costs,
@@ -33,6 +34,7 @@ from miyabi_healing.issue import Issue
 from miyabi_healing.journal import Journal, Row
 from miyabi_healing.plan import Goal, Outcome, Plan, Step
 from miyabi_healing.stopping import held_back
+from miyabi_healing.tools import OutOfTime
 
 __all__ = ["carry_out", "costs", "delete", "log_undo", "logs", "purge", "quarantine", "reclaim", "run", "signals", "worktrees"]
 
@@ -63,7 +65,7 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
     if held:
         outcomes += [Outcome(step, "vetoed", held) for step in plan.steps]
         return held
-    end = time.monotonic() + work.settings.time_limit
+    end = deadline.end_within(work.settings.time_limit)  # what it took to plan counts, too
     work = replace(work, context=replace(work.context, deadline=end))
     broken = ""
     goal = Asked(plan.goal)
@@ -84,7 +86,7 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             settle(step, goal, end)
         elif outcomes[-1].status == "failed" and not step.optional and work.settings.undo_on_failure:
             broken = "an earlier step failed"
-            with held_back():
+            with held_back(), deadline.lifted():
                 take_back(outcomes, work)
     if goal.error:
         raise goal.error
@@ -158,10 +160,10 @@ def one(step: Step, work: Work) -> Outcome:
         done = apply(step, context)
     except BaseException as error:  # also where somebody wants the program to stop: nothing is left half done
         problem, ending = error, None if isinstance(error, Exception) else error
-    with held_back():
+    with held_back(), deadline.lifted():
         if problem is None:
             outcome = Outcome(step, "applied", done.message, done.freed, 0, done.undo, done.details)
-        elif isinstance(problem, (Refused, PermissionError)):
+        elif isinstance(problem, (Refused, PermissionError, OutOfTime)):
             outcome = left_alone(step, context, problem)
         else:
             outcome = failed(step, context, "interrupted" if ending else name(problem))
@@ -176,8 +178,8 @@ def one(step: Step, work: Work) -> Outcome:
     return outcome
 
 
-def left_alone(step: Step, context: Context, refusal: Refused | PermissionError) -> Outcome:
-    """What came of a step that was refused: by the step itself, which then left everything as it was, or by the system."""
+def left_alone(step: Step, context: Context, refusal: Refused | PermissionError | OutOfTime) -> Outcome:
+    """What came of a step that was refused: by itself (it left all as it was), by the system, or for want of time."""
     if isinstance(refusal, Refused):
         return Outcome(step, "skipped", str(refusal))
     outcome = failed(step, context, name(refusal))
@@ -268,4 +270,4 @@ def settle(step: Step, goal: Asked, end: float) -> None:
 def name(error: BaseException) -> str:
     """An error in one line: its kind only where its text alone would not be understood."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, (OSError, Refused)) and text else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (OSError, Refused, OutOfTime)) and text else f"{type(error).__name__}: {text}"

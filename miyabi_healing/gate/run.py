@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from miyabi_healing import tools
+from miyabi_healing import deadline, tools
 from miyabi_healing.gate.verbs import Context, Done, Stake, apply, recheck, stake
 from miyabi_healing.plan import Run
 
@@ -27,7 +27,8 @@ def _(step: Run, context: Context) -> str | None:
 def _(step: Run, context: Context) -> Done:
     anywhere = Path("/")  # ours may be closed to the owner, and no project's settings there may steer the tool
     limit = min(step.time_limit, max(context.deadline - time.monotonic(), 1))  # no step outlasts its healer's time
-    result = tools.run(step.argv, time_limit=limit, cwd=anywhere, user=step.user, whole_environment=True)
+    with deadline.lifted():  # what a tool that is stopped has done already is not taken back: it failed
+        result = tools.run(step.argv, time_limit=limit, cwd=anywhere, user=step.user, whole_environment=True)
     if result.code:
         raise tools.ToolError(f"{step.argv[0]} ended with status {result.code}: {result.complaint}")
     lines = result.stdout.decode("utf-8", "replace").strip().splitlines()

@@ -113,6 +113,7 @@ class Known:
 
 
 _known = Known()
+left_behind = ""  # the folder that the program was started in and has left, because it does not answer
 
 
 def forget() -> None:
@@ -166,9 +167,8 @@ def is_silent(path: str | os.PathLike[str], *, follow: bool = True) -> bool:
     return False
 
 
-def search_path() -> str:
-    """PATH without the folders that do not answer."""
-    folders = os.environ.get("PATH", os.defpath)
+def search_path(folders: str) -> str:
+    """A PATH without the folders that do not answer."""
     if not _known.may_block:
         return folders
     return os.pathsep.join(each for each in folders.split(os.pathsep) if not is_silent(each or "."))
@@ -191,7 +191,7 @@ def where(path: str, *, follow: bool = True) -> MountPoint | None:
 
     Name by name, as in path_resolution(7): none is looked at before the mount that it lies on has answered.
     """
-    path = os.path.join(os.getcwd(), path)
+    path = path if path.startswith("/") else os.path.join(os.getcwd(), path)
     here, links = "/", 0
     left = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     while True:

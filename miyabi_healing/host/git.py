@@ -451,7 +451,7 @@ def configured(config: Config) -> Found:
     (``~/src/*``) may match other things, and other users' repositories, too.
     """
     if not config.git.repos:
-        return around(Path.cwd())
+        return around(Path(answering.left_behind or os.getcwd()))
     paths: dict[Path, str] = {}
     notes: list[str] = []
     for pattern in config.git.repos:

@@ -16,7 +16,7 @@ from pathlib import Path
 from miyabi_healing import paths
 from miyabi_healing.config import Config
 from miyabi_healing.files import is_within, place_of
-from miyabi_healing.host import mounts, quarantine
+from miyabi_healing.host import answering, mounts, quarantine
 from miyabi_healing.host.mounts import MountPoint
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -38,6 +38,7 @@ class OwnState:
         found = {}
         for each in self.names:
             try:
+                answering.check(each)
                 found[os.path.realpath(each)] = os.stat(each)
             except OSError:
                 continue
@@ -72,6 +73,7 @@ class OwnState:
 
     def judge(self, path: str) -> bool:
         try:
+            answering.check(path)
             status = os.lstat(path)
         except OSError:
             return False

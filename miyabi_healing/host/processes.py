@@ -434,7 +434,7 @@ def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenF
     if status and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None
     if mount:
-        answering.refusal(mount, path)
+        answering.refusal(mount, "files that processes use there")
     device, inode = (status.st_dev, status.st_ino) if status else (mount.device if mount else 0, 0)
     access = flags & os.O_ACCMODE
     return OpenFile(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from miyabi_healing.config import Config
 from miyabi_healing.files import display, is_within, place_of
-from miyabi_healing.host import mounts
+from miyabi_healing.host import answering, mounts
 from miyabi_healing.host.mounts import MountPoint
 from miyabi_healing.host.processes import LINUX, PROC, OpenFile, OpenFiles, Process, Processes, container
 
@@ -130,6 +130,7 @@ class Witness:
         return self.known[place]
 
     def look(self, place: Path) -> OpenFile | None:
+        answering.check_tree(place)
         way = self.way(place)
         if stat.S_ISDIR(way.status.st_mode):
             found = next(iter(self.files.beneath(place)), None) or self.stranger_below(way)
@@ -138,6 +139,7 @@ class Witness:
         return found or self.mounted(way)
 
     def way(self, place: Path) -> Way:
+        answering.check(place, follow=False)
         folders = tuple((str(each), os.stat(each)) for each in reversed(place.parents))
         return Way(str(place), self.mount(place), folders, os.lstat(place))
 
@@ -178,6 +180,7 @@ class Witness:
         if file.pid not in self.files.elsewhere:
             return False
         try:
+            answering.check(file.path, follow=False)
             status = os.lstat(file.path)
         except OSError:
             return True

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from miyabi_healing import deadline
 from miyabi_healing.files import display, read_small
 from miyabi_healing.host import git_index
 from miyabi_healing.host.git import Repository, Worktree
 from miyabi_healing.host.witness import Witness, words
-from miyabi_healing.tools import ToolError
+from miyabi_healing.tools import OutOfTime, ToolError
 
 DAY = 86_400
 MOST_AT_A_TIME = 4
@@ -303,6 +304,8 @@ def readable(question: Callable[[Worktree], Reason | None], worktree: Worktree) 
     """The answer to a question about a worktree; where it cannot be had, that is a reason to keep it."""
     try:
         return question(worktree)
+    except OutOfTime as error:
+        return Reason("out of time", display(error))
     except (ToolError, OSError) as error:
         return Reason("not readable", display(error))
 
@@ -314,7 +317,13 @@ def side_by_side(question: Callable[[Worktree], Reason | None], worktrees: Seque
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(len(worktrees), os.cpu_count() or 1, MOST_AT_A_TIME)) as pool:
-        return list(pool.map(question, worktrees))
+        try:
+            return list(pool.map(question, worktrees))
+        except Exception:
+            raise
+        except BaseException:  # somebody wants the program to stop: then none of them may keep it waiting
+            deadline.cut_short()
+            raise
 
 
 def clean_merges(answer: bytes) -> list[str | None]:

@@ -1,0 +1,365 @@
+"""Mounts that do not answer: a FUSE filesystem whose program is stopped blocks whoever looks at it, but not this program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from gitworld import git as run_git
+from gitworld import merged_worktree, repository
+from program import environment, report, run, settings
+
+from conftest import PROJECT, Served, wait_for
+from miyabi_healing.config import Caches, Config, Git
+from miyabi_healing.gate import roots
+from miyabi_healing.host import Host, answering, caches, disk, git, logs, mounts, patterns, processes
+from miyabi_healing.host.worktrees import Survey
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(sys.platform != "linux", reason="a table of mounts is Linux's")]
+Serve = Callable[[Path], Served]
+Start = Callable[..., psutil.Popen]
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+
+
+@pytest.fixture
+def nas(home: Path, served: Serve) -> Served:
+    """A mount in the home, with a log; it answers until it is stopped."""
+    found = served(home / "nas")
+    (found.folder / "app.log").write_text("x\n" * 100)
+    return found
+
+
+def holder(start: Start, code: str, *arguments: object, **options: object) -> psutil.Popen:
+    """A process that has done something and stays."""
+    script = f"import os, sys, time\n{code}\nprint(flush=True)\ntime.sleep(100)"
+    process = start(sys.executable, "-c", script, *map(str, arguments), stdout=subprocess.PIPE, **options)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process a second is enough; the programs that are started wait as long as ever."""
+    monkeypatch.setattr(answering, "LIMIT", 1.0)
+
+
+# Asking
+
+
+def test_two_that_do_not_answer_cost_one_wait_and_the_third_is_looked_at(tmp_path: Path, served: Serve) -> None:
+    dead = [served(tmp_path / name) for name in ("one", "two")]
+    alive = served(tmp_path / "three")
+    for each in dead:
+        each.stop()
+    with at_most(answering.LIMIT + 1):
+        found = [answering.where(str(each.point / "some/file")) for each in (*dead, alive)]
+    assert [each and each.path for each in found] == [str(dead[0].point), str(dead[1].point), None]
+    with at_most(0.2):  # asked once in a run
+        assert answering.is_silent(dead[0].point)
+    with pytest.raises(answering.NoAnswer, match=r"one \(fuse.*\) does not answer: nothing is known of .*one/x"):
+        answering.check(dead[0].point / "x")
+    assert len(answering.notes()) == 1
+    assert not [each for each in psutil.Process().children() if each.pid not in {one.server.pid for one in (*dead, alive)}]
+
+
+def test_host_without_such_mounts_reads_its_table_once_and_asks_nobody(
+    tmp_path: Path, only_mounts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering.forget()
+    if answering.may_block():
+        pytest.skip("this host has mounts that can block")
+    for module, name in ((mounts, "table"), (answering, "ask"), (os, "fork")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("nothing is to be asked"))
+    answering.check(tmp_path / "x")
+    answering.check_tree(tmp_path)
+    assert answering.search_path("/a:/b") == "/a:/b"
+
+
+def test_kinds_that_can_block_are_the_same_in_the_table_and_in_its_text() -> None:
+    for kind in (*mounts.SHARED, "fuse.sshfs", "fuse.s3fs-fuse", "autofs", "ext4", "tmpfs", "fusectl", "overlay", "nfsd", "zfs"):
+        line = f"36 35 98:0 / /mnt rw,noatime shared:1 - {kind} /dev/x rw".encode()
+        assert bool(answering.CAN_BLOCK.search(line)) == mounts.parse(line).can_block, kind
+
+
+def test_links_are_followed_by_their_text(home: Path, nas: Served) -> None:
+    (home / "direct").symlink_to(nas.point / "app.log")
+    (home / "relative").symlink_to("deep/../nas/app.log")
+    (home / "deep").mkdir()
+    (home / "deep" / "chain").symlink_to("../direct")
+    (home / "circle").symlink_to("circle")
+    (home / "elsewhere").symlink_to("deep")
+    nas.stop()
+    for name in ("direct", "relative", "deep/chain", "elsewhere/chain", "elsewhere/../nas", "nas"):
+        assert answering.is_silent(home / name), name
+    for name in ("circle", "elsewhere", "deep", "missing/nas", "nas/../deep", ""):
+        assert not answering.is_silent(home / name) or name == "nas/../deep", name
+    assert not answering.is_silent(home / "direct", follow=False)
+    assert answering.is_silent(home / "elsewhere/../nas", follow=False)
+
+
+def test_what_would_be_mounted_by_an_automounter_is_asked_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"36 35 0:99 / {tmp_path} rw - autofs systemd-1 rw".encode()
+    monkeypatch.setattr(mounts, "table", lambda _process: (mounts.parse(line),))
+    monkeypatch.setattr(answering, "ask", lambda places: [None if "dead" in place else 1 for place in places])
+    known = answering.Known()
+    known.may_block = True
+    monkeypatch.setattr(answering, "_known", known)
+    assert answering.is_silent(tmp_path / "dead")
+    assert not answering.is_silent(tmp_path / "alive")
+
+
+# Logs
+
+
+def test_pattern_that_crosses_it_is_unknown_and_others_are_not(home: Path, nas: Served) -> None:
+    (home / "app").mkdir()
+    (home / "app" / "app.log").write_text("x")
+    (home / "link").symlink_to(home)
+    (home / "into").symlink_to("nas")
+    assert len(logs.read(f"{home}/*/app.log").files) == 3  # it answers: also through the two links
+    nas.stop()
+    for pattern in ("*/*.log", "nas/*.log", "nas/app.log", "link/n*/*.log", "into/*.log", "n*", "link/n*", "?as/deep/*.log"):
+        with pytest.raises(answering.NoAnswer):
+            logs.read(f"{home}/{pattern}")
+    for pattern in ("app/*.log", "a*/*.log", "*.log", "none/*", "link/app/*"):
+        logs.read(f"{home}/{pattern}")
+    assert [each.name for each in logs.read(f"{home}/a*/*.log").files] == ["app.log"]
+
+
+# Filesystems
+
+
+def test_filesystem_that_does_not_answer_stays_among_those_to_measure(home: Path, nas: Served) -> None:
+    assert disk.mounts((str(home), str(nas.point))) == (str(home), str(nas.point))
+    assert disk.read_folder(str(nas.point)).size > 0
+    nas.stop()
+    assert disk.mounts((str(home), str(nas.point))) == (str(home), str(nas.point))
+    with pytest.raises(answering.NoAnswer):
+        disk.read_folder(str(nas.point))
+    disk.read_folder(str(home))
+
+
+def test_device_that_does_not_answer_is_measured_by_default_all_the_same(
+    home: Path, nas: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fuseblk: NTFS on a device, served by a program."""
+    monkeypatch.setattr(disk, "partitions", lambda: iter([("/dev/sdx1", str(nas.point), "fuseblk", "rw")]))
+    nas.stop()
+    assert disk.mounts(()) == ("/", str(nas.point))
+
+
+def test_run_names_what_does_not_answer_and_goes_on(home: Path, nas: Served) -> None:
+    text = (
+        f"[disk]\nmounts = ['{home}', '{nas.point}']\n[logs]\npatterns = ['{home}/*/*.log', '{home}/logs/*.log']\n"
+        "[checks.disk_space_critical]\nthreshold = 100\n[checks.high_memory_usage]\nthreshold = 100\n"
+        f"[caches]\nhomes = ['{home}', '{nas.point}']\n[git]\nrepos = ['{nas.point}/src', '{home}/*']\n"
+    )
+    assert report("--config", settings(home, text.replace(f"'{nas.point}/src', ", "")))[0] == 0
+    nas.stop()
+    with at_most(8):
+        code, document = report("--config", settings(home, text))
+    assert code == 3
+    unknown = {(each["check"], each["target"]) for each in document["errors"]}
+    assert {("disk_space_critical", str(nas.point)), ("large_log_files", f"{home}/*/*.log")} <= unknown
+    assert all(f"{nas.point} (fuse" in each["message"] and "does not answer" in each["message"] for each in document["errors"])
+    measured = {(each["name"], each["target"]) for each in document["metrics"]}
+    assert measured == {
+        ("disk_space_critical", str(home)), ("large_log_files", f"{home}/logs/*.log"), ("high_memory_usage", ""),
+    }  # fmt: skip
+    (note,) = [each for each in document["notes"] if "did not answer" in each]
+    assert note.startswith(f"{nas.point} (fuse")
+    assert f"{home}/nas" in note
+
+
+@pytest.mark.parametrize("what", ["state", "configuration", "checks", "PATH", "folder it is started in"])
+def test_start_survives_it_wherever_it_is(home: Path, nas: Served, what: str) -> None:
+    arguments, changes, cwd = ["--json", "--config", settings(home)], {}, home
+    (nas.folder / "checks").mkdir()
+    if what == "state":
+        changes["XDG_STATE_HOME"] = str(nas.point)
+    elif what == "configuration":
+        arguments = ["--json", "--dry-run"]
+        (nas.folder / "miyabi-healing").mkdir()
+        (nas.folder / "miyabi-healing" / "config.toml").write_text(Path(settings(home)).read_text())
+        changes["XDG_CONFIG_HOME"] = str(nas.point)
+    elif what == "checks":
+        arguments += ["--checks", str(nas.point / "checks")]
+    elif what == "PATH":
+        changes["PATH"] = f"{nas.point}:{os.environ['PATH']}"
+    else:
+        cwd = nas.point
+    assert run(*arguments, cwd=cwd, **changes).returncode == 0
+    command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
+    program = subprocess.Popen(
+        ["sh", "-c", 'echo; read go; exec "$@"', "sh", *command], cwd=cwd, env=environment(**changes), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert program.stdout is not None
+    program.stdout.readline()
+    nas.stop()
+    with at_most(8):
+        said = "".join(program.communicate("go\n", timeout=20))
+    assert program.returncode == {"PATH": 0, "configuration": 2}.get(what, 3), said
+    assert "does not answer" in said or what == "PATH"
+
+
+# Processes
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "program", "mapping"])
+def test_process_that_uses_it_is_a_holder_by_its_path(nas: Served, start: Start, how: str) -> None:
+    path = nas.point / "app.log"
+    if how == "program":
+        path = nas.point / "sleeping"
+        path.write_bytes(Path("/bin/sleep").read_bytes())
+        path.chmod(0o755)
+        process = start(str(path), "100")
+        wait_for(lambda: process.exe() == str(path))
+    elif how == "folder":
+        path = nas.point
+        process = holder(start, "os.chdir(sys.argv[1])", path)
+    elif how == "file":
+        process = holder(start, "file = open(sys.argv[1], 'a')", path)
+    else:
+        code = "import mmap\nfile = open(sys.argv[1], 'r+'); mapped = mmap.mmap(file.fileno(), 0)\nfile.close()"
+        process = holder(start, code, path)
+    before = [each for each in processes.Processes().open_files().files if each.pid == process.pid]
+    assert {(each.device, each.inode) for each in before} >= {(os.stat(path).st_dev, os.stat(path).st_ino)}
+    nas.stop()
+    with at_most(answering.LIMIT + 2):
+        found = processes.Processes().open_files()
+    assert process.pid in {each.pid for each in found.files if each.path == str(path)}
+    assert process.pid not in {each.pid for each in found.unseen}
+    assert process.pid in {
+        each.pid for each in found.files if each.path.startswith("/usr") or "python" in each.path or how == "program"
+    }
+
+
+def test_what_it_was_unmounted_from_is_known_of_no_more_than_that_it_could_not_be_looked_into(nas: Served, start: Start) -> None:
+    inside = holder(start, "os.chdir(sys.argv[1])", nas.point)
+    reader = holder(start, "file = open(sys.argv[1])", nas.point / "app.log")
+    subprocess.run(["umount", "-l", str(nas.point)], check=True)
+    answering.forget()
+    alive = processes.Processes().open_files()
+    assert {inside.pid, reader.pid} & {each.pid for each in alive.unseen} == set()
+    nas.stop()
+    with at_most(answering.LIMIT + 2):
+        found = processes.Processes().open_files()
+    assert {inside.pid, reader.pid} <= {each.pid for each in found.unseen}
+
+
+def test_process_with_mounts_of_its_own_is_known_by_its_own_table(tmp_path: Path, only_mounts: None, start: Start) -> None:
+    """As in a container: what is mounted there is in no table of ours."""
+    for name in ("server", "point"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "server" / "file").touch()
+    script = (
+        f"bindfs -f {tmp_path}/server {tmp_path}/point & while ! [ -e {tmp_path}/point/file ]; do sleep 0.05; done\n"
+        f"exec 3< {tmp_path}/point/file; echo $!; exec sleep 100"
+    )
+    process = start("unshare", "--mount", "--propagation", "private", "sh", "-c", script, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    server = int(process.stdout.readline())
+    try:
+        answering.forget()
+        assert not answering.may_block()
+        seen = {each.path for each in processes.Processes().open_files().files if each.pid == process.pid}
+        assert f"{tmp_path}/point/file" in seen
+        os.kill(server, signal.SIGSTOP)
+        answering.forget()
+        with at_most(answering.LIMIT + 2):
+            found = processes.Processes().open_files()
+        (held,) = [each for each in found.files if each.path == f"{tmp_path}/point/file"]
+        assert (held.pid, held.inode) == (process.pid, 0)
+    finally:
+        os.kill(server, signal.SIGCONT)
+        os.kill(server, signal.SIGKILL)
+        answering.forget()
+
+
+def test_log_that_answers_is_pruned_while_a_process_uses_one_that_does_not(home: Path, nas: Served, start: Start) -> None:
+    (home / "logs").mkdir()
+    log = home / "logs" / "app.log"
+    log.write_bytes(b"line\n" * 400_000)
+    text = f"[logs]\npatterns = ['{home}/logs/*.log']\n[checks.large_log_files]\nthreshold = 1\n"
+    text += "[healers.prune_logs]\narchive_after_days = 0\n"
+    holder(start, "file = open(sys.argv[1], 'a')", nas.point / "app.log")
+    nas.stop()
+    with at_most(8):
+        code, document = report("--config", settings(home, text))
+    assert (code, log.exists(), document["actions_taken"][0]["status"]) == (0, False, "success"), document
+    (note,) = [each for each in document["notes"] if "did not answer" in each]
+    assert note.endswith("unknown because of it: files that processes use there")
+
+
+# Repositories, homes
+
+
+def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_after(home: Path, nas: Served) -> None:
+    repo = repository(home / "src" / "app")
+    far = repository(nas.point / "far")
+    near = merged_worktree(repo, "near")
+    run_git(repo, "worktree", "add", "-q", "-b", "there", str(nas.point / "there"))
+    (home / "src" / "link").symlink_to(far)
+    settings_of = Config(git=Git(repos=(f"{home}/src/*", str(far))))
+    nas.stop()
+    assert git.configured(settings_of).paths == (str(repo), f"{home}/src/link", str(far))
+    with pytest.raises(answering.NoAnswer):
+        Host(settings_of).repository(str(far))
+    place = Host(settings_of).repository(str(repo))
+    assert place.worktree_count == 3
+    survey = Survey(place)
+    reasons = dict(zip([each.path.name for each in place.worktrees()], survey.reasons_to_keep(place.worktrees()), strict=True))
+    assert reasons["near"] is None
+    assert reasons["there"] is not None
+    assert "does not answer" in reasons["there"].detail
+    assert near.exists()
+    assert roots.allowed(settings_of)[-2:] == (repo, repo / ".git")
+
+
+def test_home_on_it_is_left_and_the_other_one_is_cleaned(tmp_path: Path, served: Serve) -> None:
+    (tmp_path / "homes" / "ann" / ".cache" / "thumbnails").mkdir(parents=True)
+    bob = served(tmp_path / "homes" / "bob")
+    (bob.folder / ".cache" / "thumbnails").mkdir(parents=True)
+    rules = Caches(homes=(f"{tmp_path}/homes/*",))
+    assert {each.home.name for each in caches.find(rules)} == {"ann", "bob"}
+    bob.stop()
+    assert {each.home.name for each in caches.find(rules)} == {"ann"}
+    assert [each.name for each in caches.home_folders(rules)] == ["ann", "bob"]
+
+
+def test_cache_below_which_it_is_mounted_is_told_and_left(tmp_path: Path, served: Serve) -> None:
+    folder = tmp_path / "ann" / ".cache" / "thumbnails"
+    (folder / "large").mkdir(parents=True)
+    inner = served(folder / "large")
+    rules = Caches(homes=(str(tmp_path / "ann"),))
+    assert [each.trouble for each in caches.find(rules)] == [""]
+    inner.stop()
+    (cache,) = caches.find(rules)
+    assert "does not answer" in cache.trouble
+
+
+def test_patterns_of_folders_lead_where_glob_leads_and_to_what_does_not_answer(home: Path, nas: Served) -> None:
+    import glob
+
+    for name in ("a/one", "a/.two", "b/one"):
+        (home / name).mkdir(parents=True)
+    for pattern in ("*", "*/*", "a", "none", "a/none", "[ab]/one", "*/.t*", "a/../b"):
+        assert patterns.expand(f"{home}/{pattern}") == sorted(map(os.path.abspath, glob.glob(f"{home}/{pattern}")))
+    nas.stop()
+    assert patterns.expand(f"{home}/*/one") == [f"{home}/a/one", f"{home}/b/one", f"{home}/nas"]
