@@ -412,6 +412,10 @@ def follow(process: Process, link: str) -> OpenFile | None:
         status = os.stat(link)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ESRCH):
+            raise
+        return OpenFile(process.pid, process.name, 0, 0, path)  # a mount whose server is gone: its path is all there is
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None
     return OpenFile(process.pid, process.name, status.st_dev, status.st_ino, path.removesuffix(" (deleted)"))
