@@ -10,6 +10,7 @@ import os
 import sqlite3
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,11 +89,16 @@ def read() -> Reading:
     """Ask the host's clocks."""
     # macOS has no CLOCK_BOOTTIME; there CLOCK_MONOTONIC counts while the host sleeps (its clock_gettime(3))
     boot = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return Reading(time.time(), boot, boot_id())
+
+
+@cache
+def boot_id() -> str:
+    """Which boot this is; empty where it cannot be told. No process outlives one."""
     try:
-        boot_id = BOOT_ID.read_text(encoding="ascii").strip()
+        return BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
-        boot_id = ""
-    return Reading(time.time(), boot, boot_id)
+        return ""
 
 
 def decided_by(runs: bool) -> str:
