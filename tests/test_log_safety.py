@@ -44,8 +44,8 @@ print(number)
 LINES = b"".join(b"line %06d of the log\n" % number for number in range(5000))
 
 
-def context(folder: Path, state: Path | None = None) -> Context:
-    return Context(Host(Config()), "run", state or folder / "state", (folder,))
+def context(folder: Path, state: Path | None = None, config: Config | None = None) -> Context:
+    return Context(Host(config or Config()), "run", state or folder / "state", (folder,))
 
 
 def trim(path: Path, keep_lines: int = 10, keep_bytes: int = 10_000_000) -> TrimLog:

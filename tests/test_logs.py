@@ -467,7 +467,7 @@ config = Config(safety=Safety(ours_alone=(str(folder),) if sys.argv[3] == "True"
 found = t.plan(f"{folder}/*", config=config, keep_lines=10, archive_after_days=float(sys.argv[2]))
 for each in found.kept:
     print("kept:", each.detail.partition(":")[0])
-where = t.context(folder, config)
+where = t.context(folder, config=config)
 for step in found.steps or [t.trim(folder / "app.log.1")]:
     reason = t.recheck(step, where) or users.in_use(step, where)
     assert bool(reason) == (sys.argv[3] == "False"), reason

@@ -22,7 +22,6 @@ from miyabi_healing.host import answering
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
 FIRST_PIDS = 0xEFFFFFFC
-NO_SERVER = (errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.ENODEV, errno.ECONNABORTED, errno.EHOSTDOWN)
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
 PROTECTED = frozenset(
     """systemd init launchd upstart runit runsv runsvdir s6-svscan s6-supervise openrc-init tini dumb-init
@@ -449,9 +448,9 @@ def status_of(link: str | int) -> os.stat_result | None:
     try:
         return os.stat(link)
     except OSError as error:
-        if error.errno in NO_SERVER:
-            return None
-        raise
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESRCH):
+            raise
+        return None
 
 
 def told_by(info: str) -> tuple[int, int | None]:

@@ -285,8 +285,8 @@ class Witness:
 
     def could_use(self, process: Process, way: Way) -> bool:
         """Whether a process that cannot be looked into could have a path in use. Unsure counts as yes."""
-        if is_service(process) or process.name in KEEPERS:
-            return False
+        if is_service(process) or (process.name in KEEPERS and process.uid in (0, os.geteuid())):
+            return False  # anybody can call a process so; only root's, or our own, is believed
         if not LINUX:
             return True
         if process.pid not in self.could:
