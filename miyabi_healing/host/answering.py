@@ -92,11 +92,16 @@ class Known:
 
     def row(self, number: int) -> MountPoint | None:
         """A mount by its number, also one of another namespace: of a container, of a service with a view of its own."""
-        if self.points and number not in self.rows and not self.all_learnt:
+        if self.points and number not in self.rows:
+            self.learn_all()
+        return self.rows.get(number)
+
+    def learn_all(self) -> None:
+        """Learn the mounts of every namespace that there is a process in, once."""
+        if self.points and not self.all_learnt:
             self.all_learnt = True
             for process in filter(str.isdigit, os.listdir("/proc")):
                 self.learn(process, f"/proc/{process}/root")
-        return self.rows.get(number)
 
     def answer(self, row: MountPoint) -> bool | None:
         """Whether a filesystem answers; None where something else covers it, so that it cannot be asked."""
@@ -260,6 +265,16 @@ def behind(link: str, number: int | None) -> MountPoint | None:
     return None
 
 
+def comes_to_an_end(path: str) -> bool:
+    """Whether a path that leads through /proc/PID, maybe among the mounts of another namespace, comes to an answer."""
+    _known.learn_all()
+    if not any(row.can_block for row in _known.rows.values()):
+        return True
+    if path not in _known.places:
+        _known.places[path] = ask([path])[0] is not None
+    return _known.places[path]
+
+
 def ask(places: Iterable[str]) -> list[int | None]:
     """Look at some places at a time, in a child that is given up after LIMIT: the device of each, None for no answer.
 
@@ -278,7 +293,12 @@ def ask_some(places: list[str]) -> list[int | None]:
     found: dict[int, int] = {}
     reading, writing = os.pipe()
     with stopping.held_back():  # the child is ours to end, and nothing may come between
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # there are too many processes: then nothing can be told
+            os.close(reading)
+            os.close(writing)
+            return [None] * len(places)
         if child == 0:
             look_and_tell(places, writing)
         os.close(writing)
