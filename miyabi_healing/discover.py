@@ -15,7 +15,7 @@ from pathlib import Path
 
 from miyabi_healing import config
 from miyabi_healing.files import MEGABYTE, used
-from miyabi_healing.host import caches, git, logs
+from miyabi_healing.host import answering, caches, git, logs
 
 SECONDS = 5.0  # for looking through all folders, and the same again for weighing caches
 DEPTH = 6
@@ -106,6 +106,7 @@ Looked = tuple[Path, list[str], list[os.DirEntry[str]]]
 def walk(home: Path, end: float, found: Findings) -> Iterator[Looked]:
     """Every folder with its names and entries, breadth first. What is a repository is not looked into, but for a home that is."""
     try:
+        answering.check(home)
         device = home.stat().st_dev
     except OSError:
         return
@@ -128,7 +129,7 @@ def walk(home: Path, end: float, found: Findings) -> Iterator[Looked]:
 
 
 def may_enter(entry: os.DirEntry[str], device: int) -> bool:
-    if entry.name in SKIPPED:
+    if entry.name in SKIPPED or answering.is_silent(entry.path, follow=False):
         return False
     try:
         status = entry.stat(follow_symlinks=False)

@@ -206,6 +206,29 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         healing.finish(session.config.stash[RECORDS].values())
 
 
+class OnTheWay(pytest.Directory):
+    """A folder above one with checks. Nothing else in it is looked at, as pytest would at every entry: it may not answer."""
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        tops = self.config.stash[HEALING].folders.checks
+        names = {top.relative_to(self.path).parts[0] for top in tops if self.path in top.parents}
+        for name in sorted(names):
+            found = self.ihook.pytest_collect_directory(path=self.path / name, parent=self)
+            if found is not None:
+                yield found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    healing = parent.config.stash.get(HEALING, None)
+    if healing is None or not launch_of(parent.config):
+        return None
+    if any(path.is_relative_to(top) for top in healing.folders.checks):
+        return None
+    found: pytest.Collector = OnTheWay.from_parent(parent, path=path)
+    return found
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     healing = metafunc.config.stash.get(HEALING, None)
     if healing is not None and is_check(metafunc.definition, healing):

@@ -18,6 +18,7 @@ from gitworld import merged_worktree, repository
 from program import environment, report, run, settings
 
 from conftest import PROJECT, Served, wait_for
+from miyabi_healing import discover
 from miyabi_healing.config import Caches, Config, Git
 from miyabi_healing.gate import roots
 from miyabi_healing.host import Host, answering, caches, disk, git, logs, mounts, patterns, processes
@@ -93,7 +94,7 @@ def test_host_without_such_mounts_reads_its_table_once_and_asks_nobody(
 def test_kinds_that_can_block_are_the_same_in_the_table_and_in_its_text() -> None:
     for kind in (*mounts.SHARED, "fuse.sshfs", "fuse.s3fs-fuse", "autofs", "ext4", "tmpfs", "fusectl", "overlay", "nfsd", "zfs"):
         line = f"36 35 98:0 / /mnt rw,noatime shared:1 - {kind} /dev/x rw".encode()
-        assert bool(answering.CAN_BLOCK.search(line)) == mounts.parse(line).can_block, kind
+        assert answering.can_block(line) == mounts.parse(line).can_block, kind
 
 
 def test_links_are_followed_by_their_text(home: Path, nas: Served) -> None:
@@ -330,6 +331,34 @@ def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_aft
     assert "does not answer" in reasons["there"].detail
     assert near.exists()
     assert roots.allowed(settings_of)[-2:] == (repo, repo / ".git")
+
+
+@pytest.mark.parametrize("how", ["folder", "argument"])
+def test_git_at_work_on_it_holds_no_lock_of_another_repository(home: Path, nas: Served, start: Start, how: str) -> None:
+    repo = repository(home / "app")
+    lock = repo / ".git" / "index.lock"
+    lock.touch()
+    os.utime(lock, (1, 1))
+    (home / "git").symlink_to(sys.executable)  # so it is called, as its helpers are
+    far = "os.chdir(sys.argv[1])" if how == "folder" else "pass"
+    script = f"import os, sys, time\n{far}\nprint(flush=True)\ntime.sleep(100)"
+    process = start(str(home / "git"), "-c", script, str(nas.point), f"--git-dir={nas.point}/.git", stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    place = git.repository(str(repo), Config())
+    assert [each.path for each in place.stale_locks(600)] == [lock]
+    nas.stop()
+    with at_most(8):
+        assert [each.path for each in place.stale_locks(600)] == [lock]
+
+
+def test_init_looks_past_it(home: Path, nas: Served) -> None:
+    repository(home / "src" / "app")
+    repository(nas.point / "far")
+    nas.stop()
+    with at_most(8):
+        found = discover.search([home])
+    assert [each.path for each in found.repos] == [home / "src" / "app"]
 
 
 def test_home_on_it_is_left_and_the_other_one_is_cleaned(tmp_path: Path, served: Serve) -> None:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,10 +22,10 @@ PATIENCE = 0.2  # seconds for the end of the child that asked
 AT_ONCE = 200  # places, each a thread of the child
 MOST_LINKS = 40  # as Linux has it, path_resolution(7)
 MOST_NAMED = 3  # places that a note names
-# What mounts.MountPoint.can_block tells, found without making rows of the whole table.
-CAN_BLOCK = re.compile(
-    rb" - (?:nfs4?|cifs|smb3|smbfs|9p|virtiofs|vboxsf|vmhgfs|prl_fs|afs|ceph|glusterfs|lustre"
-    rb"|ocfs2|gfs2|beegfs|orangefs|coda|ncpfs|davfs|fuse|fuseblk|fuse\.\S+|autofs) "
+# What mounts.MountPoint.can_block tells, found without loading that, and without making rows of the whole table.
+CAN_BLOCK = frozenset(
+    b"""nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs prl_fs afs ceph glusterfs lustre ocfs2 gfs2 beegfs
+    orangefs coda ncpfs davfs fuse fuseblk autofs""".split()
 )
 
 
@@ -44,7 +42,6 @@ class NoAnswer(OSError):
         return str(self.strerror)
 
 
-@dataclass
 class Known:
     """What a run knows of mounts: `rows` by number, of each namespace looked into, and the `ways` to them.
 
@@ -52,19 +49,20 @@ class Known:
     what was not looked at, by the mount it lies on.
     """
 
-    rows: dict[int, MountPoint] = field(default_factory=dict)
-    ways: dict[int, str] = field(default_factory=dict)
-    answers: dict[int, bool] = field(default_factory=dict)
-    places: dict[str | int, bool] = field(default_factory=dict)
-    refused: dict[MountPoint, dict[str, None]] = field(default_factory=dict)
-    namespaces: set[str] = field(default_factory=set)
-    all_learnt: bool = False
+    def __init__(self) -> None:
+        self.rows: dict[int, MountPoint] = {}
+        self.ways: dict[int, str] = {}
+        self.answers: dict[int, bool] = {}
+        self.places: dict[str | int, bool] = {}
+        self.refused: dict[MountPoint, dict[str, None]] = {}
+        self.namespaces: set[str] = set()
+        self.all_learnt = False
 
     @cached_property
     def may_block(self) -> bool:
         try:
             with open("/proc/self/mountinfo", "rb", buffering=0) as file:
-                return CAN_BLOCK.search(file.readall()) is not None
+                return any(map(can_block, file.readall().splitlines()))
         except OSError:
             return False
 
@@ -92,11 +90,16 @@ class Known:
 
     def row(self, number: int) -> MountPoint | None:
         """A mount by its number, also one of another namespace: of a container, of a service with a view of its own."""
-        if self.points and number not in self.rows and not self.all_learnt:
+        if self.points and number not in self.rows:
+            self.learn_all()
+        return self.rows.get(number)
+
+    def learn_all(self) -> None:
+        """Learn the mounts of every namespace that there is a process in, once."""
+        if self.points and not self.all_learnt:
             self.all_learnt = True
             for process in filter(str.isdigit, os.listdir("/proc")):
                 self.learn(process, f"/proc/{process}/root")
-        return self.rows.get(number)
 
     def answer(self, row: MountPoint) -> bool | None:
         """Whether a filesystem answers; None where something else covers it, so that it cannot be asked."""
@@ -110,6 +113,12 @@ class Known:
                 if seen in (None, 0, device):
                     self.answers[device] = seen is not None
         return self.answers.get(row.device)
+
+
+def can_block(line: bytes) -> bool:
+    """Whether a line of the table of mounts is of a kind that waits for a program or a server, which may be gone."""
+    kind = line.partition(b" - ")[2].partition(b" ")[0]
+    return kind in CAN_BLOCK or kind.startswith(b"fuse.")
 
 
 _known = Known()
@@ -260,6 +269,16 @@ def behind(link: str, number: int | None) -> MountPoint | None:
     return None
 
 
+def comes_to_an_end(path: str) -> bool:
+    """Whether a path that leads through /proc/PID, maybe among the mounts of another namespace, comes to an answer."""
+    _known.learn_all()
+    if not any(row.can_block for row in _known.rows.values()):
+        return True
+    if path not in _known.places:
+        _known.places[path] = ask([path])[0] is not None
+    return _known.places[path]
+
+
 def ask(places: Iterable[str]) -> list[int | None]:
     """Look at some places at a time, in a child that is given up after LIMIT: the device of each, None for no answer.
 
@@ -278,7 +297,12 @@ def ask_some(places: list[str]) -> list[int | None]:
     found: dict[int, int] = {}
     reading, writing = os.pipe()
     with stopping.held_back():  # the child is ours to end, and nothing may come between
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # there are too many processes: then nothing can be told
+            os.close(reading)
+            os.close(writing)
+            return [None] * len(places)
         if child == 0:
             look_and_tell(places, writing)
         os.close(writing)

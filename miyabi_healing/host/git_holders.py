@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from miyabi_healing.files import display, is_within
-from miyabi_healing.host import mounts
+from miyabi_healing.host import answering, mounts
 from miyabi_healing.host.git import Repository
-from miyabi_healing.host.processes import LINUX, PROC, OpenFile, Process
+from miyabi_healing.host.processes import LINUX, PROC, OpenFile, Process, told_by
 from miyabi_healing.host.witness import Witness
 
 VARIABLES = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_WORK_TREE")
@@ -37,8 +37,9 @@ class Places:
         inodes = set()
         for each in folders:
             try:
+                answering.check(each)
                 inodes.add(number(os.stat(each)))
-            except OSError:  # a work tree that was deleted by hand
+            except OSError:  # a work tree that was deleted by hand, or does not answer
                 continue
         return cls(folders[0], tuple(folders), frozenset(inodes), number(os.stat(folders[0])))
 
@@ -97,13 +98,18 @@ def by_its_folder(process: Process, home: OpenFile | None, places: Places, witne
 
 
 def climb(path: str) -> frozenset[tuple[int, int]]:
-    """A folder and all above it by device and inode, through the mounts by which it was reached. Empty where it is gone."""
+    """A folder and all above it by device and inode, through the mounts by which it was reached.
+
+    Empty where it is gone, or does not answer: then it is on another filesystem than what does.
+    """
     found: set[tuple[int, int]] = set()
     try:
         folder = os.open(path, FOLDER_FLAGS)
     except OSError:
         return frozenset()
     try:
+        if answering.behind(path, told_by(f"/proc/self/fdinfo/{folder}")[1]):
+            return frozenset()
         for _ in range(DEEPEST):
             at = number(os.fstat(folder))
             if at in found:  # the top of all is above itself
@@ -165,6 +171,8 @@ def names(process: Process, text: str, wanted: frozenset[tuple[int, int]]) -> bo
     """Whether a text is the path of one of the `wanted` folders, or of something in it, for this process."""
     for each in dict.fromkeys((text, text.rpartition("=")[2])):
         path = f"{PROC}/{process.pid}/root{each}" if each.startswith("/") else f"{PROC}/{process.pid}/cwd/{each}"
+        if not answering.comes_to_an_end(path):
+            continue
         if (climb(path) or climb(os.path.dirname(path))) & wanted:
             return True
     return False
