@@ -322,6 +322,7 @@ def test_unseen_process_with_other_mounts_counts_where_these_lead_there(
 
 def test_what_keeps_a_browser_from_files_is_no_user(tree: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start("sh", "-c", "sleep 100; true", "--type=renderer")
+    wait_for(process.cmdline)
     unseen_by(monkeypatch, shell(pid=process.pid, uid=os.geteuid(), name="code"))
     for seccomp, keeps in ((2, False), (0, True)):
         monkeypatch.setattr(witness, "rights", lambda _pid, mode=seccomp: witness.Rights(os.geteuid(), frozenset(), 0, mode))
