@@ -149,11 +149,12 @@ def one(step: Step, work: Work) -> Outcome:
     if reason:
         return Outcome(step, "skipped", reason)
     try:
+        now = work.journal.now()
         number = work.journal.intend(work.context.run_id, work.healer, work.issue, step)
     except Exception as error:
         return Outcome(step, "skipped", f"the journal cannot be written: {name(error)}")
     sizes = work.brakes.sizes(step)
-    context = replace(work.context, step=number, now=work.journal.now(), sizes=sizes)
+    context = replace(work.context, step=number, now=now, sizes=sizes)
     ending: BaseException | None = None
     problem: BaseException | None = None
     try:
