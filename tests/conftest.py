@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the tests run in a PID namespace of their own, what they make is theirs alone: of that the program could not know."""
     from miyabi_healing.host import processes, witness
 

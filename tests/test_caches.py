@@ -20,7 +20,7 @@ from conftest import wait_for
 from miyabi_healing import tools
 from miyabi_healing.config import Caches, Config, ConfigError
 from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host, caches, processes
+from miyabi_healing.host import Host, caches, processes, witness
 from miyabi_healing.plan import Delete, Run
 
 Start = Callable[..., psutil.Popen]
@@ -305,6 +305,23 @@ def test_owners_go_first_gently_and_thoroughly_last(home: Path, tmp_path: Path, 
         f"npm cache clean --force --cache {home}/.npm",
         f"pip --cache-dir {home}/.cache/pip cache purge",
     ]
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_somebody_unseen_could_use_is_kept_also_from_its_owner(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (".cache/pip/http/a", ".cache/thumbnails/large", "Downloads"):
+        fill(home / folder)
+    monkeypatch.setenv("PATH", stubs(tmp_path / "bin", "pip"))
+    found = plan(home, idle_minutes=0, downloads_days=0)
+    assert {type(step).__name__ for step in found.steps} == {"Run", "Delete", "Quarantine"}
+    assert [step.changes for step in found.steps if isinstance(step, Run)] == [(home / ".cache" / "pip",)]
+    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    found = plan(home, idle_minutes=0, downloads_days=0)
+    assert found.steps == ()
+    assert {kept.reason for kept in found.kept} == {"could be in use"}
+    assert len(found.kept) == 5  # two caches, three downloads
 
 
 @pytest.mark.usefixtures("alone")

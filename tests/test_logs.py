@@ -393,6 +393,15 @@ def test_unseen_process_that_could_write_is_a_reason_to_skip(tmp_path: Path, mod
     assert not found.append_only
 
 
+def test_where_nobody_else_is_said_to_be_an_unseen_process_is_no_reason(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(LINES)
+    seen = OpenFiles((), (other(os.getuid()),), blind="secret could use it", alone=True)
+    found = logs.writers(log, os.stat(log), seen)
+    assert (found.trouble, found.closed) == (None, True)
+    assert not found.append_only  # what is cut by another way can be given back without that word as well
+
+
 def test_log_mapped_for_writing_is_left_alone(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,16 @@ from miyabi_healing.plan import Quarantine, Step
 NOBODY = 65534
 Start = Callable[..., psutil.Popen]
 assert gate
+
+
+MAPPED = "import ctypes, sys, time; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); time.sleep(100)"
+OPEN = "import sys, time; file = open(sys.argv[1]); print('ready', flush=True); time.sleep(100)"
+
+
+def library() -> str:
+    """Some shared library, which stays mapped and not open."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return next(line.split()[-1] for line in lines if re.search(r"/lib[a-z]+\.so[.0-9]*$", line))
 
 
 @pytest.fixture
@@ -87,8 +98,8 @@ def test_whoever_uses_something_in_a_folder_is_seen(tree: Path, start: Start, ho
         shutil.copy(str(shutil.which("sleep")), tree / "deep" / "sleep")
         start(str(tree / "deep" / "sleep"), "100")
     else:
-        code = "import mmap, os, sys, time; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 1, prot=1); f.close(); "
-        start(sys.executable, "-c", code + "time.sleep(100)", str(tree / "deep" / "file"))
+        shutil.copy(library(), tree / "deep" / "file")
+        start(sys.executable, "-c", MAPPED, str(tree / "deep" / "file"))
     wait_for(lambda: ask().user(tree))
     assert ask().user(tree.parent / "beside") is None
 
@@ -166,15 +177,16 @@ def test_user_behind_a_mount_that_was_taken_away_is_seen(tmp_path: Path, start: 
 
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["btrfs", "btrfs subvolume", "xfs", "overlay"])
+@pytest.mark.parametrize("code", [OPEN, MAPPED], ids=["open", "mapped"])
 def test_users_in_a_container_are_seen_on_any_filesystem(
-    start: Start, mounted: Callable[..., Path], tmp_path: Path, kind: str
+    start: Start, mounted: Callable[..., Path], tmp_path: Path, kind: str, code: str
 ) -> None:
     if kind == "overlay":
-        lower = mounted("tmpfs", "1M", name="lower")  # two filesystems: files and folders get different device numbers
+        lower = mounted("tmpfs", "9M", name="lower")  # two filesystems: files and folders get different device numbers
         upper, work, top = (tmp_path / name for name in ("upper", "work", "top"))
         for each in (upper, work, top, lower / "tree", lower / "beside"):
             each.mkdir()
-        (lower / "tree" / "file").write_text("x" * 5000)
+        shutil.copy(library(), lower / "tree" / "file")
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
         if subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", str(top)], check=False).returncode:
             pytest.skip("no overlays here")
@@ -188,12 +200,9 @@ def test_users_in_a_container_are_seen_on_any_filesystem(
             top = top / "inner"
         (top / "tree").mkdir()
         (top / "beside").mkdir()
-        (top / "tree" / "file").write_text("x" * 5000)
+        shutil.copy(library(), top / "tree" / "file")
     try:
-        code = (
-            "import mmap,sys,time; f=open(sys.argv[1],'rb'); m=mmap.mmap(f.fileno(),1,prot=1); f.close(); print('ready',flush=1)"
-        )
-        run = f'exec {sys.executable} -c "{code}; time.sleep(100)" $2/file'
+        run = f'exec {sys.executable} -c "{code}" $2/file'
         process = container(start, top / "tree", tmp_path / "workspaces", run)
         looked = ask()
         looked.__dict__["elsewhere"] = {}  # the mount alone would tell
@@ -217,6 +226,14 @@ def test_thread_that_outlives_the_first_one_of_its_process_is_seen(tree: Path, s
     assert ask().user(tree) is not None
 
 
+def is_dead(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError:
+        return True
+    return False
+
+
 @pytest.mark.root
 def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(tree: Path, tmp_path: Path, start: Start) -> None:
     if not shutil.which("bindfs") or not os.path.exists("/dev/fuse"):
@@ -227,9 +244,10 @@ def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(tree: Path, tm
     wait_for(lambda: os.path.ismount(point))
     try:
         with (point / "file").open() as file:
-            start("sleep", "100", stdin=file, cwd=tree)
+            process = start("sleep", "100", stdin=file, cwd=tree)
         server.kill()
         server.wait()
+        wait_for(lambda: is_dead(f"/proc/{process.pid}/fd/0"))
         assert ask().user(tree) is not None
         assert [each.path for each in ask().files.beneath(point)] == [str(point / "file")]
     finally:
