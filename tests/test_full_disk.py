@@ -63,7 +63,7 @@ keep_lines = 100
 def test_disk_that_is_full_to_the_last_byte_is_healed(
     mounted: Callable[..., Path], home: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, passed_before: bool
 ) -> None:
-    disk = mounted(filesystem, "96M")
+    disk = mounted(filesystem, "96M", options=",mode=0755" if filesystem == "tmpfs" else "")
     monkeypatch.setenv("HOME", str(disk))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / ".gitconfig"))
     if passed_before:

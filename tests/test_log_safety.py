@@ -105,11 +105,13 @@ def under_fire(folder: Path, rounds: int) -> list[str]:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("only_mounts")  # whoever looks for holders waits for those that do not answer
 def test_three_writers_lose_no_line_while_an_ext4_log_is_collapsed(mounted: Callable[..., Path]) -> None:
     assert set(under_fire(mounted("ext4", "300M"), 50)) == {"collapsed"}
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("only_mounts")
 def test_three_writers_lose_no_line_while_a_tmpfs_log_is_punched(mounted: Callable[..., Path]) -> None:
     assert set(under_fire(mounted("tmpfs", "300M"), 50)) == {"punched"}
 
@@ -384,10 +386,10 @@ def hostile(folder: Path) -> dict[str, str]:
             "folder.log": "a folder", "wtmp.log": "a system record"}  # fmt: skip
 
 
-def plan(pattern: str, clear: float = 0, **options: float) -> Plan:
+def plan(pattern: str, clear: float = 0, config: Config | None = None, **options: float) -> Plan:
     healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
-    view = View(Host(Config()), {"log_group": logs.read(pattern)})
+    view = View(Host(config or Config()), {"log_group": logs.read(pattern)})
     return healer(view, Issue("large_log_files", "", "", 1, Limit(0, clear_at=clear)), kind(**options))
 
 

@@ -213,15 +213,19 @@ def test_empty_admin_folder_that_git_left_does_not_block_a_worktree(home: Path) 
     assert git(tree, "status", "--porcelain") == ""
 
 
-def test_folder_that_is_gone_or_a_link_now_is_refused(home: Path, tmp_path: Path) -> None:
+def test_folder_that_is_gone_is_made_again_but_one_that_is_a_link_now_is_refused(home: Path, tmp_path: Path) -> None:
     (home / "folder").mkdir()
     do(home, set_aside(home / "folder" / "a"))
     (home / "folder").rmdir()
-    assert "its folder cannot be reached: No such file" in run("rollback").stdout
+    assert "can be undone" in run("rollback", "--dry-run").stdout
+    assert not (home / "folder").exists()
     (tmp_path / "victim").mkdir()
     (home / "folder").symlink_to(tmp_path / "victim")
     assert "its folder cannot be reached: Not a directory" in run("rollback").stdout
     assert list((tmp_path / "victim").iterdir()) == []
+    (home / "folder").unlink()
+    assert run("rollback").returncode == 0
+    assert (home / "folder" / "a").exists()
 
 
 def test_thing_that_was_purged_or_moved_back_by_hand(home: Path) -> None:
