@@ -17,7 +17,12 @@ from miyabi_healing.text import plain
 Document = Mapping[str, Any]
 Key = tuple[str, str]
 OPEN = ("issue", "unknown", "flapping")  # states that somebody was alerted to and waits to see the end of
-TOLD_BRAKES = ("attempts", "budget", "time limit")  # the others are waits that end by themselves, or a person's own wish
+TOLD_BRAKES = (
+    "attempts",
+    "budget",
+    "quarantine limit",
+    "time limit",
+)  # the others are waits that end by themselves, or a person's own wish
 WORDS = {
     "unhealed": "not healed", "healed": "healed", "recovered": "recovered", "reminder": "still not healed", "brake": "held back",
     "flapping": "comes and goes", "unknown": "could not be checked",

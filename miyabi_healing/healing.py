@@ -163,8 +163,9 @@ class Healing:
         from miyabi_healing.plan import Outcome
 
         action.brake = action.brake or self.brakes.hold(action.healer, action.issue, plan) or ""
+        end = time.monotonic() + self.config.healer(action.healer).time_limit
         for step in plan.steps:
-            veto = action.brake if action.brake and not self.blocked else self.brakes.veto(step)
+            veto = action.brake if action.brake and not self.blocked else self.brakes.veto(step, deadline=end)
             action.outcomes.append(Outcome(step, "vetoed", veto) if veto else Outcome(step, "planned"))
             if not veto:
                 later = sum(sizes.values()) if (sizes := self.brakes.sizes(step)) else None

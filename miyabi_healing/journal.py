@@ -228,8 +228,7 @@ class Journal:
     def keep_time(self) -> Moment:
         """Store the run clock, in the transaction in hand where there is one, and end the pauses that are over."""
         self.clock = state = self.clock_at(run_clock.read())
-        row = (state.name, state.seen, state.boot, state.boot_id, state.wall, state.believed, state.doubted)
-        self.write(f"insert or replace into run_clock (only, {run_clock.COLUMNS}) values (1, ?, ?, ?, ?, ?, ?, ?)", row)
+        self.write(f"insert or replace into run_clock (only, {run_clock.COLUMNS}) values (1, ?, ?, ?, ?, ?, ?, ?)", state)
         now = run_clock.moment(state)
         for pause in self.pauses():
             if pause.is_over(now):  # or it would begin again when the wall clock is set back

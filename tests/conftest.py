@@ -88,13 +88,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs root: mounts, other users, namespaces"))
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the tests run in a PID namespace of their own, what they make is theirs alone: of that the program could not know."""
+    from miyabi_healing.host import processes, witness
+
+    if processes.container():
+        monkeypatch.setattr(witness, "container", lambda: None)
+        monkeypatch.setenv("MIYABI_HEALING__SAFETY__OURS_ALONE", '["/"]')
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A HOME of the test's own, with nothing configured; git has a name to commit under."""
     folder = tmp_path / "home"
     folder.mkdir()
     for name in [each for each in os.environ if each.startswith(("XDG_", "GIT", "MIYABI_", "JOURNAL_", "PYTEST_ADDOPTS"))]:
-        monkeypatch.delenv(name)
+        if name != "MIYABI_HEALING__SAFETY__OURS_ALONE":
+            monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(folder))
     (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
     return folder

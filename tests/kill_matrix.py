@@ -163,11 +163,11 @@ def perform(top: Path, kind: str, run: str = "run") -> None:
         gate.carry_out(plan(make_step(kind, top)), prepared, [])
 
 
-def roll_back(top: Path) -> list[str]:
-    """What a rollback of the run came to, step by step."""
+def roll_back(top: Path, run: str = "run") -> list[str]:
+    """What a rollback of a run came to, step by step."""
     with work(context(top, "later")) as prepared:
         try:
-            rows = rollback.choose(top / "state", prepared.journal, "run", None)
+            rows = rollback.choose(top / "state", prepared.journal, run, None)
         except rollback.Unknown:
             return []
         return [each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)]
@@ -239,7 +239,7 @@ class Row:
         build(kind, top / "home")
         self.before = snapshot(top / "home")
         if kind == "purge":
-            in_child(lambda: perform(top, "quarantine"))
+            in_child(lambda: perform(top, "quarantine", "before"))  # a run purges nothing that it set aside itself
         shutil.copytree(top, top.with_name("template"), symlinks=True)
 
     def fresh(self) -> None:
@@ -279,7 +279,7 @@ class Row:
         _, seen = in_child(lambda: next_run(self.top))
         if seen is None:
             return "the next run failed"
-        if seen["again"] or seen["check"] != "ok" or seen["open"] or len(seen["rows"]) > 1 + (self.kind == "purge"):
+        if seen["again"] or seen["check"] != "ok" or seen["open"] or len(seen["rows"]) > 1:
             return f"the journal is not consistent: {seen}"
         return self.unfit(seen)
 
@@ -320,7 +320,7 @@ class Row:
         """A purge is either not begun, and the thing can be had back, or finished; nothing half deleted is ever given back."""
         if not quarantine.find(self.top / "state"):
             return None
-        in_child(lambda: roll_back(self.top))
+        in_child(lambda: roll_back(self.top, "before"))
         return None if snapshot(self.top / "home") == self.before else f"half purged: {seen}"
 
     def end(self) -> None:

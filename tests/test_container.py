@@ -52,6 +52,7 @@ umount -l old
 shift 2
 exec "$@"
 """
+PLAIN = {"COVERAGE_PROCESS_START": None, "COVERAGE_PROCESS_CONFIG": None, "MIYABI_HEALING__SAFETY__OURS_ALONE": None}
 OUTSIDE, OWN = Path("/workspaces"), Path("/inner")
 
 
@@ -62,7 +63,7 @@ def inside(tmp_path: Path, world: Path, *command: str) -> subprocess.CompletedPr
     done = subprocess.run(
         ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--propagation", "private", "sh", "-c", CONTAINER, "sh",
          str(root), str(world), *command],
-        env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None), capture_output=True, text=True,
+        env=environment(**PLAIN), capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode == 77:
         pytest.skip("no overlay can be mounted here")
@@ -158,7 +159,7 @@ def test_container_that_shares_the_hosts_root_owns_nothing(home: Path, tmp_path:
     done = subprocess.run(
         ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child", sys.executable,
          str(PROJECT / "self_healer.py"), "--config", file, "--json"],
-        cwd=home, env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None), capture_output=True, text=True,
+        cwd=home, env=environment(**PLAIN), capture_output=True, text=True,
     )  # fmt: skip
     document = json.loads(done.stdout)
     assert done.returncode == 1
@@ -175,14 +176,14 @@ def test_log_that_is_written_outside_loses_no_line(home: Path, tmp_path: Path) -
         subprocess.run(
             ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child", sys.executable,
              str(PROJECT / "self_healer.py"), "--config", file],
-            cwd=home, env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None), capture_output=True,
+            cwd=home, env=environment(**PLAIN), capture_output=True,
         )  # fmt: skip
         writer.write(b"the next line\n")
     assert log.read_bytes() == LINES + b"the next line\n"
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("way", ["umount -l /proc", "mount -t tmpfs tmpfs /proc"])
+@pytest.mark.parametrize("way", ["while umount -l /proc 2>&-; do :; done", "mount -t tmpfs tmpfs /proc"])
 def test_without_processes_to_look_at_the_checks_that_need_them_are_unknown(
     home: Path, tmp_path: Path, start: Callable[..., psutil.Popen], way: str
 ) -> None:
@@ -195,7 +196,7 @@ def test_without_processes_to_look_at_the_checks_that_need_them_are_unknown(
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{way} && exec "$@"', "sh", sys.executable,
          str(PROJECT / "self_healer.py"), "--config", file, "--json"],
-        cwd=home, env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None), capture_output=True, text=True,
+        cwd=home, env=environment(**PLAIN), capture_output=True, text=True,
     )  # fmt: skip
     document = json.loads(done.stdout)
     assert done.returncode == 3, document

@@ -257,7 +257,7 @@ def test_full_quarantine_takes_nothing_more(home: Path, kind: type[Step]) -> Non
     step = EXAMPLES[kind](home)
     (outcome,) = carry_out(context(home, quarantine=Rules(gigabytes=0.00009)), step)
     assert outcome.status == "vetoed"
-    assert outcome.message.startswith("quarantine: it holds 102 kB, this takes ")
+    assert outcome.message.startswith("quarantine limit: it holds 102 kB, this takes ")
     assert outcome.message.endswith("; its limit is 90.0 kB")
     (outcome,) = carry_out(context(home), step)
     assert outcome.status == "applied"

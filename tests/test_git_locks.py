@@ -314,6 +314,9 @@ def test_git_elsewhere_in_a_container_holds_nothing_here(
     wait_for(lambda: waits(process))
     alone = in_a_container(start, tmp_path / "other", tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x")
     wait_for(lambda: waits(alone))
+    words = ("sh", "-c", "sleep 100; true", f"--git-dir={repo}/.git")
+    named = in_a_container(start, other, repo, "env", "-C", "/", *words)
+    wait_for(lambda: waits(named))
     assert len(plan(repo).steps) == 1
     leave(other / ".git" / "index.lock")
     assert plan(other).steps == ()

@@ -18,6 +18,7 @@ import pytest
 from gatework import ISSUE, plan, work
 from program import report, run, settings
 
+from conftest import PROJECT
 from miyabi_healing import gate, journal, lock, paths, safekeeping
 from miyabi_healing.config import Config
 from miyabi_healing.files import Identity
@@ -110,6 +111,33 @@ def test_journal_of_every_version_can_be_looked_into_as_it_is(home: Path, versio
     assert done.returncode in (0, 1), done.stderr
     assert "old run" in done.stdout or command[0] != "rollback"
     assert (state / paths.JOURNAL).read_bytes() == before
+
+
+def test_documents_name_every_table_and_column(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "state-folder.md").read_text()
+    assert f"is its version, {len(journal.MIGRATIONS)}." in page
+    with contextlib.closing(journal.Journal(tmp_path / "new")) as new:
+        tables = [name for (name,) in new.database.execute("select name from sqlite_master where type='table'")]
+        for table in (each for each in tables if not each.startswith("sqlite_")):
+            (row,) = (line for line in page.splitlines() if line.startswith(f"| `{table}` | "))
+            columns = {name for _, name, *_ in new.database.execute(f"pragma table_info({table})")} - {"id", "only"}
+            assert {each for each in columns if f"`{each}`" not in row} == set()
+
+
+def test_older_journal_brings_its_promises_along(tmp_path: Path) -> None:
+    """Measured from the last pass that it has on record: what it noted later counts from the beginning of the run clock."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "old")) as old:
+        old.executescript("".join(journal.MIGRATIONS[:5]) + "pragma user_version=5;")
+        old.execute("insert into pass values (1, 'r', 900, 1000, 1, 0, 0, 0, 0)")
+        for begun, until in ((100, 700), (900, 1100), (1050, 5000)):
+            old.execute("insert into pause (begun, until, reason, person) values (?, ?, 'x', 'y')", (begun, until))
+        old.execute("insert into healthy values ('x', '', 400)")
+        old.commit()
+    with contextlib.closing(journal.Journal(tmp_path / "old")) as new:
+        pauses = new.database.execute("select clock, ended is null from pause order by id").fetchall()
+        assert pauses == [(-900, 0), (-100, 1), (0, 1)]  # the first was over when the last pass ended
+        assert new.database.execute("select clock from healthy").fetchall() == [(-600,)]
+        assert new.now().seen < 60
 
 
 def test_migration_that_fails_leaves_the_journal_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

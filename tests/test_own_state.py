@@ -19,7 +19,7 @@ from miyabi_healing.config import Config, Safety
 from miyabi_healing.files import Identity
 from miyabi_healing.gate import store
 from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host, caches, logs
+from miyabi_healing.host import Host, caches, logs, mounts
 from miyabi_healing.host.own_state import HOLDS_OURS, OURS, OwnState
 from miyabi_healing.plan import ArchiveLog, CutLog, Delete, Quarantine, Step, TrimLog
 
@@ -74,7 +74,7 @@ def test_what_holds_it_is_no_target_but_what_lies_beside_it_is(home: Path, state
 
 @pytest.mark.root
 @pytest.mark.parametrize("mounted_part", [".", "quarantine/run", ".."])
-def test_another_mount_of_it_is_no_target(home: Path, state: Path, mounted_part: str) -> None:
+def test_another_mount_of_it_is_no_target(home: Path, state: Path, mounted_part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     point = home.parent / "point"
     point.mkdir()
     subprocess.run(["mount", "--bind", str((state / mounted_part).resolve()), str(point)], check=True)
@@ -83,6 +83,9 @@ def test_another_mount_of_it_is_no_target(home: Path, state: Path, mounted_part:
         for path in (point, *point.rglob("*")):
             expected = HOLDS_OURS if mounted_part == ".." and path == point else OURS
             assert own.objection(path) == expected, path
+        if mounted_part == "..":  # also where the table of mounts tells nothing
+            monkeypatch.setattr(mounts, "table", lambda: ())
+            assert OwnState(state).objection(point) == HOLDS_OURS
         if mounted_part != "quarantine/run":  # so deep it is the gate alone that looks, and refuses
             assert logs.read(f"{point}/*/*").files == ()
     finally:

@@ -25,6 +25,7 @@ from miyabi_healing.config import Brakes, Config
 from miyabi_healing.config import Quarantine as Quarantined
 from miyabi_healing.files import Identity
 from miyabi_healing.gate import log_undo, store, undo, zstd
+from miyabi_healing.gate import logs as gate_logs
 from miyabi_healing.gate.verbs import Context, Refused, apply
 from miyabi_healing.host import Host, quarantine
 from miyabi_healing.plan import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
@@ -201,6 +202,12 @@ def test_empty_admin_folder_that_git_left_does_not_block_a_worktree(home: Path) 
     ))  # fmt: skip
     admin.mkdir(parents=True, exist_ok=True)
     tree.mkdir()
+    for folder in (tree, admin):
+        (folder / "new").touch()
+        (result,) = undo_all(home)
+        assert (result.status, f"something else is at {folder} now" in result.message) == ("refused", True)
+        assert len(quarantine.find(state_of(home))) == 2  # refused before any of it was moved
+        (folder / "new").unlink()
     (result,) = undo_all(home)
     assert result.status == "undone", result
     assert git(tree, "status", "--porcelain") == ""
@@ -412,6 +419,23 @@ def test_archived_log_is_never_put_over_or_through_anything(home: Path, tmp_path
     assert (result.status, beside in result.message) == ("undone", True)
     assert (home / beside).read_bytes() == LINES
     assert not victim.exists()
+
+
+def test_log_that_was_given_a_name_beside_before_a_crash_is_not_made_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crash that left it aside came before it was deleted; the second one after it had got a name again."""
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    with monkeypatch.context() as patch:
+        patch.setattr(gate_logs.os, "unlink", lambda *_, **__: None)
+        do(home, archive(log))
+    log.write_text("other")
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(log_undo, "drop", lambda _: (_ for _ in ()).throw(OSError("a crash")))
+            assert [each.status for each in undo_all(home)] == ["refused"]
+    assert [each.status for each in undo_all(home)] == ["undone"]
+    assert sorted(path.name for path in home.iterdir() if "app.log" in path.name) == ["app.log", "app.log.restored-some-run"]
+    assert (log.read_text(), (home / "app.log.restored-some-run").read_bytes() == LINES) == ("other", True)
 
 
 def test_log_that_finds_its_name_taken_while_it_is_made_goes_beside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,8 @@ threshold = 1
 threshold = 0
 [healers.prune_logs]
 keep_megabytes = 0.1
+[safety]
+ours_alone = ["{folder}"]  # of which this machine, that has PIDs of its own, could not know
 '''
     machine.write(CONFIG, Path(settings(folder, text)).read_text())
     return lock
@@ -188,7 +190,8 @@ def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_noth
 
 
 def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: Path) -> None:
-    text = text_for(tmp_path, '[logs]\npatterns = ["/run/home/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n')
+    alone = '[safety]\nours_alone = ["/run/home"]\n'
+    text = text_for(tmp_path, '[logs]\npatterns = ["/run/home/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n' + alone)
     machine.write("/run/home/.config/miyabi-healing/config.toml", text)
     machine.write("/run/targets/manager.service", USER_MANAGER)
     work = "mkdir -p /run/home/logs /run/user/65534; seq 1000000 > /run/home/logs/app.log"

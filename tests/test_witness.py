@@ -151,22 +151,41 @@ def test_copy_of_our_own_mounts_is_no_use(tree: Path, start: Start, mounted: Cal
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("kind", ["btrfs", "xfs", "overlay"])
+def test_user_behind_a_mount_that_was_taken_away_is_seen(tmp_path: Path, start: Start, mounted: Callable[..., Path]) -> None:
+    point = mounted("ext4", "16M")
+    (point / "tree").mkdir()
+    (point / "beside").mkdir()
+    start("sleep", "100", cwd=point / "tree")
+    wait_for(lambda: ask().user(point / "tree"))
+    device = subprocess.run(["findmnt", "-no", "SOURCE", str(point)], capture_output=True, text=True, check=True).stdout.strip()
+    subprocess.run(["umount", "-l", str(point)], check=True)
+    subprocess.run(["mount", device, str(point)], check=True)
+    assert ask().user(point / "tree") is not None
+    assert ask().user(point / "beside") is None
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["btrfs", "btrfs subvolume", "xfs", "overlay"])
 def test_users_in_a_container_are_seen_on_any_filesystem(
     start: Start, mounted: Callable[..., Path], tmp_path: Path, kind: str
 ) -> None:
     if kind == "overlay":
-        lower, upper, work, top = (tmp_path / name for name in ("lower", "upper", "work", "top"))
-        for each in (lower, upper, work, top, lower / "tree", lower / "beside"):
+        lower = mounted("tmpfs", "1M", name="lower")  # two filesystems: files and folders get different device numbers
+        upper, work, top = (tmp_path / name for name in ("upper", "work", "top"))
+        for each in (upper, work, top, lower / "tree", lower / "beside"):
             each.mkdir()
         (lower / "tree" / "file").write_text("x" * 5000)
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
         if subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", str(top)], check=False).returncode:
             pytest.skip("no overlays here")
     else:
-        if not shutil.which(f"mkfs.{kind}"):
-            pytest.skip(f"needs mkfs.{kind}")
-        top = mounted(kind, "400M")
+        name = kind.partition(" ")[0]
+        if not shutil.which(f"mkfs.{name}"):
+            pytest.skip(f"needs mkfs.{name}")
+        top = mounted(name, "400M")
+        if name != kind:
+            subprocess.run(["btrfs", "-q", "subvolume", "create", str(top / "inner")], check=True)
+            top = top / "inner"
         (top / "tree").mkdir()
         (top / "beside").mkdir()
         (top / "tree" / "file").write_text("x" * 5000)
@@ -180,6 +199,7 @@ def test_users_in_a_container_are_seen_on_any_filesystem(
         looked.__dict__["elsewhere"] = {}  # the mount alone would tell
         assert looked.user(top / "tree") is not None
         assert looked.user(top / "beside") is None
+        assert looked.user(top / "tree" / "file") is not None
         process.kill()
         process.wait()
     finally:
@@ -197,7 +217,38 @@ def test_thread_that_outlives_the_first_one_of_its_process_is_seen(tree: Path, s
     assert ask().user(tree) is not None
 
 
+@pytest.mark.root
+def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(tree: Path, tmp_path: Path, start: Start) -> None:
+    if not shutil.which("bindfs") or not os.path.exists("/dev/fuse"):
+        pytest.skip("needs bindfs")
+    point = tmp_path / "point"
+    point.mkdir()
+    server = start("bindfs", "-f", str(tree.parent / "beside"), str(point))
+    wait_for(lambda: os.path.ismount(point))
+    try:
+        with (point / "file").open() as file:
+            start("sleep", "100", stdin=file, cwd=tree)
+        server.kill()
+        server.wait()
+        assert ask().user(tree) is not None
+        assert [each.path for each in ask().files.beneath(point)] == [str(point / "file")]
+    finally:
+        subprocess.run(["umount", "-l", str(point)], check=True)
+
+
 # Who could be there unseen
+
+
+@pytest.mark.parametrize(("path", "kind", "own"), [("/", "overlay", True), ("/data", "overlay", False), ("/", "ext4", False)])
+def test_in_a_container_only_its_own_root_is_its_own(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str, own: bool
+) -> None:
+    unseen_by(monkeypatch)
+    table = (MountPoint(1, 1, "/", "/", "overlay" if path != "/" else kind, ""), MountPoint(2, 2, "/", "/data", "overlay", ""))
+    monkeypatch.setattr(mounts, "table", lambda *_: table)
+    monkeypatch.setattr(mounts, "of", lambda *_: next(each for each in table if each.path == path))
+    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    assert (ask().unseen(tree) is None) == own
 
 
 def unseen_by(monkeypatch: pytest.MonkeyPatch, *found: Process) -> None:
@@ -322,6 +373,7 @@ def test_unseen_process_with_other_mounts_counts_where_these_lead_there(
 
 def test_what_keeps_a_browser_from_files_is_no_user(tree: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start("sh", "-c", "sleep 100; true", "--type=renderer")
+    wait_for(process.cmdline)
     unseen_by(monkeypatch, shell(pid=process.pid, uid=os.geteuid(), name="code"))
     for seccomp, keeps in ((2, False), (0, True)):
         monkeypatch.setattr(witness, "rights", lambda _pid, mode=seccomp: witness.Rights(os.geteuid(), frozenset(), 0, mode))

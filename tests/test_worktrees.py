@@ -217,7 +217,7 @@ def test_worktree_that_a_container_has_is_kept(
     assert reason(repo, tree) == "in use"
     process.kill()
     process.wait()
-    assert reason(repo, tree) is None
+    wait_for(lambda: reason(repo, tree) is None)
 
 
 @pytest.mark.root

@@ -179,7 +179,8 @@ class Brakes:
         if not more or self.held + sum(more) <= limit:
             return None
         self.refused_for_space = True
-        return f"quarantine: it holds {size_text(self.held)}, this takes {size_text(sum(more))}; its limit is {size_text(limit)}"
+        sizes = f"it holds {size_text(self.held)}, this takes {size_text(sum(more))}"
+        return f"quarantine limit: {sizes}; its limit is {size_text(limit)}"
 
     def charge(self, step: Step) -> None:
         each = self.cost(step)

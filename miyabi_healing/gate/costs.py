@@ -5,7 +5,6 @@ Sizes are measured here, whatever a healer says: a step that says less than it i
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import signal
@@ -135,12 +134,15 @@ def weigh_inside(folder: int, device: int, seen: set[int], deadline: float, dept
             if entry.is_dir(follow_symlinks=False):
                 deeper.append(entry.name)
                 continue
-            with contextlib.suppress(FileNotFoundError):  # somebody works there
+            try:
                 status = entry.stat(follow_symlinks=False)
-                if status.st_nlink == 1 or status.st_ino not in seen:
-                    size += status.st_blocks * 512
-                if status.st_nlink > 1:
-                    seen.add(status.st_ino)
+            except FileNotFoundError:  # somebody works there
+                continue
+            if status.st_nlink == 1:
+                size += status.st_blocks * 512
+            elif status.st_ino not in seen:
+                seen.add(status.st_ino)
+                size += status.st_blocks * 512
     for name in deeper:
         try:
             inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)

@@ -62,8 +62,8 @@ class Process:
 class OpenFile:
     """A file that a process holds: by a descriptor, as its folder or program, or mapped for writing.
 
-    `path` is the process's own word for it, which in a container is not ours. `link` is ``cwd``, ``root`` or ``exe`` where it
-    is held as such.
+    `path` is the process's own word for it, which in a container is not ours. `link` is ``cwd``, ``root``, ``exe`` or
+    ``maps`` where it is held as such.
     """
 
     pid: int
@@ -469,7 +469,7 @@ def mappings(process: Process, top: str) -> Iterator[OpenFile]:
     with open(f"{top}/maps", "rb", buffering=0) as lines:
         text = lines.read()
     for device, inode, path, shared in mapped(text):
-        yield OpenFile(process.pid, process.name, device, inode, path, writable=shared, mapped=shared)
+        yield OpenFile(process.pid, process.name, device, inode, path, writable=shared, mapped=shared, link="maps")
 
 
 @lru_cache(maxsize=512)

@@ -161,7 +161,8 @@ class Witness:
         if way.mount and not several and sum(each.device == way.mount.device for each in self.mounts) == 1:
             top, away = way.mount.path, self.files.elsewhere  # what has one mount has one name for us, unless that is gone
             near = [each for each in near if each.pid in away or not is_within(each.path, top)]
-        strangers = {(each.device, each.inode): each for each in near if self.may_lie_below(each, way)}
+        found = sorted((each for each in near if self.may_lie_below(each, way)), key=lambda each: each.link != "maps")
+        strangers = {(each.device, each.inode): each for each in found}  # of two, the one whose numbers are stat(2)'s
         if not strangers:
             return None
         descriptor = os.open(way.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -307,7 +308,8 @@ def search(folder: int, wanted: Mapping[tuple[int, int], OpenFile], way: Way, de
     if depth > DEEPEST:
         raise OSError(f"folders are nested more than {DEEPEST} deep")
     status, several = os.fstat(folder), way.mount is not None and way.mount.kind in SEVERAL_NUMBERS
-    if found := wanted.get((status.st_dev, status.st_ino)):
+    found = wanted.get((status.st_dev, status.st_ino))
+    if found and found.link != "maps":
         return found
     number = way.mount.device if way.mount else status.st_dev
     deeper = []
@@ -320,11 +322,12 @@ def search(folder: int, wanted: Mapping[tuple[int, int], OpenFile], way: Way, de
             if several:
                 each = entry.stat(follow_symlinks=False)
                 device, inode = each.st_dev, each.st_ino
-            if found := wanted.get((device, inode)):
+            found = wanted.get((device, inode))
+            if found and not (several and found.link == "maps"):
                 return found
-            mapping = wanted.get((number, inode)) if number != device else None
-            if mapping and os.path.basename(mapping.path) == entry.name:
-                return mapping
+            found = found or wanted.get((number, inode))  # a mapping shows other numbers there: its name has to fit as well
+            if found and found.link == "maps" and os.path.basename(found.path) == entry.name:
+                return found
     for name in deeper:
         try:
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
