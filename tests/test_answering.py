@@ -206,15 +206,20 @@ def test_start_survives_it_wherever_it_is(home: Path, nas: Served, what: str) ->
         cwd = nas.point
     assert run(*arguments, cwd=cwd, **changes).returncode == 0
     command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
+    uncovered = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None, **changes)  # it looks around in the folder
     program = subprocess.Popen(
-        ["sh", "-c", 'echo; read go; exec "$@"', "sh", *command], cwd=cwd, env=environment(**changes), text=True,
+        ["sh", "-c", 'echo; read go; exec "$@"', "sh", *command], cwd=cwd, env=uncovered, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert program.stdout is not None
-    program.stdout.readline()
-    nas.stop()
-    with at_most(8):
-        said = "".join(program.communicate("go\n", timeout=20))
+    with program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        nas.stop()
+        try:
+            with at_most(8):
+                said = "".join(program.communicate("go\n", timeout=20))
+        finally:
+            program.kill()
     assert program.returncode == {"PATH": 0, "configuration": 2}.get(what, 3), said
     assert "does not answer" in said or what == "PATH"
 
