@@ -86,7 +86,12 @@ def run_pass(
 
         catch, launch, output = Catch(), plugin.Launch(config, progress, dry_run, more_checks, watching, collected), io.StringIO()
         with silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = int(pytest.main(arguments(where, junitxml), plugins=[plugin, pytest_jsonreport.plugin, launch, catch]))
+            try:
+                code = int(pytest.main(arguments(where, junitxml), plugins=[plugin, pytest_jsonreport.plugin, launch, catch]))
+            except TypeError:  # where a signal comes between two lines, CPython 3.11 names none, and pytest cannot show that
+                if not stopping.received:
+                    raise
+                code = int(pytest.ExitCode.INTERRUPTED)
     if catch.problem:
         out.complain(catch.problem)
     said = output.getvalue().strip()
