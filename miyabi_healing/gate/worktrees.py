@@ -155,7 +155,7 @@ def unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
     if not commits:
         return []
     asked = "\n".join([*commits, ""]).encode()
-    lost = set(os.fsdecode(place.git("rev-list", "--ignore-missing", "--stdin", *but, stdin=asked)).split())
+    lost = set(os.fsdecode(place.git("rev-list", "--ignore-missing", "--stdin", *but, "--", stdin=asked)).split())
     return [commit for commit in commits if commit in lost]
 
 
