@@ -122,6 +122,30 @@ def test_root_starts_git_only_as_the_one_owner_of_all_that_git_believes(people: 
         assert found["done"] != ""
 
 
+def test_nothing_that_git_lets_a_caller_switch_off_is_started(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = repository(people / "app")
+    tree = merged_worktree(repo, "done")
+    (repo / ".git" / "hooks").mkdir(exist_ok=True)
+    for name in ("monitor", "hooks/reference-transaction", "hooks/post-index-change"):
+        program = repo / ".git" / name
+        program.write_text(f"#!/bin/sh\necho {name} >> {people}/ran\n")
+        program.chmod(0o755)
+    git(repo, "config", "core.fsmonitor", str(repo / ".git" / "monitor"))
+    place = repositories.repository(str(repo), Config())
+    (found,) = place.worktrees()
+
+    def ask() -> bool:
+        touch_all(repo, tree)
+        place.git("status", "--porcelain", worktree=found)
+        place.git("update-ref", "refs/miyabi-healing/x", "HEAD")
+        place.git("update-ref", "-d", "refs/miyabi-healing/x")
+        return (people / "ran").exists()
+
+    assert not ask()
+    monkeypatch.setattr(repositories, "SAFE", ())
+    assert ask()  # as git would have it
+
+
 def test_git_folder_that_is_exchanged_while_root_looks_is_not_believed(people: Path) -> None:
     repo = repository(people / "mallory" / "app")
     give(THEM, people / "mallory")
