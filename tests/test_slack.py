@@ -177,6 +177,7 @@ def test_queue_is_bounded_in_number_and_in_time(home: Path, server: Slack) -> No
     assert "too long" not in told(home, server, WRONG)[0]
     rows(home, "update outbox set clock = clock - 73 * 3600")
     server.acts = ["ok"]
+    server.got.clear()  # how many of the queue were tried until then depends on how long that took
     assert "too long and were dropped" in told(home, server, WRONG)[0]
     assert len(server.got) == 1
 
