@@ -176,8 +176,8 @@ def test_queue_is_bounded_in_number_and_in_time(home: Path, server: Slack) -> No
     rows(home, "update outbox set made = made - 73 * 3600")  # by the wall clock alone: it may be wrong
     assert "too long" not in told(home, server, WRONG)[0]
     rows(home, "update outbox set clock = clock - 73 * 3600")
+    time.sleep(0.5)  # whoever asked last may have given up before the server came to it
     server.acts = ["ok"]
-    server.got.clear()  # how many of the queue were tried until then depends on how long that took
     assert "too long and were dropped" in told(home, server, WRONG)[0]
     assert len(server.got) == 1
 
