@@ -56,6 +56,11 @@ DAMAGE: Mapping[str, Spoil] = {
     "root is missing": change(root=None),
     "bytes is text": change(bytes="many"),
     "parent_times": change(parent_times="now"),
+    "parent is short": change(parent=[0o755]),
+    "parent is text": change(parent=["a", "b", "c"]),
+    "seen is text": change(seen="long ago"),
+    "seen is no number": lambda content: content.replace(b'"seen": ', b'"seen": NaN, "was": '),
+    "clock is a list": change(clock=[1]),
 }
 
 

@@ -59,6 +59,11 @@ def times(value: object) -> bool:
     return isinstance(value, list) and len(value) in (2, 3) and all(map(number, value))
 
 
+def owner(value: object) -> bool:
+    """A folder's mode, owner and group."""
+    return isinstance(value, list) and len(value) == 3 and all(map(count, value))
+
+
 def digest(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
@@ -85,12 +90,13 @@ SHAPES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("original", "root", "common", "admin", "worktree"), path),
     **dict.fromkeys(("kind", "run", "packed"), word),
     **dict.fromkeys(("purging", "dropped", "touched", "published", "returning", "widened"), flag),
-    **dict.fromkeys(("branch", "place"), text),
+    **dict.fromkeys(("branch", "place", "clock"), text),
     **dict.fromkeys(("device", "inode", "size", "uid", "gid", "mode", "start", "taken", "raw", "packed_bytes", "floor", "cut",
                      "witness", "archived", "collapsing", "collapsed", "filler", "left_size", "bytes", "step"), count),
     **dict.fromkeys(("atime_ns", "mtime_ns", "left", "left_mtime_ns"), number),
     **dict.fromkeys(("sha256", "packed_sha256", "witness_sha256"), digest),
-    "time": moment, "parent_times": times, "xattrs": attributes, "holes": ranges, "identity": identity,
+    "time": moment, "seen": moment, "parent_times": times, "parent": owner,
+    "xattrs": attributes, "holes": ranges, "identity": identity,
 }  # fmt: skip
 ALWAYS = ("original", "kind", "time")
 LOG = ("root", "size", "mode", "uid", "gid", "atime_ns", "mtime_ns", "xattrs", "holes", "start")
