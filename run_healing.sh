@@ -15,7 +15,7 @@ is_made() {
 # What we are about to execute as root, and all on the way there, that others could exchange: what is neither root's nor
 # theirs whose project this is (who could change this very file), or what a group or everybody can write.
 changeable_by_others() {
-    [ -O / ] || return 0
+    [ -O / ] || [ "$(id -u)" = 0 ] || return 0 # in a user namespace the top may be nobody's
     set -- "$1" "$1/bin" "$1/bin/python" "$1/lib" "$1/pyvenv.cfg"
     up=$1
     while [ "$up" ]; do
@@ -57,7 +57,7 @@ if ! is_made; then
             /*) cache=$XDG_CACHE_HOME ;;
             *) cache=${HOME:-$(eval "printf %s ~$(id -un 2>/dev/null)" || :)}/.cache ;;
         esac
-        if [ -O / ] && [ "${HOME:-}" ] && [ ! -O "$HOME" ]; then
+        if [ "$(id -u)" = 0 ] && [ "${HOME:-}" ] && [ ! -O "$HOME" ]; then
             cache=$(echo ~root)/.cache # sudo -E: nothing of root's stays in another user's home
         fi
         venv=$cache/miyabi-healing$root/.venv

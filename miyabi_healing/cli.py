@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from miyabi_healing.outbox import Channel
 
 EPILOG = (
-    "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 the checks could not run, "
+    "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 something could not be checked, "
     "75 another pass is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
 )
 

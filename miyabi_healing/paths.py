@@ -58,7 +58,8 @@ def note_on_home() -> str:
     named, used = platformdirs.user_state_path(NAME), state_folder()
     if named == used:
         return ""
-    return f"{display(named)} is in another user's home: as root, what is recorded and set aside is in {display(used)}"
+    why = "belongs to another user, or lies in a folder that does"
+    return f"{display(named)} {why}: root's own records, and what is set aside, are in {display(used)}"
 
 
 def refuge(top: str, state: Path) -> Path:

@@ -305,7 +305,7 @@ def test_root_leaves_nothing_in_another_users_home(top: Path, monkeypatch: pytes
     os.chown(hers, THEM, THEM)
     assert paths.state_folder() == roots / ".local/state/miyabi-healing"
     assert paths.config_candidates()[0] == roots / ".config/miyabi-healing/config.toml"
-    assert "is in another user's home" in paths.note_on_home()
+    assert "belongs to another user, or lies in a folder that does" in paths.note_on_home()
     monkeypatch.setenv("XDG_STATE_HOME", str(hers / "state"))
     assert paths.state_folder() == roots / "state/miyabi-healing"
     monkeypatch.setenv("HOME", str(top))

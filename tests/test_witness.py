@@ -296,6 +296,17 @@ def in_group(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(witness, "open", opened, raising=False)
 
 
+@pytest.mark.parametrize(("uid", "keeps"), [(0, False), (NOBODY, True)])
+def test_name_of_a_keeper_of_sessions_is_believed_of_roots_processes_alone(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, uid: int, keeps: bool
+) -> None:
+    """Anybody can call a process so."""
+    unseen_by(monkeypatch, shell(uid, name="sshd"))
+    rights(monkeypatch, uid, capabilities=witness.OVERRIDES)
+    monkeypatch.setattr(witness, "reaches", lambda *_: True)
+    assert bool(ask().unseen(tree)) == keeps
+
+
 @pytest.mark.parametrize(
     ("group", "name", "keeps"),
     [
