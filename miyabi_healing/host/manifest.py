@@ -55,6 +55,11 @@ def moment(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value < LATEST
 
 
+def run_clock(value: object) -> bool:
+    """A time of the run clock in seconds: below zero for what is older than the clock itself."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LATEST
+
+
 def times(value: object) -> bool:
     return isinstance(value, list) and len(value) in (2, 3) and all(map(number, value))
 
@@ -95,7 +100,7 @@ SHAPES: dict[str, Callable[[object], bool]] = {
                      "witness", "archived", "collapsing", "collapsed", "filler", "left_size", "bytes", "step"), count),
     **dict.fromkeys(("atime_ns", "mtime_ns", "left", "left_mtime_ns"), number),
     **dict.fromkeys(("sha256", "packed_sha256", "witness_sha256"), digest),
-    "time": moment, "seen": moment, "parent_times": times, "parent": owner,
+    "time": moment, "seen": run_clock, "parent_times": times, "parent": owner,
     "xattrs": attributes, "holes": ranges, "identity": identity,
 }  # fmt: skip
 ALWAYS = ("original", "kind", "time")
