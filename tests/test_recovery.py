@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import kill_matrix
 import psutil
 import pytest
 from program import environment, report, run, settings
 
 from conftest import PROJECT, wait_for
+from miyabi_healing.gate import endings
 
 Start = Callable[..., psutil.Popen]
 PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
@@ -27,6 +29,46 @@ CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim"]
 
 ROWS = [(kind, phase) for kind in CHANGES for phase in ("apply", "recover apply")]
 ROWS += [(kind, phase) for kind in [*UNDOABLE, "archive log, name taken"] for phase in ("undo", "recover undo")]
+
+# How many points each row had when it was counted, with Python 3.11 as root. Four countings differed in three rows of "archive
+# log", by three points of 1359 at most; the least is noted, and a row may have LEEWAY of it. That is tight enough to see any
+# module leave the gate, but for `endings`, `roots` and `verbs`. A row with fewer points does not kill where it did: something
+# left the traced modules, or a step does less. (One that is skipped shows nothing, as where an ordinary user cannot see who
+# uses the file; it has far fewer.) Where it is meant, count again, and say in the commit why; this kills hardly at all:
+# ``KILL_STRIDE=100000 pytest -rA tests/test_recovery.py -k killed_anywhere``
+POINTS = {
+    ("quarantine", "apply"): 478,
+    ("quarantine", "recover apply"): 616,
+    ("archive log", "apply"): 578,
+    ("archive log", "recover apply"): 809,
+    ("trim log", "apply"): 653,
+    ("trim log", "recover apply"): 921,
+    ("retire worktree", "apply"): 633,
+    ("retire worktree", "recover apply"): 698,
+    ("cut log", "apply"): 414,
+    ("cut log", "recover apply"): 584,
+    ("delete", "apply"): 482,
+    ("delete", "recover apply"): 596,
+    ("purge", "apply"): 482,
+    ("purge", "recover apply"): 777,
+    ("signal", "apply"): 255,
+    ("signal", "recover apply"): 449,
+    ("run", "apply"): 322,
+    ("run", "recover apply"): 524,
+    ("reclaim", "apply"): 323,
+    ("reclaim", "recover apply"): 524,
+    ("quarantine", "undo"): 270,
+    ("quarantine", "recover undo"): 647,
+    ("archive log", "undo"): 451,
+    ("archive log", "recover undo"): 1322,
+    ("trim log", "undo"): 475,
+    ("trim log", "recover undo"): 1053,
+    ("retire worktree", "undo"): 341,
+    ("retire worktree", "recover undo"): 786,
+    ("archive log, name taken", "undo"): 464,
+    ("archive log, name taken", "recover undo"): 1356,
+}  # fmt: skip
+LEEWAY = 0.98
 
 
 @pytest.mark.parametrize(("kind", "phase"), ROWS)
@@ -40,7 +82,20 @@ def test_killed_anywhere_loses_nothing_and_does_nothing_twice(kind: str, phase: 
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"{kind}, {phase}: killed at {found['runs']} of {found['points']} points")
     assert found["problems"] == []
-    assert found["runs"] > 4
+    assert found["points"] >= LEEWAY * POINTS[kind, phase], f"it can be killed at fewer points than before: {found['reached']}"
+    assert [path for path, points in found["reached"].items() if not points] == []
+    assert found["runs"] >= found["points"] // stride
+
+
+def test_every_row_of_the_matrix_is_pinned_and_every_kind_of_step_has_one() -> None:
+    assert set(POINTS) == set(ROWS)
+    assert set(CHANGES) == set(endings.KNOWN)
+
+
+def test_what_the_matrix_traces_is_there() -> None:
+    """A module that was moved away would be traced no more, and nothing else would say so."""
+    for path in kill_matrix.TRACED:
+        assert os.path.isdir(path) if path.endswith("/") else os.path.isfile(path) and path.endswith(".py"), path
 
 
 CHECK = """
