@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import ClassVar
 
 from miyabi_healing.files import Identity
 
@@ -29,7 +30,12 @@ class Step:
     `counts` names the number in the action's details that grows by one when the step was applied; `settle` is how many
     seconds the gate waits for the goal after it. Where an `optional` step fails, the others go on; where any other does,
     what the plan has done so far is undone.
+
+    `kind` is the step's name in reports, journals and manifests. Older journals name steps by it, so it stays what it is,
+    whatever becomes of the class's name; a kind of step does not inherit it.
     """
+
+    kind: ClassVar[str]
 
     target: str
     reason: str
@@ -41,11 +47,11 @@ class Step:
     optional: bool = False
     guard: Guard = field(default=always, compare=False, repr=False)
 
-    @property
-    def kind(self) -> str:
-        """The step's name in reports: ``RetireWorktree`` is ``retire worktree``."""
-        words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in type(self).__name__)
-        return words.strip()
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        kind = cls.__dict__.get("kind")
+        if not isinstance(kind, str) or not kind:
+            raise TypeError(f"{cls.__name__} has no kind of its own: give it one, as text, that no other step has")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,8 @@ class Delete(Step):
     `locks` are files of the owner's tool that must be lockable (flock) meanwhile.
     """
 
+    kind: ClassVar[str] = "delete"
+
     root: Path
     units: tuple[Unit, ...]
     locks: tuple[Path, ...] = ()
@@ -79,6 +87,8 @@ class Delete(Step):
 class Quarantine(Step):
     """Rename a file or folder into the quarantine of its filesystem. Frees nothing until that is emptied."""
 
+    kind: ClassVar[str] = "quarantine"
+
     path: Path
     identity: Identity
 
@@ -89,6 +99,8 @@ class RetireWorktree(Step):
 
     `path` is None where the worktree's folder is gone already and only the administrative folder is left.
     """
+
+    kind: ClassVar[str] = "retire worktree"
 
     path: Path | None
     admin: Path
@@ -101,6 +113,8 @@ class RetireWorktree(Step):
 class ArchiveLog(Step):
     """Compress a closed log file into the quarantine of its filesystem, then delete it."""
 
+    kind: ClassVar[str] = "archive log"
+
     path: Path
     identity: Identity
 
@@ -112,6 +126,8 @@ class TrimLog(Step):
     What stays: the last `keep_lines` lines, or fewer when they are more than `keep_bytes`.
     """
 
+    kind: ClassVar[str] = "trim log"
+
     path: Path
     identity: Identity
     keep_lines: int
@@ -122,10 +138,14 @@ class TrimLog(Step):
 class CutLog(TrimLog):
     """The same without an archive: what is cut away is gone for good."""
 
+    kind: ClassVar[str] = "cut log"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signal(Step):
     """Send one signal to one process, known by its pid and start time (clock ticks after boot)."""
+
+    kind: ClassVar[str] = "signal"
 
     pid: int
     start: int
@@ -140,6 +160,8 @@ class Run(Step):
     folders that it changes, where that is known.
     """
 
+    kind: ClassVar[str] = "run"
+
     argv: tuple[str, ...]
     time_limit: float
     user: int | None = None
@@ -151,6 +173,8 @@ class Run(Step):
 class Reclaim(Step):
     """Ask the kernel to give memory back by writing `value` to one of its control files."""
 
+    kind: ClassVar[str] = "reclaim"
+
     control: Path
     value: str
 
@@ -158,6 +182,8 @@ class Reclaim(Step):
 @dataclass(frozen=True, kw_only=True)
 class Purge(Step):
     """Delete one thing from quarantine for good. `folder` is its entry, known by its inode."""
+
+    kind: ClassVar[str] = "purge"
 
     folder: Path
     identity: Identity

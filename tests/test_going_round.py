@@ -133,6 +133,7 @@ def test_only_three_signals_can_be_sent(home: Path, number: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Unheard(Step):
+    kind = "unheard"
     path: Path
 
 

@@ -504,7 +504,7 @@ def test_every_kind_of_step_says_what_somebody_could_be_using(kind: type[Step]) 
 
 def test_unknown_kind_of_step_is_not_carried_out(tmp_path: Path) -> None:
     class Burn(Step):
-        pass
+        kind = "burn"
 
     with pytest.raises(TypeError):
         verbs.stake(Burn(target="", reason=""))
