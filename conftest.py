@@ -1,3 +1,3 @@
 """Wires checks, healers and the engine together for ``pytest checks/``."""
 
-pytest_plugins = ["miyabi_healing.plugin"]
+pytest_plugins = ["miyabi_healing.runner.plugin"]

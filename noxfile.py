@@ -1,4 +1,6 @@
-"""What a change has to pass: ``python3 noxfile.py``, which needs nothing installed but Python and git."""
+"""What a change has to pass: ``python3 noxfile.py``, which needs nothing installed but Python and
+git.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,17 @@ from pathlib import Path
 if __name__ == "__main__":  # nox comes from a lock too, before it reads this file
     here = Path(__file__).resolve().parent
     python = here / ".nox/bootstrap/bin/python"
-    command = [here / "requirements/environment.py", python.parent.parent, here / "requirements/nox.txt"]
+    command = [
+        here / "requirements/environment.py",
+        python.parent.parent,
+        here / "requirements/nox.txt",
+    ]
     if code := subprocess.call([sys.executable, "-I", *command]):
         sys.exit(code)
-    os.execv(python, [str(python), "-I", "-m", "nox", "--noxfile", str(here / "noxfile.py"), *sys.argv[1:]])
+    os.execv(
+        python,
+        [str(python), "-I", "-m", "nox", "--noxfile", str(here / "noxfile.py"), *sys.argv[1:]],
+    )
 
 import nox
 
@@ -61,11 +70,19 @@ def package(session: nox.Session) -> None:
     stem = "-".join(wheel.name.split("-")[:2])
     own = ("miyabi_healing/", f"{stem}.dist-info/", f"{stem}.data/data/share/")
     strange = [name for name in names if not name.startswith(own)]
-    needed = [f"miyabi_healing/{file}" for top in ("checks", "healers") for file in Path(top).glob("*.py")]
-    needed += [str(file) for file in Path("miyabi_healing/templates").iterdir()]
-    shared = (file.relative_to("deploy") for file in Path("deploy/share").rglob("*") if file.is_file())
+    needed = [
+        f"miyabi_healing/{file}" for top in ("checks", "healers") for file in Path(top).glob("*.py")
+    ]
+    needed += [str(file) for file in Path("miyabi_healing/cli/setup/templates").iterdir()]
+    shared = (
+        file.relative_to("deploy") for file in Path("deploy/share").rglob("*") if file.is_file()
+    )
     needed += [f"{stem}.data/data/{file}" for file in shared]
-    missing = {*needed, "miyabi_healing/report.schema.json", "miyabi_healing/pass.ini"} - set(names)
+    missing = {
+        *needed,
+        "miyabi_healing/report/report.schema.json",
+        "miyabi_healing/runner/pass.ini",
+    } - set(names)
     if strange or missing:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
 
@@ -76,16 +93,27 @@ def package(session: nox.Session) -> None:
     session.run(str(venv / "bin/pip"), "check", external=True)
     home = {name: str(folder) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")}
     with session.chdir(folder):
-        for option in ("--version", "--help", "--dry-run"):  # the last finds what it finds on this host: 1
-            session.run(str(venv / "bin/miyabi-healing"), option, external=True, env=home, success_codes=[0, 1])
+        # the last finds what it finds on this host: 1
+        for option in ("--version", "--help", "--dry-run"):
+            session.run(
+                str(venv / "bin/miyabi-healing"),
+                option,
+                external=True,
+                env=home,
+                success_codes=[0, 1],
+            )
         for kind in ("systemd-timer", "launchd"):
             dry_install = ["install", "--user", "--dry-run", "--kind", kind]
-            session.run(str(venv / "bin/miyabi-healing"), *dry_install, external=True, silent=True, env=home)
+            session.run(
+                str(venv / "bin/miyabi-healing"), *dry_install, external=True, silent=True, env=home
+            )
 
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """What the program costs, against its peers (``-- NAME`` for one topic, ``-- --help`` for more)."""
+    """What the program costs, against its peers (``-- NAME`` for one topic, ``-- --help`` for
+    more).
+    """
     install(session)
     session.run("python", "-m", "benchmarks", *session.posargs, success_codes=[0, 1])
 
@@ -99,13 +127,35 @@ def deploy(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
-    """Write requirements/*.txt anew from pyproject.toml (``-- --upgrade``: with the newest versions)."""
+    """Write requirements/*.txt anew from pyproject.toml (``-- --upgrade``: with the newest
+    versions).
+    """
     session.install("uv")
-    compile_lock = "uv pip compile --quiet --universal --generate-hashes --python-version 3.11".split()
+    compile_lock = (
+        "uv pip compile --quiet --universal --generate-hashes --python-version 3.11".split()
+    )
     header = ["--custom-compile-command", "python3 noxfile.py --session lock"]
     for name, what in (
         ("runner", ["pyproject.toml"]),
-        ("dev", ["pyproject.toml", "--extra", "notify", "--group", "dev", "--constraint", "requirements/runner.txt"]),
+        (
+            "dev",
+            [
+                "pyproject.toml",
+                "--extra",
+                "notify",
+                "--group",
+                "dev",
+                "--constraint",
+                "requirements/runner.txt",
+            ],
+        ),
         ("nox", ["--group", "nox", "--constraint", "requirements/dev.txt"]),
     ):
-        session.run(*compile_lock, *header, *what, "--output-file", f"requirements/{name}.txt", *session.posargs)
+        session.run(
+            *compile_lock,
+            *header,
+            *what,
+            "--output-file",
+            f"requirements/{name}.txt",
+            *session.posargs,
+        )

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Starts Miyabi Healing with any python3: in this interpreter if it has all that is needed, else by run_healing.sh.
+"""Starts Miyabi Healing with any python3: in this interpreter if it has all that is needed, else by
+run_healing.sh.
 
 Older interpreters read this file too, so it is written for Python 3.6.
 """
@@ -9,7 +10,16 @@ import os
 import sys
 
 ROOT = os.path.dirname(os.path.realpath(__file__))
-MODULES = ("click", "msgspec", "platformdirs", "prometheus_client", "psutil", "pytest_jsonreport", "rich", "slack_sdk")
+MODULES = (
+    "click",
+    "msgspec",
+    "platformdirs",
+    "prometheus_client",
+    "psutil",
+    "pytest_jsonreport",
+    "rich",
+    "slack_sdk",
+)
 TRIED = "MIYABI_HEALING_TRIED"
 EXIT_UNKNOWN = 3
 
@@ -20,7 +30,8 @@ def is_complete() -> bool:
         return False
     zstd = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     try:
-        from _pytest import version_tuple  # all of pytest would cost a tenth of a second, even for --help
+        # all of pytest would cost a tenth of a second, even for --help
+        from _pytest import version_tuple
 
         return version_tuple >= (9,) and all(map(importlib.util.find_spec, (*MODULES, zstd)))
     except ImportError:
@@ -36,7 +47,10 @@ def start_afresh() -> None:
         if os.path.exists(stamp):  # our own, spoilt: as by an upgrade of the interpreter beneath it
             open(stamp, "w").close()
     except OSError as error:
-        print(f"miyabi-healing: {sys.prefix} is incomplete ({error}); delete it and start again", file=sys.stderr)
+        print(
+            f"miyabi-healing: {sys.prefix} is incomplete ({error}); delete it and start again",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_UNKNOWN)
     os.environ[TRIED] = sys.prefix
     os.execv("/bin/sh", ["sh", os.path.join(ROOT, "run_healing.sh"), *sys.argv[1:]])
@@ -46,7 +60,7 @@ if __name__ == "__main__":
     if is_complete():
         os.environ.pop(TRIED, None)
         sys.path.insert(0, ROOT)
-        from miyabi_healing.cli import main
+        from miyabi_healing.cli.main import main
 
         main()
     else:

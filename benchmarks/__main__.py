@@ -13,7 +13,11 @@ AROUND = ("harness", "launch", "ours", "__main__")
 
 def topics() -> dict[str, harness.Topic]:
     """Every module beside this one that measures something; each has a generator called ``cases``."""
-    names = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name not in AROUND)
+    names = sorted(
+        module.name
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if module.name not in AROUND
+    )
     return {name: importlib.import_module(f"benchmarks.{name}").cases for name in names}
 
 

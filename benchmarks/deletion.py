@@ -1,4 +1,6 @@
-"""Deleting a cache that its tool makes again: through directory descriptors, against ``rm -rf`` by path."""
+"""Deleting a cache that its tool makes again: through directory descriptors, against ``rm -rf`` by
+path.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +35,23 @@ def deleting(home: Path, files: int) -> Generator[Case, None, None]:
     def built() -> Path:
         subprocess.run(["rm", "-rf", str(home)], check=True)
         folders = str(max(1, files // FILES_A_FOLDER))
-        subprocess.run([sys.executable, "-c", BUILD, str(cache), folders, str(FILES_A_FOLDER)], check=True)
+        subprocess.run(
+            [sys.executable, "-c", BUILD, str(cache), folders, str(FILES_A_FOLDER)], check=True
+        )
         subprocess.run(["sync", "-f", str(home)], check=True)
         return cache
 
     yield Case(
-        f"deleting a cache of {files:,} files", Side("ours", lambda: python("benchmarks.ours", "delete_cache", home, built())),
+        f"deleting a cache of {files:,} files",
+        Side("ours", lambda: python("benchmarks.ours", "delete_cache", home, built())),
         Side("rm -rf", lambda: Command((needs("rm"), "-rf", str(built())))),
         (
             Aim(name="all of it, with weighing it and the looks before each step"),
             Aim("gate", name="the looks before each step, and deleting", against="wall"),
             Aim("core", 0.7, name="deleting", against="wall"),
-        ), rounds=5,
-    )  # fmt: skip
+        ),
+        rounds=5,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Measuring: ours and the peer in turn, whole processes, so that both meet the same machine; then medians, ratios, a table.
+"""Measuring: ours and the peer in turn, whole processes, so that both meet the same machine; then
+medians, ratios, a table.
 
-A topic is a generator of cases: it builds its world, yields what is to be measured in it, and cleans up after the last. What a
-program prints as a JSON object on its last line of standard output counts as figures of its own (``{"stall": 0.013}``).
+A topic is a generator of cases: it builds its world, yields what is to be measured in it, and
+cleans up after the last. What a program prints as a JSON object on its last line of standard output
+counts as figures of its own (``{"stall": 0.013}``).
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """A program to run. `environment` is laid over ours, None takes a variable away; `codes` are the right exit statuses."""
+    """A program to run. `environment` is laid over ours, None takes a variable away; `codes` are
+    the right exit statuses.
+    """
 
     argv: tuple[str, ...]
     cwd: Path = PROJECT
@@ -47,9 +51,11 @@ class Command:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that are compared. `command` is called before each run and may prepare its world; that is not measured.
+    """One of the two that are compared. `command` is called before each run and may prepare its
+    world; that is not measured.
 
-    `after` is called after each run, not measured either: what it returns counts as figures of that run.
+    `after` is called after each run, not measured either: what it returns counts as figures of that
+    run.
     """
 
     name: str
@@ -59,11 +65,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Aim:
-    """What is to be reached: `figure` of ours at most `reach` times the peer's or, where it is `absolute`, at most `reach`.
+    """What is to be reached: `figure` of ours at most `reach` times the peer's or, where it is
+    `absolute`, at most `reach`.
 
-    `against` is the peer's figure where that is another one. A figure is ``wall``, ``cpu`` (seconds), ``rss`` (bytes), or what
-    the program prints. Without `reach` it is only shown.
-    `name` says what it is where the job's name does not; `unit` is of a printed figure: ``s``, ``MB``, or any word.
+    `against` is the peer's figure where that is another one. A figure is ``wall``, ``cpu``
+    (seconds), ``rss`` (bytes), or what the program prints. Without `reach` it is only shown. `name`
+    says what it is where the job's name does not; `unit` is of a printed figure: ``s``, ``MB``, or
+    any word.
     """
 
     figure: str = "wall"
@@ -91,7 +99,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. Of `ours` and `theirs`, the medians; `low`, `middle` and `high` are of what the aim speaks of."""
+    """One line of the table. Of `ours` and `theirs`, the medians; `low`, `middle` and `high` are of
+    what the aim speaks of.
+    """
 
     topic: str
     job: str
@@ -114,7 +124,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a topic is measured: where it may build, how the large worlds are scaled, and how often (0: as each case says)."""
+    """How a topic is measured: where it may build, how the large worlds are scaled, and how often
+    (0: as each case says).
+    """
 
     folder: Path
     size: float = 1
@@ -149,19 +161,26 @@ def python(module: str, function: str, *arguments: object, **options: object) ->
 
 @contextlib.contextmanager
 def ext4(folder: Path, size: str) -> Iterator[Path]:
-    """A filesystem of its own, on a loop device, in memory where that is possible: a disk has moods, and others use it.
+    """A filesystem of its own, on a loop device, in memory where that is possible: a disk has
+    moods, and others use it.
 
     Raises Skipped where it cannot be had.
     """
     needs_root()
-    descriptor, name = tempfile.mkstemp(prefix="miyabi-bench-", dir=MEMORY if MEMORY.is_dir() else folder)
+    descriptor, name = tempfile.mkstemp(
+        prefix="miyabi-bench-", dir=MEMORY if MEMORY.is_dir() else folder
+    )
     os.close(descriptor)
     image, point = Path(name), folder / "disk"
     point.mkdir()
     try:
         subprocess.run([needs("truncate"), "-s", size, str(image)], check=True)
-        subprocess.run([needs("mkfs.ext4"), "-q", "-F", str(image)], check=True, capture_output=True)
-        mounted = subprocess.run(["mount", "-o", "loop", str(image), str(point)], capture_output=True, text=True)
+        subprocess.run(
+            [needs("mkfs.ext4"), "-q", "-F", str(image)], check=True, capture_output=True
+        )
+        mounted = subprocess.run(
+            ["mount", "-o", "loop", str(image), str(point)], capture_output=True, text=True
+        )
         if mounted.returncode:
             raise Skipped(f"cannot mount here: {mounted.stderr.strip()}")
         try:
@@ -175,14 +194,23 @@ def ext4(folder: Path, size: str) -> Iterator[Path]:
 
 def measure(command: Command, note: Path) -> Figures:
     """Run a program to its end; what it cost, and what it says of itself. Raises Broken."""
-    environment = {name: value for name, value in {**os.environ, **command.environment}.items() if value is not None}
+    environment = {
+        name: value
+        for name, value in {**os.environ, **command.environment}.items()
+        if value is not None
+    }
     read, write = os.pipe()
     try:
         with note.open("wb") as output, note.with_suffix(".err").open("wb") as errors:
             done = subprocess.run(
                 [sys.executable, "-I", "-S", LAUNCHER, str(write), *command.argv],
-                cwd=command.cwd, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, pass_fds=(write,),
-            )  # fmt: skip
+                cwd=command.cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                pass_fds=(write,),
+            )
     finally:
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
@@ -198,8 +226,12 @@ def measure(command: Command, note: Path) -> Figures:
     return figures
 
 
-def run_case(topic: str, case: Case, settings: Settings) -> tuple[list[Row], list[dict[str, Figures]]]:
-    """Measure one case; a first round of each, which only warms things up, is not counted. Raises Broken."""
+def run_case(
+    topic: str, case: Case, settings: Settings
+) -> tuple[list[Row], list[dict[str, Figures]]]:
+    """Measure one case; a first round of each, which only warms things up, is not counted. Raises
+    Broken.
+    """
     sides = [case.ours, *([case.peer] if case.peer else [])]
     samples: list[dict[str, Figures]] = []
     rounds = settings.rounds or case.rounds
@@ -219,12 +251,28 @@ def row(topic: str, case: Case, aim: Aim, samples: list[dict[str, Figures]]) -> 
     figure = aim.against or aim.figure
     theirs = [each["theirs"][figure] for each in samples if figure in each.get("theirs", {})]
     absolute = aim.absolute or not theirs
-    values = ours if absolute else [mine / peer if peer else float(mine > 0) for mine, peer in zip(ours, theirs, strict=True)]
+    values = (
+        ours
+        if absolute
+        else [
+            mine / peer if peer else float(mine > 0)
+            for mine, peer in zip(ours, theirs, strict=True)
+        ]
+    )
     return Row(
-        topic, f"{case.job}: {aim.name}" if aim.name else case.job, "–" if absolute else case.against, statistics.median(ours),
-        statistics.median(theirs) if theirs else None, min(values), statistics.median(values), max(values), aim.reach,
-        aim.unit or {"rss": "MB"}.get(aim.figure, "s" if figure in SECONDS else ""), len(samples), absolute,
-    )  # fmt: skip
+        topic,
+        f"{case.job}: {aim.name}" if aim.name else case.job,
+        "–" if absolute else case.against,
+        statistics.median(ours),
+        statistics.median(theirs) if theirs else None,
+        min(values),
+        statistics.median(values),
+        max(values),
+        aim.reach,
+        aim.unit or {"rss": "MB"}.get(aim.figure, "s" if figure in SECONDS else ""),
+        len(samples),
+        absolute,
+    )
 
 
 def worded(value: float | None, unit: str) -> str:
@@ -246,26 +294,49 @@ def table(rows: list[Row]) -> str:
         unit = each.unit if each.absolute else ""
         reach = "" if each.reach is None else f"≤ {worded(each.reach, unit)}"
         mark = {None: "", True: "reached", False: "**not reached**"}[each.reached]
-        spread = [worded(value, unit) if each.absolute else f"{value:.3g}" for value in (each.low, each.middle, each.high)]
-        lines.append((each.job, each.against, worded(each.ours, each.unit), worded(each.theirs, each.unit), *spread, reach, mark))
+        spread = [
+            worded(value, unit) if each.absolute else f"{value:.3g}"
+            for value in (each.low, each.middle, each.high)
+        ]
+        lines.append(
+            (
+                each.job,
+                each.against,
+                worded(each.ours, each.unit),
+                worded(each.theirs, each.unit),
+                *spread,
+                reach,
+                mark,
+            )
+        )
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    padded = (
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines
+    )
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def machine(folder: Path) -> dict[str, object]:
     """What was measured on; nothing that names it."""
-    kind = subprocess.run(["stat", "-f", "-c", "%T", str(folder)], capture_output=True, text=True).stdout.strip()
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", str(folder)], capture_output=True, text=True
+    ).stdout.strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cores": os.cpu_count(), "memory": f"{memory / 1e9:.0f} GB",
-        "kernel": f"{platform.system()} {platform.release().split('-')[0]}", "python": platform.python_version(),
-        "filesystem": kind, "load": round(os.getloadavg()[0], 2),
-    }  # fmt: skip
+        "cores": os.cpu_count(),
+        "memory": f"{memory / 1e9:.0f} GB",
+        "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+        "filesystem": kind,
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
-def run(topics: Mapping[str, Topic], settings: Settings, report: Path | None, page: Path | None) -> int:
-    """Measure some topics, print the table, write the report; returns the number of aims that were not reached.
+def run(
+    topics: Mapping[str, Topic], settings: Settings, report: Path | None, page: Path | None
+) -> int:
+    """Measure some topics, print the table, write the report; returns the number of aims that were
+    not reached.
 
     In `page`, the table replaces the one between two marks.
     """
@@ -299,7 +370,11 @@ def run(topics: Mapping[str, Topic], settings: Settings, report: Path | None, pa
     print("\n\n".join(told))
     if page:
         before, rest = page.read_text().split(MARKS[0])
-        page.write_text(f"{before}{MARKS[0]}\n\n" + "\n\n".join(told) + f"\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+        page.write_text(
+            f"{before}{MARKS[0]}\n\n"
+            + "\n\n".join(told)
+            + f"\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+        )
     if report:
         lines = [{**each.__dict__, "reached": each.reached} for each in rows]
         document = {"machine": where, "rows": lines, "skipped": skipped, "samples": samples}
@@ -317,15 +392,46 @@ def main(topics: Mapping[str, Topic]) -> None:
     """The command line of the whole suite, and of each topic."""
     import argparse
 
-    parser = argparse.ArgumentParser(description="What the program costs, against the tools that people use instead.")
-    parser.add_argument("topics", nargs="*", choices=[*topics, []], metavar="TOPIC", help=f"{', '.join(topics)}; default: all")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
-    parser.add_argument("--into", type=Path, metavar="PAGE", help="put the table into a page, as docs/performance.md")
-    parser.add_argument("--rounds", type=int, default=0, help="how often to measure; default: as each case has it")
-    parser.add_argument("--size", type=float, default=1, help="scale the worlds: 0.1 for a quick look, whose ratios mean little")
-    parser.add_argument("--folder", type=Path, help="where the worlds are built; default: the temporary folder")
+    parser = argparse.ArgumentParser(
+        description="What the program costs, against the tools that people use instead."
+    )
+    parser.add_argument(
+        "topics",
+        nargs="*",
+        choices=[*topics, []],
+        metavar="TOPIC",
+        help=f"{', '.join(topics)}; default: all",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write everything that was measured there"
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="PAGE",
+        help="put the table into a page, as docs/performance.md",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=0, help="how often to measure; default: as each case has it"
+    )
+    parser.add_argument(
+        "--size",
+        type=float,
+        default=1,
+        help="scale the worlds: 0.1 for a quick look, whose ratios mean little",
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the worlds are built; default: the temporary folder"
+    )
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="miyabi-bench-", dir=chosen.folder, ignore_cleanup_errors=True) as top:
+    with tempfile.TemporaryDirectory(
+        prefix="miyabi-bench-", dir=chosen.folder, ignore_cleanup_errors=True
+    ) as top:
         settings = Settings(Path(top).resolve(), chosen.size, chosen.rounds)
-        missed = run({name: topics[name] for name in chosen.topics or topics}, settings, chosen.json, chosen.into)
+        missed = run(
+            {name: topics[name] for name in chosen.topics or topics},
+            settings,
+            chosen.json,
+            chosen.into,
+        )
     sys.exit(1 if missed else 0)

@@ -13,7 +13,19 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.harness import PROJECT, Aim, Broken, Case, Command, Settings, Side, ext4, main, needs, python
+from benchmarks.harness import (
+    PROJECT,
+    Aim,
+    Broken,
+    Case,
+    Command,
+    Settings,
+    Side,
+    ext4,
+    main,
+    needs,
+    python,
+)
 
 FILES_A_FOLDER, LOGS_A_FOLDER = 100, 2
 MEGABYTES = 10
@@ -31,16 +43,30 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
 
 
 def finding(folder: Path, files: int, reach: float) -> Generator[Case, None, None]:
-    """Large or old logs, two folders down, among files of other kinds; one log in fifty is old, one in fifty large.
+    """Large or old logs, two folders down, among files of other kinds; one log in fifty is old, one
+    in fifty large.
 
-    Old is what nothing has happened to since a mark was made: a file's ctime cannot be set to a year ago.
+    Old is what nothing has happened to since a mark was made: a file's ctime cannot be set to a
+    year ago.
     """
     mark = folder.with_suffix(".mark")
     build(folder, files, mark)
     pattern = str(folder / "*" / "*" / "*.log")
     ours = python("benchmarks.ours", "find_logs", pattern, MEGABYTES, mark)
-    predicate = ("-size", f"+{MEGABYTES * 1000}k", "-o", "!", "-newer", str(mark), "!", "-newercm", str(mark))
-    peer = Command((needs("find"), str(folder), "-type", "f", "-name", "*.log", "(", *predicate, ")"))
+    predicate = (
+        "-size",
+        f"+{MEGABYTES * 1000}k",
+        "-o",
+        "!",
+        "-newer",
+        str(mark),
+        "!",
+        "-newercm",
+        str(mark),
+    )
+    peer = Command(
+        (needs("find"), str(folder), "-type", "f", "-name", "*.log", "(", *predicate, ")")
+    )
     agree(ours, peer)
 
     def fd() -> Command:
@@ -61,13 +87,22 @@ def finding(folder: Path, files: int, reach: float) -> Generator[Case, None, Non
         rounds=3,
     )
     yield Case(
-        f"finding large and old logs in {files:,} files", Side("ours", lambda: ours), Side("find", lambda: peer),
-        (Aim(reach=reach), Aim("core", reach, name="without an interpreter's start", against="cpu"), Aim("rss", name="memory")),
-    )  # fmt: skip
+        f"finding large and old logs in {files:,} files",
+        Side("ours", lambda: ours),
+        Side("find", lambda: peer),
+        (
+            Aim(reach=reach),
+            Aim("core", reach, name="without an interpreter's start", against="cpu"),
+            Aim("rss", name="memory"),
+        ),
+    )
 
 
 def build(folder: Path, files: int, mark: Path) -> None:
-    places = [folder / f"{number // 100}" / f"{number % 100:02}" for number in range(max(1, files // FILES_A_FOLDER))]
+    places = [
+        folder / f"{number // 100}" / f"{number % 100:02}"
+        for number in range(max(1, files // FILES_A_FOLDER))
+    ]
     logs = [place / f"app-{name}.log" for place in places for name in range(LOGS_A_FOLDER)]
     for place in places:
         place.mkdir(parents=True)
@@ -89,7 +124,10 @@ def build(folder: Path, files: int, mark: Path) -> None:
 
 def agree(ours: Command, peer: Command) -> None:
     """Both must find the same, or their figures mean nothing."""
-    said = (subprocess.run(each.argv, capture_output=True, check=True).stdout.splitlines() for each in (ours, peer))
+    said = (
+        subprocess.run(each.argv, capture_output=True, check=True).stdout.splitlines()
+        for each in (ours, peer)
+    )
     found = [sorted(line for line in lines if line.startswith(b"/")) for lines in said]
     if found[0] != found[1]:
         raise Broken(f"ours found {len(found[0])}, the peer {len(found[1])}")
@@ -119,7 +157,7 @@ HEAP = b"".join(ORDINARY % (n * 7919 % 10**6, n % 7, n * 37, n * n % 900) for n 
 COLLAPSE = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from miyabi_healing.gate.syscalls import COLLAPSE_RANGE, fallocate
+from miyabi_healing.gate.execute.primitives.syscalls import COLLAPSE_RANGE, fallocate
 log = os.open(sys.argv[2], os.O_RDWR)
 fallocate(log, COLLAPSE_RANGE, 0, (os.fstat(log).st_size - 1_000_000) // 4096 * 4096)
 """
@@ -154,7 +192,9 @@ class Log:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if self.live:
-            self.writer = subprocess.Popen([sys.executable, "-c", WRITER, str(self.path)], stdout=subprocess.PIPE)
+            self.writer = subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(self.path)], stdout=subprocess.PIPE
+            )
             assert self.writer.stdout is not None
             self.writer.stdout.readline()
 
@@ -181,25 +221,42 @@ class Log:
             elif b"W" in line or b"xx" in line:
                 torn += 1
         least = 1 if copy.exists() else min(whole)
-        return {"lost": said["lines"] - least + 1 - len(whole), "torn": torn, "stall": said["stall"]}
+        return {
+            "lost": said["lines"] - least + 1 - len(whole),
+            "torn": torn,
+            "stall": said["stall"],
+        }
 
 
 def trimming(log: Log, disk: Path, settings: Settings) -> Generator[Case, None, None]:
     config, state = settings.folder / "logrotate.conf", settings.folder / "logrotate.state"
     config.write_text(f"{log.path} {{\n copytruncate\n rotate 1\n size 1k\n}}\n")
-    rotate = Command((needs("logrotate", "/usr/sbin/logrotate"), "--force", "--state", str(state), str(config)))
-    lost = Aim("lost", 0, absolute=True, name="lines lost"), Aim("torn", 0, absolute=True, name="lines torn")
+    rotate = Command(
+        (needs("logrotate", "/usr/sbin/logrotate"), "--force", "--state", str(state), str(config))
+    )
+    lost = (
+        Aim("lost", 0, absolute=True, name="lines lost"),
+        Aim("torn", 0, absolute=True, name="lines torn"),
+    )
     yield Case(
-        f"truncating {log} under a live writer, no archive", Side("ours", on(log, cut(log)), log.end),
-        Side("logrotate copytruncate", on(log, rotate), log.end), (Aim(reach=0.03), *lost), rounds=3,
-    )  # fmt: skip
+        f"truncating {log} under a live writer, no archive",
+        Side("ours", on(log, cut(log)), log.end),
+        Side("logrotate copytruncate", on(log, rotate), log.end),
+        (Aim(reach=0.03), *lost),
+        rounds=3,
+    )
     large, small = Log(disk, log.size), Log(disk, settings.scaled(64_000_000))
     yield Case(
-        f"the same core (find the cut, punch, collapse) at {large.size / 1e9:g} GB", Side("ours", on(large, cut(large))),
+        f"the same core (find the cut, punch, collapse) at {large.size / 1e9:g} GB",
+        Side("ours", on(large, cut(large))),
         Side("at 64 MB", on(small, cut(small))),
-        (Aim("core", 5, unit="s"), Aim("rss", 12e6, absolute=True, name="memory"),
-         Aim("more", absolute=True, name="memory that it takes beside the program's", unit="MB")), rounds=3,
-    )  # fmt: skip
+        (
+            Aim("core", 5, unit="s"),
+            Aim("rss", 12e6, absolute=True, name="memory"),
+            Aim("more", absolute=True, name="memory that it takes beside the program's", unit="MB"),
+        ),
+        rounds=3,
+    )
 
 
 def archiving(disk: Path, settings: Settings) -> Generator[Case, None, None]:
@@ -207,19 +264,26 @@ def archiving(disk: Path, settings: Settings) -> Generator[Case, None, None]:
     pack = Command((needs("zstd"), "-3", "-q", "-f", str(log.path), "-o", str(disk / "packed.zst")))
     trim = python("benchmarks.ours", "trim_log", log.path, disk / "state")
     yield Case(
-        f"archiving {log.size / 1e9:g} GB while truncating", Side("ours", on(log, trim)), Side("zstd -3", on(log, pack)),
-        (Aim(reach=1.2), Aim("cpu", name="CPU")), rounds=5,
-    )  # fmt: skip
+        f"archiving {log.size / 1e9:g} GB while truncating",
+        Side("ours", on(log, trim)),
+        Side("zstd -3", on(log, pack)),
+        (Aim(reach=1.2), Aim("cpu", name="CPU")),
+        rounds=5,
+    )
 
 
 def waiting(log: Log) -> Generator[Case, None, None]:
-    """How long a writer is kept waiting, on a disk: in memory, even 2 GB at once are gone before anybody notices."""
+    """How long a writer is kept waiting, on a disk: in memory, even 2 GB at once are gone before
+    anybody notices.
+    """
     collapse = Command((sys.executable, "-I", "-c", COLLAPSE, str(PROJECT), str(log.path)))
     yield Case(
-        f"truncating {log} on the disk below the temporary folder", Side("ours", on(log, cut(log)), log.end),
+        f"truncating {log} on the disk below the temporary folder",
+        Side("ours", on(log, cut(log)), log.end),
         Side("a plain collapse", on(log, collapse), log.end),
-        (Aim("stall", 0.2, name="the writer's longest wait", unit="s"),), rounds=5,
-    )  # fmt: skip
+        (Aim("stall", 0.2, name="the writer's longest wait", unit="s"),),
+        rounds=5,
+    )
 
 
 def cut(log: Log) -> Command:

@@ -1,14 +1,19 @@
-"""What is measured of ours, a function each, called in an interpreter of its own; what it imports is part of its cost."""
+"""What is measured of ours, a function each, called in an interpreter of its own; what it imports
+is part of its cost.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from miyabi_healing.support.files import identity_at
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from miyabi_healing.config import Config
-    from miyabi_healing.plan import Outcome, Step
+    from miyabi_healing.model.config import Config
+    from miyabi_healing.model.results import Outcome
+    from miyabi_healing.model.steps import Step
 
 
 def find_logs(pattern: str, megabytes: str, mark: str) -> None:
@@ -41,11 +46,11 @@ def count_worktrees(repository: str, expected: str) -> None:
     """Count a repository's worktrees."""
     import time
 
-    from miyabi_healing.config import Config
-    from miyabi_healing.host import git
+    from miyabi_healing.host.git import repositories
+    from miyabi_healing.model.config import Config
 
     begun = time.process_time()
-    found = git.repository(repository, Config()).worktree_count
+    found = repositories.repository(repository, Config()).worktree_count
     assert found == int(expected), found
     print(f'{{"core": {time.process_time() - begun}}}')
 
@@ -54,21 +59,21 @@ def merged_branches(repository: str, expected: str) -> None:
     """Tell which branches are merged, and count the git processes that it takes."""
     import time
 
-    from miyabi_healing import tools
-    from miyabi_healing.config import Config
-    from miyabi_healing.host import git
-    from miyabi_healing.host.worktrees import Survey
+    from miyabi_healing.host.git import repositories
+    from miyabi_healing.host.git.worktrees import Survey
+    from miyabi_healing.model.config import Config
+    from miyabi_healing.support import commands
 
     runs = []
-    ask = tools.run
+    ask = commands.run
 
-    def counted(*arguments: Any, **options: Any) -> tools.Result:
+    def counted(*arguments: Any, **options: Any) -> commands.Result:
         runs.append(arguments)
         return ask(*arguments, **options)
 
-    tools.run = counted
+    commands.run = counted
     begun = time.perf_counter()
-    survey = Survey(git.repository(repository, Config()))
+    survey = Survey(repositories.repository(repository, Config()))
     found = survey.merged_among(name for name in survey.refs if name.startswith("refs/heads/topic"))
     assert len(found) == int(expected), len(found)
     print(f'{{"processes": {len(runs)}, "core": {time.perf_counter() - begun}}}')
@@ -78,12 +83,12 @@ def dirty_worktrees(repository: str) -> None:
     """Tell which worktrees are not clean."""
     import time
 
-    from miyabi_healing.config import Config
-    from miyabi_healing.host import git
-    from miyabi_healing.host.worktrees import Survey, side_by_side
+    from miyabi_healing.host.git import repositories
+    from miyabi_healing.host.git.worktrees import Survey, side_by_side
+    from miyabi_healing.model.config import Config
 
     begun = time.perf_counter()
-    place = git.repository(repository, Config())
+    place = repositories.repository(repository, Config())
     trees = place.worktrees()
     for tree, reason in zip(trees, side_by_side(Survey(place).by_the_content, trees), strict=True):
         if reason:
@@ -92,19 +97,22 @@ def dirty_worktrees(repository: str) -> None:
 
 
 def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool = True) -> float:
-    """Carry steps out through the gate, on record unless told, with a goal that is never met; how long the gate took."""
+    """Carry steps out through the gate, on record unless told, with a goal that is never met; how
+    long the gate took.
+    """
     import time
     from pathlib import Path
 
-    from miyabi_healing import gate, run_clock
-    from miyabi_healing.config import HealerSettings
-    from miyabi_healing.gate.brakes import Brakes, Spent
-    from miyabi_healing.gate.roots import allowed
-    from miyabi_healing.gate.verbs import Context
-    from miyabi_healing.host import Host
-    from miyabi_healing.issue import Issue, Limit
-    from miyabi_healing.plan import Goal, Plan
-    from miyabi_healing.safekeeping import Keeper
+    from miyabi_healing.gate import execute
+    from miyabi_healing.gate.policy import Brakes, Spent
+    from miyabi_healing.gate.primitives.context import Context
+    from miyabi_healing.gate.primitives.roots import allowed
+    from miyabi_healing.host.readings import Host
+    from miyabi_healing.model.config import HealerSettings
+    from miyabi_healing.model.issue import Issue, Limit
+    from miyabi_healing.model.plan import Goal, Plan
+    from miyabi_healing.state import run_clock
+    from miyabi_healing.state.store import Keeper
 
     class NoJournal:
         """What the gate asks of a journal, and nothing on record."""
@@ -127,9 +135,9 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     issue = Issue("some_issue", "", "", 2, Limit(1))
     brakes = Brakes(config, record if keeper else None, Spent(config.budgets), state=Path(state))
     context = Context(Host(config), "bench", Path(state), allowed(config))
-    work = gate.Work("some_healer", issue, HealerSettings(), context, record, brakes)
+    work = execute.Work("some_healer", issue, HealerSettings(), context, record, brakes)
     begun = time.perf_counter()
-    gate.carry_out(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
+    execute.carry_out(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
     spent = time.perf_counter() - begun
     if keeper:
         keeper.close()
@@ -142,36 +150,45 @@ def retire_worktrees(repository: str, state: str, expected: str) -> None:
     """Find the merged worktrees and take them away, through the gate."""
 
     from healers.cleanup_worktrees import Options, cleanup_worktrees
-    from miyabi_healing.config import Budgets, Config, Git
-    from miyabi_healing.host import Host
-    from miyabi_healing.issue import Issue, Limit
-    from miyabi_healing.view import View
+    from miyabi_healing.host.context import View
+    from miyabi_healing.host.readings import Host
+    from miyabi_healing.model.config import Budgets, Config, Git
+    from miyabi_healing.model.issue import Issue, Limit
 
     config = Config(git=Git(repos=(repository,)), budgets=Budgets(worktrees=100_000))
     host = Host(config)
     issue = Issue("excessive_worktrees", repository, "", 200, Limit(0))
-    plan = cleanup_worktrees(View(host, {"repository": host.repository(repository)}), issue, Options(idle_days=0))
+    plan = cleanup_worktrees(
+        View(host, {"repository": host.repository(repository)}), issue, Options(idle_days=0)
+    )
     assert len(plan.steps) == int(expected), (len(plan.steps), plan.kept[:3])
     print(f'{{"gate": {carry_out(plan.steps, config, state)}}}')
 
 
 def delete_cache(home: str, cache: str) -> None:
-    """Weigh a cache and delete all of it, a thousand files a step as the healer does, through the gate."""
+    """Weigh a cache and delete all of it, a thousand files a step as the healer does, through the
+    gate.
+    """
     import os
     import time
 
     from healers.cleanup_disk import chunks
-    from miyabi_healing import config
-    from miyabi_healing.gate import delete
+    from miyabi_healing.gate.handlers import delete
     from miyabi_healing.host import caches, processes
-    from miyabi_healing.plan import Delete
+    from miyabi_healing.model import config
+    from miyabi_healing.model.steps import Delete
 
     settings = config.Config(
-        caches=config.Caches(homes=(home,)), logs=config.Logs(patterns=(f"{home}/*.log",)), budgets=config.Budgets(files=10**9)
+        caches=config.Caches(homes=(home,)),
+        logs=config.Logs(patterns=(f"{home}/*.log",)),
+        budgets=config.Budgets(files=10**9),
     )
     (found,) = caches.find(settings.caches)
     units = [unit for unit, _holder in caches.units(found, processes.Processes().open_files())]
-    steps = [Delete(target=cache, reason="", root=found.path, units=chunk) for chunk in chunks(units, 10**15)]
+    steps = [
+        Delete(target=cache, reason="", root=found.path, units=chunk)
+        for chunk in chunks(units, 10**15)
+    ]
     spent = 0.0
     remove = delete.remove_all
 
@@ -191,13 +208,14 @@ def quarantine_tree(home: str, state: str) -> None:
     """Set one folder aside."""
     from pathlib import Path
 
-    from miyabi_healing.config import Caches, Config, Logs
-    from miyabi_healing.files import Identity
-    from miyabi_healing.plan import Quarantine
+    from miyabi_healing.model.config import Caches, Config, Logs
+    from miyabi_healing.model.steps import Quarantine
 
     thing = Path(home, "thing")
-    step = Quarantine(target="", reason="", path=thing, identity=Identity.at(thing))
-    spent = carry_out([step], Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state)
+    step = Quarantine(target="", reason="", path=thing, identity=identity_at(thing))
+    spent = carry_out(
+        [step], Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state
+    )
     print(f'{{"gate": {spent}}}')
 
 
@@ -205,25 +223,32 @@ def quarantine_many(home: str, state: str, journal: str) -> None:
     """Set many files aside, each a step of its own."""
     from pathlib import Path
 
-    from miyabi_healing.config import Caches, Config, Logs
-    from miyabi_healing.files import Identity
-    from miyabi_healing.plan import Quarantine
+    from miyabi_healing.model.config import Caches, Config, Logs
+    from miyabi_healing.model.steps import Quarantine
 
     things = sorted(Path(home).iterdir())
-    steps = [Quarantine(target=str(each), reason="many", path=each, identity=Identity.at(each)) for each in things]
-    carry_out(steps, Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state, journal == "journal")
+    steps = [
+        Quarantine(target=str(each), reason="many", path=each, identity=identity_at(each))
+        for each in things
+    ]
+    carry_out(
+        steps,
+        Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))),
+        state,
+        journal == "journal",
+    )
 
 
 def roll_back(repository: str, state: str) -> None:
     """Give back what was taken."""
     from pathlib import Path
 
-    from miyabi_healing import rollback
-    from miyabi_healing.config import Config, Git
-    from miyabi_healing.gate.roots import allowed
-    from miyabi_healing.gate.verbs import Context
-    from miyabi_healing.host import Host
-    from miyabi_healing.safekeeping import Keeper
+    from miyabi_healing.gate import rollback
+    from miyabi_healing.gate.primitives.context import Context
+    from miyabi_healing.gate.primitives.roots import allowed
+    from miyabi_healing.host.readings import Host
+    from miyabi_healing.model.config import Config, Git
+    from miyabi_healing.state.store import Keeper
 
     config = Config(git=Git(repos=(repository,)))
     keeper = Keeper(Path(state), print)
@@ -234,7 +259,9 @@ def roll_back(repository: str, state: str) -> None:
 
 
 def watch(program: str, count: str) -> None:
-    """Let watch mode make so many passes; what each costs, what grows with them, and what they leave."""
+    """Let watch mode make so many passes; what each costs, what grows with them, and what they
+    leave.
+    """
     import json
     import os
     import signal
@@ -245,11 +272,20 @@ def watch(program: str, count: str) -> None:
     import psutil
 
     def state() -> tuple[float, int, int, int, int, int]:
-        """CPU seconds of the watch and all below it; memory of the watch and of what keeps its checks; what it has."""
+        """CPU seconds of the watch and all below it; memory of the watch and of what keeps its
+        checks; what it has.
+        """
         (keeper,) = parent.children()
         cost = sum(sum(each.cpu_times()[:4]) for each in (parent, keeper))
         left = len(list(Path(folder).iterdir()))
-        return cost, parent.memory_info().rss, keeper.memory_info().rss, parent.num_fds(), parent.num_threads(), left
+        return (
+            cost,
+            parent.memory_info().rss,
+            keeper.memory_info().rss,
+            parent.num_fds(),
+            parent.num_threads(),
+            left,
+        )
 
     first = 20  # passes that only warm things up
     with tempfile.TemporaryDirectory() as folder:
@@ -265,13 +301,31 @@ def watch(program: str, count: str) -> None:
                 parent = psutil.Process(started.pid)
                 before = state()
         after = state()
-        zombies = sum(each.status() == psutil.STATUS_ZOMBIE for each in parent.children(recursive=True))
+        zombies = sum(
+            each.status() == psutil.STATUS_ZOMBIE for each in parent.children(recursive=True)
+        )
         started.send_signal(signal.SIGTERM)
         started.communicate()
-    spent, grown, keeper, descriptors, threads, temporary = (late - early for late, early in zip(after, before, strict=True))
-    journal = (Path(os.environ["HOME"]) / ".local/state/miyabi-healing/journal.sqlite3").stat().st_size
-    print(json.dumps({"each": spent / int(count), "grown": grown, "keeper": keeper, "descriptors": descriptors,
-                      "threads": threads, "zombies": zombies, "temporary": temporary, "journal": journal}))  # fmt: skip
+    spent, grown, keeper, descriptors, threads, temporary = (
+        late - early for late, early in zip(after, before, strict=True)
+    )
+    journal = (
+        (Path(os.environ["HOME"]) / ".local/state/miyabi-healing/journal.sqlite3").stat().st_size
+    )
+    print(
+        json.dumps(
+            {
+                "each": spent / int(count),
+                "grown": grown,
+                "keeper": keeper,
+                "descriptors": descriptors,
+                "threads": threads,
+                "zombies": zombies,
+                "temporary": temporary,
+                "journal": journal,
+            }
+        )
+    )
 
 
 def repeat(script: str, count: str) -> None:
@@ -287,7 +341,9 @@ def repeat(script: str, count: str) -> None:
 
 
 def monit(program: str, settings: str, counter: str, count: str) -> None:
-    """Let monit go round so many times, one of its scripts adding a byte to `counter` each time; what each round costs."""
+    """Let monit go round so many times, one of its scripts adding a byte to `counter` each time;
+    what each round costs.
+    """
     import json
     import subprocess
     import time
@@ -302,7 +358,9 @@ def monit(program: str, settings: str, counter: str, count: str) -> None:
         return sum(daemon.cpu_times()[:4])
 
     Path(counter).write_bytes(b"")
-    started = subprocess.Popen([program, "-I", "-c", settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        [program, "-I", "-c", settings], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     daemon = psutil.Process(started.pid)
     try:
         while rounds() < 3:
@@ -318,7 +376,8 @@ def monit(program: str, settings: str, counter: str, count: str) -> None:
 
 
 def shorten(log: str, state: str, archive: bool) -> None:
-    """Trim a log to its last thousand lines, through the gate; how long it takes to find the cut, punch and collapse.
+    """Trim a log to its last thousand lines, through the gate; how long it takes to find the cut,
+    punch and collapse.
 
     `more` is by how much that raised the peak of memory, in bytes.
     """
@@ -327,16 +386,17 @@ def shorten(log: str, state: str, archive: bool) -> None:
     import time
     from pathlib import Path
 
-    from miyabi_healing.config import Config, Logs
-    from miyabi_healing.files import Identity
-    from miyabi_healing.gate import logs
-    from miyabi_healing.plan import CutLog, TrimLog
+    from miyabi_healing.gate.handlers import logs
+    from miyabi_healing.model.config import Config, Logs
+    from miyabi_healing.model.steps import CutLog, TrimLog
 
     path = Path(log)
     spent, more = 0.0, 0
 
     def peak() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
 
     def timed(work: Any) -> Any:
         def measured(*arguments: Any) -> Any:
@@ -354,7 +414,14 @@ def shorten(log: str, state: str, archive: bool) -> None:
         setattr(gate_logs, name, timed(getattr(gate_logs, name)))
     gate_logs.logs.find_cut = timed(gate_logs.logs.find_cut)
     kind = TrimLog if archive else CutLog
-    step = kind(target=log, reason="", path=path, identity=Identity.at(path), keep_lines=1000, keep_bytes=10_000_000)
+    step = kind(
+        target=log,
+        reason="",
+        path=path,
+        identity=identity_at(path),
+        keep_lines=1000,
+        keep_bytes=10_000_000,
+    )
     carry_out([step], Config(logs=Logs(patterns=(log,))), state)
     print(f'{{"core": {spent}, "more": {more}}}')
 

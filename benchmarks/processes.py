@@ -1,6 +1,7 @@
 """Processes: finding zombies among many.
 
-Where there are zombies, ours looks at them again after a tenth of a second: wall time would show nothing but that pause.
+Where there are zombies, ours looks at them again after a tenth of a second: wall time would show
+nothing but that pause.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     number = settings.scaled(5000)
     peer = Command((needs("ps"), "-eo", "stat,pid,ppid"))
     core = Aim("core", 0.5, name="CPU without an interpreter's start", against="cpu")
-    for zombies, aims in ((0, (Aim(reach=0.5), Aim("cpu", 0.5, name="CPU"), core)), (20, (Aim("cpu", 0.5, name="CPU"), core))):
+    for zombies, aims in (
+        (0, (Aim(reach=0.5), Aim("cpu", 0.5, name="CPU"), core)),
+        (20, (Aim("cpu", 0.5, name="CPU"), core)),
+    ):
         job = f"zombies among {number:,} processes, {zombies or 'none'} there"
         with crowd(number, zombies):
             ours = python("benchmarks.ours", "count_zombies", zombies)
-            yield Case(job, Side("ours", lambda ours=ours: ours), Side("ps", lambda: peer), aims, rounds=9)  # type: ignore[misc]
+            mine = Side("ours", lambda ours=ours: ours)  # type: ignore[misc]
+            yield Case(job, mine, Side("ps", lambda: peer), aims, rounds=9)
 
 
 @contextmanager

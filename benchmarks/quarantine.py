@@ -27,10 +27,14 @@ def setting_aside(top: Path, settings: Settings) -> Generator[Case, None, None]:
             return python("benchmarks.ours", name, top, state)
 
         yield Case(
-            f"quarantining a folder of {files:,} file(s)", Side("ours", lambda fresh=fresh: fresh("quarantine_tree")),  # type: ignore[misc]
+            f"quarantining a folder of {files:,} file(s)",
+            Side("ours", lambda fresh=fresh: fresh("quarantine_tree")),  # type: ignore[misc]
             Side("python -c pass", lambda: NOTHING),
-            (Aim("gate", 3, name="through the gate, on record", against="wall"), Aim(name="all of it, with what it imports")),
-        )  # fmt: skip
+            (
+                Aim("gate", 3, name="through the gate, on record", against="wall"),
+                Aim(name="all of it, with what it imports"),
+            ),
+        )
 
     items = settings.scaled(1000)
 

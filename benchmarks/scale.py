@@ -1,4 +1,6 @@
-"""Growth: what a dry run costs when there is ten times as much to look after. More than ten times as much would be a mistake."""
+"""Growth: what a dry run costs when there is ten times as much to look after. More than ten times
+as much would be a mistake.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,14 @@ def dry_run(settings: Settings, name: str, text: str, *checks: str) -> Side:
     file = settings.folder / f"{name.replace(' ', '-')}.toml"
     file.write_text(text + HEAD + off)
     environment = {"HOME": str(home), "XDG_STATE_HOME": None, "XDG_CONFIG_HOME": None}
-    argv = (sys.executable, str(PROJECT / "self_healer.py"), "--dry-run", "--json", "--config", str(file))
+    argv = (
+        sys.executable,
+        str(PROJECT / "self_healer.py"),
+        "--dry-run",
+        "--json",
+        "--config",
+        str(file),
+    )
     command = Command(argv, cwd=home, environment=environment, codes=(0, 1))
     return Side(name, lambda: command)
 
@@ -45,8 +54,12 @@ def growing(what: str, sides: list[Side], rounds: int) -> Generator[Case, None, 
 
 
 def repositories(settings: Settings) -> Generator[Case, None, None]:
-    os.environ.update(GIT_CONFIG_GLOBAL=str(settings.folder / "gitconfig"), GIT_CONFIG_SYSTEM="/dev/null")
-    (settings.folder / "gitconfig").write_text("[user]\nname = Bench\nemail = bench@example.invalid\n[gc]\nauto = 0\n")
+    os.environ.update(
+        GIT_CONFIG_GLOBAL=str(settings.folder / "gitconfig"), GIT_CONFIG_SYSTEM="/dev/null"
+    )
+    (settings.folder / "gitconfig").write_text(
+        "[user]\nname = Bench\nemail = bench@example.invalid\n[gc]\nauto = 0\n"
+    )
     top = settings.folder / "src"
     first = World(top / "0", trees=50, files=20)
     first.build()
@@ -57,7 +70,15 @@ def repositories(settings: Settings) -> Generator[Case, None, None]:
                 copy(first.top, top / str(number))
         repos = ", ".join(f'"{top}/{number}/repo"' for number in range(count))
         name = f"{count} repositories"
-        sides.append(dry_run(settings, name, f"[git]\nrepos = [{repos}]\n", "excessive_worktrees", "stale_git_lock"))
+        sides.append(
+            dry_run(
+                settings,
+                name,
+                f"[git]\nrepos = [{repos}]\n",
+                "excessive_worktrees",
+                "stale_git_lock",
+            )
+        )
     yield from growing(" of 50 worktrees", sides, rounds=1)
     shutil.rmtree(top)
 
@@ -77,7 +98,14 @@ def log_files(settings: Settings, disk: Path) -> Generator[Case, None, None]:
         for number in range(count):
             with (folder / f"{number}.log").open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, 10_000_000)
-        sides.append(dry_run(settings, f"{count} log files", f'[logs]\npatterns = ["{folder}/*.log"]\n', "large_log_files"))
+        sides.append(
+            dry_run(
+                settings,
+                f"{count} log files",
+                f'[logs]\npatterns = ["{folder}/*.log"]\n',
+                "large_log_files",
+            )
+        )
     yield from growing(" of 10 MB", sides, rounds=3)
 
 
@@ -87,7 +115,9 @@ def mounts(settings: Settings) -> Generator[Case, None, None]:
         points = [settings.folder / f"mount{number}" for number in range(10)]
         for point in points:
             point.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(point)], check=True)
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(point)], check=True
+            )
             mounted.callback(subprocess.run, ["umount", "-l", str(point)], check=True)
         sides = []
         for count in (1, 10):

@@ -1,6 +1,8 @@
-"""One healthy pass, from the start of ``run_healing.sh`` to its end, with its journal and its report, against other ways to look.
+"""One healthy pass, from the start of ``run_healing.sh`` to its end, with its journal and its
+report, against other ways to look.
 
-All of them run the interpreter of the environment that ``run_healing.sh`` makes, at whatever speed it starts.
+All of them run the interpreter of the environment that ``run_healing.sh`` makes, at whatever speed
+it starts.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from pathlib import Path
 
 from benchmarks.harness import PROJECT, Aim, Case, Command, Settings, Side, Skipped, main, needs
 
-EMPTY = "".join(f"def test_{name}():\n    pass\n\n\n" for name in ("one", "two", "three", "four", "five", "six"))
+EMPTY = "".join(
+    f"def test_{name}():\n    pass\n\n\n" for name in ("one", "two", "three", "four", "five", "six")
+)
 # What our six checks ask, asked by testinfra of the tools that people ask.
 PEER = """
 def test_disk_space(host):
@@ -58,8 +62,12 @@ threshold = 500000
 WORKTREES, LOGS = 11, 50
 
 
-def world(folder: Path, worktrees: int = WORKTREES, logs: int = LOGS) -> tuple[Path, dict[str, str | None]]:
-    """A home with some logs, and a repository with worktrees, in which nothing is wrong: its path, and an environment."""
+def world(
+    folder: Path, worktrees: int = WORKTREES, logs: int = LOGS
+) -> tuple[Path, dict[str, str | None]]:
+    """A home with some logs, and a repository with worktrees, in which nothing is wrong: its path,
+    and an environment.
+    """
     needs("git")
     home, repository = folder / "home", folder / "repository"
     places = home / ".miyabi" / "logs"
@@ -67,9 +75,21 @@ def world(folder: Path, worktrees: int = WORKTREES, logs: int = LOGS) -> tuple[P
     for number in range(logs):
         (places / f"{number}.log").write_text("a line\n" * 1000)
     (home / "limits.toml").write_text(LIMITS)
-    names = [name for name in os.environ if name.startswith(("XDG_", "PYTEST_", "MIYABI_", "GIT_", "COVERAGE_"))]
+    names = [
+        name
+        for name in os.environ
+        if name.startswith(("XDG_", "PYTEST_", "MIYABI_", "GIT_", "COVERAGE_"))
+    ]
     environment: dict[str, str | None] = {**dict.fromkeys(names), "HOME": str(home)}
-    git = ["git", "-C", str(repository), "-c", "user.name=Bench", "-c", "user.email=bench@example.invalid"]
+    git = [
+        "git",
+        "-C",
+        str(repository),
+        "-c",
+        "user.name=Bench",
+        "-c",
+        "user.email=bench@example.invalid",
+    ]
     subprocess.run(["git", "init", "-q", str(repository)], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
     for number in range(worktrees):
@@ -80,7 +100,9 @@ def world(folder: Path, worktrees: int = WORKTREES, logs: int = LOGS) -> tuple[P
 
 def interpreter() -> str:
     """The one that ``run_healing.sh`` runs. Raises Skipped."""
-    made = subprocess.run([str(PROJECT / "run_healing.sh"), "--version"], capture_output=True, text=True)
+    made = subprocess.run(
+        [str(PROJECT / "run_healing.sh"), "--version"], capture_output=True, text=True
+    )
     python = PROJECT / ".venv" / "bin" / "python"
     if made.returncode or not python.exists():
         raise Skipped(f"run_healing.sh has no environment in {PROJECT.name}: {made.stderr.strip()}")
@@ -89,13 +111,20 @@ def interpreter() -> str:
 
 def with_testinfra(python: str, folder: Path) -> str:
     """An interpreter of the same version with testinfra and the same pytest. Raises Skipped."""
-    version = subprocess.run([python, "-c", "import pytest; print(pytest.__version__)"], capture_output=True, text=True)
+    version = subprocess.run(
+        [python, "-c", "import pytest; print(pytest.__version__)"], capture_output=True, text=True
+    )
     other = folder / "testinfra" / "bin" / "python"
     packages = [f"pytest=={version.stdout.strip()}", "pytest-testinfra"]
-    for command in ([python, "-m", "venv", str(folder / "testinfra")], [str(other), "-m", "pip", "install", "-q", *packages]):
+    for command in (
+        [python, "-m", "venv", str(folder / "testinfra")],
+        [str(other), "-m", "pip", "install", "-q", *packages],
+    ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise Skipped(f"pytest-testinfra cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+            raise Skipped(
+                f"pytest-testinfra cannot be installed: {done.stderr.strip().splitlines()[-1:]}"
+            )
     return str(other)
 
 
@@ -103,9 +132,20 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     python, rounds = interpreter(), 15
     repository, environment = world(settings.folder)
     (settings.folder / "test_empty.py").write_text(EMPTY)
-    ours = Command((str(PROJECT / "run_healing.sh"), "--config", f"{environment['HOME']}/limits.toml"), repository, environment)
-    plain = Command((str(PROJECT / "run_healing.sh"),), repository, {**environment, "MIYABI_HEALING_CONFIG": None}, (0, 1))
-    bare = Command((python, "-m", "pytest", str(settings.folder / "test_empty.py")), repository, environment)
+    ours = Command(
+        (str(PROJECT / "run_healing.sh"), "--config", f"{environment['HOME']}/limits.toml"),
+        repository,
+        environment,
+    )
+    plain = Command(
+        (str(PROJECT / "run_healing.sh"),),
+        repository,
+        {**environment, "MIYABI_HEALING_CONFIG": None},
+        (0, 1),
+    )
+    bare = Command(
+        (python, "-m", "pytest", str(settings.folder / "test_empty.py")), repository, environment
+    )
     barest = Command(bare.argv, repository, {**environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
 
     def case(job: str, command: Command, name: str, peer: Command, reach: float | None) -> Case:
@@ -113,13 +153,17 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
         return Case(job, Side("ours", lambda: command), Side(name, lambda: peer), aims, rounds)
 
     yield case("a healthy pass", plain, "pytest, six empty tests", bare, 0.85)
-    yield case("a healthy pass, with a configuration file", ours, "pytest, six empty tests", bare, 0.85)
+    yield case(
+        "a healthy pass, with a configuration file", ours, "pytest, six empty tests", bare, 0.85
+    )
     yield case("a healthy pass", plain, "the same pytest without plugins", barest, None)
     (settings.folder / "test_host.py").write_text(PEER)
     infra = with_testinfra(python, settings.folder)
     for name in ("df", "ps", "find", "free"):
         needs(name)
-    peer = Command((infra, "-m", "pytest", str(settings.folder / "test_host.py")), repository, environment)
+    peer = Command(
+        (infra, "-m", "pytest", str(settings.folder / "test_host.py")), repository, environment
+    )
     yield case("a healthy pass", plain, "testinfra, six checks", peer, 0.65)
 
 

@@ -1,6 +1,7 @@
 """Watch mode: what a pass costs, and what a thousand of them leave behind.
 
-A pass is what the watch, the process that keeps the checks, and their forks take together, but for their start.
+A pass is what the watch, the process that keeps the checks, and their forks take together, but for
+their start.
 """
 
 from __future__ import annotations
@@ -54,12 +55,28 @@ SCRIPT = """check program NAME with path "FOLDER/NAME.sh"
 def rules(folder: Path, repository: Path, home: str) -> tuple[Path, Path]:
     """What monit is told, and the file that tells how often it has gone round."""
     asked = [line for line in CHECKS.splitlines() if line.startswith(("[", "logs="))]
-    scripts = {"worktrees": asked[:1], "zombies": asked[1:2], "locks": asked[2:3], "logs": asked[3:5]}
+    scripts = {
+        "worktrees": asked[:1],
+        "zombies": asked[1:2],
+        "locks": asked[2:3],
+        "logs": asked[3:5],
+    }
     told, counter = MONIT, folder / "rounds"
     for name, lines in scripts.items():
         file = folder / f"{name}.sh"
         count = [f"printf . >> {counter}"] if name == "worktrees" else []
-        file.write_text("\n".join(["#!/bin/sh", f"cd {repository}; HOME={home}", "say() { exit 1; }", *lines, *count, ""]))
+        file.write_text(
+            "\n".join(
+                [
+                    "#!/bin/sh",
+                    f"cd {repository}; HOME={home}",
+                    "say() { exit 1; }",
+                    *lines,
+                    *count,
+                    "",
+                ]
+            )
+        )
         file.chmod(0o700)
         told += SCRIPT.replace("NAME", name)
     settings = folder / "monitrc"
@@ -69,7 +86,10 @@ def rules(folder: Path, repository: Path, home: str) -> tuple[Path, Path]:
 
 
 BUSY = (1000, 100, 2000)  # a build machine: processes, worktrees, logs
-SCRIPTS = {"a script of df, git worktree list, ps, find, free": COMMANDS, "a script that also judges": CHECKS}
+SCRIPTS = {
+    "a script of df, git worktree list, ps, find, free": COMMANDS,
+    "a script that also judges": CHECKS,
+}
 
 
 def cases(settings: Settings) -> Generator[Case, None, None]:
@@ -79,19 +99,31 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     idle, busy = settings.folder / "idle", settings.folder / "busy"
     yield from passes("a pass in watch mode", idle, settings)
     processes, worktrees, logs = (settings.scaled(number) for number in BUSY)
-    job = f"a pass in watch mode among {processes:,} processes, {worktrees} worktrees, {logs:,} logs"
+    job = (
+        f"a pass in watch mode among {processes:,} processes, {worktrees} worktrees, {logs:,} logs"
+    )
     with crowd(processes, 0):
         yield from passes(job, busy, settings, worktrees, logs)
     count = settings.scaled(1000)
     left = tuple(
         Aim(figure, reach, absolute=True, name=name, unit=unit)
         for figure, reach, name, unit in (
-            ("grown", 1e6, "its memory has grown by", "MB"), ("descriptors", 0, "descriptors more", ""),
-            ("threads", 0, "threads more", ""), ("zombies", 0, "zombies", ""), ("temporary", 0, "temporary files", ""),
-            ("keeper", None, "the process that keeps the checks has grown by", "MB"), ("journal", None, "journal", "MB"),
+            ("grown", 1e6, "its memory has grown by", "MB"),
+            ("descriptors", 0, "descriptors more", ""),
+            ("threads", 0, "threads more", ""),
+            ("zombies", 0, "zombies", ""),
+            ("temporary", 0, "temporary files", ""),
+            ("keeper", None, "the process that keeps the checks has grown by", "MB"),
+            ("journal", None, "journal", "MB"),
         )
-    )  # fmt: skip
-    yield Case(f"{count:,} passes in watch mode", watch(count, *world(settings.folder / "long")), None, left, rounds=1)
+    )
+    yield Case(
+        f"{count:,} passes in watch mode",
+        watch(count, *world(settings.folder / "long")),
+        None,
+        left,
+        rounds=1,
+    )
 
 
 def passes(job: str, folder: Path, settings: Settings, *many: int) -> Generator[Case, None, None]:
@@ -101,20 +133,52 @@ def passes(job: str, folder: Path, settings: Settings, *many: int) -> Generator[
     for name, script in SCRIPTS.items():
         file = folder / f"{len(script)}.sh"
         file.write_text(script)
-        peer = python("benchmarks.ours", "repeat", file, settings.scaled(50), cwd=repository, environment=environment)
+        peer = python(
+            "benchmarks.ours",
+            "repeat",
+            file,
+            settings.scaled(50),
+            cwd=repository,
+            environment=environment,
+        )
         yield Case(job, ours, side(name, peer), (Aim("each", 0.5, name="CPU", unit="s"),), rounds=7)
     told = rules(folder, repository, str(environment["HOME"]))
 
     def monit() -> Command:
-        return python("benchmarks.ours", "monit", needs("monit"), *told, settings.scaled(10), environment=environment)
+        return python(
+            "benchmarks.ours",
+            "monit",
+            needs("monit"),
+            *told,
+            settings.scaled(10),
+            environment=environment,
+        )
 
-    yield Case(job, ours, Side("monit, the same questions", monit), (Aim("each", name="CPU", unit="s"),), rounds=3)
+    yield Case(
+        job,
+        ours,
+        Side("monit, the same questions", monit),
+        (Aim("each", name="CPU", unit="s"),),
+        rounds=3,
+    )
 
 
 def watch(count: int, repository: Path, environment: dict[str, str | None]) -> Side:
-    """So many passes in a world; of the mounts only its own, for those that come and go are another matter."""
+    """So many passes in a world; of the mounts only its own, for those that come and go are another
+    matter.
+    """
     told = {**environment, "MIYABI_HEALING_CONFIG": f"{environment['HOME']}/limits.toml"}
-    return side("ours", python("benchmarks.ours", "watch", PROJECT / "run_healing.sh", count, cwd=repository, environment=told))
+    return side(
+        "ours",
+        python(
+            "benchmarks.ours",
+            "watch",
+            PROJECT / "run_healing.sh",
+            count,
+            cwd=repository,
+            environment=told,
+        ),
+    )
 
 
 def side(name: str, command: Command) -> Side:

@@ -1,4 +1,6 @@
-"""Git worktrees: counting them, telling which branches are merged, which worktrees are clean, and taking them away."""
+"""Git worktrees: counting them, telling which branches are merged, which worktrees are clean, and
+taking them away.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +30,24 @@ REMOVE = "for tree in ../trees/*; do git worktree remove $tree; done"
 
 def cases(settings: Settings) -> Generator[Case, None, None]:
     git, sh = needs("git"), needs("sh")
-    os.environ.update(GIT_CONFIG_GLOBAL=str(settings.folder / "gitconfig"), GIT_CONFIG_SYSTEM="/dev/null")
-    (settings.folder / "gitconfig").write_text("[user]\nname = Bench\nemail = bench@example.invalid\n[gc]\nauto = 0\n")
+    os.environ.update(
+        GIT_CONFIG_GLOBAL=str(settings.folder / "gitconfig"), GIT_CONFIG_SYSTEM="/dev/null"
+    )
+    (settings.folder / "gitconfig").write_text(
+        "[user]\nname = Bench\nemail = bench@example.invalid\n[gc]\nauto = 0\n"
+    )
 
     many = World(settings.folder / "many", trees=settings.scaled(500), files=1)
     many.build()
     listing = Command((git, "worktree", "list"), cwd=many.repo)
     counting = python("benchmarks.ours", "count_worktrees", many.repo, many.trees + 1)
     yield Case(
-        f"counting {many.trees} worktrees", Side("ours", lambda: counting), Side("git worktree list", lambda: listing),
-        (Aim(reach=0.5), Aim("core", 0.5, name="without an interpreter's start", against="cpu")), rounds=9,
-    )  # fmt: skip
+        f"counting {many.trees} worktrees",
+        Side("ours", lambda: counting),
+        Side("git worktree list", lambda: listing),
+        (Aim(reach=0.5), Aim("core", 0.5, name="without an interpreter's start", against="cpu")),
+        rounds=9,
+    )
     shutil.rmtree(many.top)
 
     branches = World(settings.folder / "branches", trees=0, files=50, branches=settings.scaled(300))
@@ -46,11 +55,16 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     one_by_one = Command((sh, "-c", CHERRY), cwd=branches.repo)
     asking = python("benchmarks.ours", "merged_branches", branches.repo, branches.branches // 3 * 2)
     yield Case(
-        f"which of {branches.branches} branches are merged, also by squash", Side("ours", lambda: asking),
+        f"which of {branches.branches} branches are merged, also by squash",
+        Side("ours", lambda: asking),
         Side("commit-tree and cherry a branch", lambda: one_by_one),
-        (Aim(reach=0.05), Aim("core", 0.05, name="without an interpreter's start", against="wall"),
-         Aim("processes", 10, absolute=True, name="git processes")), rounds=5,
-    )  # fmt: skip
+        (
+            Aim(reach=0.05),
+            Aim("core", 0.05, name="without an interpreter's start", against="wall"),
+            Aim("processes", 10, absolute=True, name="git processes"),
+        ),
+        rounds=5,
+    )
     shutil.rmtree(branches.top)
 
     world = World(settings.folder / "clean", trees=settings.scaled(180), files=2000)
@@ -58,10 +72,12 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     status = Command((sh, "-c", STATUS), cwd=world.repo)
     checking = python("benchmarks.ours", "dirty_worktrees", world.repo)
     yield Case(
-        f"which of {world.trees} worktrees of {world.files:,} files are clean", Side("ours", lambda: checking),
+        f"which of {world.trees} worktrees of {world.files:,} files are clean",
+        Side("ours", lambda: checking),
         Side("git status one by one", lambda: status),
-        (Aim(reach=0.7), Aim("core", 0.7, name="without an interpreter's start", against="wall")), rounds=5,
-    )  # fmt: skip
+        (Aim(reach=0.7), Aim("core", 0.7, name="without an interpreter's start", against="wall")),
+        rounds=5,
+    )
 
     remove = Command((sh, "-c", REMOVE), cwd=world.repo)
     state = settings.folder / "state"
@@ -76,10 +92,15 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
         return remove
 
     yield Case(
-        f"taking away {world.trees} merged worktrees of {world.files:,} files", Side("ours, undoable", restored),
+        f"taking away {world.trees} merged worktrees of {world.files:,} files",
+        Side("ours, undoable", restored),
         Side("git worktree remove one by one", rebuilt),
-        (Aim(name="all of it, with finding them"), Aim("gate", 0.05, name="taking them away", against="wall")), rounds=3,
-    )  # fmt: skip
+        (
+            Aim(name="all of it, with finding them"),
+            Aim("gate", 0.05, name="taking them away", against="wall"),
+        ),
+        rounds=3,
+    )
 
 
 class World:
@@ -90,7 +111,14 @@ class World:
         self.repo = top / "repo"
 
     def git(self, *arguments: str, stdin: str = "") -> str:
-        done = subprocess.run(["git", *arguments], cwd=self.repo, input=stdin, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=self.repo,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.strip()
 
     def build(self) -> None:
@@ -107,9 +135,13 @@ class World:
         self.restore()
 
     def commits(self) -> str:
-        """Branches of one commit each, and main with each of them squashed; of further branches, each third is not merged."""
+        """Branches of one commit each, and main with each of them squashed; of further branches,
+        each third is not merged.
+        """
         start = self.git("rev-parse", "main")
-        names = [f"tree/{number}" for number in range(self.trees)] + [f"topic/{number}" for number in range(self.branches)]
+        names = [f"tree/{number}" for number in range(self.trees)] + [
+            f"topic/{number}" for number in range(self.branches)
+        ]
         who = "committer Bench <bench@example.invalid> 1700000000 +0000"
         lines: list[str] = []
         onto = f"from {start}\n"
@@ -124,9 +156,11 @@ class World:
         return "\n".join(lines)
 
     def restore(self, state: Path | None = None) -> None:
-        """Every worktree there again, clean and long unused, with a reflog that says its branch has had a commit.
+        """Every worktree there again, clean and long unused, with a reflog that says its branch has
+        had a commit.
 
-        Somebody has asked for its status since it was checked out: until then git has to read all its files (racy-git(7)).
+        Somebody has asked for its status since it was checked out: until then git has to read all
+        its files (racy-git(7)).
         """
         if state and state.exists():
             rollback = python("benchmarks.ours", "roll_back", self.repo, state)

@@ -8,4 +8,6 @@ import pytest
 def test_large_log_files(log_group, measure, limit):
     """The log files of a kind stay small together."""
     size = log_group.megabytes
-    assert measure(size, f"{len(log_group.files)} log files take {size:.1f} MB ({log_group})") <= limit
+    assert (
+        measure(size, f"{len(log_group.files)} log files take {size:.1f} MB ({log_group})") <= limit
+    )

@@ -1,4 +1,6 @@
-"""Make room on a filesystem: known caches, the gentlest way first; then, as an archive, downloads nobody has touched for long."""
+"""Make room on a filesystem: known caches, the gentlest way first; then, as an archive, downloads
+nobody has touched for long.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,32 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from miyabi_healing import config, expiry, tools
-from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
-from miyabi_healing.host import caches, disk
-from miyabi_healing.host.answering import behind, check, check_tree, is_silent
+from miyabi_healing.host import caches, filesystems
 from miyabi_healing.host.caches import Cache
+from miyabi_healing.host.context import View
 from miyabi_healing.host.processes import OpenFiles, Processes, told_by
-from miyabi_healing.host.witness import Witness
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import Delete, Goal, Kept, Plan, Quarantine, Run, Step, Unit
-from miyabi_healing.view import View
+from miyabi_healing.host.users import Witness
+from miyabi_healing.model import config
+from miyabi_healing.model.identity import Identity
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.plan import Goal, Kept, Plan
+from miyabi_healing.model.steps import Delete, Quarantine, Run, Step, Unit
+from miyabi_healing.state import retention
+from miyabi_healing.support import commands
+from miyabi_healing.support.files import MEGABYTE, newest, used
+from miyabi_healing.support.formatting import display
+from miyabi_healing.support.mount_answers import behind, check, check_tree, is_silent
 
-CHUNK = 1000  # files a step, and no more bytes than a quarter of what is needed: so often the gate looks if it is enough
+# files a step, and no more bytes than a quarter of what is needed: so often the gate looks if it is
+# enough
+CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Options:
-    """`idle_minutes` since a cache's part was last touched, `downloads_days` for a download, `tool_time_limit` in seconds."""
+    """`idle_minutes` since a cache's part was last touched, `downloads_days` for a download,
+    `tool_time_limit` in seconds.
+    """
 
     idle_minutes: float = 60
     downloads_days: float = 30
@@ -38,16 +49,23 @@ class Options:
 
 
 def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
-    """Owners' own tools first, then deleting idle parts of caches, then the owners' thorough ways, downloads last."""
-    mount = view.reading(disk.Mount)
+    """Owners' own tools first, then deleting idle parts of caches, then the owners' thorough ways,
+    downloads last.
+    """
+    mount = view.reading(filesystems.Mount)
     processes = view.host.processes()
     witness = view.host.witness()
     files = witness.files
     others = [home for home in caches.homes(view.host.config.caches) if not caches.may_clean(home)]
     kept = [Kept(display(home), "another user's") for home in others]
-    kept += [Kept(display(each), "no answer") for each in caches.home_folders(view.host.config.caches) if is_silent(each)]
+    kept += [
+        Kept(display(each), "no answer")
+        for each in caches.home_folders(view.host.config.caches)
+        if is_silent(each)
+    ]
     surplus = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
-    piece = surplus if mount.tight == "space" else mount.size  # short of inodes, only the number of files counts
+    # short of inodes, only the number of files counts
+    piece = surplus if mount.tight == "space" else mount.size
     gentle: list[Step] = []
     plain: list[Step] = []
     strong: list[Step] = []
@@ -57,9 +75,17 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
         elif cache.device != mount.device:
             kept.append(Kept(display(cache.path), "other filesystem"))
         elif not cache.allowed:
-            kept.append(Kept(display(cache.path), "costly", f"name {cache.known.name!r} in caches.also to clean it too"))
+            kept.append(
+                Kept(
+                    display(cache.path),
+                    "costly",
+                    f"name {cache.known.name!r} in caches.also to clean it too",
+                )
+            )
         elif (busy := processes.running(cache.known.users)) and cache.known.users:
-            kept.append(Kept(display(cache.path), "owner running", f"{busy[0].name} (pid {busy[0].pid})"))
+            kept.append(
+                Kept(display(cache.path), "owner running", f"{busy[0].name} (pid {busy[0].pid})")
+            )
         elif unseen := could_be_in_use(witness, cache.path):
             kept.append(Kept(display(cache.path), "could be in use", unseen))
         else:
@@ -71,12 +97,23 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     tidy, thorough = system_tools(mount, options, "docker" in view.host.config.caches.also)
     gentle += tidy
     strong += thorough
-    steps = [*gentle, *plain, *strong, *downloads(view, mount, witness, options, kept), *early(view, mount)]
+    steps = [
+        *gentle,
+        *plain,
+        *strong,
+        *downloads(view, mount, witness, options, kept),
+        *early(view, mount),
+    ]
     return Plan(
         tuple(steps),
-        Goal(f"below {issue.limit.clear:g} %", lambda: disk.read(str(mount.path)).percent < issue.limit.clear),
+        Goal(
+            f"below {issue.limit.clear:g} %",
+            lambda: filesystems.read(str(mount.path)).percent < issue.limit.clear,
+        ),
         kept=tuple(kept),
-        done=lambda n: f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} download(s) aside",
+        done=lambda n: (
+            f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} download(s) aside"
+        ),
         details={"deleted_but_open": ghosts(files, mount.device)},
     )
 
@@ -94,7 +131,7 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
 
     def run(command: tuple[str, ...], reason: str) -> list[Step]:
         owner = cache.owner if os.geteuid() == 0 else None
-        if not command or tools.find(command[0], owner) is None:
+        if not command or commands.find(command[0], owner) is None:
             return []
         argv = cache.command(command)
         return [
@@ -112,15 +149,28 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
         ]
 
     known = cache.known
-    return run(known.gentle, f"{known.name} tidies its own cache"), run(known.strong, f"{known.name} empties its own cache")
+    return run(known.gentle, f"{known.name} tidies its own cache"), run(
+        known.strong, f"{known.name} empties its own cache"
+    )
 
 
 def deletions(
-    cache: Cache, files: OpenFiles, processes: Processes, options: Options, kept: list[Kept], piece: int
+    cache: Cache,
+    files: OpenFiles,
+    processes: Processes,
+    options: Options,
+    kept: list[Kept],
+    piece: int,
 ) -> Iterator[Step]:
-    """Delete what is idle in a cache whose owner is not installed, in steps small enough to stop in between."""
+    """Delete what is idle in a cache whose owner is not installed, in steps small enough to stop in
+    between.
+    """
     if not cache.known.deletable:
-        kept.append(Kept(display(cache.path), "tool missing", f"only {cache.known.name} itself can clean it"))
+        kept.append(
+            Kept(
+                display(cache.path), "tool missing", f"only {cache.known.name} itself can clean it"
+            )
+        )
         return
     now, idle, young, held = time.time(), [], 0, 0
     for unit, holder in caches.units(cache, files):
@@ -134,7 +184,11 @@ def deletions(
         kept.append(Kept(display(cache.path), "in use", f"{held} part(s) are open"))
     if young:
         kept.append(
-            Kept(display(cache.path), "not idle", f"{young} part(s) were touched in the last {options.idle_minutes:g} min")
+            Kept(
+                display(cache.path),
+                "not idle",
+                f"{young} part(s) were touched in the last {options.idle_minutes:g} min",
+            )
         )
     for units in chunks(idle, piece):
         yield Delete(
@@ -169,8 +223,11 @@ def still_unused(processes: Processes, users: tuple[str, ...]) -> str | None:
     return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
 
 
-def system_tools(mount: disk.Mount, options: Options, images: bool) -> tuple[list[Step], list[Step]]:
-    """What root can ask the system's own keepers of old data for, where that data is on this filesystem: gently, thoroughly.
+def system_tools(
+    mount: filesystems.Mount, options: Options, images: bool
+) -> tuple[list[Step], list[Step]]:
+    """What root can ask the system's own keepers of old data for, where that data is on this
+    filesystem: gently, thoroughly.
 
     Docker's volumes are never touched, its images only if asked for (`images`).
     """
@@ -179,7 +236,11 @@ def system_tools(mount: disk.Mount, options: Options, images: bool) -> tuple[lis
 
     def run(folder: str, needs: str, command: str, reason: str) -> list[Step]:
         argv = tuple(command.split())
-        if not tools.find(argv[0]) or not on_device(folder, mount.device) or not os.path.exists(needs):
+        if (
+            not commands.find(argv[0])
+            or not on_device(folder, mount.device)
+            or not os.path.exists(needs)
+        ):
             return []
         return [
             Run(
@@ -194,9 +255,15 @@ def system_tools(mount: disk.Mount, options: Options, images: bool) -> tuple[lis
 
     journal, docker, socket = "/var/log/journal", "/var/lib/docker", "/var/run/docker.sock"
     prune = "prune --force --filter until=168h"
-    gentle = run(journal, journal, "journalctl --vacuum-size=500M", "the journal keeps its newest 500 MB")
+    gentle = run(
+        journal, journal, "journalctl --vacuum-size=500M", "the journal keeps its newest 500 MB"
+    )
     gentle += run(docker, socket, f"docker builder {prune}", "build steps unused for a week")
-    strong = run(docker, socket, f"docker image {prune} --all", "images no container uses, a week old") if images else []
+    strong = (
+        run(docker, socket, f"docker image {prune} --all", "images no container uses, a week old")
+        if images
+        else []
+    )
     return gentle, strong
 
 
@@ -208,11 +275,19 @@ def on_device(folder: str, device: int) -> bool:
         return False
 
 
-def downloads(view: View, mount: disk.Mount, witness: Witness, options: Options, kept: list[Kept]) -> Iterator[Step]:
-    """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be had back."""
+def downloads(
+    view: View, mount: filesystems.Mount, witness: Witness, options: Options, kept: list[Kept]
+) -> Iterator[Step]:
+    """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be
+    had back.
+    """
     for home in caches.homes(view.host.config.caches):
         folder = home / "Downloads"
-        if not caches.may_clean(home) or not on_device(str(folder), mount.device) or folder.is_symlink():
+        if (
+            not caches.may_clean(home)
+            or not on_device(str(folder), mount.device)
+            or folder.is_symlink()
+        ):
             continue
         try:
             check_tree(folder)
@@ -246,19 +321,25 @@ def downloads(view: View, mount: disk.Mount, witness: Witness, options: Options,
                 )
 
 
-def early(view: View, mount: disk.Mount) -> Iterator[Step]:
-    """Purge what the configuration lets go before its time, the oldest first, when nothing else was enough."""
+def early(view: View, mount: filesystems.Mount) -> Iterator[Step]:
+    """Purge what the configuration lets go before its time, the oldest first, when nothing else was
+    enough.
+    """
     days = view.host.config.quarantine.early_days
     if days is None:
         return
     now = view.now()
-    for held in expiry.early(view.host.quarantine(), days, now):
+    for held in retention.early(view.host.quarantine(), days, now):
         if on_device(str(held.folder), mount.device):
-            yield expiry.purge(held, f"{expiry.kept(held, now)}; on a full disk {days:g} are enough")
+            yield retention.purge(
+                held, f"{retention.kept(held, now)}; on a full disk {days:g} are enough"
+            )
 
 
 def ghosts(files: OpenFiles, device: int) -> list[dict[str, object]]:
-    """Who holds deleted files open on a device, and how many bytes that keeps taken: the five largest."""
+    """Who holds deleted files open on a device, and how many bytes that keeps taken: the five
+    largest.
+    """
     holders = {(each.pid, each.name) for each in files.files if each.device == device}
     rows = [(ghost_size(pid, device), pid, name) for pid, name in holders]
     largest = sorted((row for row in rows if row[0]), reverse=True)[:5]

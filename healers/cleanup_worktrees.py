@@ -6,18 +6,21 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from miyabi_healing import config
-from miyabi_healing.files import Identity
-from miyabi_healing.host.git import Repository, Worktree
-from miyabi_healing.host.worktrees import DAY, Reason, Survey
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import Goal, Kept, Plan, RetireWorktree
-from miyabi_healing.view import View
+from miyabi_healing.host.context import View
+from miyabi_healing.host.git.repositories import Repository, Worktree
+from miyabi_healing.host.git.worktrees import DAY, Reason, Survey
+from miyabi_healing.model import config
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.plan import Goal, Kept, Plan
+from miyabi_healing.model.steps import RetireWorktree
+from miyabi_healing.support.files import identity_at
 
 
 @dataclass(frozen=True)
 class Options:
-    """`idle_days` without use before a worktree may go; `prune_days` its folder must have been missing (as git gc waits)."""
+    """`idle_days` without use before a worktree may go; `prune_days` its folder must have been
+    missing (as git gc waits).
+    """
 
     idle_days: float = 7
     prune_days: float = 90
@@ -39,7 +42,9 @@ def cleanup_worktrees(view: View, issue: Issue, options: Options) -> Plan:
         if worktree in reasons:
             reason = reasons[worktree]
         else:
-            reason = missing_reason(worktree, options.prune_days) or survey.by_the_processes(worktree.admin)
+            reason = missing_reason(worktree, options.prune_days) or survey.by_the_processes(
+                worktree.admin
+            )
         if reason:
             kept.append(Kept(str(worktree), reason.category, reason.detail))
         else:
@@ -47,21 +52,29 @@ def cleanup_worktrees(view: View, issue: Issue, options: Options) -> Plan:
 
     return Plan(
         tuple(steps),
-        Goal(f"at most {int(issue.limit.clear)} worktrees are left", lambda: repository.worktree_count <= issue.limit.clear),
+        Goal(
+            f"at most {int(issue.limit.clear)} worktrees are left",
+            lambda: repository.worktree_count <= issue.limit.clear,
+        ),
         kept=tuple(kept),
         done=words,
     )
 
 
 def missing_reason(worktree: Worktree, prune_days: float) -> Reason | None:
-    """Why the leftovers of a worktree whose folder is missing must stay: it may only have been moved."""
+    """Why the leftovers of a worktree whose folder is missing must stay: it may only have been
+    moved.
+    """
     marks = [worktree.admin / name for name in ("index", "HEAD", "gitdir", "logs/HEAD")]
     last = max(mark.stat().st_mtime for mark in marks if mark.exists())
     days = (time.time() - last) / DAY
     if worktree.lock_reason is not None:
         return Reason("locked", worktree.lock_reason)
     if days < prune_days:
-        return Reason("moved or missing", f"last used {days:.0f} days ago; git worktree repair mends a moved one")
+        return Reason(
+            "moved or missing",
+            f"last used {days:.0f} days ago; git worktree repair mends a moved one",
+        )
     return None
 
 
@@ -84,8 +97,8 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
         path=worktree.path if there else None,
         admin=worktree.admin,
         common=repository.common,
-        admin_identity=Identity.at(worktree.admin),
-        identity=Identity.at(worktree.path) if there else None,
+        admin_identity=identity_at(worktree.admin),
+        identity=identity_at(worktree.path) if there else None,
     )
 
 

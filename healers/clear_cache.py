@@ -1,4 +1,6 @@
-"""Give memory back where that is harmless, tell honestly what it gained, and stop programs only where that was asked for."""
+"""Give memory back where that is harmless, tell honestly what it gained, and stop programs only
+where that was asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,21 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing import config, tools
 from miyabi_healing.host import memory
+from miyabi_healing.host.context import View
 from miyabi_healing.host.processes import Process, Processes
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import Goal, Kept, Plan, Reclaim, Run, Signal, Step
-from miyabi_healing.view import View
+from miyabi_healing.model import config
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.plan import Goal, Kept, Plan
+from miyabi_healing.model.steps import Reclaim, Run, Signal, Step
+from miyabi_healing.support import commands
 
 
 @dataclass(frozen=True)
 class Options:
-    """`may_stop` names programs that may be ended, largest first, `avoid` those last; SIGKILL only above `kill_above` percent."""
+    """`may_stop` names programs that may be ended, largest first, `avoid` those last; SIGKILL only
+    above `kill_above` percent.
+    """
 
     may_stop: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
@@ -31,7 +37,9 @@ class Options:
 
 
 def clear_cache(view: View, issue: Issue, options: Options) -> Plan:
-    """The harmless steps first: a tool's own cache, the kernel's. Then, only if configured, programs by name."""
+    """The harmless steps first: a tool's own cache, the kernel's. Then, only if configured,
+    programs by name.
+    """
     reading = view.reading(memory.Memory)
     steps, kept = harmless(reading, options)
     processes = view.host.processes()
@@ -43,7 +51,9 @@ def clear_cache(view: View, issue: Issue, options: Options) -> Plan:
         tuple(steps),
         Goal(f"below {issue.limit.clear:g} %", lambda: memory.read().percent < issue.limit.clear),
         kept=tuple(kept),
-        done=lambda counts: f"Asked for memory {counts['reclaims']} time(s), ended {counts['processes_signalled']} program(s)",
+        done=lambda counts: (
+            f"Asked for memory {counts['reclaims']} time(s), ended {counts['processes_signalled']} program(s)"
+        ),
         details={"top_consumers": top, "out_of_memory_kills": memory.out_of_memory_kills()},
         min_gain=1,
     )
@@ -53,7 +63,7 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
     """The steps that cost nobody anything but time, and which of them are not possible here."""
     steps: list[Step] = []
     kept: list[Kept] = []
-    if tools.find("npm"):
+    if commands.find("npm"):
         steps.append(
             Run(
                 target="npm cache verify",
@@ -66,11 +76,16 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
             )
         )
     else:
-        kept.append(Kept("npm", "tool missing", tools.missing("npm")))
+        kept.append(Kept("npm", "tool missing", commands.missing("npm")))
     root = os.geteuid() == 0
     if sys.platform == "darwin":
         purge = Run(
-            target="purge", reason="macOS drops its file cache", argv=("purge",), time_limit=60, counts="reclaims", optional=True
+            target="purge",
+            reason="macOS drops its file cache",
+            argv=("purge",),
+            time_limit=60,
+            counts="reclaims",
+            optional=True,
         )
         steps += [purge] if root else []
     else:
@@ -93,21 +108,38 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
 def control_file(reading: memory.Memory) -> tuple[Path, str, str]:
     """Where to ask: our own cgroup if that is what is short of memory, else the host's page cache."""
     if reading.group is not None:
-        for name, value in (("memory.reclaim", str(reading.total // 10)), ("memory.force_empty", "0")):
+        for name, value in (
+            ("memory.reclaim", str(reading.total // 10)),
+            ("memory.force_empty", "0"),
+        ):
             if (reading.group / name).exists():
                 return reading.group / name, value, "the container's cached pages are given back"
-    return memory.PROC / "sys/vm/drop_caches", "1", "clean cached files are dropped; they will have to be read again"
+    return (
+        memory.PROC / "sys/vm/drop_caches",
+        "1",
+        "clean cached files are dropped; they will have to be read again",
+    )
 
 
 def ends(processes: Processes, options: Options, threshold: float) -> list[Step]:
-    """TERM for the named programs, the largest first, the ones to avoid last; KILL for those above a second bound."""
+    """TERM for the named programs, the largest first, the ones to avoid last; KILL for those above
+    a second bound.
+    """
     if not options.may_stop:
         return []
-    candidates = [each for each in processes.running(options.may_stop) if processes.protection(each) is None]
+    candidates = [
+        each for each in processes.running(options.may_stop) if processes.protection(each) is None
+    ]
     avoided = {each.pid for each in processes.running(options.avoid)}
     candidates.sort(key=lambda each: (each.pid in avoided, -size_of(each)))
     gentle = [signal_step(each, signal.SIGTERM, threshold, options.patience) for each in candidates]
-    return [*gentle, *(signal_step(each, signal.SIGKILL, options.kill_above, options.patience) for each in candidates)]
+    return [
+        *gentle,
+        *(
+            signal_step(each, signal.SIGKILL, options.kill_above, options.patience)
+            for each in candidates
+        ),
+    ]
 
 
 def size_of(process: Process) -> int:
@@ -122,7 +154,11 @@ def size_of(process: Process) -> int:
 def signal_step(process: Process, signum: signal.Signals, above: float, patience: float) -> Signal:
     def guard() -> str | None:
         now = memory.read().percent
-        return None if now > above else f"{now:.1f} % of the memory is taken, not more than {above:g} %"
+        return (
+            None
+            if now > above
+            else f"{now:.1f} % of the memory is taken, not more than {above:g} %"
+        )
 
     return Signal(
         target=f"{signum.name} to {process.name} (pid {process.pid})",

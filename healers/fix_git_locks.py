@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
-from miyabi_healing.files import used
-from miyabi_healing.host.git import Repository
-from miyabi_healing.host.git_locks import Holders, Lock, locks, stale
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import Goal, Kept, Plan, Quarantine
-from miyabi_healing.view import View
+from miyabi_healing.host.context import View
+from miyabi_healing.host.git.locks import Holders, Lock, locks, stale
+from miyabi_healing.host.git.repositories import Repository
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.plan import Goal, Kept, Plan
+from miyabi_healing.model.steps import Quarantine
+from miyabi_healing.support.files import used
 
 
 def fix_git_locks(view: View, issue: Issue, options: None) -> Plan:
-    """Quarantine the stale locks, the oldest first; of each other one, say who holds it, or could without being seen."""
+    """Quarantine the stale locks, the oldest first; of each other one, say who holds it, or could
+    without being seen.
+    """
     repository = view.reading(Repository)
     older_than = issue.limit.threshold
     holders = Holders(repository)

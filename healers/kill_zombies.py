@@ -1,4 +1,6 @@
-"""Get zombies reaped: ask their parent first, end it only if that did not help, and never one that is protected."""
+"""Get zombies reaped: ask their parent first, end it only if that did not help, and never one that
+is protected.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,19 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
-from miyabi_healing import config
+from miyabi_healing.host.context import View
 from miyabi_healing.host.processes import Process, Processes, catches
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import Goal, Kept, Plan, Signal
-from miyabi_healing.view import View
+from miyabi_healing.model import config
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.plan import Goal, Kept, Plan
+from miyabi_healing.model.steps import Signal
 
 
 @dataclass(frozen=True)
 class Options:
-    """`with_children`: also parents that have living children. `kill`: SIGKILL at last. `patience`: seconds after SIGTERM."""
+    """`with_children`: also parents that have living children. `kill`: SIGKILL at last. `patience`:
+    seconds after SIGTERM.
+    """
 
     with_children: bool = False
     kill: bool = False
@@ -27,7 +32,9 @@ class Options:
 
 
 def kill_zombies(view: View, issue: Issue, options: Options) -> Plan:
-    """A ladder over the parents, those with the most zombies first: SIGCHLD, SIGTERM, and SIGKILL if asked for."""
+    """A ladder over the parents, those with the most zombies first: SIGCHLD, SIGTERM, and SIGKILL
+    if asked for.
+    """
     processes = view.reading(Processes)
     zombies = processes.zombies()
     everyone = {process.pid: process for process in processes.all()}
@@ -44,21 +51,46 @@ def kill_zombies(view: View, issue: Issue, options: Options) -> Plan:
             continue
         parents.append(parent)
         if living[pid] and not options.with_children:
-            kept.append(Kept(label(parent, pid), "living children", f"{living[pid]} of its children live; it is only asked"))
+            kept.append(
+                Kept(
+                    label(parent, pid),
+                    "living children",
+                    f"{living[pid]} of its children live; it is only asked",
+                )
+            )
         else:
             endable.append(parent)
     steps = [
-        step(processes, each, signal.SIGCHLD, 1, f"ask it to reap its {numbers[each.pid]} zombies", "nothing to undo")
+        step(
+            processes,
+            each,
+            signal.SIGCHLD,
+            1,
+            f"ask it to reap its {numbers[each.pid]} zombies",
+            "nothing to undo",
+        )
         for each in parents
         if catches(each.pid, signal.SIGCHLD)
     ]
     steps += [
-        step(processes, each, signal.SIGTERM, options.patience, f"it does not reap its {numbers[each.pid]} zombies")
+        step(
+            processes,
+            each,
+            signal.SIGTERM,
+            options.patience,
+            f"it does not reap its {numbers[each.pid]} zombies",
+        )
         for each in endable
     ]
     if options.kill:
         steps += [
-            step(processes, each, signal.SIGKILL, options.patience, f"it neither reaps its {numbers[each.pid]} zombies nor ends")
+            step(
+                processes,
+                each,
+                signal.SIGKILL,
+                options.patience,
+                f"it neither reaps its {numbers[each.pid]} zombies nor ends",
+            )
             for each in endable
         ]
     return Plan(
@@ -74,7 +106,14 @@ def label(process: Process | None, pid: int) -> str:
     return f"{process.name} (pid {pid})" if process else f"pid {pid}"
 
 
-def step(processes: Processes, parent: Process, signum: signal.Signals, settle: float, reason: str, undo: str = "") -> Signal:
+def step(
+    processes: Processes,
+    parent: Process,
+    signum: signal.Signals,
+    settle: float,
+    reason: str,
+    undo: str = "",
+) -> Signal:
     return Signal(
         target=f"{signum.name} to {label(parent, parent.pid)}",
         reason=reason,
@@ -89,4 +128,8 @@ def step(processes: Processes, parent: Process, signum: signal.Signals, settle: 
 
 
 def still_guilty(processes: Processes, pid: int) -> str | None:
-    return None if any(zombie.ppid == pid for zombie in processes.zombies()) else "it has no zombies any more"
+    return (
+        None
+        if any(zombie.ppid == pid for zombie in processes.zombies())
+        else "it has no zombies any more"
+    )

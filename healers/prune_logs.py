@@ -1,4 +1,6 @@
-"""Make logs small without losing a line: old closed ones are archived, live ones lose their archived beginning."""
+"""Make logs small without losing a line: old closed ones are archived, live ones lose their
+archived beginning.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
-from miyabi_healing import config
-from miyabi_healing.files import MEGABYTE, display, size_text
-from miyabi_healing.host import log_text, logs, patterns
+from miyabi_healing.host import log_text, logs
+from miyabi_healing.host.context import View
 from miyabi_healing.host.logs import LogFile, LogGroup
-from miyabi_healing.issue import Issue
-from miyabi_healing.plan import ArchiveLog, CutLog, Goal, Kept, Plan, Step, TrimLog
-from miyabi_healing.view import View
+from miyabi_healing.model import config
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.plan import Goal, Kept, Plan
+from miyabi_healing.model.steps import ArchiveLog, CutLog, Step, TrimLog
+from miyabi_healing.support import globbing
+from miyabi_healing.support.files import MEGABYTE
+from miyabi_healing.support.formatting import display, size_text
 
 RATIO = 0.15  # what zstd leaves of ordinary logs
 WORTH = 16 << 10  # bytes; an archive with its manifest and folder takes nearly as much
@@ -22,9 +27,11 @@ WORTH = 16 << 10  # bytes; an archive with its manifest and folder takes nearly 
 
 @dataclass(frozen=True)
 class Options:
-    """What stays of a live log: `keep_lines`, at most `keep_megabytes`. Closed ones go after `archive_after_days`.
+    """What stays of a live log: `keep_lines`, at most `keep_megabytes`. Closed ones go after
+    `archive_after_days`.
 
-    Without `archive`, what is cut off a live log is gone for good; closed logs are archived all the same.
+    Without `archive`, what is cut off a live log is gone for good; closed logs are archived all the
+    same.
     """
 
     keep_lines: int = 1000
@@ -41,7 +48,7 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
     group = view.reading(LogGroup)
     witness = view.host.witness()
     kept = [Kept(display(path), "no log", reason) for path, reason in group.odd]
-    top = patterns.fixed_part(group.pattern)
+    top = globbing.fixed_part(group.pattern)
     closed: list[LogFile] = []
     live: list[tuple[int, LogFile]] = []
     for file in group.files:
@@ -50,14 +57,22 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
             status = os.lstat(file.path)
             seen = witness.of(file.path)
             held = logs.writers(file.path, status, seen)
-            reason = reason or held.trouble or (f"holders unknown: {seen.blind}" if seen.blind and not seen.alone else None)
+            reason = (
+                reason
+                or held.trouble
+                or (f"holders unknown: {seen.blind}" if seen.blind and not seen.alone else None)
+            )
             gone = 0 if reason else trimmable(file, options)
         except OSError as error:
             reason = f"it cannot be looked at: {error.strerror}"
         if reason:
             kept.append(Kept(str(file), "not safe", reason))
             continue
-        old = held.closed and file.size >= WORTH and time.time() - file.last >= options.archive_after_days * 86_400
+        old = (
+            held.closed
+            and file.size >= WORTH
+            and time.time() - file.last >= options.archive_after_days * 86_400
+        )
         if not old and gone < WORTH:
             kept.append(Kept(str(file), "nothing to trim", size_text(file.size)))
         elif reason := logs.no_text(file.path, status):
@@ -66,12 +81,17 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
             closed.append(file)
         else:
             live.append((gone, file))
-    steps: list[Step] = [archive(file, options) for file in sorted(closed, key=lambda file: file.last)]
+    steps: list[Step] = [
+        archive(file, options) for file in sorted(closed, key=lambda file: file.last)
+    ]
     steps += [trim(file, gone, options) for gone, file in sorted(live, key=lambda pair: -pair[0])]
     pattern = group.pattern
     return Plan(
         tuple(steps),
-        Goal(f"below {issue.limit.clear:g} MB", lambda: view.host.log_group(pattern).megabytes < issue.limit.clear),
+        Goal(
+            f"below {issue.limit.clear:g} MB",
+            lambda: view.host.log_group(pattern).megabytes < issue.limit.clear,
+        ),
         kept=tuple(kept),
         done=words,
     )
@@ -88,7 +108,12 @@ def trimmable(file: LogFile, options: Options) -> int:
     try:
         if log_text.is_packed(descriptor):
             return 0
-        cut = logs.find_cut(descriptor, os.fstat(descriptor), options.keep_lines, int(options.keep_megabytes * MEGABYTE))
+        cut = logs.find_cut(
+            descriptor,
+            os.fstat(descriptor),
+            options.keep_lines,
+            int(options.keep_megabytes * MEGABYTE),
+        )
     finally:
         os.close(descriptor)
     return min(file.size, max(cut.floor - cut.start, 0))

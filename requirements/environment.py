@@ -1,7 +1,7 @@
 """Make a virtual environment of a lock file, whole or not at all: ``environment.py VENV LOCK``.
 
-It stands alone, because it runs before anything is installed. A copy of the lock inside the environment says what it
-was made of, and that it is complete and ours.
+It stands alone, because it runs before anything is installed. A copy of the lock inside the
+environment says what it was made of, and that it is complete and ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ def stop(message: str) -> NoReturn:
 
 def is_made(venv: Path, lock: Path) -> bool:
     stamp = venv / lock.name
-    return os.access(venv / "bin/python", os.X_OK) and stamp.is_file() and filecmp.cmp(lock, stamp, shallow=False)
+    return (
+        os.access(venv / "bin/python", os.X_OK)
+        and stamp.is_file()
+        and filecmp.cmp(lock, stamp, shallow=False)
+    )
 
 
 def make(venv: Path, lock: Path) -> None:
@@ -39,11 +43,14 @@ def make(venv: Path, lock: Path) -> None:
         stop(f"{sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed")
     if importlib.util.find_spec("ensurepip") is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        stop(f"{sys.executable} cannot make environments; on Debian and Ubuntu: apt install python{version}-venv")
+        stop(
+            f"{sys.executable} cannot make environments; on Debian and Ubuntu: apt install python{version}-venv"
+        )
     os.umask(0o022)  # whoever can write to it chooses what we execute
     venv.parent.mkdir(parents=True, exist_ok=True)
     with venv.with_name(f"{venv.name}.log").open("a+") as log:
-        # The log is the lock as well: pip inherits it, so one that outlives a killed start still keeps the next out.
+        # The log is the lock as well: pip inherits it, so one that outlives a killed start still
+        # keeps the next out.
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,14 +72,28 @@ def build(venv: Path, lock: Path, log: int) -> None:
     pip = [str(new / "bin/python"), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
     for command in (
         [sys.executable, "-I", "-m", "venv", "--prompt", venv.name, str(new)],
-        [*pip, "install", "--no-user", "--no-deps", "--require-hashes", "--progress-bar=off", "-r", str(lock)],
-        [*pip, "uninstall", "--yes", "--quiet", "setuptools", "pip"],  # nobody needs them any more; one has a hand in every start
+        [
+            *pip,
+            "install",
+            "--no-user",
+            "--no-deps",
+            "--require-hashes",
+            "--progress-bar=off",
+            "-r",
+            str(lock),
+        ],
+        # nobody needs them any more; one has a hand in every start
+        [*pip, "uninstall", "--yes", "--quiet", "setuptools", "pip"],
     ):
         if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode:
             shutil.rmtree(new, ignore_errors=True)
             text = venv.with_name(f"{venv.name}.log")
             said = [line for line in text.read_text(errors="replace").splitlines() if line.strip()]
-            stop("\n    ".join([f"{command[3]} failed; are there network and space? {text} ends:", *said[-3:]]))
+            stop(
+                "\n    ".join(
+                    [f"{command[3]} failed; are there network and space? {text} ends:", *said[-3:]]
+                )
+            )
     for script in (file for file in (new / "bin").iterdir() if not file.is_symlink()):
         script.write_bytes(script.read_bytes().replace(os.fsencode(new), os.fsencode(venv)))
     shutil.copyfile(lock, new / lock.name)

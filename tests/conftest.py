@@ -1,4 +1,6 @@
-"""Worlds for the tests, and the net beneath them: no test removes a file outside the temporary folder or signals a stranger."""
+"""Worlds for the tests, and the net beneath them: no test removes a file outside the temporary
+folder or signals a stranger.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-from miyabi_healing.host import answering
+from miyabi_healing.support import mount_answers
 
 PROJECT = Path(__file__).resolve().parent.parent
-OWN_FOLDERS = (tempfile.gettempdir(), str(PROJECT / ".hypothesis"), str(PROJECT / ".pytest_cache"), "/dev/shm")
+OWN_FOLDERS = (
+    tempfile.gettempdir(),
+    str(PROJECT / ".hypothesis"),
+    str(PROJECT / ".pytest_cache"),
+    "/dev/shm",
+)
 OWN_NAMES = (".pyc", ".coverage", "pytest-cache-files-", ".pytest_cache")
 
 
 def place_of(name: object, folder: object) -> str:
     """The real path of a name relative to a directory descriptor."""
-    path = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else f"/proc/self/fd/{name}"
+    path = (
+        os.fsdecode(name)
+        if isinstance(name, (str, bytes, os.PathLike))
+        else f"/proc/self/fd/{name}"
+    )
     if isinstance(folder, int) and folder >= 0:
         path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
     path = os.path.abspath(path)
@@ -34,14 +45,21 @@ def place_of(name: object, folder: object) -> str:
 
 
 def is_ours(path: str) -> bool:
-    return any(path.startswith(f"{top}/") for top in OWN_FOLDERS) or any(part in os.path.basename(path) for part in OWN_NAMES)
+    return any(path.startswith(f"{top}/") for top in OWN_FOLDERS) or any(
+        part in os.path.basename(path) for part in OWN_NAMES
+    )
 
 
 def started_here(pid: int) -> bool:
-    """Whether this test run started a process: it descends from us, or it inherited what pytest puts in the environment."""
+    """Whether this test run started a process: it descends from us, or it inherited what pytest
+    puts in the environment.
+    """
     try:
         process = psutil.Process(pid)
-        return os.getpid() in [pid, *(each.pid for each in process.parents())] or "PYTEST_VERSION" in process.environ()
+        return (
+            os.getpid() in [pid, *(each.pid for each in process.parents())]
+            or "PYTEST_VERSION" in process.environ()
+        )
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:
@@ -73,7 +91,10 @@ if hasattr(signal, "pidfd_send_signal"):  # it raises no audit event
 
     def guarded(pidfd: int, signum: int, *rest: int) -> None:
         lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
-        check_pid("pidfd_send_signal", next(int(line.split()[1]) for line in lines if line.startswith("Pid:")))
+        check_pid(
+            "pidfd_send_signal",
+            next(int(line.split()[1]) for line in lines if line.startswith("Pid:")),
+        )
         send(pidfd, signum, *rest)
 
     signal.pidfd_send_signal = guarded  # type: ignore[assignment]
@@ -85,16 +106,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("root"):
-                item.add_marker(pytest.mark.skip(reason="needs root: mounts, other users, namespaces"))
+                item.add_marker(
+                    pytest.mark.skip(reason="needs root: mounts, other users, namespaces")
+                )
 
 
 @pytest.fixture(autouse=True)
 def nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the tests run in a PID namespace of their own, what they make is theirs alone: of that the program could not know."""
-    from miyabi_healing.host import processes, witness
+    """Where the tests run in a PID namespace of their own, what they make is theirs alone: of that
+    the program could not know.
+    """
+    from miyabi_healing.host import processes, users
 
     if processes.container():
-        monkeypatch.setattr(witness, "container", lambda: None)
+        monkeypatch.setattr(users, "container", lambda: None)
         monkeypatch.setenv("MIYABI_HEALING__SAFETY__OURS_ALONE", '["/"]')
 
 
@@ -103,11 +128,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A HOME of the test's own, with nothing configured; git has a name to commit under."""
     folder = tmp_path / "home"
     folder.mkdir()
-    for name in [each for each in os.environ if each.startswith(("XDG_", "GIT", "MIYABI_", "JOURNAL_", "PYTEST_ADDOPTS"))]:
+    for name in [
+        each
+        for each in os.environ
+        if each.startswith(("XDG_", "GIT", "MIYABI_", "JOURNAL_", "PYTEST_ADDOPTS"))
+    ]:
         if name != "MIYABI_HEALING__SAFETY__OURS_ALONE":
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(folder))
-    (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
+    (folder / ".gitconfig").write_text(
+        "[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n"
+    )
     return folder
 
 
@@ -161,7 +192,9 @@ def wait_for(condition: Callable[[], object], seconds: float = 15) -> None:
 
 @pytest.fixture
 def only_zombies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One test at a time has zombies: they are counted on the whole host, whatever process of the test run they belong to."""
+    """One test at a time has zombies: they are counted on the whole host, whatever process of the
+    test run they belong to.
+    """
     with (tmp_path_factory.getbasetemp().parent / "zombies.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -169,7 +202,9 @@ def only_zombies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def only_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One test at a time has mounts that can block, or is about a host that has none: all see the same table."""
+    """One test at a time has mounts that can block, or is about a host that has none: all see the
+    same table.
+    """
     with (tmp_path_factory.getbasetemp().parent / "mounts.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -182,14 +217,23 @@ class Served:
         for each in (folder, point):
             each.mkdir(parents=True, exist_ok=True)
         self.folder, self.point = folder, point
-        command = ["bindfs", "-f", "-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0", str(folder), str(point)]
-        self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            "bindfs",
+            "-f",
+            "-o",
+            "attr_timeout=0,entry_timeout=0,negative_timeout=0",
+            str(folder),
+            str(point),
+        ]
+        self.server = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_for(lambda: f" {point} " in Path("/proc/self/mountinfo").read_text())
 
     def stop(self) -> None:
         """From here on it does not answer."""
         self.server.send_signal(signal.SIGSTOP)
-        answering.forget()
+        mount_answers.forget()
 
     def end(self) -> None:
         for number in (signal.SIGCONT, signal.SIGKILL):
@@ -202,7 +246,8 @@ class Served:
 def served(tmp_path: Path, only_mounts: None, start: object) -> Iterator[Callable[[Path], Served]]:
     """Mount a folder of its own at a point, served by a program that can be stopped.
 
-    `start` comes first: what it has started cannot end before its files are closed, which waits for the server.
+    `start` comes first: what it has started cannot end before its files are closed, which waits for
+    the server.
     """
     if not shutil.which("bindfs"):
         pytest.skip("needs bindfs")
@@ -210,18 +255,20 @@ def served(tmp_path: Path, only_mounts: None, start: object) -> Iterator[Callabl
 
     def serve(point: Path) -> Served:
         all_of_them.append(Served(tmp_path / f"served {len(all_of_them)}", point))
-        answering.forget()
+        mount_answers.forget()
         return all_of_them[-1]
 
     yield serve
     for each in reversed(all_of_them):
         each.end()
-    answering.forget()
+    mount_answers.forget()
 
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Mount filesystems of the test's own: ``mounted("ext4", "64M")`` (on a loop device) or ``mounted("tmpfs", "8M")``."""
+    """Mount filesystems of the test's own: ``mounted("ext4", "64M")`` (on a loop device) or
+    ``mounted("tmpfs", "8M")``.
+    """
     points: list[Path] = []
 
     def mount(kind: str, size: str, name: str = "", options: str = "") -> Path:

@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Keeps what was posted in `got`. What it does is the first part of the path: ``/ok/…``, ``/status500/…``, ``/hang/…``."""
+    """Keeps what was posted in `got`. What it does is the first part of the path: ``/ok/…``,
+    ``/status500/…``, ``/hang/…``.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -38,7 +40,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         self.server.got.append((self.path, body))
-        act = "ok" if self.path.startswith("http:") else self.path.split("/")[1]  # a proxy gets the whole URL
+        # a proxy gets the whole URL
+        act = "ok" if self.path.startswith("http:") else self.path.split("/")[1]
         getattr(self, act.rstrip("0123456789"))(act)
 
     do_GET = do_POST

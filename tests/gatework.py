@@ -6,43 +6,63 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from miyabi_healing import gate
-from miyabi_healing.config import Budgets, Config, HealerSettings
-from miyabi_healing.gate.brakes import Brakes, Spent
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host.quarantine import Held
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Goal, Outcome, Plan, Step
-from miyabi_healing.safekeeping import Keeper
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.policy import Brakes, Spent
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.model.config import Budgets, Config, HealerSettings
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.results import Outcome
+from miyabi_healing.model.steps import Step
+from miyabi_healing.state.quarantine import Held
+from miyabi_healing.state.store import Keeper
 
 ISSUE = Issue("some_issue", "", "Found something", 2, Limit(1))
 
 
 @contextmanager
 def work(
-    context: Context, healer: str = "some_healer", settings: HealerSettings | None = None, budgets: Budgets | None = None
-) -> Iterator[gate.Work]:
+    context: Context,
+    healer: str = "some_healer",
+    settings: HealerSettings | None = None,
+    budgets: Budgets | None = None,
+) -> Iterator[execute.Work]:
     """What the gate works with, on the journal in the context's state folder."""
     keeper = Keeper(context.state, print)
     config = context.host.config
     try:
-        brakes = Brakes(config, keeper.journal, Spent(budgets or config.budgets), state=context.state)
-        yield gate.Work(healer, ISSUE, settings or HealerSettings(), context, keeper.journal, brakes, applied=keeper.go_home)
+        brakes = Brakes(
+            config, keeper.journal, Spent(budgets or config.budgets), state=context.state
+        )
+        yield execute.Work(
+            healer,
+            ISSUE,
+            settings or HealerSettings(),
+            context,
+            keeper.journal,
+            brakes,
+            applied=keeper.go_home,
+        )
     finally:
         keeper.close()
 
 
 def carry_out(
-    plan: Plan, context: Context, settings: HealerSettings | None = None, budgets: Budgets | None = None
+    plan: Plan,
+    context: Context,
+    settings: HealerSettings | None = None,
+    budgets: Budgets | None = None,
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with work(context, settings=settings, budgets=budgets) as prepared:
-        gate.carry_out(plan, prepared, outcomes)
+        execute.carry_out(plan, prepared, outcomes)
     return outcomes
 
 
 def make_older(held: Held, days: float, wall: bool = True, runs: bool = True) -> None:
-    """Have a thing been in quarantine for longer, by the wall clock and by what runs have seen pass."""
+    """Have a thing been in quarantine for longer, by the wall clock and by what runs have seen
+    pass.
+    """
     facts = dict(held.facts)
     facts["time"] -= days * 86_400 if wall else 0
     facts["seen"] -= days * 86_400 if runs else 0

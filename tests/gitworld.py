@@ -6,7 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-NOBODY = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")  # whoever runs the tests may have no name in git
+# whoever runs the tests may have no name in git
+NOBODY = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
 
 
 def git(folder: Path, *arguments: str, check: bool = True, **environment: str) -> str:
@@ -39,7 +40,9 @@ def repository(folder: Path) -> Path:
 
 
 def worktree(repo: Path, name: str, *, work: bool = True) -> Path:
-    """A linked worktree beside the repository, on a branch of its own, with one commit of work unless told otherwise."""
+    """A linked worktree beside the repository, on a branch of its own, with one commit of work
+    unless told otherwise.
+    """
     path = repo.parent / "trees" / name
     path.parent.mkdir(exist_ok=True)
     git(repo, "worktree", "add", "-q", "-b", name, str(path))
@@ -49,7 +52,9 @@ def worktree(repo: Path, name: str, *, work: bool = True) -> Path:
 
 
 def merge(repo: Path, branch: str, how: str) -> None:
-    """Bring a branch's work into main: ``ff``, ``merge``, ``squash``, ``edited`` (squashed with further edits), ``rebase``."""
+    """Bring a branch's work into main: ``ff``, ``merge``, ``squash``, ``edited`` (squashed with
+    further edits), ``rebase``.
+    """
     if how == "ff":
         git(repo, "merge", "-q", "--ff-only", branch)
     elif how == "merge":

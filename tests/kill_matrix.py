@@ -1,9 +1,12 @@
-"""Kill the program at every line of the gate and the journal, let the next run recover, and see that nothing is lost.
+"""Kill the program at every line of the gate and the journal, let the next run recover, and see
+that nothing is lost.
 
-``python kill_matrix.py KIND PHASE STRIDE FOLDER`` runs one row of the matrix and prints what it found as JSON. A forked child
-carries one step out (PHASE ``apply``) or rolls it back (``undo``) and ends itself with SIGKILL when it reaches a line for the
-first, second or third time; each STRIDE-th such point is a run of its own. A second child is the next run. In the phases
-``recover apply`` and ``recover undo`` it is the next run that is killed, after one that was killed half way, at each of CUTS.
+``python kill_matrix.py KIND PHASE STRIDE FOLDER`` runs one row of the matrix and prints what it
+found as JSON. A forked child carries one step out (PHASE ``apply``) or rolls it back (``undo``) and
+ends itself with SIGKILL when it reaches a line for the first, second or third time; each STRIDE-th
+such point is a run of its own. A second child is the next run. In the phases ``recover apply`` and
+``recover undo`` it is the next run that is killed, after one that was killed half way, at each of
+CUTS.
 """
 
 from __future__ import annotations
@@ -22,29 +25,33 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from miyabi_healing.support.files import identity_at
+
 PROJECT = Path(__file__).resolve().parent.parent
-# Where a kill may fall: a folder ends with a slash, a module with .py. Who moves one changes its line here.
+# Where a kill may fall: a folder ends with a slash, a module with .py. Who moves one changes its
+# line here.
 TRACED = tuple(
     f"{PROJECT}/{path}"
     for path in (
         "miyabi_healing/gate/",
-        "miyabi_healing/journal.py",
-        "miyabi_healing/safekeeping.py",
+        "miyabi_healing/state/journal.py",
+        "miyabi_healing/state/store.py",
     )
 )
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 
-from gatework import plan, work  # noqa: E402
-from gitworld import commit, git, merge, repository, worktree  # noqa: E402
+from gatework import plan, work
+from gitworld import commit, git, merge, repository, worktree
 
-from miyabi_healing import expiry, gate, rollback  # noqa: E402
-from miyabi_healing.config import Brakes, Caches, Config, Processes, Safety  # noqa: E402
-from miyabi_healing.config import Quarantine as Quarantined  # noqa: E402
-from miyabi_healing.files import Identity  # noqa: E402
-from miyabi_healing.gate.verbs import Context  # noqa: E402
-from miyabi_healing.host import Host, caches, memory, quarantine  # noqa: E402
-from miyabi_healing.host.processes import read  # noqa: E402
-from miyabi_healing.plan import (  # noqa: E402
+from miyabi_healing.gate import execute, recover, rollback
+from miyabi_healing.gate.handlers import logs as log_handler
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host import caches, memory
+from miyabi_healing.host.processes import read
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Brakes, Caches, Config, Processes, Safety
+from miyabi_healing.model.config import Quarantine as Quarantined
+from miyabi_healing.model.steps import (
     ArchiveLog,
     CutLog,
     Delete,
@@ -55,10 +62,12 @@ from miyabi_healing.plan import (  # noqa: E402
     Signal,
     Step,
     TrimLog,
-)  # fmt: skip
+)
+from miyabi_healing.state import quarantine, retention
 
 TAKEN = "archive log, name taken"
-CUTS = (0.5, 0.65, 0.8, 0.95)  # of the points of a run that is killed so that there is something to recover
+# of the points of a run that is killed so that there is something to recover
+CUTS = (0.5, 0.65, 0.8, 0.95)
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
 Point = tuple[str, int, int]  # file, line, and how many times it was reached
 Snapshot = dict[str, tuple[object, ...]]
@@ -73,9 +82,12 @@ while True:
 
 def config(top: Path) -> Config:
     return Config(
-        caches=Caches(homes=(str(top / "home"),)), brakes=Brakes(cooldown=0, respect_days=0), processes=Processes(),
-        safety=Safety(disposable=(str(top / "home" / "cache"),)), quarantine=Quarantined(early_days=0),
-    )  # fmt: skip
+        caches=Caches(homes=(str(top / "home"),)),
+        brakes=Brakes(cooldown=0, respect_days=0),
+        processes=Processes(),
+        safety=Safety(disposable=(str(top / "home" / "cache"),)),
+        quarantine=Quarantined(early_days=0),
+    )
 
 
 def context(top: Path, run: str = "run") -> Context:
@@ -104,7 +116,9 @@ def build(kind: str, home: Path) -> None:
         (home / "app.log").chmod(0o640)
     elif kind == "retire worktree":
         os.environ.update(HOME=str(home), GIT_CONFIG_GLOBAL=str(home / ".gitconfig"))
-        (home / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n")
+        (home / ".gitconfig").write_text(
+            "[user]\nname = Test\nemail = test@example.invalid\n[init]\ndefaultBranch = main\n"
+        )
         repo = repository(home / "repo")
         tree = worktree(repo, "done")
         merge(repo, "done", "merge")
@@ -118,27 +132,45 @@ def build(kind: str, home: Path) -> None:
 def make_step(kind: str, top: Path) -> Step:
     home = top / "home"
     if kind == "quarantine":
-        return Quarantine(target="", reason="", path=home / "thing", identity=Identity.at(home / "thing"))
+        return Quarantine(
+            target="", reason="", path=home / "thing", identity=identity_at(home / "thing")
+        )
     if kind in ("archive log", TAKEN):
-        return ArchiveLog(target="", reason="", path=home / "app.log", identity=Identity.at(home / "app.log"))
+        return ArchiveLog(
+            target="", reason="", path=home / "app.log", identity=identity_at(home / "app.log")
+        )
     if kind in ("trim log", "cut log"):
-        identity, make = Identity.at(home / "app.log"), TrimLog if kind == "trim log" else CutLog
-        return make(target="", reason="", path=home / "app.log", identity=identity, keep_lines=5, keep_bytes=1 << 20)
+        identity, make = identity_at(home / "app.log"), TrimLog if kind == "trim log" else CutLog
+        return make(
+            target="",
+            reason="",
+            path=home / "app.log",
+            identity=identity,
+            keep_lines=5,
+            keep_bytes=1 << 20,
+        )
     if kind == "retire worktree":
         common, tree = home / "repo" / ".git", home / "trees" / "done"
         admin = common / "worktrees" / "done"
         return RetireWorktree(
-            target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin),
-            identity=Identity.at(tree),
-        )  # fmt: skip
+            target="",
+            reason="",
+            path=tree,
+            admin=admin,
+            common=common,
+            admin_identity=identity_at(admin),
+            identity=identity_at(tree),
+        )
     if kind == "delete":
         root = home / "cache"
         units = tuple(caches.measure(path, root.stat().st_dev) for path in sorted(root.iterdir()))
         return Delete(target="", reason="", root=root, units=units)
     if kind == "purge":
-        return expiry.purge(quarantine.find(top / "state")[0], "")
+        return retention.purge(quarantine.find(top / "state")[0], "")
     if kind == "run":
-        return Run(target="", reason="", argv=("sh", "-c", f"echo x >> {home}/count"), time_limit=10)
+        return Run(
+            target="", reason="", argv=("sh", "-c", f"echo x >> {home}/count"), time_limit=10
+        )
     if kind == "reclaim":
         memory.CGROUPS = home
         return Reclaim(target="", reason="", control=home / "memory.reclaim", value="1")
@@ -148,13 +180,25 @@ def make_step(kind: str, top: Path) -> Step:
 
 
 def snapshot(home: Path) -> Snapshot:
-    """What is there: kind, mode, owner, content. Not the times, a crash may touch them; nor the empty folders git leaves."""
+    """What is there: kind, mode, owner, content. Not the times, a crash may touch them; nor the
+    empty folders git leaves.
+    """
     found: Snapshot = {}
     for path in sorted(home.rglob("*")):
-        if path.is_dir() and "refs" in path.parts and all(each.is_dir() for each in path.rglob("*")):
+        if (
+            path.is_dir()
+            and "refs" in path.parts
+            and all(each.is_dir() for each in path.rglob("*"))
+        ):
             continue
         status = path.lstat()
-        content: object = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        content: object = (
+            os.readlink(path)
+            if path.is_symlink()
+            else path.read_bytes()
+            if path.is_file()
+            else None
+        )
         found[str(path.relative_to(home))] = (status.st_mode, status.st_uid, content)
     return found
 
@@ -164,7 +208,7 @@ def snapshot(home: Path) -> Snapshot:
 
 def perform(top: Path, kind: str, run: str = "run") -> None:
     with work(context(top, run)) as prepared:
-        gate.carry_out(plan(make_step(kind, top)), prepared, [])
+        execute.carry_out(plan(make_step(kind, top)), prepared, [])
 
 
 def roll_back(top: Path, run: str = "run") -> list[str]:
@@ -174,17 +218,25 @@ def roll_back(top: Path, run: str = "run") -> list[str]:
             rows = rollback.choose(top / "state", prepared.journal, run, None)
         except rollback.Unknown:
             return []
-        return [each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)]
+        return [
+            each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)
+        ]
 
 
 def next_run(top: Path) -> dict[str, Any]:
     """Recover, and tell what the journal says then; a second recovery has nothing to do."""
     with work(context(top, "next")) as prepared:
-        results = [result for _row, result in gate.recover(prepared.context, prepared.journal)]
-        again = gate.recover(prepared.context, prepared.journal)
+        results = [result for _row, result in recover.recover(prepared.context, prepared.journal)]
+        again = recover.recover(prepared.context, prepared.journal)
         check = prepared.journal.database.execute("pragma integrity_check").fetchone()[0]
         rows = [(row.kind, row.status) for row in prepared.journal.steps("run")]
-    return {"results": results, "again": len(again), "check": check, "rows": rows, "open": None in [each[1] for each in rows]}
+    return {
+        "results": results,
+        "again": len(again),
+        "check": check,
+        "rows": rows,
+        "open": None in [each[1] for each in rows],
+    }
 
 
 def in_child(action: Callable[[], object]) -> tuple[int, Any]:
@@ -208,7 +260,9 @@ def in_child(action: Callable[[], object]) -> tuple[int, Any]:
 
 
 def traced(action: Callable[[], object], until: Point | None) -> list[Point]:
-    """Run something and note each point of the gate and the journal it reaches; end it for good at the point `until`."""
+    """Run something and note each point of the gate and the journal it reaches; end it for good at
+    the point `until`.
+    """
     points: list[Point] = []
     times: Counter[tuple[str, int]] = Counter()
 
@@ -243,11 +297,14 @@ class Row:
         build(kind, top / "home")
         self.before = snapshot(top / "home")
         if kind == "purge":
-            in_child(lambda: perform(top, "quarantine", "before"))  # a run purges nothing that it set aside itself
+            # a run purges nothing that it set aside itself
+            in_child(lambda: perform(top, "quarantine", "before"))
         shutil.copytree(top, top.with_name("template"), symlinks=True)
 
     def fresh(self) -> None:
-        """The world as it was, at the same place; with the step applied already where its undoing is looked at."""
+        """The world as it was, at the same place; with the step applied already where its undoing
+        is looked at.
+        """
         shutil.rmtree(self.top)
         shutil.copytree(self.top.with_name("template"), self.top, symlinks=True)
         if self.kind == "signal":
@@ -272,7 +329,10 @@ class Row:
 
     def points(self) -> list[Point]:
         self.fresh()
-        return [(file, line, time) for file, line, time in in_child(lambda: traced(self.action, None))[1]]
+        return [
+            (file, line, time)
+            for file, line, time in in_child(lambda: traced(self.action, None))[1]
+        ]
 
     def problem(self, point: Point) -> str | None:
         """Kill at one point, recover, and say what is wrong then."""
@@ -294,12 +354,22 @@ class Row:
     def unfit(self, seen: dict[str, Any]) -> str | None:
         home = self.top / "home"
         if self.kind in ("signal", "run"):
-            count = len((home / "count").read_bytes().split()) if self.kind == "run" and (home / "count").exists() else 0
-            count = (home / "count").stat().st_size if self.kind == "signal" and (home / "count").exists() else count
+            count = (
+                len((home / "count").read_bytes().split())
+                if self.kind == "run" and (home / "count").exists()
+                else 0
+            )
+            count = (
+                (home / "count").stat().st_size
+                if self.kind == "signal" and (home / "count").exists()
+                else count
+            )
             return f"done {count} times" if count > 1 else None
         if self.kind == "delete":
             after = snapshot(home)
-            lost = [name for name in self.before if name not in after and not name.startswith("cache/")]
+            lost = [
+                name for name in self.before if name not in after and not name.startswith("cache/")
+            ]
             return f"deleted {lost}" if lost else None
         if self.kind == "purge":
             return self.unfit_purge(seen)
@@ -311,9 +381,17 @@ class Row:
         after, held = snapshot(home), quarantine.find(self.top / "state")
         if self.kind == TAKEN:
             after = self.without_the_other(after)
-        refs = git(home / "repo", "for-each-ref", "refs/miyabi-healing") if (home / "repo").exists() else ""
+        refs = (
+            git(home / "repo", "for-each-ref", "refs/miyabi-healing")
+            if (home / "repo").exists()
+            else ""
+        )
         if after != self.before:
-            names = [name for name in self.before.keys() | after.keys() if self.before.get(name) != after.get(name)]
+            names = [
+                name
+                for name in self.before.keys() | after.keys()
+                if self.before.get(name) != after.get(name)
+            ]
             return f"not as before: {sorted(names)[:5]} {seen}"
         return f"left behind: {held} {refs}" if held or refs else None
 
@@ -325,7 +403,9 @@ class Row:
         return {name.removesuffix(".restored-run"): what for name, what in after.items()}
 
     def unfit_purge(self, seen: dict[str, Any]) -> str | None:
-        """A purge is either not begun, and the thing can be had back, or finished; nothing half deleted is ever given back."""
+        """A purge is either not begun, and the thing can be had back, or finished; nothing half
+        deleted is ever given back.
+        """
         if not quarantine.find(self.top / "state"):
             return None
         in_child(lambda: roll_back(self.top, "before"))
@@ -338,15 +418,21 @@ class Row:
 
 
 def unfit_log(content: bytes) -> str | None:
-    """A log that was being cut has kept its end; where the cut was going on, a part of a line may be left."""
+    """A log that was being cut has kept its end; where the cut was going on, a part of a line may
+    be left.
+    """
     first, *lines = (line for line in content.replace(b"\0", b"").split(b"\n") if line.strip())
     whole = LINES.splitlines()
-    if len(lines) < 4 or lines != whole[-len(lines) :] or not whole[-len(lines) - 1].endswith(first):
+    if (
+        len(lines) < 4
+        or lines != whole[-len(lines) :]
+        or not whole[-len(lines) - 1].endswith(first)
+    ):
         return f"not the end of what was there: {len(lines)} lines after {first!r}"
     return None
 
 
-gate.logs.CHUNK = 64 << 10  # so that a log goes in several parts
+log_handler.CHUNK = 64 << 10  # so that a log goes in several parts
 
 
 def main(kind: str, phase: str, stride: int, folder: Path) -> None:
@@ -355,7 +441,9 @@ def main(kind: str, phase: str, stride: int, folder: Path) -> None:
     row.end()
     problems, runs = [], 0
     reached = dict.fromkeys(TRACED, 0)
-    cuts = [points[int(len(points) * cut)] for cut in CUTS] if phase.startswith("recover") else [None]
+    cuts = (
+        [points[int(len(points) * cut)] for cut in CUTS] if phase.startswith("recover") else [None]
+    )
     for row.cut in cuts:
         points = row.points() if row.cut else points
         row.end()
@@ -364,9 +452,17 @@ def main(kind: str, phase: str, stride: int, folder: Path) -> None:
         for point in points[::stride]:
             runs += 1
             if problem := row.problem(point):
-                problems.append(f"{os.path.basename(point[0])}:{point[1]} ({point[2]}): {problem} {row.cut or ''}")
+                problems.append(
+                    f"{os.path.basename(point[0])}:{point[1]} ({point[2]}): {problem} {row.cut or ''}"
+                )
             row.end()
-    found = {"kind": kind, "phase": phase, "points": sum(reached.values()), "reached": reached, "runs": runs}
+    found = {
+        "kind": kind,
+        "phase": phase,
+        "points": sum(reached.values()),
+        "reached": reached,
+        "runs": runs,
+    }
     print(json.dumps({**found, "problems": problems}))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from conftest import PROJECT
 
-SCHEMA = json.loads((PROJECT / "miyabi_healing" / "report.schema.json").read_text())
+SCHEMA = json.loads((PROJECT / "miyabi_healing" / "report" / "report.schema.json").read_text())
 
 
 def environment(**changes: str | None) -> dict[str, str]:
@@ -20,15 +20,25 @@ def environment(**changes: str | None) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def run(*arguments: str, cwd: Path | None = None, **changes: str | None) -> subprocess.CompletedProcess[str]:
-    """``self_healer.py`` with `arguments`; no repository is looked after unless the working folder is one."""
+def run(
+    *arguments: str, cwd: Path | None = None, **changes: str | None
+) -> subprocess.CompletedProcess[str]:
+    """``self_healer.py`` with `arguments`; no repository is looked after unless the working folder
+    is one.
+    """
     return subprocess.run(
         [sys.executable, str(PROJECT / "self_healer.py"), *arguments],
-        cwd=cwd or os.environ["HOME"], env=environment(**changes), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        cwd=cwd or os.environ["HOME"],
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
-def report(*arguments: str, cwd: Path | None = None, **changes: str | None) -> tuple[int, dict[str, Any]]:
+def report(
+    *arguments: str, cwd: Path | None = None, **changes: str | None
+) -> tuple[int, dict[str, Any]]:
     """The exit status and the report of a pass; it is valid by the schema, whatever happened."""
     import jsonschema
 
@@ -38,7 +48,9 @@ def report(*arguments: str, cwd: Path | None = None, **changes: str | None) -> t
     return done.returncode, document
 
 
-def run_pytest(*arguments: str, cwd: Path = PROJECT, **changes: str | None) -> subprocess.CompletedProcess[str]:
+def run_pytest(
+    *arguments: str, cwd: Path = PROJECT, **changes: str | None
+) -> subprocess.CompletedProcess[str]:
     """Plain ``pytest`` in the project."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
@@ -47,9 +59,13 @@ def run_pytest(*arguments: str, cwd: Path = PROJECT, **changes: str | None) -> s
 
 
 def settings(folder: Path, text: str = "") -> str:
-    """A configuration that looks at nothing of this machine but what `text` adds; returns the file's name."""
+    """A configuration that looks at nothing of this machine but what `text` adds; returns the
+    file's name.
+    """
     quiet = ["disk_space_critical", "zombie_processes", "high_memory_usage"]
-    off = "".join(f"[checks.{name}]\nenabled = false\n" for name in quiet if f"checks.{name}]" not in text)
+    off = "".join(
+        f"[checks.{name}]\nenabled = false\n" for name in quiet if f"checks.{name}]" not in text
+    )
     logs = "" if "[logs]" in text else f'[logs]\npatterns = ["{folder}/logs/*.log"]\n'
     file = folder / "config.toml"
     file.write_text(text + "\n" + off + logs)

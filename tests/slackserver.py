@@ -1,4 +1,6 @@
-"""A Slack of the tests' own: a real HTTP endpoint on loopback that does what it is told, and Block Kit's limits."""
+"""A Slack of the tests' own: a real HTTP endpoint on loopback that does what it is told, and Block
+Kit's limits.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ PATH = "/services/T0SECRET/B0SECRET/topsecretword"
 
 
 class Slack(http.server.ThreadingHTTPServer):
-    """`acts` are done in turn, one a request; the last one for ever. `got` is what was accepted, `asked` every request."""
+    """`acts` are done in turn, one a request; the last one for ever. `got` is what was accepted,
+    `asked` every request.
+    """
 
     daemon_threads = True
 
@@ -94,7 +98,9 @@ TEXTS = {"header": 150, "section": 3000, "context": 3000}
 
 
 def check_limits(payload: dict[str, Any]) -> None:
-    """Slack's rules for a message (docs.slack.dev, Block Kit reference), as far as ours could break them."""
+    """Slack's rules for a message (docs.slack.dev, Block Kit reference), as far as ours could break
+    them.
+    """
     assert set(payload) == {"text", "blocks"}
     assert 0 < len(payload["text"]) <= 4000
     assert 1 <= len(payload["blocks"]) <= 50

@@ -1,4 +1,6 @@
-"""What is told: state changes, once each, and a reminder; what comes and goes is told in a handful of messages."""
+"""What is told: state changes, once each, and a reminder; what comes and goes is told in a handful
+of messages.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +10,77 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miyabi_healing import alerts, config
-from miyabi_healing.alerts import Key, Known
+from miyabi_healing.model import config
+from miyabi_healing.report.alerts import decide
+from miyabi_healing.report.alerts.decide import Key, Known
 
 HOUR = 3600.0
 RULES, BRAKES = config.Alerts(), config.Brakes()
 
 
 def issue(
-    value: float = 97, severity: str = "high", healed: bool = False, name: str = "disk", target: str = "/"
+    value: float = 97,
+    severity: str = "high",
+    healed: bool = False,
+    name: str = "disk",
+    target: str = "/",
 ) -> dict[str, Any]:
-    return {"name": name, "description": f"{target} is {value} % full", "severity": severity, "metric_value": value,
-            "threshold": 90, "unit": "%", "target": target, "healed": healed}  # fmt: skip
+    return {
+        "name": name,
+        "description": f"{target} is {value} % full",
+        "severity": severity,
+        "metric_value": value,
+        "threshold": 90,
+        "unit": "%",
+        "target": target,
+        "healed": healed,
+    }
 
 
-def action(message: str = "Nothing safe to do", brake: str = "", vetoed: str = "") -> dict[str, Any]:
+def action(
+    message: str = "Nothing safe to do", brake: str = "", vetoed: str = ""
+) -> dict[str, Any]:
     steps = [{"status": "vetoed", "message": vetoed}] if vetoed else []
-    return {"action": "cleanup_disk", "status": "failed", "message": message, "issue": "disk", "target": "/", "brake": brake,
-            "steps": steps}  # fmt: skip
+    return {
+        "action": "cleanup_disk",
+        "status": "failed",
+        "message": message,
+        "issue": "disk",
+        "target": "/",
+        "brake": brake,
+        "steps": steps,
+    }
 
 
-def report(*issues: Any, actions: Any = (), errors: Any = (), healthy: Any = (("disk", "/"),), waived: bool = False) -> Any:
+def report(
+    *issues: Any,
+    actions: Any = (),
+    errors: Any = (),
+    healthy: Any = (("disk", "/"),),
+    waived: bool = False,
+) -> Any:
     metrics = [
-        {"name": name, "target": target, "value": 50, "description": "", "threshold": 90, "unit": "%",
-         "outcome": "waived" if waived else "passed"}
+        {
+            "name": name,
+            "target": target,
+            "value": 50,
+            "description": "",
+            "threshold": 90,
+            "unit": "%",
+            "outcome": "waived" if waived else "passed",
+        }
         for name, target in healthy
-    ]  # fmt: skip
-    return {"host": "here", "run_id": "RUN", "timestamp": "2026-01-02T03:04:05", "issues_detected": list(issues),
-            "actions_taken": list(actions), "metrics": metrics, "errors": list(errors), "notes": []}  # fmt: skip
+    ]
+    return {
+        "host": "here",
+        "run_id": "RUN",
+        "timestamp": "2026-01-02T03:04:05",
+        "issues_detected": list(issues),
+        "actions_taken": list(actions),
+        "metrics": metrics,
+        "errors": list(errors),
+        "notes": [],
+    }
 
 
 WRONG, FINE = report(issue()), report()
@@ -51,7 +96,7 @@ class Story:
 
     def then(self, document: Any, after: float = 300) -> list[str]:
         self.now += after
-        told, self.known = alerts.decide(document, self.known, BRAKES, self.rules, self.now)
+        told, self.known = decide.decide(document, self.known, BRAKES, self.rules, self.now)
         return [each.kind for each in told]
 
 
@@ -69,7 +114,9 @@ def test_issue_is_told_once_reminded_of_and_then_said_to_be_over() -> None:
 def test_healing_is_told_and_ends_what_was_told_before() -> None:
     story = Story()
     assert story.then(HEALED) == ["healed"]
-    assert [story.then(HEALED) for _ in range(5)] == [[]] * 5, "what is healed in every pass is told once a day"
+    assert [story.then(HEALED) for _ in range(5)] == [[]] * 5, (
+        "what is healed in every pass is told once a day"
+    )
     assert story.then(HEALED, after=24 * HOUR) == ["healed"]
     assert story.then(WRONG) == ["unhealed"]
     assert story.then(HEALED) == ["healed"]
@@ -91,7 +138,12 @@ def test_growing_worse_is_told_again_and_getting_better_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("brake", "vetoed"), [("attempts: tried 3 time(s)", ""), ("", "budget: 20 GB a pass"), ("", "time limit: 300 s for x")]
+    ("brake", "vetoed"),
+    [
+        ("attempts: tried 3 time(s)", ""),
+        ("", "budget: 20 GB a pass"),
+        ("", "time limit: 300 s for x"),
+    ],
 )
 def test_tripped_brake_is_told_once(brake: str, vetoed: str) -> None:
     story, held = Story(), report(issue(), actions=[action(brake=brake, vetoed=vetoed)])
@@ -104,11 +156,19 @@ def test_brake_that_is_only_a_wait_is_not_told() -> None:
     story = Story()
     assert story.then(WRONG) == ["unhealed"]
     assert story.then(report(issue(), actions=[action(brake="cooldown: last tried 5 s ago")])) == []
-    assert story.then(report(issue(), actions=[action(brake="paused until tomorrow by me: work")])) == []
+    assert (
+        story.then(report(issue(), actions=[action(brake="paused until tomorrow by me: work")]))
+        == []
+    )
 
 
 def test_issue_that_has_not_lasted_long_enough_to_act_is_not_told_yet() -> None:
-    story, waiting = Story(), report(issue(), actions=[action(brake="gate: found in 1 of the last 3 passes; acts from 2")])
+    story, waiting = (
+        Story(),
+        report(
+            issue(), actions=[action(brake="gate: found in 1 of the last 3 passes; acts from 2")]
+        ),
+    )
     assert story.then(waiting) == []
     assert story.then(FINE) == []
     assert story.then(waiting) == []
@@ -123,7 +183,9 @@ def test_check_that_cannot_run_is_told_and_is_over_when_it_runs() -> None:
     assert story.then(report(errors=[error], healthy=())) == []
     assert story.then(report(errors=[error], healthy=()), after=24 * HOUR) == ["reminder"]
     assert story.then(FINE) == ["recovered"]
-    assert story.then(report(errors=[{"check": "checks/test_x.py", "message": "could not be loaded"}])) == ["unknown"]
+    assert story.then(
+        report(errors=[{"check": "checks/test_x.py", "message": "could not be loaded"}])
+    ) == ["unknown"]
     assert story.then(FINE) == ["recovered"]
 
 
@@ -175,15 +237,19 @@ def test_what_comes_and_goes_is_told_in_a_handful_of_messages(other: Any) -> Non
     assert settled[-1] == "recovered"
 
 
-DOCUMENTS = st.sampled_from([FINE, WRONG, HEALED, CRASHED, report(issue(99, "critical")), report(waived=True)])
+DOCUMENTS = st.sampled_from(
+    [FINE, WRONG, HEALED, CRASHED, report(issue(99, "critical")), report(waived=True)]
+)
 
 
 @given(st.lists(DOCUMENTS, max_size=60))
-def test_whatever_happens_every_alert_is_ended_and_nothing_is_told_twice(documents: list[Any]) -> None:
+def test_whatever_happens_every_alert_is_ended_and_nothing_is_told_twice(
+    documents: list[Any],
+) -> None:
     story, open_ones = Story(), set[Key]()
     for document in [*documents, *[FINE] * 45]:
         story.now += 300
-        told, story.known = alerts.decide(document, story.known, BRAKES, RULES, story.now)
+        told, story.known = decide.decide(document, story.known, BRAKES, RULES, story.now)
         assert len({(each.name, each.target) for each in told}) == len(told)
         for each in told:
             key = each.name, each.target
@@ -196,4 +262,4 @@ def test_whatever_happens_every_alert_is_ended_and_nothing_is_told_twice(documen
                 open_ones.add(key)
         open_ones -= {key for key in open_ones if key not in story.known}  # waived
     assert open_ones == set()
-    assert all(each.state not in alerts.OPEN for each in story.known.values())
+    assert all(each.state not in decide.OPEN for each in story.known.values())

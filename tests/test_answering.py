@@ -1,4 +1,6 @@
-"""Mounts that do not answer: a FUSE filesystem whose program is stopped blocks whoever looks at it, but not this program."""
+"""Mounts that do not answer: a FUSE filesystem whose program is stopped blocks whoever looks at it,
+but not this program.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,19 @@ from gitworld import merged_worktree, repository
 from program import environment, report, run, settings
 
 from conftest import PROJECT, Served, wait_for
-from miyabi_healing import discover
-from miyabi_healing.config import Caches, Config, Git
-from miyabi_healing.gate import roots
-from miyabi_healing.host import Host, answering, caches, disk, git, logs, mounts, patterns, processes
-from miyabi_healing.host.worktrees import Survey
+from miyabi_healing.cli.setup import discovery
+from miyabi_healing.gate.primitives import roots
+from miyabi_healing.host import caches, filesystems, logs, processes
+from miyabi_healing.host.git import repositories
+from miyabi_healing.host.git.worktrees import Survey
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Caches, Config, Git
+from miyabi_healing.support import globbing, mount_answers, mount_table
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(sys.platform != "linux", reason="a table of mounts is Linux's")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(sys.platform != "linux", reason="a table of mounts is Linux's"),
+]
 Serve = Callable[[Path], Served]
 Start = Callable[..., psutil.Popen]
 
@@ -47,7 +55,9 @@ def nas(home: Path, served: Serve) -> Served:
 def holder(start: Start, code: str, *arguments: object, **options: object) -> psutil.Popen:
     """A process that has done something and stays."""
     script = f"import os, sys, time\n{code}\nprint(flush=True)\ntime.sleep(100)"
-    process = start(sys.executable, "-c", script, *map(str, arguments), stdout=subprocess.PIPE, **options)
+    process = start(
+        sys.executable, "-c", script, *map(str, arguments), stdout=subprocess.PIPE, **options
+    )
     assert process.stdout is not None
     process.stdout.readline()
     return process
@@ -56,45 +66,64 @@ def holder(start: Start, code: str, *arguments: object, **options: object) -> ps
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process a second is enough; the programs that are started wait as long as ever."""
-    monkeypatch.setattr(answering, "LIMIT", 1.0)
+    monkeypatch.setattr(mount_answers, "LIMIT", 1.0)
 
 
 # Asking
 
 
-def test_two_that_do_not_answer_cost_one_wait_and_the_third_is_looked_at(tmp_path: Path, served: Serve) -> None:
+def test_two_that_do_not_answer_cost_one_wait_and_the_third_is_looked_at(
+    tmp_path: Path, served: Serve
+) -> None:
     dead = [served(tmp_path / name) for name in ("one", "two")]
     alive = served(tmp_path / "three")
     for each in dead:
         each.stop()
-    with at_most(answering.LIMIT + 1):
-        found = [answering.where(str(each.point / "some/file")) for each in (*dead, alive)]
+    with at_most(mount_answers.LIMIT + 1):
+        found = [mount_answers.where(str(each.point / "some/file")) for each in (*dead, alive)]
     assert [each and each.path for each in found] == [str(dead[0].point), str(dead[1].point), None]
     with at_most(0.2):  # asked once in a run
-        assert answering.is_silent(dead[0].point)
-    with pytest.raises(answering.NoAnswer, match=r"one \(fuse.*\) does not answer: nothing is known of .*one/x"):
-        answering.check(dead[0].point / "x")
-    assert len(answering.notes()) == 1
-    assert not [each for each in psutil.Process().children() if each.pid not in {one.server.pid for one in (*dead, alive)}]
+        assert mount_answers.is_silent(dead[0].point)
+    with pytest.raises(
+        mount_answers.NoAnswer, match=r"one \(fuse.*\) does not answer: nothing is known of .*one/x"
+    ):
+        mount_answers.check(dead[0].point / "x")
+    assert len(mount_answers.notes()) == 1
+    assert not [
+        each
+        for each in psutil.Process().children()
+        if each.pid not in {one.server.pid for one in (*dead, alive)}
+    ]
 
 
 def test_host_without_such_mounts_reads_its_table_once_and_asks_nobody(
     tmp_path: Path, only_mounts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering.forget()
-    if answering.may_block():
+    mount_answers.forget()
+    if mount_answers.may_block():
         pytest.skip("this host has mounts that can block")
-    for module, name in ((mounts, "table"), (answering, "ask"), (os, "fork")):
+    for module, name in ((mount_table, "table"), (mount_answers, "ask"), (os, "fork")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("nothing is to be asked"))
-    answering.check(tmp_path / "x")
-    answering.check_tree(tmp_path)
-    assert answering.search_path("/a:/b") == "/a:/b"
+    mount_answers.check(tmp_path / "x")
+    mount_answers.check_tree(tmp_path)
+    assert mount_answers.search_path("/a:/b") == "/a:/b"
 
 
 def test_kinds_that_can_block_are_the_same_in_the_table_and_in_its_text() -> None:
-    for kind in (*mounts.SHARED, "fuse.sshfs", "fuse.s3fs-fuse", "autofs", "ext4", "tmpfs", "fusectl", "overlay", "nfsd", "zfs"):
+    for kind in (
+        *mount_table.SHARED,
+        "fuse.sshfs",
+        "fuse.s3fs-fuse",
+        "autofs",
+        "ext4",
+        "tmpfs",
+        "fusectl",
+        "overlay",
+        "nfsd",
+        "zfs",
+    ):
         line = f"36 35 98:0 / /mnt rw,noatime shared:1 - {kind} /dev/x rw".encode()
-        assert answering.can_block(line) == mounts.parse(line).can_block, kind
+        assert mount_answers.can_block(line) == mount_table.parse(line).can_block, kind
 
 
 def test_links_are_followed_by_their_text(home: Path, nas: Served) -> None:
@@ -106,22 +135,26 @@ def test_links_are_followed_by_their_text(home: Path, nas: Served) -> None:
     (home / "elsewhere").symlink_to("deep")
     nas.stop()
     for name in ("direct", "relative", "deep/chain", "elsewhere/chain", "elsewhere/../nas", "nas"):
-        assert answering.is_silent(home / name), name
+        assert mount_answers.is_silent(home / name), name
     for name in ("circle", "elsewhere", "deep", "missing/nas", "nas/../deep", ""):
-        assert not answering.is_silent(home / name) or name == "nas/../deep", name
-    assert not answering.is_silent(home / "direct", follow=False)
-    assert answering.is_silent(home / "elsewhere/../nas", follow=False)
+        assert not mount_answers.is_silent(home / name) or name == "nas/../deep", name
+    assert not mount_answers.is_silent(home / "direct", follow=False)
+    assert mount_answers.is_silent(home / "elsewhere/../nas", follow=False)
 
 
-def test_what_would_be_mounted_by_an_automounter_is_asked_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_would_be_mounted_by_an_automounter_is_asked_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = f"36 35 0:99 / {tmp_path} rw - autofs systemd-1 rw".encode()
-    monkeypatch.setattr(mounts, "table", lambda _process: (mounts.parse(line),))
-    monkeypatch.setattr(answering, "ask", lambda places: [None if "dead" in place else 1 for place in places])
-    known = answering.Known()
+    monkeypatch.setattr(mount_table, "table", lambda _process: (mount_table.parse(line),))
+    monkeypatch.setattr(
+        mount_answers, "ask", lambda places: [None if "dead" in place else 1 for place in places]
+    )
+    known = mount_answers.Known()
     known.may_block = True
-    monkeypatch.setattr(answering, "_known", known)
-    assert answering.is_silent(tmp_path / "dead")
-    assert not answering.is_silent(tmp_path / "alive")
+    monkeypatch.setattr(mount_answers, "_known", known)
+    assert mount_answers.is_silent(tmp_path / "dead")
+    assert not mount_answers.is_silent(tmp_path / "alive")
 
 
 # Logs
@@ -134,8 +167,17 @@ def test_pattern_that_crosses_it_is_unknown_and_others_are_not(home: Path, nas: 
     (home / "into").symlink_to("nas")
     assert len(logs.read(f"{home}/*/app.log").files) == 3  # it answers: also through the two links
     nas.stop()
-    for pattern in ("*/*.log", "nas/*.log", "nas/app.log", "link/n*/*.log", "into/*.log", "n*", "link/n*", "?as/deep/*.log"):
-        with pytest.raises(answering.NoAnswer):
+    for pattern in (
+        "*/*.log",
+        "nas/*.log",
+        "nas/app.log",
+        "link/n*/*.log",
+        "into/*.log",
+        "n*",
+        "link/n*",
+        "?as/deep/*.log",
+    ):
+        with pytest.raises(mount_answers.NoAnswer):
             logs.read(f"{home}/{pattern}")
     for pattern in ("app/*.log", "a*/*.log", "*.log", "none/*", "link/app/*"):
         logs.read(f"{home}/{pattern}")
@@ -145,23 +187,27 @@ def test_pattern_that_crosses_it_is_unknown_and_others_are_not(home: Path, nas: 
 # Filesystems
 
 
-def test_filesystem_that_does_not_answer_stays_among_those_to_measure(home: Path, nas: Served) -> None:
-    assert disk.mounts((str(home), str(nas.point))) == (str(home), str(nas.point))
-    assert disk.read_folder(str(nas.point)).size > 0
+def test_filesystem_that_does_not_answer_stays_among_those_to_measure(
+    home: Path, nas: Served
+) -> None:
+    assert filesystems.mounts((str(home), str(nas.point))) == (str(home), str(nas.point))
+    assert filesystems.read_folder(str(nas.point)).size > 0
     nas.stop()
-    assert disk.mounts((str(home), str(nas.point))) == (str(home), str(nas.point))
-    with pytest.raises(answering.NoAnswer):
-        disk.read_folder(str(nas.point))
-    disk.read_folder(str(home))
+    assert filesystems.mounts((str(home), str(nas.point))) == (str(home), str(nas.point))
+    with pytest.raises(mount_answers.NoAnswer):
+        filesystems.read_folder(str(nas.point))
+    filesystems.read_folder(str(home))
 
 
 def test_device_that_does_not_answer_is_measured_by_default_all_the_same(
     home: Path, nas: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As fuseblk: NTFS on a device, served by a program."""
-    monkeypatch.setattr(disk, "partitions", lambda: iter([("/dev/sdx1", str(nas.point), "fuseblk", "rw")]))
+    monkeypatch.setattr(
+        filesystems, "partitions", lambda: iter([("/dev/sdx1", str(nas.point), "fuseblk", "rw")])
+    )
     nas.stop()
-    assert disk.mounts(()) == ("/", str(nas.point))
+    assert filesystems.mounts(()) == ("/", str(nas.point))
 
 
 def test_run_names_what_does_not_answer_and_goes_on(home: Path, nas: Served) -> None:
@@ -176,18 +222,28 @@ def test_run_names_what_does_not_answer_and_goes_on(home: Path, nas: Served) -> 
         code, document = report("--config", settings(home, text))
     assert code == 3
     unknown = {(each["check"], each["target"]) for each in document["errors"]}
-    assert {("disk_space_critical", str(nas.point)), ("large_log_files", f"{home}/*/*.log")} <= unknown
-    assert all(f"{nas.point} (fuse" in each["message"] and "does not answer" in each["message"] for each in document["errors"])
+    assert {
+        ("disk_space_critical", str(nas.point)),
+        ("large_log_files", f"{home}/*/*.log"),
+    } <= unknown
+    assert all(
+        f"{nas.point} (fuse" in each["message"] and "does not answer" in each["message"]
+        for each in document["errors"]
+    )
     measured = {(each["name"], each["target"]) for each in document["metrics"]}
     assert measured == {
-        ("disk_space_critical", str(home)), ("large_log_files", f"{home}/logs/*.log"), ("high_memory_usage", ""),
-    }  # fmt: skip
+        ("disk_space_critical", str(home)),
+        ("large_log_files", f"{home}/logs/*.log"),
+        ("high_memory_usage", ""),
+    }
     (note,) = [each for each in document["notes"] if "did not answer" in each]
     assert note.startswith(f"{nas.point} (fuse")
     assert f"{home}/nas" in note
 
 
-@pytest.mark.parametrize("what", ["state", "configuration", "checks", "PATH", "folder it is started in"])
+@pytest.mark.parametrize(
+    "what", ["state", "configuration", "checks", "PATH", "folder it is started in"]
+)
 def test_start_survives_it_wherever_it_is(home: Path, nas: Served, what: str) -> None:
     arguments, changes, cwd = ["--json", "--config", settings(home)], {}, home
     (nas.folder / "checks").mkdir()
@@ -206,7 +262,8 @@ def test_start_survives_it_wherever_it_is(home: Path, nas: Served, what: str) ->
         cwd = nas.point
     assert run(*arguments, cwd=cwd, **changes).returncode == 0
     command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
-    uncovered = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None, **changes)  # it looks around in the folder
+    # it looks around in the folder
+    uncovered = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None, **changes)
     program = subprocess.Popen(
         ["sh", "-c", 'echo; read go; exec "$@"', "sh", *command], cwd=cwd, env=uncovered, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -245,31 +302,39 @@ def test_process_that_uses_it_is_a_holder_by_its_path(nas: Served, start: Start,
         code = "import mmap\nfile = open(sys.argv[1], 'r+'); mapped = mmap.mmap(file.fileno(), 0)\nfile.close()"
         process = holder(start, code, path)
     before = [each for each in processes.Processes().open_files().files if each.pid == process.pid]
-    assert {(each.device, each.inode) for each in before} >= {(os.stat(path).st_dev, os.stat(path).st_ino)}
+    assert {(each.device, each.inode) for each in before} >= {
+        (os.stat(path).st_dev, os.stat(path).st_ino)
+    }
     nas.stop()
-    with at_most(answering.LIMIT + 2):
+    with at_most(mount_answers.LIMIT + 2):
         found = processes.Processes().open_files()
     assert process.pid in {each.pid for each in found.files if each.path == str(path)}
     assert process.pid not in {each.pid for each in found.unseen}
     assert process.pid in {
-        each.pid for each in found.files if each.path.startswith("/usr") or "python" in each.path or how == "program"
+        each.pid
+        for each in found.files
+        if each.path.startswith("/usr") or "python" in each.path or how == "program"
     }
 
 
-def test_what_it_was_unmounted_from_is_known_of_no_more_than_that_it_could_not_be_looked_into(nas: Served, start: Start) -> None:
+def test_what_it_was_unmounted_from_is_known_of_no_more_than_that_it_could_not_be_looked_into(
+    nas: Served, start: Start
+) -> None:
     inside = holder(start, "os.chdir(sys.argv[1])", nas.point)
     reader = holder(start, "file = open(sys.argv[1])", nas.point / "app.log")
     subprocess.run(["umount", "-l", str(nas.point)], check=True)
-    answering.forget()
+    mount_answers.forget()
     alive = processes.Processes().open_files()
     assert {inside.pid, reader.pid} & {each.pid for each in alive.unseen} == set()
     nas.stop()
-    with at_most(answering.LIMIT + 2):
+    with at_most(mount_answers.LIMIT + 2):
         found = processes.Processes().open_files()
     assert {inside.pid, reader.pid} <= {each.pid for each in found.unseen}
 
 
-def test_process_with_mounts_of_its_own_is_known_by_its_own_table(tmp_path: Path, only_mounts: None, start: Start) -> None:
+def test_process_with_mounts_of_its_own_is_known_by_its_own_table(
+    tmp_path: Path, only_mounts: None, start: Start
+) -> None:
     """As in a container: what is mounted there is in no table of ours."""
     for name in ("server", "point"):
         (tmp_path / name).mkdir()
@@ -278,27 +343,35 @@ def test_process_with_mounts_of_its_own_is_known_by_its_own_table(tmp_path: Path
         f"bindfs -f {tmp_path}/server {tmp_path}/point & while ! [ -e {tmp_path}/point/file ]; do sleep 0.05; done\n"
         f"exec 3< {tmp_path}/point/file; echo $!; exec sleep 100"
     )
-    process = start("unshare", "--mount", "--propagation", "private", "sh", "-c", script, stdout=subprocess.PIPE)
+    process = start(
+        "unshare", "--mount", "--propagation", "private", "sh", "-c", script, stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     server = int(process.stdout.readline())
     try:
-        answering.forget()
-        assert not answering.may_block()
-        seen = {each.path for each in processes.Processes().open_files().files if each.pid == process.pid}
+        mount_answers.forget()
+        assert not mount_answers.may_block()
+        seen = {
+            each.path
+            for each in processes.Processes().open_files().files
+            if each.pid == process.pid
+        }
         assert f"{tmp_path}/point/file" in seen
         os.kill(server, signal.SIGSTOP)
-        answering.forget()
-        with at_most(answering.LIMIT + 2):
+        mount_answers.forget()
+        with at_most(mount_answers.LIMIT + 2):
             found = processes.Processes().open_files()
         (held,) = [each for each in found.files if each.path == f"{tmp_path}/point/file"]
         assert (held.pid, held.inode) == (process.pid, 0)
     finally:
         os.kill(server, signal.SIGCONT)
         os.kill(server, signal.SIGKILL)
-        answering.forget()
+        mount_answers.forget()
 
 
-def test_log_that_answers_is_pruned_while_a_process_uses_one_that_does_not(home: Path, nas: Served, start: Start) -> None:
+def test_log_that_answers_is_pruned_while_a_process_uses_one_that_does_not(
+    home: Path, nas: Served, start: Start
+) -> None:
     (home / "logs").mkdir()
     log = home / "logs" / "app.log"
     log.write_bytes(b"line\n" * 400_000)
@@ -308,7 +381,9 @@ def test_log_that_answers_is_pruned_while_a_process_uses_one_that_does_not(home:
     nas.stop()
     with at_most(8):
         code, document = report("--config", settings(home, text))
-    assert (code, log.exists(), document["actions_taken"][0]["status"]) == (0, False, "success"), document
+    assert (code, log.exists(), document["actions_taken"][0]["status"]) == (0, False, "success"), (
+        document
+    )
     (note,) = [each for each in document["notes"] if "did not answer" in each]
     assert note.endswith("unknown because of it: files that processes use there")
 
@@ -316,7 +391,9 @@ def test_log_that_answers_is_pruned_while_a_process_uses_one_that_does_not(home:
 # Repositories, homes
 
 
-def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_after(home: Path, nas: Served) -> None:
+def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_after(
+    home: Path, nas: Served
+) -> None:
     repo = repository(home / "src" / "app")
     far = repository(nas.point / "far")
     near = merged_worktree(repo, "near")
@@ -324,13 +401,19 @@ def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_aft
     (home / "src" / "link").symlink_to(far)
     settings_of = Config(git=Git(repos=(f"{home}/src/*", str(far))))
     nas.stop()
-    assert git.configured(settings_of).paths == (str(repo), f"{home}/src/link", str(far))
-    with pytest.raises(answering.NoAnswer):
+    assert repositories.configured(settings_of).paths == (str(repo), f"{home}/src/link", str(far))
+    with pytest.raises(mount_answers.NoAnswer):
         Host(settings_of).repository(str(far))
     place = Host(settings_of).repository(str(repo))
     assert place.worktree_count == 3
     survey = Survey(place)
-    reasons = dict(zip([each.path.name for each in place.worktrees()], survey.reasons_to_keep(place.worktrees()), strict=True))
+    reasons = dict(
+        zip(
+            [each.path.name for each in place.worktrees()],
+            survey.reasons_to_keep(place.worktrees()),
+            strict=True,
+        )
+    )
     assert reasons["near"] is None
     assert reasons["there"] is not None
     assert "does not answer" in reasons["there"].detail
@@ -339,7 +422,9 @@ def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_aft
 
 
 @pytest.mark.parametrize("how", ["folder", "argument"])
-def test_git_at_work_on_it_holds_no_lock_of_another_repository(home: Path, nas: Served, start: Start, how: str) -> None:
+def test_git_at_work_on_it_holds_no_lock_of_another_repository(
+    home: Path, nas: Served, start: Start, how: str
+) -> None:
     repo = repository(home / "app")
     lock = repo / ".git" / "index.lock"
     lock.touch()
@@ -347,10 +432,17 @@ def test_git_at_work_on_it_holds_no_lock_of_another_repository(home: Path, nas: 
     (home / "git").symlink_to(sys.executable)  # so it is called, as its helpers are
     far = "os.chdir(sys.argv[1])" if how == "folder" else "pass"
     script = f"import os, sys, time\n{far}\nprint(flush=True)\ntime.sleep(100)"
-    process = start(str(home / "git"), "-c", script, str(nas.point), f"--git-dir={nas.point}/.git", stdout=subprocess.PIPE)
+    process = start(
+        str(home / "git"),
+        "-c",
+        script,
+        str(nas.point),
+        f"--git-dir={nas.point}/.git",
+        stdout=subprocess.PIPE,
+    )
     assert process.stdout is not None
     process.stdout.readline()
-    place = git.repository(str(repo), Config())
+    place = repositories.repository(str(repo), Config())
     assert [each.path for each in place.stale_locks(600)] == [lock]
     nas.stop()
     with at_most(8):
@@ -362,7 +454,7 @@ def test_init_looks_past_it(home: Path, nas: Served) -> None:
     repository(nas.point / "far")
     nas.stop()
     with at_most(8):
-        found = discover.search([home])
+        found = discovery.search([home])
     assert [each.path for each in found.repos] == [home / "src" / "app"]
 
 
@@ -388,12 +480,16 @@ def test_cache_below_which_it_is_mounted_is_told_and_left(tmp_path: Path, served
     assert "does not answer" in cache.trouble
 
 
-def test_patterns_of_folders_lead_where_glob_leads_and_to_what_does_not_answer(home: Path, nas: Served) -> None:
+def test_patterns_of_folders_lead_where_glob_leads_and_to_what_does_not_answer(
+    home: Path, nas: Served
+) -> None:
     import glob
 
     for name in ("a/one", "a/.two", "b/one"):
         (home / name).mkdir(parents=True)
     for pattern in ("*", "*/*", "a", "none", "a/none", "[ab]/one", "*/.t*", "a/../b"):
-        assert patterns.expand(f"{home}/{pattern}") == sorted(map(os.path.abspath, glob.glob(f"{home}/{pattern}")))
+        assert globbing.expand(f"{home}/{pattern}") == sorted(
+            map(os.path.abspath, glob.glob(f"{home}/{pattern}"))
+        )
     nas.stop()
-    assert patterns.expand(f"{home}/*/one") == [f"{home}/a/one", f"{home}/b/one", f"{home}/nas"]
+    assert globbing.expand(f"{home}/*/one") == [f"{home}/a/one", f"{home}/b/one", f"{home}/nas"]

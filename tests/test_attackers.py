@@ -1,4 +1,6 @@
-"""Another user prepares things for root to trip over: nothing of theirs is believed, followed or put anywhere."""
+"""Another user prepares things for root to trip over: nothing of theirs is believed, followed or
+put anywhere.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ import pytest
 from gatework import plan, work
 from gitworld import merge, repository, worktree
 
-from miyabi_healing import gate, lock, rollback
-from miyabi_healing.config import Config
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import store, undo, worktrees
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host, quarantine
-from miyabi_healing.plan import Outcome, Quarantine, RetireWorktree, Step
+from miyabi_healing.gate import execute, rollback, undo
+from miyabi_healing.gate.handlers import retire_worktree
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.results import Outcome
+from miyabi_healing.model.steps import Quarantine, RetireWorktree, Step
+from miyabi_healing.state import quarantine, run_lock
+from miyabi_healing.support.files import identity_at
 
 pytestmark = pytest.mark.root
 THEM = 65534
@@ -33,20 +38,28 @@ def context(top: Path, *roots: Path) -> Context:
 def do(step: Step, where: Context) -> Outcome:
     outcomes: list[Outcome] = []
     with work(where) as prepared:
-        gate.carry_out(plan(step), prepared, outcomes)
+        execute.carry_out(plan(step), prepared, outcomes)
     return outcomes[0]
 
 
 def set_aside(path: Path) -> Quarantine:
-    return Quarantine(target=str(path), reason="", path=path, identity=Identity.at(path))
+    return Quarantine(target=str(path), reason="", path=path, identity=identity_at(path))
 
 
 def plant(base: Path, original: Path, root: Path) -> Path:
-    """An entry as ours would be, in a quarantine of theirs: it asks for a file of theirs to be put where only root may."""
+    """An entry as ours would be, in a quarantine of theirs: it asks for a file of theirs to be put
+    where only root may.
+    """
     entry = base / "zzz-run" / "0001-quarantine"
     entry.mkdir(parents=True, mode=0o700)
     (entry / "thing").write_text("theirs")
-    facts = {"original": str(original), "root": str(root), "kind": "quarantine", "run": "zzz-run", "step": 1}
+    facts = {
+        "original": str(original),
+        "root": str(root),
+        "kind": "quarantine",
+        "run": "zzz-run",
+        "step": 1,
+    }
     (entry / "manifest.json").write_text(json.dumps({**facts, "time": time.time() + 5}))
     for path in (base, *base.rglob("*")):
         path.chmod(0o700 if path.is_dir() else 0o600)
@@ -54,16 +67,21 @@ def plant(base: Path, original: Path, root: Path) -> Path:
     return entry
 
 
-def test_quarantine_that_others_planted_is_never_given_back_from(tmp_path: Path, mounted: Callable[..., Path]) -> None:
-    """A shared /tmp on a filesystem of its own is enough for that, and the default patterns of logs."""
+def test_quarantine_that_others_planted_is_never_given_back_from(
+    tmp_path: Path, mounted: Callable[..., Path]
+) -> None:
+    """A shared /tmp on a filesystem of its own is enough for that, and the default patterns of
+    logs.
+    """
     shared = mounted("tmpfs", "8M", options=",mode=1777")
     (shared / "root's").mkdir()
-    plant(shared / store.FOLDER, shared / "root's" / "evil", shared)
+    plant(shared / quarantine_writer.FOLDER, shared / "root's" / "evil", shared)
     (shared / "a.log").write_text("x")
     where = context(tmp_path, shared)
     assert do(set_aside(shared / "a.log"), where).status == "skipped"
     assert quarantine.find(where.state) == []
-    store.register(where.state, shared / store.FOLDER)  # as an older version did
+    # as an older version did
+    quarantine_writer.register(where.state, shared / quarantine_writer.FOLDER)
     assert quarantine.find(where.state) == []
     with work(where) as prepared, pytest.raises(rollback.Unknown):
         rollback.choose(where.state, prepared.journal, None, None)
@@ -71,7 +89,9 @@ def test_quarantine_that_others_planted_is_never_given_back_from(tmp_path: Path,
     assert list((shared / "root's").iterdir()) == []
 
 
-@pytest.mark.parametrize("whose", ["theirs", "writable by others", "a link", "another name of a file"])
+@pytest.mark.parametrize(
+    "whose", ["theirs", "writable by others", "a link", "another name of a file"]
+)
 def test_manifest_that_others_can_have_written_is_not_read(tmp_path: Path, whose: str) -> None:
     (tmp_path / "a").write_text("x")
     where = context(tmp_path, tmp_path)
@@ -93,7 +113,9 @@ def test_manifest_that_others_can_have_written_is_not_read(tmp_path: Path, whose
 
 @pytest.fixture
 def top(home: Path) -> Iterator[Path]:
-    """A folder that other users can get at, pytest's own being root's alone: in it ``root's``, where only root may write."""
+    """A folder that other users can get at, pytest's own being root's alone: in it ``root's``,
+    where only root may write.
+    """
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     (folder / "root's").mkdir()
@@ -123,20 +145,28 @@ def retirement(home: Path) -> RetireWorktree:
     common, tree = home / "repo" / ".git", home / "trees" / "evil"
     admin = common / "worktrees" / "evil"
     return RetireWorktree(
-        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+        target="",
+        reason="",
+        path=tree,
+        admin=admin,
+        common=common,
+        admin_identity=identity_at(admin),
+        identity=identity_at(tree),
     )
 
 
 def test_worktree_that_is_put_back_does_not_go_through_its_owners_link(
     developer: Path, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else its owner could have root move a folder of theirs (a unit's drop-ins, say) to where only root may write."""
+    """Else its owner could have root move a folder of theirs (a unit's drop-ins, say) to where only
+    root may write.
+    """
 
     def late(*_: object) -> str:
         turn(developer / "trees", top / "root's")
         return "dirty at the last moment"
 
-    monkeypatch.setattr(worktrees, "late_objection", late)
+    monkeypatch.setattr(retire_worktree, "late_objection", late)
     outcome = do(retirement(developer), context(top, developer))
     assert (outcome.status, "cannot be taken back" in outcome.message) == ("failed", True), outcome
     assert list((top / "root's").iterdir()) == []
@@ -144,25 +174,31 @@ def test_worktree_that_is_put_back_does_not_go_through_its_owners_link(
     (developer / "aside").rename(developer / "trees")
     with work(context(top, developer)) as prepared:
         rows = rollback.choose(top / "state", prepared.journal, None, None)
-        assert [each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)] == ["undone"]
+        assert [
+            each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)
+        ] == ["undone"]
     assert (developer / "trees" / "evil" / "evil.txt").exists()
 
 
 def test_administrative_folder_is_not_made_through_its_owners_link(
     developer: Path, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worktrees, "late_objection", lambda *_: None)
+    monkeypatch.setattr(retire_worktree, "late_objection", lambda *_: None)
     assert do(retirement(developer), context(top, developer)).status == "applied"
     (developer / "repo" / ".git" / "worktrees").rmdir()
     turn(developer / "repo" / ".git", top / "root's")
     with work(context(top, developer)) as prepared:
         rows = rollback.choose(top / "state", prepared.journal, None, None)
-        assert [each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)] == ["refused"]
+        assert [
+            each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)
+        ] == ["refused"]
     assert list((top / "root's").iterdir()) == []
 
 
 @pytest.mark.parametrize(("owner", "followed"), [(0, True), (THEM, False)])
-def test_links_on_the_way_to_a_root_are_followed_only_if_they_are_ours(tmp_path: Path, owner: int, followed: bool) -> None:
+def test_links_on_the_way_to_a_root_are_followed_only_if_they_are_ours(
+    tmp_path: Path, owner: int, followed: bool
+) -> None:
     (tmp_path / "real" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to("../" + tmp_path.name + "/real")
     os.lchown(tmp_path / "link", owner, owner)
@@ -174,11 +210,16 @@ def test_links_on_the_way_to_a_root_are_followed_only_if_they_are_ours(tmp_path:
         assert "another user's symbolic link is in the way" in outcome.message
 
 
-@pytest.mark.parametrize(("owner", "mode", "said"), [(THEM, 0o700, "belongs to"), (0, 0o777, "can be written by everybody")])
-def test_state_folder_that_others_can_write_to_is_refused(tmp_path: Path, owner: int, mode: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("owner", "mode", "said"),
+    [(THEM, 0o700, "belongs to"), (0, 0o777, "can be written by everybody")],
+)
+def test_state_folder_that_others_can_write_to_is_refused(
+    tmp_path: Path, owner: int, mode: int, said: str
+) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state").chmod(mode)
     os.chown(tmp_path / "state", owner, owner)
     with pytest.raises(PermissionError, match=said):
-        lock.acquire(tmp_path / "state")
+        run_lock.acquire(tmp_path / "state")
     assert list((tmp_path / "state").iterdir()) == []

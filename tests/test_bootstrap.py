@@ -1,7 +1,8 @@
-"""The first start and all after it: run_healing.sh, self_healer.py, noxfile.py, and the environments they make.
+"""The first start and all after it: run_healing.sh, self_healer.py, noxfile.py, and the
+environments they make.
 
-The starts are of copies whose program only tells how it was started. Most have nothing to install, or a maker of
-environments that is done at once; one does all of it with the real lock.
+The starts are of copies whose program only tells how it was started. Most have nothing to install,
+or a maker of environments that is done at once; one does all of it with the real lock.
 """
 
 from __future__ import annotations
@@ -66,9 +67,15 @@ def begin(*command: object, cwd: Path | None = None, **environ: object) -> Start
     bare = {"PATH": PATH} | {name: str(value) for name, value in environ.items()}
     arguments = [str(each) for each in command]
     return subprocess.Popen(
-        arguments, cwd=cwd, env=bare, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+        arguments,
+        cwd=cwd,
+        env=bare,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def end(starting: Starting) -> tuple[int, str, str]:
@@ -76,7 +83,9 @@ def end(starting: Starting) -> tuple[int, str, str]:
     return starting.returncode, said, complained
 
 
-def start(*command: object, cwd: Path | None = None, **environ: object) -> tuple[dict[str, Any], str]:
+def start(
+    *command: object, cwd: Path | None = None, **environ: object
+) -> tuple[dict[str, Any], str]:
     """What the program tells, and what stood on standard error."""
     code, said, complained = end(begin(*command, cwd=cwd, **environ))
     assert code == 0, complained
@@ -94,17 +103,30 @@ def test_one_of_many_first_starts_makes_the_environment_and_all_use_it(project: 
     assert start(project / "run_healing.sh")[1] == ""
     assert (project / ".venv").stat().st_ino == before.st_ino
     (packages,) = (project / ".venv" / "lib").glob("python3*/site-packages")
-    assert [each for each in packages.iterdir() if each.name.startswith(("pip", "setuptools", "_distutils_hack"))] == []
+    assert [
+        each
+        for each in packages.iterdir()
+        if each.name.startswith(("pip", "setuptools", "_distutils_hack"))
+    ] == []
 
 
-def test_it_starts_from_anywhere_through_any_links_with_its_arguments(quick: Path, tmp_path: Path) -> None:
+def test_it_starts_from_anywhere_through_any_links_with_its_arguments(
+    quick: Path, tmp_path: Path
+) -> None:
     start(quick / "run_healing.sh")
     (tmp_path / "one" / "two").mkdir(parents=True)
     (tmp_path / "one" / "absolute").symlink_to(quick / "run_healing.sh")
     (tmp_path / "one" / "two" / "relative").symlink_to("../absolute")
     (tmp_path / "door").symlink_to("one/two")
-    for command in (["./relative"], ["sh", "relative"], [tmp_path / "door" / "relative"], ["relative"]):
-        told, complained = start(*command, "-d", "a b", "", "*", cwd=tmp_path / "door", PATH=f"{PATH}:{tmp_path}/one/two")
+    for command in (
+        ["./relative"],
+        ["sh", "relative"],
+        [tmp_path / "door" / "relative"],
+        ["relative"],
+    ):
+        told, complained = start(
+            *command, "-d", "a b", "", "*", cwd=tmp_path / "door", PATH=f"{PATH}:{tmp_path}/one/two"
+        )
         assert told["cwd"] == str(tmp_path / "one" / "two")
         assert told["arguments"] == ["-d", "a b", "", "*"]
         assert complained == ""
@@ -112,7 +134,12 @@ def test_it_starts_from_anywhere_through_any_links_with_its_arguments(quick: Pat
 
 def test_the_callers_python_settings_stay_outside(quick: Path, tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('not ours')")
-    hostile = {"PYTHONPATH": tmp_path, "PYTHONHOME": "/nowhere", "PYTHONOPTIMIZE": "2", "CDPATH": "/usr"}
+    hostile = {
+        "PYTHONPATH": tmp_path,
+        "PYTHONHOME": "/nowhere",
+        "PYTHONOPTIMIZE": "2",
+        "CDPATH": "/usr",
+    }
     for _ in range(2):
         told, _ = start(quick / "run_healing.sh", cwd=tmp_path, **hostile)
         assert told["isolated"] == 1
@@ -177,7 +204,9 @@ def test_somebodys_own_venv_is_left_alone(quick: Path, home: Path) -> None:
     assert told["prefix"] == f"{home}/.cache/miyabi-healing{quick}/.venv"
     assert start(quick / "run_healing.sh", HOME=home) == (told, "")
     maker = PROJECT / "requirements" / "environment.py"
-    code, _, complained = end(begin(sys.executable, maker, quick / ".venv", quick / "requirements" / "runner.txt"))
+    code, _, complained = end(
+        begin(sys.executable, maker, quick / ".venv", quick / "requirements" / "runner.txt")
+    )
     assert (code, complained.count("\n")) == (3, 1)
     assert os.listdir(quick / ".venv") == ["precious"]
 
@@ -190,7 +219,9 @@ def test_a_project_that_cannot_be_written_uses_the_cache(quick: Path, home: Path
             pytest.skip("only setpriv (util-linux) takes from root what lets it write everywhere")
     quick.chmod(0o555)
     try:
-        told, _ = start(*powerless, quick / "run_healing.sh", HOME=home, XDG_CACHE_HOME=home / "elsewhere")
+        told, _ = start(
+            *powerless, quick / "run_healing.sh", HOME=home, XDG_CACHE_HOME=home / "elsewhere"
+        )
     finally:
         quick.chmod(0o755)
     assert told["prefix"] == f"{home}/elsewhere/miyabi-healing{quick}/.venv"
@@ -198,7 +229,9 @@ def test_a_project_that_cannot_be_written_uses_the_cache(quick: Path, home: Path
 
 
 @pytest.mark.root
-def test_nobody_runs_an_environment_that_another_user_put_into_the_cache(quick: Path, home: Path) -> None:
+def test_nobody_runs_an_environment_that_another_user_put_into_the_cache(
+    quick: Path, home: Path
+) -> None:
     (quick / ".venv").mkdir()
     told, _ = start(quick / "run_healing.sh", HOME=home)
     os.chown(told["prefix"], 65534, 65534)
@@ -211,14 +244,18 @@ def test_no_python_that_will_do(project: Path, tmp_path: Path) -> None:
     for name in ("python3.14", "python3.13", "python3.12", "python3.11", "python3"):
         (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / name).chmod(0o755)
-    code, said, complained = end(begin(project / "run_healing.sh", "--json", PATH=f"{tmp_path}:{PATH}"))
+    code, said, complained = end(
+        begin(project / "run_healing.sh", "--json", PATH=f"{tmp_path}:{PATH}")
+    )
     assert (code, said, complained.count("\n")) == (3, "", 1)
     assert "Python 3.11 or newer is needed (apt install" in complained
 
 
 def test_no_place_that_can_be_written(project: Path) -> None:
     (project / ".venv").mkdir()
-    code, said, complained = end(begin(project / "run_healing.sh", "--json", XDG_CACHE_HOME="/dev/null"))
+    code, said, complained = end(
+        begin(project / "run_healing.sh", "--json", XDG_CACHE_HOME="/dev/null")
+    )
     assert (code, said, complained.count("\n")) == (3, "", 1)
     assert "set XDG_CACHE_HOME" in complained
 
@@ -236,7 +273,9 @@ def test_pip_that_fails_is_quoted_and_leaves_nothing_behind(project: Path) -> No
 def test_a_python_without_ensurepip_names_the_package(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("environment", PROJECT / "requirements" / "environment.py")
+    spec = importlib.util.spec_from_file_location(
+        "environment", PROJECT / "requirements" / "environment.py"
+    )
     assert spec
     assert spec.loader
     environment = importlib.util.module_from_spec(spec)
@@ -244,7 +283,10 @@ def test_a_python_without_ensurepip_names_the_package(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="3"):
         environment.make(project / ".venv", project / "requirements" / "runner.txt")
-    assert f"apt install python{sys.version_info.major}.{sys.version_info.minor}-venv" in capsys.readouterr().err
+    assert (
+        f"apt install python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        in capsys.readouterr().err
+    )
 
 
 def test_older_interpreters_can_read_self_healer() -> None:
@@ -254,7 +296,9 @@ def test_older_interpreters_can_read_self_healer() -> None:
 def test_self_healer_hands_over_where_packages_are_missing(project: Path) -> None:
     shutil.copy(PROJECT / "self_healer.py", project)
     (project / "run_healing.sh").write_text('for each in "$@"; do echo "$each"; done; pwd\n')
-    code, said, _ = end(begin(sys.executable, "-S", project / "self_healer.py", "-j", "a b", cwd=Path("/")))
+    code, said, _ = end(
+        begin(sys.executable, "-S", project / "self_healer.py", "-j", "a b", cwd=Path("/"))
+    )
     assert (code, said) == (0, "-j\na b\n/\n")
 
 
@@ -274,9 +318,20 @@ def test_noxfile_takes_nox_from_its_lock(project: Path) -> None:
     python.chmod(0o755)
     for place in (project / "requirements", project / ".nox" / "bootstrap"):
         (place / "nox.txt").write_text("# nothing\n")
-    code, said, complained = end(begin(sys.executable, project / "noxfile.py", "-s", "lint", cwd=Path("/")))
+    code, said, complained = end(
+        begin(sys.executable, project / "noxfile.py", "-s", "lint", cwd=Path("/"))
+    )
     assert (code, complained) == (0, "")
-    assert said.split("\n") == ["-I", "-m", "nox", "--noxfile", str(project / "noxfile.py"), "-s", "lint", ""]
+    assert said.split("\n") == [
+        "-I",
+        "-m",
+        "nox",
+        "--noxfile",
+        str(project / "noxfile.py"),
+        "-s",
+        "lint",
+        "",
+    ]
 
 
 def test_the_locks_hold_what_is_asked_for_by_hash_and_from_nowhere_in_particular() -> None:
@@ -285,7 +340,9 @@ def test_the_locks_hold_what_is_asked_for_by_hash_and_from_nowhere_in_particular
     wanted["dev"] = wanted["runner"] + asked["dependency-groups"]["dev"]
     for name, requirements in wanted.items():
         text = (PROJECT / "requirements" / f"{name}.txt").read_text()
-        pins = re.findall(r"^([a-z0-9-]+)==\S+.*\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+        pins = re.findall(
+            r"^([a-z0-9-]+)==\S+.*\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE
+        )
         assert len(pins) == len(re.findall(r"^[^ #]", text, re.MULTILINE))
         assert {bare(each) for each in requirements} <= set(pins)
         assert not re.search(r"://|^-|@ ", text, re.MULTILINE)
@@ -294,7 +351,9 @@ def test_the_locks_hold_what_is_asked_for_by_hash_and_from_nowhere_in_particular
 def test_self_healer_looks_for_all_that_is_asked_for() -> None:
     asked = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
     text = re.sub("[-_.]", "", (PROJECT / "self_healer.py").read_text())
-    assert [name for name in map(bare, asked) if not re.search(rf"\b{name.replace('-', '')}\b", text)] == []
+    assert [
+        name for name in map(bare, asked) if not re.search(rf"\b{name.replace('-', '')}\b", text)
+    ] == []
 
 
 def bare(requirement: str) -> str:
@@ -305,14 +364,26 @@ def bare(requirement: str) -> str:
 def test_from_a_fresh_copy_to_the_program_with_the_real_lock(project: Path, home: Path) -> None:
     for name in ("self_healer.py", "requirements/runner.txt"):
         shutil.copy(PROJECT / name, project / name)
-    (project / "miyabi_healing").mkdir()
-    (project / "miyabi_healing" / "cli.py").write_text(TELL)
-    ask = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(home), "iniconfig"]
+    (project / "miyabi_healing" / "cli").mkdir(parents=True)
+    (project / "miyabi_healing" / "cli" / "main.py").write_text(TELL)
+    ask = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(home),
+        "iniconfig",
+    ]
     if subprocess.run(ask, capture_output=True).returncode:
         pytest.skip("the package index cannot be reached")
 
     ours: dict[str, Any] = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PATH", "COVERAGE"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "PATH", "COVERAGE"))
     }
     interpreter = Path(sys.base_prefix) / "bin" / "python3"
     told, complained = start(interpreter, "-S", project / "self_healer.py", "--json", **ours)
@@ -321,11 +392,15 @@ def test_from_a_fresh_copy_to_the_program_with_the_real_lock(project: Path, home
     assert not told["tried"]
     assert complained.count("\n") == 1
     made = project / ".venv" / "bin"
-    for command in ([made / "pytest", "--version"], [sys.executable, "-m", "pip", "--python", made / "python", "check"]):
+    for command in (
+        [made / "pytest", "--version"],
+        [sys.executable, "-m", "pip", "--python", made / "python", "check"],
+    ):
         subprocess.run(command, check=True, capture_output=True)
 
     (packages,) = (project / ".venv" / "lib").glob("python3*/site-packages")
-    packages.rename(packages.with_name("of another version"))  # as an upgrade of the interpreter does
+    # as an upgrade of the interpreter does
+    packages.rename(packages.with_name("of another version"))
     again, complained = start(project / "run_healing.sh", "--json", **ours)
     assert again == told
     assert "making the environment" in complained

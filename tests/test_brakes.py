@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 from program import report, run, settings
 
-from miyabi_healing import run_clock
-from miyabi_healing.config import Brakes as Rules
-from miyabi_healing.config import CheckSettings, Config, ConfigError, interpret
-from miyabi_healing.files import Identity
-from miyabi_healing.gate.brakes import Brakes, Spent, duration
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.journal import Journal
-from miyabi_healing.paths import JOURNAL
-from miyabi_healing.plan import Goal, Outcome, Plan, Quarantine, Signal, Step
-from miyabi_healing.run_clock import DAY, Reading
+from miyabi_healing.gate.policy import Brakes, Spent, duration
+from miyabi_healing.model.config import Brakes as Rules
+from miyabi_healing.model.config import CheckSettings, Config, ConfigError
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.results import Outcome
+from miyabi_healing.model.steps import Quarantine, Signal, Step
+from miyabi_healing.state import run_clock
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.run_clock import DAY, Reading
+from miyabi_healing.support.config_loader import interpret
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.paths import JOURNAL
 
 CHECK = """
 import pathlib, pytest
@@ -32,13 +35,14 @@ def test_things(measure, limit):
 """
 HEALER = """
 import os, pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine, Run
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine, Run
 
 def tidy(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = [
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     ]
     LAST
@@ -47,7 +51,7 @@ def tidy(view, issue, options):
 FAILS = 'steps.append(Run(target="false", reason="always fails", argv=("false",), time_limit=5))'
 YEAR = 365 * DAY
 ISSUE = Issue("things", "", "", 3, Limit(1))
-STEP = Quarantine(target="/x", reason="", path=Path("/x"), identity=Identity.at("/"))
+STEP = Quarantine(target="/x", reason="", path=Path("/x"), identity=identity_at("/"))
 
 
 @pytest.fixture
@@ -84,7 +88,9 @@ def test_healer_that_fails_half_way_undoes_its_own_steps(mine: Path) -> None:
     (action,) = document["actions_taken"]
     assert (code, action["status"], things(mine)) == (1, "failed", 3)
     assert [step["status"] for step in action["steps"]] == ["undone", "undone", "undone", "failed"]
-    assert action["message"].startswith("Undid 3 step(s) because a later one failed: ToolError: false ended with status 1")
+    assert action["message"].startswith(
+        "Undid 3 step(s) because a later one failed: ToolError: false ended with status 1"
+    )
     assert document["quarantine"]["things"] == 0
 
 
@@ -92,7 +98,12 @@ def test_unless_it_is_told_not_to(mine: Path) -> None:
     code, document = once(mine, "[healers.tidy]\nundo_on_failure = false\n")
     (action,) = document["actions_taken"]
     assert (code, things(mine)) == (0, 0)
-    assert [step["status"] for step in action["steps"]] == ["applied", "applied", "applied", "failed"]
+    assert [step["status"] for step in action["steps"]] == [
+        "applied",
+        "applied",
+        "applied",
+        "failed",
+    ]
     assert run("rollback").returncode == 0
     assert things(mine) == 3
 
@@ -149,7 +160,9 @@ def test_pause_holds_healing_but_not_checks_until_it_is_resumed(mine: Path) -> N
         (("--reason", "x"), "--for"),
     ],
 )
-def test_pause_without_an_end_or_a_reason_is_refused(home: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_pause_without_an_end_or_a_reason_is_refused(
+    home: Path, arguments: tuple[str, ...], said: str
+) -> None:
     done = run("pause", *arguments)
     assert (done.returncode, said in done.stderr) == (2, True)
     assert not (home / ".local").exists()
@@ -167,8 +180,15 @@ def test_what_was_rolled_back_is_left_alone(mine: Path) -> None:
 
 
 def test_waived_issue_is_measured_and_told_but_neither_healed_nor_a_failure(mine: Path) -> None:
-    code, document = once(mine, '[waivers.things]\nreason = "they are being counted"\nuntil = 2999-01-01\n')
-    assert (code, document["issues_detected"], document["actions_taken"], things(mine)) == (0, [], [], 3)
+    code, document = once(
+        mine, '[waivers.things]\nreason = "they are being counted"\nuntil = 2999-01-01\n'
+    )
+    assert (code, document["issues_detected"], document["actions_taken"], things(mine)) == (
+        0,
+        [],
+        [],
+        3,
+    )
     assert document["notes"] == ["things is waived until 2999-01-01: they are being counted"]
     (metric,) = (each for each in document["metrics"] if each["name"] == "things")
     assert (metric["outcome"], metric["value"]) == ("waived", 3)
@@ -190,12 +210,20 @@ def test_waiver_that_has_expired_waives_nothing_and_says_so(mine: Path) -> None:
         ({"things": {"reason": "x"}}, "until"),
     ],
 )
-def test_waiver_needs_a_known_check_a_reason_and_an_end(mine: Path, text: dict[str, Any], said: str) -> None:
+def test_waiver_needs_a_known_check_a_reason_and_an_end(
+    mine: Path, text: dict[str, Any], said: str
+) -> None:
     if said == "no such check":
         done = run(
-            "--config", settings(mine.parent, '[waivers.thing]\nreason = "x"\nuntil = 2999-01-01\n'), "--checks", str(mine)
+            "--config",
+            settings(mine.parent, '[waivers.thing]\nreason = "x"\nuntil = 2999-01-01\n'),
+            "--checks",
+            str(mine),
         )
-        assert (done.returncode, "waivers.thing: no such check; did you mean 'things'?" in done.stderr) == (2, True)
+        assert (
+            done.returncode,
+            "waivers.thing: no such check; did you mean 'things'?" in done.stderr,
+        ) == (2, True)
         return
     with pytest.raises(ConfigError, match=said):
         interpret({"waivers": text}, "file")
@@ -259,7 +287,9 @@ def test_what_changed_nothing_is_no_attempt(tmp_path: Path, clock: Clock, status
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
 
 
-def test_attempts_are_forgotten_after_a_while_and_own_settings_come_first(tmp_path: Path, clock: Clock) -> None:
+def test_attempts_are_forgotten_after_a_while_and_own_settings_come_first(
+    tmp_path: Path, clock: Clock
+) -> None:
     held = brakes(tmp_path, Rules(attempts=3, cooldown=0), attempts=2)
     for run_id in ("a", "a", "b"):  # two runs, three steps
         tried(held, run_id=run_id)
@@ -270,7 +300,9 @@ def test_attempts_are_forgotten_after_a_while_and_own_settings_come_first(tmp_pa
 
 
 @pytest.mark.parametrize("jump", [-20 * YEAR, -DAY, DAY, 10 * YEAR])
-def test_wall_clock_that_jumps_neither_shortens_a_rest_nor_makes_it_longer(tmp_path: Path, clock: Clock, jump: float) -> None:
+def test_wall_clock_that_jumps_neither_shortens_a_rest_nor_makes_it_longer(
+    tmp_path: Path, clock: Clock, jump: float
+) -> None:
     held = brakes(tmp_path)
     for run_id in "abc":
         tried(held, run_id=run_id)
@@ -286,7 +318,9 @@ def test_wall_clock_that_jumps_neither_shortens_a_rest_nor_makes_it_longer(tmp_p
 
 
 @pytest.mark.parametrize("healed", [False, True])
-def test_cooldown_follows_only_what_did_not_heal(tmp_path: Path, clock: Clock, healed: bool) -> None:
+def test_cooldown_follows_only_what_did_not_heal(
+    tmp_path: Path, clock: Clock, healed: bool
+) -> None:
     held = brakes(tmp_path)
     assert held.journal
     tried(held, "applied")
@@ -300,7 +334,9 @@ def test_cooldown_follows_only_what_did_not_heal(tmp_path: Path, clock: Clock, h
 
 
 @pytest.mark.parametrize("jump", [10 * YEAR, -20 * YEAR, 0])
-def test_pause_lasts_for_its_time_whatever_the_wall_clock_says(tmp_path: Path, clock: Clock, jump: float) -> None:
+def test_pause_lasts_for_its_time_whatever_the_wall_clock_says(
+    tmp_path: Path, clock: Clock, jump: float
+) -> None:
     held = brakes(tmp_path)
     assert held.journal
     held.journal.pause(clock.wall + 7200, "a release", "somebody")
@@ -326,12 +362,17 @@ def test_pause_holds_while_the_host_is_off_and_says_so(tmp_path: Path, clock: Cl
     assert held.journal
     held.journal.pause(clock.wall + 7200, "a release", "somebody")
     clock.wall, clock.boot, clock.boot_id = clock.wall + 90_000, 60, "another boot"
-    assert " at the earliest (only time that runs see pass counts) by somebody: a release" in str(held.resting())
+    assert " at the earliest (only time that runs see pass counts) by somebody: a release" in str(
+        held.resting()
+    )
     clock.passes(7141)
     assert held.resting() is None
 
 
-@pytest.mark.parametrize(("jump", "passed", "holds"), [(10 * YEAR, DAY, True), (0, 8 * DAY, False), (-20 * YEAR, 8 * DAY, False)])
+@pytest.mark.parametrize(
+    ("jump", "passed", "holds"),
+    [(10 * YEAR, DAY, True), (0, 8 * DAY, False), (-20 * YEAR, 8 * DAY, False)],
+)
 def test_what_was_rolled_back_is_left_alone_for_as_long_as_was_said(
     tmp_path: Path, clock: Clock, jump: float, passed: float, holds: bool
 ) -> None:
@@ -362,7 +403,9 @@ def passed(held: Brakes, *outcomes: str) -> None:
     assert held.journal
     for outcome in outcomes:
         values = (1, "things", "", 2.0, None, 1.0, "", outcome, "", "", "")
-        held.journal.write("insert into measurement values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        held.journal.write(
+            "insert into measurement values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values
+        )
 
 
 def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
@@ -370,7 +413,10 @@ def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
     held.watching = True
     lasting = replace(ISSUE, gate=(2, 3))
     assert held.hold("tidy", ISSUE, plan(STEP)) is None
-    assert held.hold("tidy", lasting, plan(STEP)) == "gate: found in 1 of the last 3 passes; acts from 2"
+    assert (
+        held.hold("tidy", lasting, plan(STEP))
+        == "gate: found in 1 of the last 3 passes; acts from 2"
+    )
     passed(held, "healthy", "healthy", "issue", "healthy")
     assert held.hold("tidy", lasting, plan(STEP)) is None
     passed(held, "healthy")
@@ -381,8 +427,13 @@ def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
 
 def test_own_gate_goes_over_the_checks(tmp_path: Path, clock: Clock) -> None:
     held = brakes(tmp_path)
-    held.watching, held.config = True, replace(held.config, checks={"things": CheckSettings(gate=(3, 3))})
-    assert held.hold("tidy", ISSUE, plan(STEP)) == "gate: found in 1 of the last 3 passes; acts from 3"
+    held.watching, held.config = (
+        True,
+        replace(held.config, checks={"things": CheckSettings(gate=(3, 3))}),
+    )
+    assert (
+        held.hold("tidy", ISSUE, plan(STEP)) == "gate: found in 1 of the last 3 passes; acts from 3"
+    )
 
 
 @pytest.mark.parametrize(
@@ -409,9 +460,18 @@ def test_issue_that_comes_and_goes_is_left_alone_until_it_calms_down(
 
 
 def test_healer_cannot_get_round_the_brakes(tmp_path: Path, clock: Clock) -> None:
-    """What a healer hands over is steps: the gate asks the brakes itself, whatever attributes those have."""
+    """What a healer hands over is steps: the gate asks the brakes itself, whatever attributes those
+    have.
+    """
     held = brakes(tmp_path)
-    step = Quarantine(target="/x", reason="", path=Path("/x"), identity=Identity.at("/"), guard=lambda: None, optional=True)
+    step = Quarantine(
+        target="/x",
+        reason="",
+        path=Path("/x"),
+        identity=identity_at("/"),
+        guard=lambda: None,
+        optional=True,
+    )
     assert held.journal
     number = held.journal.intend("run", "tidy", ISSUE, step)
     held.journal.mark(number, "rolled back")

@@ -1,4 +1,6 @@
-"""Caches: weighed for what deleting them really frees, left alone while anybody uses them by whatever name."""
+"""Caches: weighed for what deleting them really frees, left alone while anybody uses them by
+whatever name.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +19,30 @@ from hypothesis import strategies as st
 from test_delete import context, deletion, fill, plan
 
 from conftest import wait_for
-from miyabi_healing import tools
-from miyabi_healing.config import Caches, Config, ConfigError
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host, caches, processes, witness
-from miyabi_healing.plan import Delete, Run
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import caches, processes, users
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Caches, Config, ConfigError
+from miyabi_healing.model.steps import Delete, Run
+from miyabi_healing.support import commands
 
 Start = Callable[..., psutil.Popen]
 
 
 def found(home: Path, **settings: tuple[str, ...]) -> dict[str, caches.Cache]:
-    return {cache.known.name: cache for cache in caches.find(Caches(homes=(str(home),), **settings))}
+    return {
+        cache.known.name: cache for cache in caches.find(Caches(homes=(str(home),), **settings))
+    }
 
 
 def parts(home: Path, name: str) -> set[str]:
     """The units of one cache, by their paths below it."""
     cache = found(home)[name]
-    return {str(unit.path.relative_to(cache.path)) for unit, _ in caches.units(cache, Host(Config()).processes().open_files())}
+    return {
+        str(unit.path.relative_to(cache.path))
+        for unit, _ in caches.units(cache, Host(Config()).processes().open_files())
+    }
 
 
 def stubs(folder: Path, *names: str) -> str:
@@ -65,24 +74,34 @@ def test_corpus_of_gos_fuzzing_is_no_part_of_its_cache(home: Path) -> None:
     assert parts(home, "go-build") == {"0a"}
 
 
-def test_own_moved_cache_folder_counts_within_the_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_moved_cache_folder_counts_within_the_home(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(home / "var" / "cache" / "thumbnails")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "var" / "cache"))
     assert found(home)["thumbnails"].path == home / "var" / "cache" / "thumbnails"
     fill(tmp_path / "other" / ".cache" / "thumbnails")
-    assert found(tmp_path / "other")["thumbnails"].path == tmp_path / "other" / ".cache" / "thumbnails"
+    assert (
+        found(tmp_path / "other")["thumbnails"].path == tmp_path / "other" / ".cache" / "thumbnails"
+    )
 
 
 @pytest.mark.parametrize("also", ["npm", "mavne", "/etc"])
 def test_only_costly_caches_can_be_asked_for(also: str) -> None:
-    with pytest.raises(ConfigError, match=r"caches\.also: .*: no such cache; (did you mean|valid: docker)"):
+    with pytest.raises(
+        ConfigError, match=r"caches\.also: .*: no such cache; (did you mean|valid: docker)"
+    ):
         caches.validate(Caches(also=(also,)))
     caches.validate(Caches(also=("docker", "maven")))
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 2), st.integers(0, 2)), max_size=5))
-def test_weight_is_what_deleting_frees(tmp_path_factory: pytest.TempPathFactory, files: list[tuple[int, int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 2), st.integers(0, 2)), max_size=5)
+)
+def test_weight_is_what_deleting_frees(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[int, int, int]]
+) -> None:
     """Each file has so many bytes, and so many further names inside the unit and outside it."""
     top = tmp_path_factory.mktemp("weigh")
     root = top / "home" / "cache"
@@ -110,7 +129,9 @@ def linked(home: Path) -> tuple[Path, Context]:
     """The home by another name, and the context that is configured with it."""
     link = home.parent / "link"
     link.symlink_to(home)
-    return link, Context(Host(Config(caches=Caches(homes=(str(link),)))), "run", home.parent / "state", (link,))
+    return link, Context(
+        Host(Config(caches=Caches(homes=(str(link),)))), "run", home.parent / "state", (link,)
+    )
 
 
 def test_open_file_is_seen_behind_a_linked_home(home: Path, start: Start) -> None:
@@ -150,7 +171,9 @@ def test_open_file_is_seen_by_its_path_where_the_device_reads_differently(home: 
     """overlayfs and btrfs tell another device for a mapped file than stat(2) does."""
     root = fill(home / ".cache" / "thumbnails" / "large")
     file = root / "part 0"
-    mapped = processes.OpenFile(1, "viewer", file.stat().st_dev + 1, file.stat().st_ino, os.path.realpath(file))
+    mapped = processes.OpenFile(
+        1, "viewer", file.stat().st_dev + 1, file.stat().st_ino, os.path.realpath(file)
+    )
     files = processes.OpenFiles((mapped,), ())
     assert caches.weigh(file, file.stat().st_dev, files)[1] is None
     held = caches.weigh_all(sorted(root.iterdir()), root, file.stat().st_dev, files)
@@ -236,7 +259,9 @@ def test_folders_nested_too_deep_are_told_and_the_rest_goes(home: Path) -> None:
 
 @pytest.mark.parametrize("links", ["folder", "parent"])
 def test_cache_that_became_a_link_is_left_alone(home: Path, tmp_path: Path, links: str) -> None:
-    """Measured as a folder, a link when it is to be deleted: what it leads to stays, even under the same names."""
+    """Measured as a folder, a link when it is to be deleted: what it leads to stays, even under the
+    same names.
+    """
     root = fill(home / ".cache" / "thumbnails")
     step = deletion(root)
     aside = root if links == "folder" else root.parent
@@ -251,7 +276,9 @@ def test_cache_that_became_a_link_is_left_alone(home: Path, tmp_path: Path, link
 def test_folder_swapped_for_a_link_at_the_worst_moment_leads_nowhere(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
 ) -> None:
-    """Between the look at a folder and its opening, where a race would have to hit: the very same names lie behind the link."""
+    """Between the look at a folder and its opening, where a race would have to hit: the very same
+    names lie behind the link.
+    """
     root = fill(home / ".cache" / "thumbnails" / "large" / "deep" / "deeper").parents[2]
     victim = fill(tmp_path / "victim" / "deep" / "deeper").parents[1]
     for folder in (victim, victim / "deep", victim / "deeper"):
@@ -293,8 +320,15 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_owners_go_first_gently_and_thoroughly_last(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in (".npm/_cacache/tmp/a", ".cache/pip/http/a", ".cache/thumbnails/large", ".local/share/pnpm/store/v3"):
+def test_owners_go_first_gently_and_thoroughly_last(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (
+        ".npm/_cacache/tmp/a",
+        ".cache/pip/http/a",
+        ".cache/thumbnails/large",
+        ".local/share/pnpm/store/v3",
+    ):
         fill(home / folder)
     monkeypatch.setenv("PATH", stubs(tmp_path / "bin", "npm", "pip", "pnpm"))
     steps = plan(home, idle_minutes=0).steps
@@ -316,8 +350,10 @@ def test_what_somebody_unseen_could_use_is_kept_also_from_its_owner(
     monkeypatch.setenv("PATH", stubs(tmp_path / "bin", "pip"))
     found = plan(home, idle_minutes=0, downloads_days=0)
     assert {type(step).__name__ for step in found.steps} == {"Run", "Delete", "Quarantine"}
-    assert [step.changes for step in found.steps if isinstance(step, Run)] == [(home / ".cache" / "pip",)]
-    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    assert [step.changes for step in found.steps if isinstance(step, Run)] == [
+        (home / ".cache" / "pip",)
+    ]
+    monkeypatch.setattr(users, "container", lambda: "this is a container")
     found = plan(home, idle_minutes=0, downloads_days=0)
     assert found.steps == ()
     assert {kept.reason for kept in found.kept} == {"could be in use"}
@@ -325,8 +361,14 @@ def test_what_somebody_unseen_could_use_is_kept_also_from_its_owner(
 
 
 @pytest.mark.usefixtures("alone")
-def test_without_its_tool_a_cache_is_deleted_or_kept(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in (".npm/_cacache/tmp/a", ".local/share/pnpm/store/v3", ".m2/repository/org/apache"):
+def test_without_its_tool_a_cache_is_deleted_or_kept(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (
+        ".npm/_cacache/tmp/a",
+        ".local/share/pnpm/store/v3",
+        ".m2/repository/org/apache",
+    ):
         fill(home / folder)
     monkeypatch.setenv("PATH", stubs(tmp_path / "bin"))
     found = plan(home, idle_minutes=0)
@@ -338,15 +380,20 @@ def test_without_its_tool_a_cache_is_deleted_or_kept(home: Path, tmp_path: Path,
 
 
 def test_tool_runs_away_from_anybodys_project(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project's settings in the folder we were started from must not steer it, nor stop an owner who may not enter there."""
+    """A project's settings in the folder we were started from must not steer it, nor stop an owner
+    who may not enter there.
+    """
     monkeypatch.chdir(home)
     done = apply(Run(target="", reason="", argv=("pwd",), time_limit=5), context(home))
     assert done.details["said"] == "/"
 
 
-@pytest.mark.skipif(tools.find("pip") is None, reason="needs pip")
+@pytest.mark.skipif(commands.find("pip") is None, reason="needs pip")
 def test_real_pip_empties_a_real_cache(home: Path) -> None:
     folder = fill(home / ".cache" / "pip" / "http" / "a" / "b" / "c" / "d" / "e")
     cache = found(home)["pip"]
-    apply(Run(target="", reason="", argv=cache.command(cache.known.strong), time_limit=60), context(home))
+    apply(
+        Run(target="", reason="", argv=cache.command(cache.known.strong), time_limit=60),
+        context(home),
+    )
     assert [path for path in folder.rglob("*") if path.is_file()] == []

@@ -1,4 +1,6 @@
-"""In a container: its own root is its own, what is mounted from outside is kept, and a person can say that it is theirs alone."""
+"""In a container: its own root is its own, what is mounted from outside is kept, and a person can
+say that it is theirs alone.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ archive_after_days = 0
 roots = ["{top}"]
 ours_alone = {alone}
 """
-# A container as runtimes make them: PIDs and mounts of its own, an overlay as its root, a folder from outside.
+# A container as runtimes make them: PIDs and mounts of its own, an overlay as its root, a folder
+# from outside.
 CONTAINER = """
 set -e
 mount -t tmpfs tmpfs "$1"
@@ -52,7 +55,11 @@ umount -l old
 shift 2
 exec "$@"
 """
-PLAIN = {"COVERAGE_PROCESS_START": None, "COVERAGE_PROCESS_CONFIG": None, "MIYABI_HEALING__SAFETY__OURS_ALONE": None}
+PLAIN = {
+    "COVERAGE_PROCESS_START": None,
+    "COVERAGE_PROCESS_CONFIG": None,
+    "MIYABI_HEALING__SAFETY__OURS_ALONE": None,
+}
 OUTSIDE, OWN = Path("/workspaces"), Path("/inner")
 
 
@@ -61,10 +68,26 @@ def inside(tmp_path: Path, world: Path, *command: str) -> subprocess.CompletedPr
     root = tmp_path / "container"
     root.mkdir(exist_ok=True)
     done = subprocess.run(
-        ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--propagation", "private", "sh", "-c", CONTAINER, "sh",
-         str(root), str(world), *command],
-        env=environment(**PLAIN), capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            "unshare",
+            "--pid",
+            "--mount",
+            "--fork",
+            "--kill-child",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            CONTAINER,
+            "sh",
+            str(root),
+            str(world),
+            *command,
+        ],
+        env=environment(**PLAIN),
+        capture_output=True,
+        text=True,
+    )
     if done.returncode == 77:
         pytest.skip("no overlay can be mounted here")
     return done
@@ -104,9 +127,13 @@ print(json.dumps(left))
 """
 
 
-def heal(tmp_path: Path, world: Path, top: Path, alone: str = "[]") -> tuple[dict[str, Any], list[str]]:
+def heal(
+    tmp_path: Path, world: Path, top: Path, alone: str = "[]"
+) -> tuple[dict[str, Any], list[str]]:
     """Heal in a container what is in `top`; returns the report, and which of the things are left."""
-    script = SCRIPT.format(tests=str(PROJECT / "tests"), project=str(PROJECT), program=str(PROJECT / "self_healer.py"))
+    script = SCRIPT.format(
+        tests=str(PROJECT / "tests"), project=str(PROJECT), program=str(PROJECT / "self_healer.py")
+    )
     done = inside(tmp_path, world, sys.executable, "-c", script, str(top), alone)
     assert done.returncode == 0, done.stderr
     *report, left = done.stdout.strip().splitlines()
@@ -118,8 +145,12 @@ def world(home: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "world"
     furnish(folder)
     repo = folder / "repo"
-    for path in (repo / ".git" / "worktrees" / "done" / "gitdir", folder / "trees" / "done" / ".git"):
-        path.write_text(path.read_text().replace(str(folder), str(OUTSIDE)))  # as the container made it
+    for path in (
+        repo / ".git" / "worktrees" / "done" / "gitdir",
+        folder / "trees" / "done" / ".git",
+    ):
+        # as the container made it
+        path.write_text(path.read_text().replace(str(folder), str(OUTSIDE)))
     return folder
 
 
@@ -135,9 +166,17 @@ def test_what_is_mounted_from_outside_is_kept_and_that_is_said(world: Path, tmp_
     document, left = heal(tmp_path, world, OUTSIDE)
     assert len(left) == 3
     assert (world / "logs" / "app.log").read_bytes() == LINES
-    kept = [each["detail"] for row in document["actions_taken"] for each in row["kept"] if each["reason"] != "main"]
+    kept = [
+        each["detail"]
+        for row in document["actions_taken"]
+        for each in row["kept"]
+        if each["reason"] != "main"
+    ]
     assert len(kept) == 3
-    assert all("who uses it from outside cannot be seen" in each and "[safety] ours_alone" in each for each in kept)
+    assert all(
+        "who uses it from outside cannot be seen" in each and "[safety] ours_alone" in each
+        for each in kept
+    )
     assert any("what lies on mounts from outside was kept" in note for note in document["notes"])
     assert {issue["name"] for issue in document["issues_detected"]} == {
         "stale_git_lock", "large_log_files", "excessive_worktrees"
@@ -145,7 +184,9 @@ def test_what_is_mounted_from_outside_is_kept_and_that_is_said(world: Path, tmp_
 
 
 @pytest.mark.root
-def test_what_is_mounted_from_outside_is_healed_where_nobody_else_uses_it(world: Path, tmp_path: Path) -> None:
+def test_what_is_mounted_from_outside_is_healed_where_nobody_else_uses_it(
+    world: Path, tmp_path: Path
+) -> None:
     document, left = heal(tmp_path, world, OUTSIDE, '["/workspaces"]')
     assert left == [], document
     assert document["summary"] == "Successfully healed 3 issue(s)."
@@ -153,7 +194,9 @@ def test_what_is_mounted_from_outside_is_healed_where_nobody_else_uses_it(world:
 
 @pytest.mark.root
 def test_container_that_shares_the_hosts_root_owns_nothing(home: Path, tmp_path: Path) -> None:
-    """Only PIDs of its own, as in the case of a sandbox: the root is the host's, and whoever else is there is not seen."""
+    """Only PIDs of its own, as in the case of a sandbox: the root is the host's, and whoever else
+    is there is not seen.
+    """
     furnish(tmp_path / "top")
     file = settings(home, CONFIG.format(top=tmp_path / "top", alone="[]"))
     done = subprocess.run(
@@ -174,16 +217,30 @@ def test_log_that_is_written_outside_loses_no_line(home: Path, tmp_path: Path) -
     file = settings(home, CONFIG.format(top=tmp_path / "top", alone="[]"))
     with log.open("ab") as writer:
         subprocess.run(
-            ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child", sys.executable,
-             str(PROJECT / "self_healer.py"), "--config", file],
-            cwd=home, env=environment(**PLAIN), capture_output=True,
-        )  # fmt: skip
+            [
+                "unshare",
+                "--pid",
+                "--mount",
+                "--fork",
+                "--mount-proc",
+                "--kill-child",
+                sys.executable,
+                str(PROJECT / "self_healer.py"),
+                "--config",
+                file,
+            ],
+            cwd=home,
+            env=environment(**PLAIN),
+            capture_output=True,
+        )
         writer.write(b"the next line\n")
     assert log.read_bytes() == LINES + b"the next line\n"
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("way", ["while umount -l /proc 2>&-; do :; done", "mount -t tmpfs tmpfs /proc"])
+@pytest.mark.parametrize(
+    "way", ["while umount -l /proc 2>&-; do :; done", "mount -t tmpfs tmpfs /proc"]
+)
 def test_without_processes_to_look_at_the_checks_that_need_them_are_unknown(
     home: Path, tmp_path: Path, start: Callable[..., psutil.Popen], way: str
 ) -> None:
@@ -194,12 +251,31 @@ def test_without_processes_to_look_at_the_checks_that_need_them_are_unknown(
     text = f'[git]\nrepos = ["{repo}"]\n[checks.zombie_processes]\nthreshold = 5\n[disk]\nmounts = ["/"]\n'
     file = settings(home, text)
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{way} && exec "$@"', "sh", sys.executable,
-         str(PROJECT / "self_healer.py"), "--config", file, "--json"],
-        cwd=home, env=environment(**PLAIN), capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            f'{way} && exec "$@"',
+            "sh",
+            sys.executable,
+            str(PROJECT / "self_healer.py"),
+            "--config",
+            file,
+            "--json",
+        ],
+        cwd=home,
+        env=environment(**PLAIN),
+        capture_output=True,
+        text=True,
+    )
     document = json.loads(done.stdout)
     assert done.returncode == 3, document
-    assert {each["check"] for each in document["errors"]} == {"zombie_processes", "stale_git_lock"}, document["errors"]
+    assert {each["check"] for each in document["errors"]} == {
+        "zombie_processes",
+        "stale_git_lock",
+    }, document["errors"]
     assert lock.exists()
     assert git(repo, "status", "--porcelain") == ""

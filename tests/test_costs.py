@@ -1,4 +1,6 @@
-"""Budgets count what the gate measures, of every kind of step; a full quarantine takes nothing more."""
+"""Budgets count what the gate measures, of every kind of step; a full quarantine takes nothing
+more.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,20 @@ from gatework import ISSUE, make_older, plan, work
 from gitworld import merge, repository, worktree
 from program import report, run, settings
 
-from miyabi_healing import expiry, gate, registry
-from miyabi_healing.config import Brakes, Budgets, Config, Safety
-from miyabi_healing.config import Quarantine as Rules
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import costs, endings
-from miyabi_healing.gate.costs import cost, weigh
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.healing import Action, Healing
-from miyabi_healing.host import Host, caches, quarantine
-from miyabi_healing.plan import (
+from miyabi_healing.gate import costs, endings, execute
+from miyabi_healing.gate.costs import cost
+from miyabi_healing.gate.primitives import weigh as weighing
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.gate.primitives.weigh import weigh
+from miyabi_healing.host import caches
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Brakes, Budgets, Config, Safety
+from miyabi_healing.model.config import Quarantine as Rules
+from miyabi_healing.model.results import ActionResult, Outcome
+from miyabi_healing.model.steps import (
     ArchiveLog,
     CutLog,
     Delete,
-    Outcome,
     Purge,
     Quarantine,
     Reclaim,
@@ -38,6 +40,10 @@ from miyabi_healing.plan import (
     Step,
     TrimLog,
 )
+from miyabi_healing.runner import registry
+from miyabi_healing.runner.healing import Healing
+from miyabi_healing.state import quarantine, retention
+from miyabi_healing.support.files import identity_at
 
 NOTHING = Budgets(worktrees=0, processes=0, gigabytes=0, files=0)
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
@@ -53,14 +59,16 @@ def kinds(of: type[Step] = Step) -> Iterator[type[Step]]:
 
 
 def context(home: Path, run_id: str = "some-run", **sections: Any) -> Context:
-    chosen = Config(**{"brakes": Brakes(cooldown=0), "safety": Safety(disposable=(str(home),)), **sections})
+    chosen = Config(
+        **{"brakes": Brakes(cooldown=0), "safety": Safety(disposable=(str(home),)), **sections}
+    )
     return Context(Host(chosen), run_id, home.parent / "state", (home,))
 
 
 def carry_out(where: Context, *steps: Step, budgets: Budgets | None = None) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with work(where, budgets=budgets) as prepared:
-        gate.carry_out(plan(*steps), prepared, outcomes)
+        execute.carry_out(plan(*steps), prepared, outcomes)
     return outcomes
 
 
@@ -71,7 +79,7 @@ def log(home: Path, name: str = "app.log") -> Path:
 
 def set_aside(path: Path, content: str = "x", **more: Any) -> Quarantine:
     path.write_text(content)
-    return Quarantine(target=str(path), reason="", path=path, identity=Identity.at(path), **more)
+    return Quarantine(target=str(path), reason="", path=path, identity=identity_at(path), **more)
 
 
 def retired(home: Path) -> RetireWorktree:
@@ -80,16 +88,21 @@ def retired(home: Path) -> RetireWorktree:
     merge(repo, "done", "merge")
     admin = repo / ".git" / "worktrees" / "done"
     return RetireWorktree(
-        target="done", reason="", path=tree, admin=admin, common=repo / ".git", admin_identity=Identity.at(admin),
-        identity=Identity.at(tree),
-    )  # fmt: skip
+        target="done",
+        reason="",
+        path=tree,
+        admin=admin,
+        common=repo / ".git",
+        admin_identity=identity_at(admin),
+        identity=identity_at(tree),
+    )
 
 
 def purged(home: Path) -> Purge:
     carry_out(context(home, "before"), set_aside(home / "old"))
     (held,) = quarantine.find(home.parent / "state")
     make_older(held, 40)
-    return expiry.purge(held, "")
+    return retention.purge(held, "")
 
 
 def deletion(home: Path) -> Delete:
@@ -102,8 +115,15 @@ def deletion(home: Path) -> Delete:
 def about_log(kind: type[Step]) -> Callable[[Path], Step]:
     def make(home: Path) -> Step:
         path = log(home)
-        facts: dict[str, Any] = {"target": "log", "reason": "", "path": path, "identity": Identity.at(path)}
-        return kind(**facts) if kind is ArchiveLog else kind(**facts, keep_lines=5, keep_bytes=1 << 20)
+        facts: dict[str, Any] = {
+            "target": "log",
+            "reason": "",
+            "path": path,
+            "identity": identity_at(path),
+        }
+        return (
+            kind(**facts) if kind is ArchiveLog else kind(**facts, keep_lines=5, keep_bytes=1 << 20)
+        )
 
     return make
 
@@ -123,10 +143,14 @@ EXAMPLES: dict[type[Step], Callable[[Path], Step]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(kinds(), key=lambda kind: kind.__name__))
-def test_every_kind_of_step_has_a_cost_an_ending_and_a_budget_that_can_hold_it(home: Path, kind: type[Step]) -> None:
+def test_every_kind_of_step_has_a_cost_an_ending_and_a_budget_that_can_hold_it(
+    home: Path, kind: type[Step]
+) -> None:
     assert kind in cost.registry, f"add what a {kind.__name__} costs to gate/costs.py"
     step = EXAMPLES[kind](home)
-    assert step.kind in endings.KNOWN, f"add what is known of a {kind.__name__} after a crash to gate/endings.py"
+    assert step.kind in endings.KNOWN, (
+        f"add what is known of a {kind.__name__} after a crash to gate/endings.py"
+    )
     (outcome,) = carry_out(context(home), step, budgets=NOTHING)
     assert (outcome.status, outcome.message.split(":")[0]) == ("vetoed", "budget")
 
@@ -158,23 +182,35 @@ def test_each_thing_set_aside_is_an_entry(home: Path, files: int, applied: int) 
 
 
 @pytest.mark.parametrize(("limit", "applied"), [(0.0029, 2), (0.0031, 3)])
-def test_bytes_are_those_measured_whatever_the_healer_says(home: Path, limit: float, applied: int) -> None:
+def test_bytes_are_those_measured_whatever_the_healer_says(
+    home: Path, limit: float, applied: int
+) -> None:
     steps = []
     for number in range(4):
         folder = home / f"folder {number}"
         folder.mkdir()
         (folder / "file").write_bytes(b"x" * 1_000_000)
-        steps.append(Quarantine(target="", reason="", path=folder, identity=Identity.at(folder), bytes=-5, later=1))
+        steps.append(
+            Quarantine(
+                target="", reason="", path=folder, identity=identity_at(folder), bytes=-5, later=1
+            )
+        )
     outcomes = carry_out(context(home), *steps, budgets=Budgets(gigabytes=limit))
     assert [each.status for each in outcomes].count("applied") == applied
     assert "this takes 1.0 MB" in outcomes[-1].message
     held = quarantine.find(home.parent / "state")
-    assert [each.bytes for each in held] == [each.freed_later for each in outcomes[:applied]] == [1_003_520] * applied
+    assert (
+        [each.bytes for each in held]
+        == [each.freed_later for each in outcomes[:applied]]
+        == [1_003_520] * applied
+    )
 
 
 def test_failed_step_has_been_at_work_and_counts(home: Path) -> None:
     failing = Run(target="false", reason="", argv=("false",), time_limit=5, optional=True)
-    outcomes = carry_out(context(home), failing, replace(failing), replace(failing), budgets=Budgets(files=2))
+    outcomes = carry_out(
+        context(home), failing, replace(failing), replace(failing), budgets=Budgets(files=2)
+    )
     assert [each.status for each in outcomes] == ["failed", "failed", "vetoed"]
 
 
@@ -183,7 +219,7 @@ def test_dry_run_charges_the_same(home: Path) -> None:
     limits = Budgets(gigabytes=0.00004)
     where = context(home, budgets=limits)
     healing = Healing(where.host.config, registry.Folders((), ()), "run", where.state, dry_run=True)
-    action = Action("some_healer", ISSUE)
+    action = ActionResult("some_healer", ISSUE)
     healing.describe(action, plan(*steps))
     healing.close()
     planned = [each.status for each in action.outcomes]
@@ -212,7 +248,9 @@ def test_folder_is_weighed_without_following_links_and_once_for_each_file(home: 
 
 
 @pytest.mark.root
-def test_other_filesystem_in_a_folder_is_not_weighed(home: Path, mounted: Callable[..., Path]) -> None:
+def test_other_filesystem_in_a_folder_is_not_weighed(
+    home: Path, mounted: Callable[..., Path]
+) -> None:
     point = mounted("tmpfs", "8M")
     (point / "file").write_bytes(b"x" * 1_000_000)
     assert weigh(point) >= 1_000_000
@@ -220,14 +258,22 @@ def test_other_filesystem_in_a_folder_is_not_weighed(home: Path, mounted: Callab
 
 
 @pytest.mark.parametrize("trouble", ["nested too deep", "no time left"])
-def test_what_cannot_be_weighed_is_left_alone(home: Path, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_weighed_is_left_alone(
+    home: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = home / "folder"
     (folder / "in" / "in").mkdir(parents=True)
     if trouble == "nested too deep":
-        monkeypatch.setattr(costs, "DEEPEST", 1)
+        monkeypatch.setattr(weighing, "DEEPEST", 1)
     else:
-        monkeypatch.setattr(costs, "weigh_inside", lambda *_: (_ for _ in ()).throw(TimeoutError("the time is over")))
-    (outcome,) = carry_out(context(home), Quarantine(target="", reason="", path=folder, identity=Identity.at(folder)))
+        monkeypatch.setattr(
+            weighing,
+            "weigh_inside",
+            lambda *_: (_ for _ in ()).throw(TimeoutError("the time is over")),
+        )
+    (outcome,) = carry_out(
+        context(home), Quarantine(target="", reason="", path=folder, identity=identity_at(folder))
+    )
     assert outcome.status == "vetoed"
     assert outcome.message.startswith("what it costs cannot be told: ")
     assert folder.exists()
@@ -261,7 +307,9 @@ def test_full_quarantine_takes_nothing_more(home: Path, kind: type[Step]) -> Non
 
 
 @pytest.mark.parametrize("kind", [CutLog, Delete])
-def test_full_quarantine_is_no_matter_for_what_sets_nothing_aside(home: Path, kind: type[Step]) -> None:
+def test_full_quarantine_is_no_matter_for_what_sets_nothing_aside(
+    home: Path, kind: type[Step]
+) -> None:
     carry_out(context(home, "before"), set_aside(home / "big", "x" * 100_000))
     (outcome,) = carry_out(context(home, quarantine=Rules(gigabytes=0.00009)), EXAMPLES[kind](home))
     assert outcome.status == "applied"
@@ -288,12 +336,20 @@ def test_full_quarantine_is_told_and_nothing_goes_before_its_time(home: Path) ->
     file = settings(home, "[quarantine]\ngigabytes = 0.0001\n")
     for options in (("--dry-run",), ()):
         code, document = report("--config", file, *options)
-        assert (code, document["quarantine"]["purged"], document["quarantine"]["things"]) == (0, [], 2)
+        assert (code, document["quarantine"]["purged"], document["quarantine"]["things"]) == (
+            0,
+            [],
+            2,
+        )
         assert document["quarantine"]["limit_bytes"] == 100_000
         (note,) = document["notes"]
-        assert note.startswith("the quarantine is full: nothing more is set aside; it holds 205 kB, its limit is 100 kB; ")
+        assert note.startswith(
+            "the quarantine is full: nothing more is set aside; it holds 205 kB, its limit is 100 kB; "
+        )
         assert "quarantine purge makes room, or raise [quarantine] gigabytes" in note
-    assert "⛔ The quarantine is full: its limit is 100 kB" in run("--config", file, "status").stdout
+    assert (
+        "⛔ The quarantine is full: its limit is 100 kB" in run("--config", file, "status").stdout
+    )
     assert run("quarantine", "purge", "--all").returncode == 0
     assert report("--config", file)[1]["notes"] == []
 
@@ -306,18 +362,20 @@ def test_nothing_is_purged_in_the_run_that_set_it_aside(home: Path) -> None:
     carry_out(context(home), set_aside(home / "thing"))
     (held,) = quarantine.find(home.parent / "state")
     make_older(held, 99)
-    (outcome,) = carry_out(context(home, quarantine=rules), expiry.purge(held, ""))
+    (outcome,) = carry_out(context(home, quarantine=rules), retention.purge(held, ""))
     assert (outcome.status, outcome.message) == ("skipped", "it was set aside in this run")
-    (outcome,) = carry_out(context(home, "later", quarantine=rules), expiry.purge(held, ""))
+    (outcome,) = carry_out(context(home, "later", quarantine=rules), retention.purge(held, ""))
     assert outcome.status == "applied"
 
 
-@pytest.mark.parametrize(("wall", "runs", "may"), [(True, True, True), (True, False, False), (False, True, False)])
+@pytest.mark.parametrize(
+    ("wall", "runs", "may"), [(True, True, True), (True, False, False), (False, True, False)]
+)
 def test_early_purge_needs_both_clocks(home: Path, wall: bool, runs: bool, may: bool) -> None:
     carry_out(context(home, "before"), set_aside(home / "thing"))
     (held,) = quarantine.find(home.parent / "state")
     make_older(held, 8, wall=wall, runs=runs)
-    (outcome,) = carry_out(context(home, quarantine=Rules(early_days=7)), expiry.purge(held, ""))
+    (outcome,) = carry_out(context(home, quarantine=Rules(early_days=7)), retention.purge(held, ""))
     assert outcome.status == ("applied" if may else "vetoed")
     assert may or outcome.message == "quarantine: kept for 0 days; it may go after 7"
 
@@ -348,23 +406,33 @@ def test_purge_that_takes_too_long_is_finished_by_a_later_run(home: Path) -> Non
     folder.mkdir()
     for number in range(50):
         (folder / str(number)).write_text("x")
-    carry_out(context(home, "before"), Quarantine(target="", reason="", path=folder, identity=Identity.at(folder)))
+    carry_out(
+        context(home, "before"),
+        Quarantine(target="", reason="", path=folder, identity=identity_at(folder)),
+    )
     (held,) = quarantine.find(home.parent / "state")
     make_older(held, 31)
-    step = expiry.purge(held, "")
+    step = retention.purge(held, "")
     with work(context(home)) as prepared:
         late = replace(prepared, context=replace(prepared.context, deadline=time.monotonic() - 1))
-        outcome = gate.one(step, late)
-        assert (outcome.status, "the time is over; 0 file(s) of it are gone" in outcome.message) == ("failed", True)
+        outcome = execute.one(step, late)
+        assert (
+            outcome.status,
+            "the time is over; 0 file(s) of it are gone" in outcome.message,
+        ) == ("failed", True)
         assert held.thing.exists()
-        assert gate.one(step, prepared).status == "applied"
+        assert execute.one(step, prepared).status == "applied"
 
 
-def test_housekeeping_that_fails_does_not_take_the_report_along(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_housekeeping_that_fails_does_not_take_the_report_along(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = context(home)
     carry_out(where, set_aside(home / "thing"))
     healing = Healing(where.host.config, registry.Folders((), ()), "run", where.state, dry_run=True)
-    monkeypatch.setattr(expiry, "due", lambda *_: 1 / 0)
+    monkeypatch.setattr(retention, "due", lambda *_: 1 / 0)
     healing.finish([])
     healing.close()
-    assert healing.notes == ["the quarantine could not be looked after: ZeroDivisionError: division by zero"]
+    assert healing.notes == [
+        "the quarantine could not be looked after: ZeroDivisionError: division by zero"
+    ]

@@ -1,4 +1,6 @@
-"""One damaged record is named and left alone, and nothing else suffers by it: not a rollback, not a run, not a report."""
+"""One damaged record is named and left alone, and nothing else suffers by it: not a rollback, not a
+run, not a report.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from gatework import work
 from program import report, run, settings
 from test_rollback import LINES, archive, context, do, set_aside, state_of, trim, undo_all
 
-from miyabi_healing import gate
-from miyabi_healing.gate import store, undo
-from miyabi_healing.host import manifest, quarantine
+from miyabi_healing.gate import recover, undo
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.state import manifest, quarantine
 
 Spoil = Callable[[bytes], bytes]
 
@@ -26,7 +28,9 @@ def change(**changes: object) -> Spoil:
 
     def spoil(content: bytes) -> bytes:
         facts = {**json.loads(content), **changes}
-        return json.dumps({key: value for key, value in facts.items() if value is not None}).encode()
+        return json.dumps(
+            {key: value for key, value in facts.items() if value is not None}
+        ).encode()
 
     return spoil
 
@@ -65,7 +69,9 @@ DAMAGE: Mapping[str, Spoil] = {
 
 
 def of(home: Path, name: str) -> quarantine.Held:
-    return next(held for held in quarantine.find(state_of(home)) if held.original.endswith(f"/{name}"))
+    return next(
+        held for held in quarantine.find(state_of(home)) if held.original.endswith(f"/{name}")
+    )
 
 
 def spoil(held: quarantine.Held, how: Spoil) -> bytes:
@@ -76,12 +82,18 @@ def spoil(held: quarantine.Held, how: Spoil) -> bytes:
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_damaged_manifest_blocks_its_own_step_only_and_says_where_the_thing_lies(home: Path, how: str) -> None:
+def test_damaged_manifest_blocks_its_own_step_only_and_says_where_the_thing_lies(
+    home: Path, how: str
+) -> None:
     do(home, *(set_aside(home / name) for name in "abc"))
     held = of(home, "b")
     good = spoil(held, DAMAGE[how])
     results = undo_all(home)
-    assert [(each.row.id, each.status) for each in results] == [(3, "undone"), (2, "refused"), (1, "undone")]
+    assert [(each.row.id, each.status) for each in results] == [
+        (3, "undone"),
+        (2, "refused"),
+        (1, "undone"),
+    ]
     assert str(held.folder) in results[1].message
     assert [(home / name).exists() for name in "abc"] == [True, False, True]
     assert held.thing.read_text() == "precious"
@@ -113,9 +125,13 @@ LOG = """root size mode uid gid atime_ns mtime_ns xattrs holes start raw taken p
 TRIM = "floor cut witness witness_sha256 archived left_size".split()
 
 
-@pytest.mark.parametrize(("make", "key"), [*((archive, key) for key in LOG), *((trim, key) for key in LOG + TRIM)])
+@pytest.mark.parametrize(
+    ("make", "key"), [*((archive, key) for key in LOG), *((trim, key) for key in LOG + TRIM)]
+)
 @pytest.mark.parametrize("value", [None, "text", [1], 0.5, {"a": 1}])
-def test_log_never_loses_its_archive_to_a_damaged_manifest(home: Path, make: Any, key: str, value: object) -> None:
+def test_log_never_loses_its_archive_to_a_damaged_manifest(
+    home: Path, make: Any, key: str, value: object
+) -> None:
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, make(log), set_aside(home / "other"))
@@ -134,14 +150,29 @@ def test_manifests_that_this_and_earlier_versions_write_are_whole(home: Path) ->
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, trim(log), set_aside(home / "thing"))
-    old = {key: value for key, value in of(home, "app.log").facts.items() if key not in ("identity", "packed_sha256")}
-    old = {key: value for key, value in old.items() if key != "packed_bytes"} | {"sha256": "0" * 64, "device": 1, "inode": 2}
-    for facts in (of(home, "app.log").facts, of(home, "thing").facts, old, {**old, "unheard-of": [None]}):
+    old = {
+        key: value
+        for key, value in of(home, "app.log").facts.items()
+        if key not in ("identity", "packed_sha256")
+    }
+    old = {key: value for key, value in old.items() if key != "packed_bytes"} | {
+        "sha256": "0" * 64,
+        "device": 1,
+        "inode": 2,
+    }
+    for facts in (
+        of(home, "app.log").facts,
+        of(home, "thing").facts,
+        old,
+        {**old, "unheard-of": [None]},
+    ):
         assert manifest.parse(json.dumps(facts).encode()) == facts
 
 
 def test_recovery_goes_on_past_a_damaged_manifest(home: Path) -> None:
-    """Of two steps that a crash left in hand one cannot be read: the other is taken back, and the next run has nothing to do."""
+    """Of two steps that a crash left in hand one cannot be read: the other is taken back, and the
+    next run has nothing to do.
+    """
     do(home, set_aside(home / "a"), set_aside(home / "b"))
     held = of(home, "b")
     spoil(held, DAMAGE["root is a number"])
@@ -151,16 +182,21 @@ def test_recovery_goes_on_past_a_damaged_manifest(home: Path) -> None:
     code, document = report("--config", settings(home))
     results = {row["step"]: row["result"] for row in document["recovered"]}
     assert results[1] == "taken back"
-    assert f"it stays as it is: its manifest is damaged: root is not as it should be; it lies in {held.folder}" in results[2]
+    assert (
+        f"it stays as it is: its manifest is damaged: root is not as it should be; it lies in {held.folder}"
+        in results[2]
+    )
     assert (code, (home / "a").exists(), held.thing.exists()) == (0, True, True)
     assert report("--config", settings(home))[1]["recovered"] == []
 
 
-def test_entry_whose_way_back_fails_in_an_unforeseen_way_is_refused_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_whose_way_back_fails_in_an_unforeseen_way_is_refused_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     do(home, *(set_aside(home / name) for name in "abc"))
     way = undo.WAYS["quarantine"]
 
-    def objection(entry: store.Entry, where: Any) -> str | None:
+    def objection(entry: quarantine_writer.Entry, where: Any) -> str | None:
         if entry.original.endswith("/b"):
             raise RuntimeError("nobody thought of this")
         return way.objection(entry, where)
@@ -175,9 +211,14 @@ def test_entry_whose_way_back_fails_in_an_unforeseen_way_is_refused_alone(home: 
 
 
 NOTES = {
-    "no JSON": "[1,2", "a list": "[1, 2]", "a number": "7", "entries is a number": '{"entries": 5}',
-    "entries are numbers": '{"entries": [1, 2]}', "refs is text": '{"refs": "x"}', "nested": "[" * 100_000,
-}  # fmt: skip
+    "no JSON": "[1,2",
+    "a list": "[1, 2]",
+    "a number": "7",
+    "entries is a number": '{"entries": 5}',
+    "entries are numbers": '{"entries": [1, 2]}',
+    "refs is text": '{"refs": "x"}',
+    "nested": "[" * 100_000,
+}
 
 
 @pytest.mark.parametrize("how", NOTES)
@@ -186,7 +227,9 @@ def test_damaged_undo_note_blocks_its_own_step_only(home: Path, how: str) -> Non
     held = of(home, "b")
     mark(home, "undo=?", NOTES[how], 2)
     done = run("rollback")
-    assert (done.returncode, "2 of 3 step(s) were undone." in done.stdout) == (1, True), done.stdout + done.stderr
+    assert (done.returncode, "2 of 3 step(s) were undone." in done.stdout) == (1, True), (
+        done.stdout + done.stderr
+    )
     assert f"what it set aside lies in {held.folder}" in done.stdout
     assert [(home / name).exists() for name in "abc"] == [True, False, True]
     code, document = report("--config", settings(home))
@@ -202,7 +245,11 @@ def mark(home: Path, sets: str, *values: object) -> None:
 
 def test_text_of_the_journal_that_is_no_utf_8_stops_nothing(home: Path) -> None:
     do(home, *(set_aside(home / name) for name in "abc"))
-    mark(home, "message=cast(x'fffe' as text), target=cast(x'2fff' as text), undo=cast(x'ff' as text)", 2)
+    mark(
+        home,
+        "message=cast(x'fffe' as text), target=cast(x'2fff' as text), undo=cast(x'ff' as text)",
+        2,
+    )
     assert [each.status for each in undo_all(home)] == ["undone", "refused", "undone"]
     assert run("history").returncode == 0
 
@@ -211,7 +258,9 @@ def test_step_in_hand_with_a_damaged_note_is_taken_back_by_its_manifest(home: Pa
     do(home, set_aside(home / "a"))
     mark(home, "undo=?, finished=null, status=null", "[1,2", 1)
     with work(context(home, "next")) as prepared:
-        assert [result for _row, result in gate.recover(prepared.context, prepared.journal)] == ["taken back"]
+        assert [result for _row, result in recover.recover(prepared.context, prepared.journal)] == [
+            "taken back"
+        ]
     assert (home / "a").read_text() == "precious"
 
 
@@ -219,22 +268,39 @@ def test_step_in_hand_with_a_damaged_note_is_taken_back_by_its_manifest(home: Pa
 
 
 @pytest.mark.parametrize(
-    "line", [b"\xff\xfe", b"[1]", b"null", b'"relative/path"', b'"', b'"/a\\u0000b"', b'"/\\ud800"', b"7", b"[" * 100_000, b"\0"]
+    "line",
+    [
+        b"\xff\xfe",
+        b"[1]",
+        b"null",
+        b'"relative/path"',
+        b'"',
+        b'"/a\\u0000b"',
+        b'"/\\ud800"',
+        b"7",
+        b"[" * 100_000,
+        b"\0",
+    ],
 )
-def test_damaged_line_of_the_list_is_named_and_the_other_folders_are_found(home: Path, tmp_path: Path, line: bytes) -> None:
+def test_damaged_line_of_the_list_is_named_and_the_other_folders_are_found(
+    home: Path, tmp_path: Path, line: bytes
+) -> None:
     state, other = state_of(home), tmp_path / "other" / ".miyabi-healing"
     do(home, set_aside(home / "a"))
-    store.register(state, other)
+    quarantine_writer.register(state, other)
     bases = state / "bases"
     content = bases.read_bytes()
     bases.write_bytes(line + b"\n" + content + b"\n" + line + b"\n")
     assert quarantine.bases(state) == [state / "quarantine", other]
-    store.register(state, other)
-    store.register(state, tmp_path / "new")
+    quarantine_writer.register(state, other)
+    quarantine_writer.register(state, tmp_path / "new")
     assert quarantine.bases(state) == [state / "quarantine", other, tmp_path / "new"]
     assert len(quarantine.damage(state, [])) == 2
     done = run("rollback")
-    assert (done.returncode, f"line 1 of {bases}, the list of quarantine folders: " in done.stderr) == (0, True)
+    assert (
+        done.returncode,
+        f"line 1 of {bases}, the list of quarantine folders: " in done.stderr,
+    ) == (0, True)
     _, document = report("--config", settings(home))
     assert any(f"line 1 of {bases}" in note for note in document["notes"])
 
@@ -244,7 +310,11 @@ def test_list_that_is_no_file_is_named(home: Path, kind: str) -> None:
     do(home, set_aside(home / "a"))
     bases = state_of(home) / "bases"
     bases.unlink(missing_ok=True)
-    {"folder": bases.mkdir, "fifo": lambda: os.mkfifo(bases), "link": lambda: bases.symlink_to("bases")}[kind]()
+    {
+        "folder": bases.mkdir,
+        "fifo": lambda: os.mkfifo(bases),
+        "link": lambda: bases.symlink_to("bases"),
+    }[kind]()
     assert quarantine.bases(state_of(home)) == [state_of(home) / "quarantine"]
     assert "cannot be read" in quarantine.damage(state_of(home), [])[0]
     assert [each.status for each in undo_all(home)] == ["undone"]

@@ -1,4 +1,6 @@
-"""A healer's time limit: looking, planning and doing, with whatever is started for it, stay within it."""
+"""A healer's time limit: looking, planning and doing, with whatever is started for it, stay within
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from gitworld import git, merged_worktree, repository
 from program import environment, report, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing import deadline, stopping, tools
-from miyabi_healing.config import Config
-from miyabi_healing.host.git import repository as look_at
-from miyabi_healing.host.worktrees import Survey
+from miyabi_healing.host.git.repositories import repository as look_at
+from miyabi_healing.host.git.worktrees import Survey
+from miyabi_healing.model.config import Config
+from miyabi_healing.support import command_errors, commands, deadline, interrupts
 
 CHECK = """
 import pytest
@@ -33,7 +35,8 @@ def test_things(measure, limit):
 """
 HEALER = """
 import pathlib, sys, time
-from miyabi_healing.plan import Goal, Plan, Run
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Run
 
 def slow(view, issue, options):
     PLANNING
@@ -75,22 +78,27 @@ def run_healer(home: Path, planning: str, limit: float, *arguments: str) -> dict
 
 def test_program_gets_what_is_left_and_is_told_apart_from_a_slow_one() -> None:
     with deadline.of("some_healer", 0.3), between(0.2, 2):
-        with pytest.raises(tools.OutOfTime, match=r"^the time limit of some_healer, 0\.3 s, is over$"):
-            tools.run(["sleep", "30"], time_limit=60)
-        with between(0, 0.1), pytest.raises(tools.OutOfTime):
-            tools.run(["true"], time_limit=60)
-    assert tools.run(["true"], time_limit=60).code == 0
-    with deadline.of("some_healer", 60), pytest.raises(tools.ToolError, match=r"sleep took longer than 0\.2 s") as caught:
-        tools.run(["sleep", "30"], time_limit=0.2)
-    assert not isinstance(caught.value, tools.OutOfTime)
+        with pytest.raises(
+            command_errors.OutOfTime, match=r"^the time limit of some_healer, 0\.3 s, is over$"
+        ):
+            commands.run(["sleep", "30"], time_limit=60)
+        with between(0, 0.1), pytest.raises(command_errors.OutOfTime):
+            commands.run(["true"], time_limit=60)
+    assert commands.run(["true"], time_limit=60).code == 0
+    with (
+        deadline.of("some_healer", 60),
+        pytest.raises(command_errors.ToolError, match=r"sleep took longer than 0\.2 s") as caught,
+    ):
+        commands.run(["sleep", "30"], time_limit=0.2)
+    assert not isinstance(caught.value, command_errors.OutOfTime)
 
 
 def test_what_was_begun_is_taken_back_without_a_limit() -> None:
     with deadline.of("some_healer", 0):
-        with pytest.raises(tools.OutOfTime):
-            tools.run(["true"], time_limit=60)
+        with pytest.raises(command_errors.OutOfTime):
+            commands.run(["true"], time_limit=60)
         with deadline.lifted():
-            assert tools.run(["true"], time_limit=60).code == 0
+            assert commands.run(["true"], time_limit=60).code == 0
 
 
 def test_worktrees_that_nobody_had_time_for_stay_with_that_reason(home: Path) -> None:
@@ -114,15 +122,32 @@ def test_worker_threads_do_not_keep_a_program_that_is_asked_to_stop(home: Path) 
     slow_filter(repo, 60)
     text = f"[git]\nrepos = ['{repo}']\n[checks.excessive_worktrees]\nthreshold = 1\n[healers.cleanup_worktrees]\nidle_days = 0\n"
     text += "[checks.stale_git_lock]\nenabled = false\n"
-    command = [sys.executable, str(PROJECT / "self_healer.py"), "--json", "--dry-run", "--config", settings(home, text)]
-    program = subprocess.Popen(command, env=environment(), cwd=home, stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: subprocess.run(["pgrep", "-f", f"{repo}.*status|worktrees/tree-"], capture_output=True).stdout
-             or any("status" in each for each in children_of(program.pid)))  # fmt: skip
+    command = [
+        sys.executable,
+        str(PROJECT / "self_healer.py"),
+        "--json",
+        "--dry-run",
+        "--config",
+        settings(home, text),
+    ]
+    program = subprocess.Popen(
+        command, env=environment(), cwd=home, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(
+        lambda: (
+            subprocess.run(
+                ["pgrep", "-f", f"{repo}.*status|worktrees/tree-"], capture_output=True
+            ).stdout
+            or any("status" in each for each in children_of(program.pid))
+        )
+    )
     with between(0, 5):
         program.send_signal(signal.SIGTERM)
         output, _ = program.communicate(timeout=20)
     assert program.returncode == 143
-    assert json.loads(output)["actions_taken"][0]["message"].startswith("cleanup_worktrees failed: interrupted")
+    assert json.loads(output)["actions_taken"][0]["message"].startswith(
+        "cleanup_worktrees failed: interrupted"
+    )
 
 
 def children_of(pid: int) -> list[str]:
@@ -136,8 +161,13 @@ def children_of(pid: int) -> list[str]:
 
 def test_plan_that_is_not_made_is_ended_and_the_action_says_so(home: Path) -> None:
     with between(1, 8):
-        action = run_healer(home, "while True:\n        try: pow(3, 5)\n        except Exception: pass", 1)
-    assert action["message"] == "slow failed: the time limit of slow, 1 s, is over, and it had not made its plan"
+        action = run_healer(
+            home, "while True:\n        try: pow(3, 5)\n        except Exception: pass", 1
+        )
+    assert (
+        action["message"]
+        == "slow failed: the time limit of slow, 1 s, is over, and it had not made its plan"
+    )
     assert action["status"] == "failed"
 
 
@@ -151,7 +181,10 @@ def test_planning_counts_for_what_is_done_after_it(home: Path) -> None:
 
 def test_plan_in_time_is_no_worse_for_the_alarm(home: Path) -> None:
     action = run_healer(home, "time.sleep(0.1)", 60, "--dry-run")
-    assert (action["status"], action["message"]) == ("skipped", "Dry run: 1 step(s) planned, until never")
+    assert (action["status"], action["message"]) == (
+        "skipped",
+        "Dry run: 1 step(s) planned, until never",
+    )
 
 
 def test_alarm_is_given_back_and_waits_for_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,8 +193,13 @@ def test_alarm_is_given_back_and_waits_for_a_program(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(deadline, "LATE", 0.1)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.8)
-        with deadline.of("some_healer", 0.2), deadline.planning(), pytest.raises(tools.OutOfTime):
-            tools.run(["sleep", "30"], time_limit=60)  # the alarm does not cut it short in the middle
+        with (
+            deadline.of("some_healer", 0.2),
+            deadline.planning(),
+            pytest.raises(command_errors.OutOfTime),
+        ):
+            # the alarm does not cut it short in the middle
+            commands.run(["sleep", "30"], time_limit=60)
         wait_for(lambda: rang, 3)
         with deadline.of("some_healer", 0.1), pytest.raises(deadline.TooLong), deadline.planning():
             all(iter(lambda: 1, 0))  # for ever
@@ -185,4 +223,4 @@ def test_without_a_limit_and_in_another_thread_there_is_no_alarm() -> None:
         thread.join()
         plan()
     assert [bool(first) for first, _ in timers] == [False, False, True]
-    assert stopping.received == 0
+    assert interrupts.received == 0

@@ -1,4 +1,6 @@
-"""Disk and caches: measured as df does, cleaned the owner's way first, deleted without following anything anywhere."""
+"""Disk and caches: measured as df does, cleaned the owner's way first, deleted without following
+anything anywhere.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,24 @@ import psutil
 import pytest
 
 from conftest import wait_for
-from miyabi_healing import registry, tools
-from miyabi_healing.config import Budgets, Caches, Config, ConfigError, Safety
-from miyabi_healing.config import Quarantine as Rules
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import delete
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host, caches, disk
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Delete, Outcome, Plan, Purge, Quarantine, Run
-from miyabi_healing.run_clock import DAY, Moment
-from miyabi_healing.view import View
+from miyabi_healing.gate.handlers import delete
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import caches, filesystems
+from miyabi_healing.host.context import View
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Budgets, Caches, Config, ConfigError, Safety
+from miyabi_healing.model.config import Quarantine as Rules
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.model.results import Outcome
+from miyabi_healing.model.steps import Delete, Purge, Quarantine, Run
+from miyabi_healing.runner import registry
+from miyabi_healing.state.run_clock import DAY, Moment
+from miyabi_healing.support import command_errors, commands
+from miyabi_healing.support.files import identity_at
 
-Tool = Callable[..., tools.Result]
+Tool = Callable[..., commands.Result]
 Start = Callable[..., psutil.Popen]
 
 
@@ -58,10 +65,12 @@ def deletion(root: Path, **changes: object) -> Delete:
 def test_percentages_are_those_of_df(mounted: Callable[..., Path]) -> None:
     point = mounted("ext4", "64M")
     fill(point / "data", 20, 1_000_000)
-    found = disk.read(str(point))
+    found = filesystems.read(str(point))
 
     def df(*options: str) -> list[str]:
-        done = subprocess.run(["df", *options, str(point)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["df", *options, str(point)], capture_output=True, text=True, check=True
+        )
         return done.stdout.splitlines()[1].split()
 
     for option, percent in (("-P", found.blocks_percent), ("-Pi", found.inodes_percent)):
@@ -74,18 +83,21 @@ def test_out_of_inodes_is_full(mounted: Callable[..., Path]) -> None:
     point = mounted("tmpfs", "8M", options=",nr_inodes=50")
     for number in range(46):
         (point / str(number)).touch()
-    found = disk.read(str(point))
+    found = filesystems.read(str(point))
     assert found.percent > 90
     assert found.tight == "inodes"
 
 
 def test_one_reading_for_each_device_and_a_clear_error_for_none(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    assert disk.mounts((str(tmp_path), str(tmp_path / "a"))) == (str(tmp_path),)
-    assert disk.mounts(())[0] == "/"
-    assert disk.mounts((str(tmp_path), str(tmp_path / "b"))) == (str(tmp_path), str(tmp_path / "b"))
+    assert filesystems.mounts((str(tmp_path), str(tmp_path / "a"))) == (str(tmp_path),)
+    assert filesystems.mounts(())[0] == "/"
+    assert filesystems.mounts((str(tmp_path), str(tmp_path / "b"))) == (
+        str(tmp_path),
+        str(tmp_path / "b"),
+    )
     with pytest.raises(ConfigError, match=r"disk\.mounts: .*b: no such folder"):
-        disk.read_folder(str(tmp_path / "b"))
+        filesystems.read_folder(str(tmp_path / "b"))
 
 
 def test_caches_are_found_by_the_list_alone(home: Path) -> None:
@@ -94,7 +106,9 @@ def test_caches_are_found_by_the_list_alone(home: Path) -> None:
     fill(home / ".m2" / "repository")
     found = {cache.known.name: cache.allowed for cache in caches.find(Caches(homes=(str(home),)))}
     assert found == {"npm": True, "maven": False}
-    assert [cache.allowed for cache in caches.find(Caches(homes=(str(home),), also=("maven",)))] == [True, True]
+    assert [
+        cache.allowed for cache in caches.find(Caches(homes=(str(home),), also=("maven",)))
+    ] == [True, True]
 
 
 def test_linked_cache_is_told_not_followed(home: Path, tmp_path: Path) -> None:
@@ -111,7 +125,10 @@ def test_linked_cache_is_told_not_followed(home: Path, tmp_path: Path) -> None:
 def test_hard_linked_files_free_nothing(tmp_path: Path) -> None:
     folder = fill(tmp_path / "cache", 2, 10_000)
     os.link(folder / "part 0", tmp_path / "also")
-    assert caches.measure(folder, tmp_path.stat().st_dev).bytes == (folder / "part 1").stat().st_blocks * 512
+    assert (
+        caches.measure(folder, tmp_path.stat().st_dev).bytes
+        == (folder / "part 1").stat().st_blocks * 512
+    )
 
 
 # Deleting
@@ -172,7 +189,9 @@ def test_immutable_file_is_told_and_the_rest_goes(mounted: Callable[..., Path]) 
 
 
 @pytest.mark.parametrize("change", ["replaced", "written", "opened"])
-def test_changed_or_used_unit_stays_and_the_others_go(home: Path, start: Start, change: str) -> None:
+def test_changed_or_used_unit_stays_and_the_others_go(
+    home: Path, start: Start, change: str
+) -> None:
     root = fill(home / ".cache" / "thumbnails")
     step, where = deletion(root), context(home)
     if change == "replaced":
@@ -201,14 +220,20 @@ def test_step_without_a_unit_that_may_go_is_refused(home: Path) -> None:
 def test_only_known_caches_and_named_folders_are_deleted_from(home: Path, tmp_path: Path) -> None:
     """Whatever a careless healer plans: a person's files are not deleted."""
     thesis = fill(home / "thesis")
-    assert recheck(deletion(thesis), context(home)) == "no known cache, and not in [safety] disposable"
+    assert (
+        recheck(deletion(thesis), context(home)) == "no known cache, and not in [safety] disposable"
+    )
     config = Config(caches=Caches(homes=(str(home),)), safety=Safety(disposable=(str(thesis),)))
-    assert recheck(deletion(thesis), Context(Host(config), "run", tmp_path / "state", (home,))) is None
+    assert (
+        recheck(deletion(thesis), Context(Host(config), "run", tmp_path / "state", (home,))) is None
+    )
     cache = deletion(fill(home / ".cache" / "thumbnails"))
     assert recheck(cache, context(tmp_path / "elsewhere")) == "outside the allowed roots"
 
 
-def test_two_at_a_time_delete_and_count_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_a_time_delete_and_count_as_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for processors in (1, 2):
         monkeypatch.setattr(os, "cpu_count", lambda number=processors: number)
         for number in range(40):
@@ -221,7 +246,9 @@ def test_two_at_a_time_delete_and_count_as_one_does(tmp_path: Path, monkeypatch:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_deleting_that_is_interrupted_stops_at_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleting_that_is_interrupted_stops_at_both_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     for number in range(200):
         (tmp_path / "cache" / f"{number:03}").mkdir(parents=True)
@@ -259,34 +286,43 @@ def test_lock_of_the_owner_is_honoured(home: Path) -> None:
 
 
 def test_tool_answers_fails_and_dies_and_is_told(tmp_path: Path) -> None:
-    run: Tool = tools.run
+    run: Tool = commands.run
     assert run(["echo", "hi"], time_limit=10, cwd=tmp_path).stdout == b"hi\n"
     failed = run(["sh", "-c", "echo first >&2; echo why >&2; exit 3"], time_limit=10, cwd=tmp_path)
     assert (failed.code, failed.complaint) == (3, "why")
     assert run(["sh", "-c", "kill -9 $$"], time_limit=10, cwd=tmp_path).code == -9
-    assert run(["sh", "-c", "echo $LC_ALL; pwd"], time_limit=10, cwd=tmp_path).stdout.split() == [b"C", os.fsencode(tmp_path)]
-    assert run(["cat"], time_limit=10, cwd=tmp_path, stdin=b"\0\xff" * 100_000).stdout == b"\0\xff" * 100_000
-    assert run(["true"], time_limit=10, cwd=tmp_path, stdin=b"x" * 1_000_000).code == 0  # nobody reads that
-    with pytest.raises(tools.ToolError, match="not installed"):
+    assert run(["sh", "-c", "echo $LC_ALL; pwd"], time_limit=10, cwd=tmp_path).stdout.split() == [
+        b"C",
+        os.fsencode(tmp_path),
+    ]
+    assert (
+        run(["cat"], time_limit=10, cwd=tmp_path, stdin=b"\0\xff" * 100_000).stdout
+        == b"\0\xff" * 100_000
+    )
+    # nobody reads that
+    assert run(["true"], time_limit=10, cwd=tmp_path, stdin=b"x" * 1_000_000).code == 0
+    with pytest.raises(command_errors.ToolError, match="not installed"):
         run(["no-such-tool"], time_limit=1, cwd=tmp_path)
 
 
 def test_time_limit_ends_a_tool_with_its_children(tmp_path: Path) -> None:
-    run: Tool = tools.run
+    run: Tool = commands.run
     mark = tmp_path / "pid"
-    with pytest.raises(tools.ToolError, match=r"took longer than 0\.5 s"):
+    with pytest.raises(command_errors.ToolError, match=r"took longer than 0\.5 s"):
         run(["sh", "-c", f"sleep 98 & echo $! > '{mark}'; wait"], time_limit=0.5, cwd=tmp_path)
     pid = int(mark.read_text())
-    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    wait_for(
+        lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    )
 
 
 @pytest.mark.root
 def test_tool_runs_as_the_owner() -> None:
-    run: Tool = tools.run
+    run: Tool = commands.run
     assert run(["id", "-u"], time_limit=10, cwd=Path("/"), user=1).stdout == b"1\n"
     groups = run(["id", "-G"], time_limit=10, cwd=Path("/"), user=1).stdout.split()
     assert b"0" not in groups
-    with pytest.raises(tools.ToolError, match="nobody has the user id"):
+    with pytest.raises(command_errors.ToolError, match="nobody has the user id"):
         run(["id"], time_limit=10, cwd=Path("/"), user=54321)
 
 
@@ -302,17 +338,20 @@ def test_tool_is_not_run_beside_its_own_kind(tmp_path: Path, start: Start) -> No
 
 
 def test_failing_and_missing_tools_are_told(tmp_path: Path) -> None:
-    with pytest.raises(tools.ToolError, match="ended with status 1"):
+    with pytest.raises(command_errors.ToolError, match="ended with status 1"):
         apply(Run(target="", reason="", argv=("false",), time_limit=5), context(tmp_path))
     missing = Run(target="", reason="", argv=("no-such-tool",), time_limit=5)
     assert recheck(missing, context(tmp_path)) == "no-such-tool is not installed"
 
 
-@pytest.mark.skipif(tools.find("npm") is None, reason="needs npm")
+@pytest.mark.skipif(commands.find("npm") is None, reason="needs npm")
 def test_real_npm_tidies_a_real_cache(home: Path) -> None:
     fill(home / ".npm" / "_cacache" / "content-v2" / "sha512" / "aa" / "bb")
     (cache,) = caches.find(Caches(homes=(str(home),)))
-    done = apply(Run(target="", reason="", argv=cache.command(cache.known.gentle), time_limit=60), context(home))
+    done = apply(
+        Run(target="", reason="", argv=cache.command(cache.known.gentle), time_limit=60),
+        context(home),
+    )
     assert "Finished" in str(done.details["said"])
 
 
@@ -323,9 +362,17 @@ def plan(home: Path, clear: float = 0, **options: float) -> Plan:
     healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
     assert kind is not None
     config = Config(caches=Caches(homes=(str(home),)))
-    view = View(Host(config), {"mount": disk.read(str(home))})
-    found = healer(view, Issue("disk_space_critical", str(home), "", 95, Limit(90, unit="%", clear_at=clear)), kind(**options))
-    steps = tuple(step for step in found.steps if not (isinstance(step, Run) and step.argv[0] in ("journalctl", "docker")))
+    view = View(Host(config), {"mount": filesystems.read(str(home))})
+    found = healer(
+        view,
+        Issue("disk_space_critical", str(home), "", 95, Limit(90, unit="%", clear_at=clear)),
+        kind(**options),
+    )
+    steps = tuple(
+        step
+        for step in found.steps
+        if not (isinstance(step, Run) and step.argv[0] in ("journalctl", "docker"))
+    )
     return Plan(steps, found.goal, found.kept, found.done, found.details)
 
 
@@ -339,11 +386,11 @@ def test_full_filesystem_is_cleaned_just_enough(mounted: Callable[..., Path]) ->
     (home / ".cache" / "thumbnails").mkdir(parents=True)
     (home / "thesis").write_text("precious")
     number = 0
-    while disk.read(str(home)).percent < 92:
+    while filesystems.read(str(home)).percent < 92:
         (home / ".cache" / "thumbnails" / str(number)).write_bytes(b"x" * 200_000)
         number += 1
     outcomes = carry_out(plan(home, clear=85, idle_minutes=0), home)
-    assert 75 < disk.read(str(home)).percent < 85
+    assert 75 < filesystems.read(str(home)).percent < 85
     assert {each.status for each in outcomes} == {"applied", "not needed"}
     assert (home / "thesis").read_text() == "precious"
 
@@ -356,13 +403,17 @@ def test_young_and_open_parts_stay(home: Path, start: Start) -> None:
     (step,) = plan(home, idle_minutes=0).steps
     assert isinstance(step, Delete)
     assert [unit.path.name for unit in step.units] == ["part 1", "part 2"]
-    assert {kept.reason: kept.detail for kept in plan(home).kept}["not idle"].startswith("2 part(s)")
+    assert {kept.reason: kept.detail for kept in plan(home).kept}["not idle"].startswith(
+        "2 part(s)"
+    )
 
 
 def test_budget_of_files_is_the_gates(home: Path) -> None:
     fill(home / ".cache" / "thumbnails", 5)
     outcomes = carry_out(plan(home, idle_minutes=0), home, files=4)
-    assert [(each.status, each.message) for each in outcomes] == [("vetoed", "budget: 4 files a pass")]
+    assert [(each.status, each.message) for each in outcomes] == [
+        ("vetoed", "budget: 4 files a pass")
+    ]
     assert len(list((home / ".cache" / "thumbnails").iterdir())) == 5
 
 
@@ -370,7 +421,8 @@ def test_old_downloads_are_set_aside_last_and_free_nothing_yet(home: Path) -> No
     fill(home / "Downloads", 2, 10_000)
     old = home / "Downloads" / "part 0"
     os.utime(old, (0, 0))
-    assert {kept.reason for kept in plan(home).kept} == {"recent download"}  # its ctime is of now, whatever its mtime says
+    # its ctime is of now, whatever its mtime says
+    assert {kept.reason for kept in plan(home).kept} == {"recent download"}
     (first, second) = plan(home, downloads_days=0).steps
     assert isinstance(first, Quarantine)
     assert (first.bytes, first.later) == (0, 12288)
@@ -402,11 +454,13 @@ def rows(found: Plan) -> list[dict[str, object]]:
 
 
 @pytest.mark.root
-def test_quarantine_is_on_the_filesystem_of_the_thing(home: Path, mounted: Callable[..., Path]) -> None:
+def test_quarantine_is_on_the_filesystem_of_the_thing(
+    home: Path, mounted: Callable[..., Path]
+) -> None:
     other = mounted("ext4", "16M")
     thing = other / "folder" / "thing"
     fill(thing)
-    step = Quarantine(target="", reason="", path=thing, identity=Identity.at(thing))
+    step = Quarantine(target="", reason="", path=thing, identity=identity_at(thing))
     where = Context(Host(Config()), "run", home / "state", (other,))
     entry = Path(str(apply(step, where).undo["entry"]))
     assert entry.is_relative_to(other / ".miyabi-healing")
@@ -418,7 +472,7 @@ def test_link_on_the_way_is_not_followed(home: Path, tmp_path: Path) -> None:
     fill(tmp_path / "victim")
     (home / "link").symlink_to(tmp_path / "victim")
     path = home / "link" / "part 0"
-    step = Quarantine(target="", reason="", path=path, identity=Identity.at(path))
+    step = Quarantine(target="", reason="", path=path, identity=identity_at(path))
     with pytest.raises(OSError, match=r"Not a directory|symbolic"):
         apply(step, context(home))
     assert (tmp_path / "victim" / "part 0").exists()
@@ -429,14 +483,14 @@ def test_quarantine_somebody_else_prepared_is_not_used(tmp_path: Path) -> None:
     state.mkdir()
     (state / "quarantine").symlink_to(tmp_path / "trap")
     (tmp_path / "trap").mkdir(mode=0o777)
-    from miyabi_healing.gate import store
+    from miyabi_healing.gate.primitives import quarantine_writer
 
     with pytest.raises(PermissionError, match="not a private folder of ours"):
-        store.private_folder(state / "quarantine")
+        quarantine_writer.private_folder(state / "quarantine")
     (state / "open").mkdir()
     (state / "open").chmod(0o755)
     with pytest.raises(PermissionError, match="not a private folder of ours"):
-        store.private_folder(state / "open")
+        quarantine_writer.private_folder(state / "open")
 
 
 def test_quarantine_is_purged_before_its_time_only_where_the_configuration_lets_it(
@@ -445,19 +499,37 @@ def test_quarantine_is_purged_before_its_time_only_where_the_configuration_lets_
     """Last of all, the oldest first, and only what is older than that by both clocks."""
     state = home / ".local" / "state" / "miyabi-healing"
     seen, now = 50 * DAY, time.time()
-    for days, by_runs, name in ((10, 9, "older"), (8, 8, "old"), (1, 9, "young"), (10, 1, "unseen"), (-99, 20, "future")):
-        where = Context(Host(Config()), "run", state, (home,), now=Moment(now, now, seen - by_runs * DAY, "clock"))
+    for days, by_runs, name in (
+        (10, 9, "older"),
+        (8, 8, "old"),
+        (1, 9, "young"),
+        (10, 1, "unseen"),
+        (-99, 20, "future"),
+    ):
+        where = Context(
+            Host(Config()),
+            "run",
+            state,
+            (home,),
+            now=Moment(now, now, seen - by_runs * DAY, "clock"),
+        )
         (home / name).write_text("x")
-        step = Quarantine(target="", reason="", path=home / name, identity=Identity.at(home / name))
+        step = Quarantine(target="", reason="", path=home / name, identity=identity_at(home / name))
         folder = Path(str(apply(step, where).undo["entry"]))
         manifest = json.loads((folder / "manifest.json").read_text())
         (folder / "manifest.json").write_text(json.dumps({**manifest, "time": now - days * DAY}))
 
     def early(days: float | None) -> list[str]:
         config = Config(caches=Caches(homes=(str(home),)), quarantine=Rules(early_days=days))
-        healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
+        healer, kind = registry.load(
+            "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
+        )
         assert kind is not None
-        view = View(Host(config), {"mount": disk.read(str(home))}, lambda: Moment(now, now, seen, "clock"))
+        view = View(
+            Host(config),
+            {"mount": filesystems.read(str(home))},
+            lambda: Moment(now, now, seen, "clock"),
+        )
         steps = healer(view, Issue("disk_space_critical", "", "", 99, Limit(90)), kind()).steps
         return [each.reason.rsplit("/", 1)[1] for each in steps if isinstance(each, Purge)]
 

@@ -16,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_delete import carry_out, fill, plan
 
-from miyabi_healing import registry
-from miyabi_healing.config import Caches, Config
-from miyabi_healing.host import Host, disk
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Delete, Plan, Run
-from miyabi_healing.view import View
+from miyabi_healing.host import filesystems
+from miyabi_healing.host.context import View
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Caches, Config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.model.steps import Delete, Run
+from miyabi_healing.runner import registry
 
 Start = Callable[..., psutil.Popen]
 MAC = [
@@ -42,12 +44,18 @@ MAC = [
 def test_reserved_blocks_are_nobodys(mounted: Callable[..., Path]) -> None:
     """ext4 keeps some for root: a normal user meets 100 % while blocks are left."""
     point = mounted("ext4", "64M")
-    subprocess.run(["tune2fs", "-m", "20", str(point.with_name(f"{point.name}.img"))], capture_output=True, check=False)
+    subprocess.run(
+        ["tune2fs", "-m", "20", str(point.with_name(f"{point.name}.img"))],
+        capture_output=True,
+        check=False,
+    )
     device = next(each.device for each in psutil.disk_partitions() if each.mountpoint == str(point))
     subprocess.run(["tune2fs", "-m", "20", device], capture_output=True, check=True)
     fill(point / "data", 40, 1_000_000)
-    found = disk.read(str(point))
-    lines = subprocess.run(["df", "-P", "-B1", str(point)], capture_output=True, text=True, check=True).stdout.splitlines()
+    found = filesystems.read(str(point))
+    lines = subprocess.run(
+        ["df", "-P", "-B1", str(point)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     _, size, used, free, percent, _ = lines[1].split()
     assert (found.free, found.size) == (int(free), int(used) + int(free))
     assert found.size < int(size) * 0.85
@@ -56,16 +64,16 @@ def test_reserved_blocks_are_nobodys(mounted: Callable[..., Path]) -> None:
 
 @given(st.integers(-(2**40), 2**63), st.integers(0, 2**63))
 def test_share_is_a_percentage_whatever_a_filesystem_claims(used: int, available: int) -> None:
-    assert disk.share(used, available) >= 0
+    assert filesystems.share(used, available) >= 0
     if used >= 0:
-        assert disk.share(used, available) <= 100
+        assert filesystems.share(used, available) <= 100
 
 
 @pytest.mark.root
 def test_real_filesystems_are_the_ones_that_can_be_cleaned(mounted: Callable[..., Path]) -> None:
     writable, fixed, memory = mounted("ext4", "16M"), mounted("ext4", "16M"), mounted("tmpfs", "1M")
     subprocess.run(["mount", "-o", "remount,ro", str(fixed)], check=True)
-    paths = disk.mounts(())
+    paths = filesystems.mounts(())
     assert paths[0] == "/"
     assert str(writable) in paths
     assert not {str(fixed), str(memory)} & set(paths)
@@ -74,27 +82,32 @@ def test_real_filesystems_are_the_ones_that_can_be_cleaned(mounted: Callable[...
 
 
 def test_volumes_of_one_apple_container_are_read_once() -> None:
-    assert disk.apple(MAC) == ["/System/Volumes/Data", "/Volumes/Backup"]
-    assert disk.apple(reversed(MAC)) == ["/System/Volumes/Data", "/Volumes/Backup"]
-    assert disk.apple([("/dev/disk1s1", "/")]) == ["/"]
+    assert filesystems.apple(MAC) == ["/System/Volumes/Data", "/Volumes/Backup"]
+    assert filesystems.apple(reversed(MAC)) == ["/System/Volumes/Data", "/Volumes/Backup"]
+    assert filesystems.apple([("/dev/disk1s1", "/")]) == ["/"]
 
 
 def test_mac_without_writable_volumes_still_has_its_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    sealed = SimpleNamespace(device="/dev/disk3s1s1", mountpoint="/", fstype="apfs", opts="ro,local")
+    sealed = SimpleNamespace(
+        device="/dev/disk3s1s1", mountpoint="/", fstype="apfs", opts="ro,local"
+    )
     monkeypatch.setattr(psutil, "disk_partitions", lambda all: [sealed])
-    assert disk.real() == ["/"]
+    assert filesystems.real() == ["/"]
 
 
 def test_configured_home_is_expanded(home: Path) -> None:
-    assert disk.mounts(("~",)) == (str(home),)
+    assert filesystems.mounts(("~",)) == (str(home),)
 
 
 @pytest.mark.root
 def test_mounts_are_read_as_psutil_reads_them(mounted: Callable[..., Path]) -> None:
     mounted("ext4", "16M", name="two words\tand\\one")
-    theirs = [(each.device, each.mountpoint, each.fstype, each.opts) for each in psutil.disk_partitions(all=False)]
-    assert list(disk.partitions()) == theirs
+    theirs = [
+        (each.device, each.mountpoint, each.fstype, each.opts)
+        for each in psutil.disk_partitions(all=False)
+    ]
+    assert list(filesystems.partitions()) == theirs
     assert any(point.endswith("two words\tand\\one") for _, point, _, _ in theirs)
 
 
@@ -102,7 +115,9 @@ def test_mounts_are_read_as_psutil_reads_them(mounted: Callable[..., Path]) -> N
 
 
 def test_one_look_for_deleted_files_however_many_are_open(home: Path, start: Start) -> None:
-    """Several deleted files of one process are one row with all their bytes, and a file with a name is none."""
+    """Several deleted files of one process are one row with all their bytes, and a file with a name
+    is none.
+    """
     names = [home / f"ghost {number}" for number in range(3)]
     for name in names:
         name.write_bytes(b"x" * 30_000_000)
@@ -155,12 +170,16 @@ def test_homes_of_others_are_left_to_them(public: Path) -> None:
     assert kept_by_nobody(public) == {str(public): "another user's: "}
 
 
-def test_system_keepers_are_asked_where_their_data_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gently first, Docker's images last and only if asked for; all this for root, and for the filesystem they are on."""
+def test_system_keepers_are_asked_where_their_data_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gently first, Docker's images last and only if asked for; all this for root, and for the
+    filesystem they are on.
+    """
     healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
     assert kind is not None
     said = healer.__globals__
-    mount = disk.read("/")
+    mount = filesystems.read("/")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(said["tools"], "find", lambda name: f"/bin/{name}")
     monkeypatch.setattr(os.path, "exists", lambda path: True)
@@ -168,7 +187,9 @@ def test_system_keepers_are_asked_where_their_data_is(home: Path, monkeypatch: p
 
     def argv(*also: str) -> list[tuple[str, ...]]:
         view = View(Host(Config(caches=Caches(homes=(str(home),), also=also))), {"mount": mount})
-        steps = healer(view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()).steps
+        steps = healer(
+            view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()
+        ).steps
         return [step.argv[:3] for step in steps if isinstance(step, Run)]
 
     gentle = [("journalctl", "--vacuum-size=500M"), ("docker", "builder", "prune")]
@@ -185,24 +206,40 @@ def test_system_keepers_are_asked_where_their_data_is(home: Path, monkeypatch: p
 
 @pytest.mark.root
 def test_filesystem_without_inodes_is_cleaned_just_enough(mounted: Callable[..., Path]) -> None:
-    """Nearly no bytes are used: it is the number of files that the steps are cut by, and that the goal looks at."""
+    """Nearly no bytes are used: it is the number of files that the steps are cut by, and that the
+    goal looks at.
+    """
     home = mounted("tmpfs", "64M", options=",nr_inodes=5000") / "home"
     fill(home / ".cache" / "thumbnails", 4_900, 1)
-    assert disk.read(str(home)).percent > 95
+    assert filesystems.read(str(home)).percent > 95
     found: Plan = plan(home, clear=70, idle_minutes=0)
-    assert [len(step.units) for step in found.steps if isinstance(step, Delete)] == [1000, 1000, 1000, 1000, 900]
+    assert [len(step.units) for step in found.steps if isinstance(step, Delete)] == [
+        1000,
+        1000,
+        1000,
+        1000,
+        900,
+    ]
     statuses = [each.status for each in carry_out(found, home)]
     assert statuses == ["applied"] * 2 + ["not needed"] * 3
-    assert disk.read(str(home)).percent < 70
+    assert filesystems.read(str(home)).percent < 70
 
 
 def test_view_of_the_healer_is_the_failing_filesystem(home: Path) -> None:
-    """Caches on another device are told and left: cleaning them would not help the one that is full."""
+    """Caches on another device are told and left: cleaning them would not help the one that is
+    full.
+    """
     fill(home / ".cache" / "thumbnails")
     healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
     assert kind is not None
-    view = View(Host(Config(caches=Caches(homes=(str(home),)))), {"mount": disk.read("/dev/shm")})
-    found = healer(view, Issue("disk_space_critical", "/dev/shm", "", 95, Limit(90, unit="%")), kind(idle_minutes=0))
+    view = View(
+        Host(Config(caches=Caches(homes=(str(home),)))), {"mount": filesystems.read("/dev/shm")}
+    )
+    found = healer(
+        view,
+        Issue("disk_space_critical", "/dev/shm", "", 95, Limit(90, unit="%")),
+        kind(idle_minutes=0),
+    )
     assert [kept.reason for kept in found.kept] == ["other filesystem"]
     assert found.steps == ()
     assert found.goal.text == "below 85 %"

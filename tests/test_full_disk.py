@@ -1,4 +1,6 @@
-"""With not one byte free where home, state and caches are, one pass heals it, and the journal has it all."""
+"""With not one byte free where home, state and caches are, one pass heals it, and the journal has
+it all.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 from program import report, run, settings
 
-from miyabi_healing import paths, text
+from miyabi_healing.report import text
+from miyabi_healing.support import paths
 
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(20_000))
 
@@ -61,7 +64,11 @@ keep_lines = 100
 @pytest.mark.parametrize("filesystem", ["tmpfs", "ext4"])
 @pytest.mark.parametrize("passed_before", [True, False], ids=["with ballast", "first pass ever"])
 def test_disk_that_is_full_to_the_last_byte_is_healed(
-    mounted: Callable[..., Path], home: Path, monkeypatch: pytest.MonkeyPatch, filesystem: str, passed_before: bool
+    mounted: Callable[..., Path],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    filesystem: str,
+    passed_before: bool,
 ) -> None:
     disk = mounted(filesystem, "96M", options=",mode=0755" if filesystem == "tmpfs" else "")
     monkeypatch.setenv("HOME", str(disk))
@@ -75,12 +82,22 @@ def test_disk_that_is_full_to_the_last_byte_is_healed(
     assert code == 0, text.render(document, False)
     assert document["summary"] == "Successfully healed 2 issue(s)."
     assert (disk / "thesis").read_text() == "precious"
-    applied = [step for action in document["actions_taken"] for step in action["steps"] if step["status"] == "applied"]
-    with sqlite3.connect(disk / ".local" / "state" / "miyabi-healing" / "journal.sqlite3") as journal:
+    applied = [
+        step
+        for action in document["actions_taken"]
+        for step in action["steps"]
+        if step["status"] == "applied"
+    ]
+    with sqlite3.connect(
+        disk / ".local" / "state" / "miyabi-healing" / "journal.sqlite3"
+    ) as journal:
         rows = journal.execute("select id, kind, status from step order by id").fetchall()
     journal.close()
     assert rows == [(step["number"], step["kind"], "applied") for step in applied]
     assert {step["kind"] for step in applied} >= {"delete", "trim log"}
-    assert not any(paths.refuge(top, disk / ".local" / "state" / "miyabi-healing").exists() for top in paths.REFUGES)
+    assert not any(
+        paths.refuge(top, disk / ".local" / "state" / "miyabi-healing").exists()
+        for top in paths.REFUGES
+    )
     assert run("--config", file, "rollback", cwd=disk).returncode in (0, 1)
     assert (disk / "logs" / "app.log").read_bytes() == LINES * 4

@@ -17,17 +17,21 @@ from gatework import plan as planned
 from gitworld import git, repository, worktree
 
 from conftest import wait_for
-from miyabi_healing import gate, registry
-from miyabi_healing.config import Config
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host, witness
-from miyabi_healing.host import git as git_view
-from miyabi_healing.host.git_locks import Holders, locks, stale
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Plan
-from miyabi_healing.view import View
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import users
+from miyabi_healing.host.context import View
+from miyabi_healing.host.git import repositories as git_view
+from miyabi_healing.host.git.locks import Holders, locks, stale
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.runner import registry
+from miyabi_healing.support.files import identity_at
 
-assert gate
+assert execute
 
 
 @pytest.fixture
@@ -50,7 +54,11 @@ def plan(repo: Path, threshold: float = 600) -> Plan:
     place = view(repo)
     healer, kind = registry.load("fix_git_locks", registry.builtin("healers") / "fix_git_locks.py")
     assert kind is None
-    return healer(View(Host(place.config), {"repository": place}), Issue("stale_git_lock", "", "", 1, Limit(threshold)), None)
+    return healer(
+        View(Host(place.config), {"repository": place}),
+        Issue("stale_git_lock", "", "", 1, Limit(threshold)),
+        None,
+    )
 
 
 def context(tmp_path: Path, repo: Path) -> Context:
@@ -62,7 +70,9 @@ def context(tmp_path: Path, repo: Path) -> Context:
     ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "next-index-123.lock", "refs/heads/topic.lock",
      "logs/refs/heads/main.lock", "objects/maintenance.lock", "worktrees/linked/index.lock"],
 )  # fmt: skip
-def test_every_lock_git_leaves_is_found_and_taken_away(repo: Path, tmp_path: Path, name: str) -> None:
+def test_every_lock_git_leaves_is_found_and_taken_away(
+    repo: Path, tmp_path: Path, name: str
+) -> None:
     worktree(repo, "linked")
     lock = leave(repo / ".git" / name)
     (step,) = plan(repo).steps
@@ -74,7 +84,9 @@ def test_every_lock_git_leaves_is_found_and_taken_away(repo: Path, tmp_path: Pat
     assert plan(repo).goal.met()
 
 
-@pytest.mark.parametrize("name", ["Cargo.lock", "sub/index.lock", ".git/gc.pid", ".git/gc.pid.lock", ".git/hooks/x.lock"])
+@pytest.mark.parametrize(
+    "name", ["Cargo.lock", "sub/index.lock", ".git/gc.pid", ".git/gc.pid.lock", ".git/hooks/x.lock"]
+)
 def test_other_peoples_lock_files_are_none(repo: Path, name: str) -> None:
     leave(repo / name)
     assert locks(view(repo)) == ()
@@ -93,7 +105,9 @@ def test_only_old_locks_are_stale(repo: Path, age: float, expected: int) -> None
 
 
 def waiting_commit(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> psutil.Popen:
-    """A real ``git commit -a`` that waits in an editor: it holds index.lock without an open descriptor."""
+    """A real ``git commit -a`` that waits in an editor: it holds index.lock without an open
+    descriptor.
+    """
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\nexec sleep 100\n")
     editor.chmod(0o755)
@@ -104,7 +118,9 @@ def waiting_commit(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen
     return process
 
 
-def test_commit_waiting_in_an_editor_keeps_its_lock(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> None:
+def test_commit_waiting_in_an_editor_keeps_its_lock(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]
+) -> None:
     waiting_commit(repo, tmp_path, start)
     found = plan(repo)
     assert found.steps == ()
@@ -113,7 +129,9 @@ def test_commit_waiting_in_an_editor_keeps_its_lock(repo: Path, tmp_path: Path, 
     assert "git" in kept.detail
 
 
-def test_editor_that_survived_its_git_keeps_the_lock(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> None:
+def test_editor_that_survived_its_git_keeps_the_lock(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]
+) -> None:
     process = waiting_commit(repo, tmp_path, start)
     editor = next(each for each in process.children(recursive=True) if each.name() == "sleep")
     process.kill()
@@ -126,12 +144,17 @@ def test_editor_that_survived_its_git_keeps_the_lock(repo: Path, tmp_path: Path,
     assert len(plan(repo).steps) == 1
 
 
-def test_lock_of_a_killed_git_goes_and_git_works_again(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> None:
+def test_lock_of_a_killed_git_goes_and_git_works_again(
+    repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]
+) -> None:
     process = waiting_commit(repo, tmp_path, start)
     for each in [process, *process.children(recursive=True)]:  # git first, or it would tidy up
         each.send_signal(signal.SIGKILL)
     process.wait()
-    assert "index.lock" in subprocess.run(["git", "add", "."], cwd=repo, capture_output=True, text=True).stderr
+    assert (
+        "index.lock"
+        in subprocess.run(["git", "add", "."], cwd=repo, capture_output=True, text=True).stderr
+    )
     wait_for(lambda: plan(repo).steps)
     (step,) = plan(repo).steps
     apply(step, context(tmp_path, repo))
@@ -139,7 +162,9 @@ def test_lock_of_a_killed_git_goes_and_git_works_again(repo: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("how", ["open", "GIT_DIR", "relative argument"])
-def test_whoever_names_or_opens_it_is_a_holder(repo: Path, start: Callable[..., psutil.Popen], how: str) -> None:
+def test_whoever_names_or_opens_it_is_a_holder(
+    repo: Path, start: Callable[..., psutil.Popen], how: str
+) -> None:
     lock = leave(repo / ".git" / "index.lock")
     if how == "open":
         with lock.open() as file:
@@ -147,12 +172,23 @@ def test_whoever_names_or_opens_it_is_a_holder(repo: Path, start: Callable[..., 
     elif how == "GIT_DIR":
         start("sleep", "100", env={**os.environ, "GIT_DIR": str(repo / ".git")})
     else:
-        start("tail", "-f", "-n", "0", ".git/COMMIT_EDITMSG", "/dev/null", cwd=repo, stderr=subprocess.DEVNULL)
+        start(
+            "tail",
+            "-f",
+            "-n",
+            "0",
+            ".git/COMMIT_EDITMSG",
+            "/dev/null",
+            cwd=repo,
+            stderr=subprocess.DEVNULL,
+        )
     wait_for(lambda: not plan(repo).steps)
     assert plan(repo).kept[0].reason == "held"
 
 
-def test_bystander_in_the_worktree_holds_nothing(repo: Path, start: Callable[..., psutil.Popen]) -> None:
+def test_bystander_in_the_worktree_holds_nothing(
+    repo: Path, start: Callable[..., psutil.Popen]
+) -> None:
     leave(repo / ".git" / "index.lock")
     start("sleep", "100", cwd=repo)
     assert len(plan(repo).steps) == 1
@@ -170,7 +206,9 @@ def test_lock_taken_anew_after_the_plan_is_refused(repo: Path, tmp_path: Path) -
 
 
 def test_fresh_lock_is_never_lost_to_a_race(repo: Path, tmp_path: Path) -> None:
-    """Another program replaces the lock again and again between the look and the rename: its own lock always survives."""
+    """Another program replaces the lock again and again between the look and the rename: its own
+    lock always survives.
+    """
     lock = repo / ".git" / "index.lock"
     where = context(tmp_path, repo)
     refused = 0
@@ -201,13 +239,14 @@ def test_fresh_lock_is_never_lost_to_a_race(repo: Path, tmp_path: Path) -> None:
 
 
 def again(lock: Path) -> object:
-    from miyabi_healing.files import Identity
-    from miyabi_healing.plan import Quarantine
+    from miyabi_healing.model.steps import Quarantine
 
-    return Quarantine(target="", reason="", path=lock, identity=Identity.at(lock))
+    return Quarantine(target="", reason="", path=lock, identity=identity_at(lock))
 
 
-def test_holders_are_asked_anew_by_the_guard(repo: Path, start: Callable[..., psutil.Popen]) -> None:
+def test_holders_are_asked_anew_by_the_guard(
+    repo: Path, start: Callable[..., psutil.Popen]
+) -> None:
     lock = leave(repo / ".git" / "index.lock")
     (step,) = plan(repo).steps
     with lock.open() as file:
@@ -220,15 +259,35 @@ def test_holders_are_asked_anew_by_the_guard(repo: Path, start: Callable[..., ps
 
 
 def in_a_container(
-    start: Callable[..., psutil.Popen], mount: Path, at: Path, *command: str, cwd: str = ".", **variables: str
+    start: Callable[..., psutil.Popen],
+    mount: Path,
+    at: Path,
+    *command: str,
+    cwd: str = ".",
+    **variables: str,
 ) -> psutil.Popen:
     """Run a program in mounts of its own, with a folder mounted under another name as well."""
     at.mkdir(parents=True, exist_ok=True)
     script = 'mount --bind "$1" "$2" && cd "$2/$3" && shift 3 && echo ready && exec "$@"'
     process = start(
-        "unshare", "--pid", "--mount", "--fork", "--kill-child", "sh", "-c", script, "sh", str(mount), str(at), cwd, *command,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **variables}, cwd=at,
-    )  # fmt: skip
+        "unshare",
+        "--pid",
+        "--mount",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(mount),
+        str(at),
+        cwd,
+        *command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **variables},
+        cwd=at,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     return process
@@ -255,16 +314,22 @@ def test_commit_in_a_container_keeps_the_locks(
     lock = repo / ".git" / "index.lock"
     if place == "main":
         (repo / "readme").write_text("changed\n")
-        process = in_a_container(start, repo, tmp_path / "ws", "git", "commit", "-a", GIT_EDITOR=editor)
+        process = in_a_container(
+            start, repo, tmp_path / "ws", "git", "commit", "-a", GIT_EDITOR=editor
+        )
     elif place == "linked":
         top, inner = repo.parent, str(tree.relative_to(repo.parent))
         git(tree, "config", "extensions.relativeWorktrees", "true", check=False)
         (tree / ".git").write_text("gitdir: ../../my app/.git/worktrees/linked\n")
         (tree / "readme").write_text("changed\n")
-        process = in_a_container(start, top, tmp_path / "ws", "git", "commit", "-a", cwd=inner, GIT_EDITOR=editor)
+        process = in_a_container(
+            start, top, tmp_path / "ws", "git", "commit", "-a", cwd=inner, GIT_EDITOR=editor
+        )
         lock = repo / ".git" / "worktrees" / "linked" / "index.lock"
     else:  # a child of git in a container that was given the linked work tree only
-        process = in_a_container(start, tree, tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x")
+        process = in_a_container(
+            start, tree, tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x"
+        )
     wait_for(lambda: waits(process))
     leave(lock)
     found = plan(repo)
@@ -282,7 +347,9 @@ def test_git_in_a_container_that_has_only_a_part_of_the_work_tree_keeps_the_lock
 ) -> None:
     (repo / "part").mkdir()
     leave(repo / ".git" / "index.lock")
-    process = in_a_container(start, repo / "part", tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x")
+    process = in_a_container(
+        start, repo / "part", tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x"
+    )
     wait_for(lambda: waits(process))
     assert plan(repo).steps == ()
 
@@ -295,7 +362,17 @@ def test_whoever_names_it_by_a_containers_path_is_a_holder(
     leave(repo / ".git" / "index.lock")
     git_folder = tmp_path / "ws"
     if how == "GIT_DIR":
-        in_a_container(start, repo / ".git", git_folder, "env", "-C", "/", "sleep", "100", GIT_DIR=str(git_folder))
+        in_a_container(
+            start,
+            repo / ".git",
+            git_folder,
+            "env",
+            "-C",
+            "/",
+            "sleep",
+            "100",
+            GIT_DIR=str(git_folder),
+        )
     else:
         command = ("env", "-C", "/", "sh", "-c", "sleep 100; true", f"--git-dir={git_folder}")
         in_a_container(start, repo / ".git", git_folder, *command)
@@ -310,9 +387,13 @@ def test_git_elsewhere_in_a_container_holds_nothing_here(
     other = repository(tmp_path / "other")
     (other / "readme").write_text("changed\n")
     leave(repo / ".git" / "index.lock")
-    process = in_a_container(start, other, repo, "git", "commit", "-a", GIT_EDITOR=editor, GIT_DIR=str(repo / ".git"))
+    process = in_a_container(
+        start, other, repo, "git", "commit", "-a", GIT_EDITOR=editor, GIT_DIR=str(repo / ".git")
+    )
     wait_for(lambda: waits(process))
-    alone = in_a_container(start, tmp_path / "other", tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x")
+    alone = in_a_container(
+        start, tmp_path / "other", tmp_path / "ws", "git", "-c", "alias.x=!exec sleep 100", "x"
+    )
     wait_for(lambda: waits(alone))
     words = ("sh", "-c", "sleep 100; true", f"--git-dir={repo}/.git")
     named = in_a_container(start, other, repo, "env", "-C", "/", *words)
@@ -327,7 +408,7 @@ def test_lock_that_somebody_unseen_could_hold_is_an_issue_but_stays(
 ) -> None:
     leave(repo / ".git" / "index.lock")
     (step,) = plan(repo).steps
-    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    monkeypatch.setattr(users, "container", lambda: "this is a container")
     assert len(stale(view(repo), 600)) == 1
     found = plan(repo)
     assert found.steps == ()

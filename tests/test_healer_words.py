@@ -1,4 +1,6 @@
-"""What a healer's own code says of its work can fail: what was done is told all the same, and so is that."""
+"""What a healer's own code says of its work can fail: what was done is told all the same, and so is
+that.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from program import report, run, settings
 
-from miyabi_healing.paths import JOURNAL
+from miyabi_healing.support.paths import JOURNAL
 
 CHECK = """
 import pathlib, pytest
@@ -23,8 +25,9 @@ def test_things(measure, limit):
 HEALER = """
 import pathlib, sys
 import pytest
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Kept, Plan, Quarantine
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Kept, Plan
+from miyabi_healing.model.steps import Quarantine
 
 def loop():
     found = []
@@ -34,7 +37,7 @@ def loop():
 def tidy(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     )
     def fail(*_):
@@ -72,7 +75,10 @@ def once(mine: Path, plan: str, *options: str) -> tuple[int, dict[str, Any], dic
         ("lambda n: 7", "it is int, not a text"),
         ("lambda n: sys.exit(3)", "SystemExit: 3 (tidy.py, line "),
         ("lambda n: pytest.fail('no')", "Failed: no ("),
-        ("lambda n: n['things'].no", "AttributeError: 'int' object has no attribute 'no' (tidy.py, line "),
+        (
+            "lambda n: n['things'].no",
+            "AttributeError: 'int' object has no attribute 'no' (tidy.py, line ",
+        ),
     ],
 )
 def test_summary_that_fails_loses_nothing_of_the_report(mine: Path, done: str, why: str) -> None:
@@ -86,17 +92,26 @@ def test_summary_that_fails_loses_nothing_of_the_report(mine: Path, done: str, w
 @pytest.mark.parametrize(
     ("details", "kept", "why"),
     [
-        ('{"good": 1, "bad": {1, 2}}', {"good": 1}, "TypeError: Object of type set is not JSON serializable"),
+        (
+            '{"good": 1, "bad": {1, 2}}',
+            {"good": 1},
+            "TypeError: Object of type set is not JSON serializable",
+        ),
         ('{"good": 1, "bad": float("nan")}', {"good": 1}, "ValueError: "),
         ('{"good": 1, "bad": loop()}', {"good": 1}, "ValueError: Circular reference detected"),
         ('{"good": 1, (1, 2): 3}', {"good": 1}, "TypeError: they are no dict whose keys are texts"),
         ("[1]", {}, "TypeError: they are no dict whose keys are texts"),
     ],
 )
-def test_details_that_are_no_json_lose_only_themselves(mine: Path, details: str, kept: dict[str, int], why: str) -> None:
+def test_details_that_are_no_json_lose_only_themselves(
+    mine: Path, details: str, kept: dict[str, int], why: str
+) -> None:
     _, _, action = once(mine, f'Goal("none is left", lambda: False), details={details}')
     assert [step["status"] for step in action["steps"]] == ["applied"] * 3
-    assert f"3 step(s) applied; the healer's details cannot be written as JSON: {why}" in action["message"]
+    assert (
+        f"3 step(s) applied; the healer's details cannot be written as JSON: {why}"
+        in action["message"]
+    )
     assert {"good": action["details"]["good"]} == kept if kept else "good" not in action["details"]
 
 
@@ -111,8 +126,14 @@ def test_goal_that_fails_between_steps_ends_the_plan_and_tells_what_was_done(min
     code, _, action = once(mine, 'Goal("none is left", fails_later)')
     assert (code, action["status"]) == (1, "partial")
     assert [step["status"] for step in action["steps"]] == ["applied", "applied", "vetoed"]
-    assert action["message"] == "tidy failed: ZeroDivisionError: division by zero; 2 step(s) had been applied"
-    assert action["steps"][-1]["message"] == "the healer's goal cannot be asked: ZeroDivisionError: division by zero"
+    assert (
+        action["message"]
+        == "tidy failed: ZeroDivisionError: division by zero; 2 step(s) had been applied"
+    )
+    assert (
+        action["steps"][-1]["message"]
+        == "the healer's goal cannot be asked: ZeroDivisionError: division by zero"
+    )
     assert "2 of 2 step(s) were undone." in run("rollback").stdout
 
 
@@ -121,10 +142,15 @@ def test_goal_that_fails_between_steps_ends_the_plan_and_tells_what_was_done(min
     [
         ("None", "TypeError: tidy has a goal that is NoneType, not a Goal"),
         ('Goal("", lambda: False), kept=("x",)', "TypeError: tidy has str among its kept"),
-        ('Goal("", lambda: False), kept=(each for each in "x")', "TypeError: tidy has kept that are generator, not a tuple"),
+        (
+            'Goal("", lambda: False), kept=(each for each in "x")',
+            "TypeError: tidy has kept that are generator, not a tuple",
+        ),
     ],
 )
-def test_plan_that_is_none_is_refused_before_anything_is_done(mine: Path, plan: str, why: str) -> None:
+def test_plan_that_is_none_is_refused_before_anything_is_done(
+    mine: Path, plan: str, why: str
+) -> None:
     code, _, action = once(mine, plan)
     assert (code, action["status"], action["steps"]) == (1, "failed", [])
     assert action["message"] == f"tidy failed: {why}"
@@ -138,7 +164,11 @@ def test_nobody_guesses_what_a_step_of_another_version_did(mine: Path) -> None:
     once(mine, 'Goal("none is left", lambda: False)')
     state = mine.parent / ".local" / "state" / "miyabi-healing"
     with sqlite3.connect(state / JOURNAL) as database:
-        for kind, status in (("truncate table", "null"), ("rebuild index", "'applied'"), ("quarantine", "null")):
+        for kind, status in (
+            ("truncate table", "null"),
+            ("rebuild index", "'applied'"),
+            ("quarantine", "null"),
+        ):
             database.execute(
                 "insert into step (run, healer, kind, target, reason, step, intended, finished, status, undo) "
                 f"select run, healer, '{kind}', '{kind} of another', reason, step, intended, {status} and 1.0, {status}, '{{}}' "
@@ -148,12 +178,15 @@ def test_nobody_guesses_what_a_step_of_another_version_did(mine: Path) -> None:
     unknown = "this version does not know steps of the kind {!r}: what it did is unknown"
     off = settings(mine.parent, "[checks.things]\nenabled = false\n")
     for options in (("--dry-run",), ()):
-        (state / f"{JOURNAL}-wal").touch() if options else None  # as a crash leaves it: or a dry run does not look
+        # as a crash leaves it: or a dry run does not look
+        (state / f"{JOURNAL}-wal").touch() if options else None
         _, document = report("--config", off, "--checks", str(mine), *options)
         results = {row["kind"]: row["result"] for row in document["recovered"]}
         assert results["truncate table"] == unknown.format("truncate table")
         assert results["quarantine"] == (
-            "a pass that may change something takes it back" if options else "nothing had been changed yet"
+            "a pass that may change something takes it back"
+            if options
+            else "nothing had been changed yet"
         )
     assert report("--config", off, "--checks", str(mine))[1]["recovered"] == []
     done = run("rollback").stdout

@@ -1,4 +1,6 @@
-"""Every pass is remembered for a while, healthy ones too; history and status tell people what there was and what is."""
+"""Every pass is remembered for a while, healthy ones too; history and status tell people what there
+was and what is.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,21 @@ from typing import Any
 import pytest
 from program import report, run, settings
 
-from miyabi_healing import config, history
-from miyabi_healing.healing import Record
-from miyabi_healing.issue import Limit
-from miyabi_healing.journal import Journal
-from miyabi_healing.paths import JOURNAL
+from miyabi_healing.model import config
+from miyabi_healing.model.issue import Limit
+from miyabi_healing.model.results import CheckResult
+from miyabi_healing.state import history
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.support.paths import JOURNAL
 
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(60_000))
 
 
 def world(home: Path, more: str = "") -> tuple[str, ...]:
     (home / "logs").mkdir(exist_ok=True)
-    text = f'[logs]\npatterns = ["{home}/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n{more}'
+    text = (
+        f'[logs]\npatterns = ["{home}/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n{more}'
+    )
     return ("--config", settings(home, text))
 
 
@@ -39,14 +44,20 @@ def test_passes_are_remembered_healthy_healed_and_unhealed(home: Path) -> None:
     (home / "logs" / "app.log").write_bytes(LINES)
     report(*where)
     rows = asked("history", "--json")
-    assert [(row["found"], row["healed"], row["unknown"]) for row in rows] == [(1, 0, 0), (1, 1, 0), (0, 0, 0)]
+    assert [(row["found"], row["healed"], row["unknown"]) for row in rows] == [
+        (1, 0, 0),
+        (1, 1, 0),
+        (0, 0, 0),
+    ]
     assert rows[1]["freed"] > 1_000_000
     course = asked("history", "--json", "--issue", "large_log_files")
     assert [row["outcome"] for row in course] == ["issue", "healed", "healthy"]
     assert course[1]["value"] > 1 > course[1]["after"]
     assert course[1]["actions"] == "prune_logs: success"
     done = run("history")
-    assert done.stdout.splitlines()[1].split(" ", 2)[2].startswith("✅ 1 issue(s), 1 healed, freed ")
+    assert (
+        done.stdout.splitlines()[1].split(" ", 2)[2].startswith("✅ 1 issue(s), 1 healed, freed ")
+    )
     assert "healed" in run("history", "--issue", "large_log_files").stdout
     assert len(asked("history", "--json", "-n", "1")) == 1
 
@@ -81,7 +92,11 @@ def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> No
     run("resume")
     report(*where)
     document = asked("status", "--json")
-    assert (document["issues"], document["paused"], document["quarantine"]["things"]) == ([], None, 1)
+    assert (document["issues"], document["paused"], document["quarantine"]["things"]) == (
+        [],
+        None,
+        1,
+    )
     assert "📦 1 thing(s) in quarantine" in run("status").stdout
 
 
@@ -93,7 +108,7 @@ def test_status_counts_attempts(home: Path) -> None:
         "    assert measure(2, 'always') <= limit\n"
     )
     (folder / "healers" / "vain.py").write_text(
-        "from miyabi_healing.plan import Goal, Plan, Run\ndef vain(view, issue, options):\n"
+        "from miyabi_healing.model.plan import Goal, Plan; from miyabi_healing.model.steps import Run\ndef vain(view, issue, options):\n"
         "    step = Run(target='true', reason='', argv=('true',), time_limit=5)\n"
         "    return Plan((step,), Goal('never', lambda: False))\n"
     )
@@ -103,7 +118,10 @@ def test_status_counts_attempts(home: Path) -> None:
     document = asked("--config", file, "status", "--json")
     (row,) = document["tried"]
     assert (row["healer"], row["attempts"], row["most"], bool(row["again"])) == ("vain", 2, 2, True)
-    assert "⛔ vain tried 2 of 2 time(s) on always; it has given up until " in run("--config", file, "status").stdout
+    assert (
+        "⛔ vain tried 2 of 2 time(s) on always; it has given up until "
+        in run("--config", file, "status").stdout
+    )
 
 
 @pytest.fixture
@@ -111,8 +129,10 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / JOURNAL)
 
 
-def check(value: float = 1.0) -> Record:
-    return Record("some_check", "", Limit(5), measured={"value": value, "description": "measured"})
+def check(value: float = 1.0) -> CheckResult:
+    return CheckResult(
+        "some_check", "", Limit(5), measured={"value": value, "description": "measured"}
+    )
 
 
 def test_only_so_many_passes_and_days_are_kept_and_the_file_stops_growing(journal: Journal) -> None:
@@ -124,7 +144,8 @@ def test_only_so_many_passes_and_days_are_kept_and_the_file_stops_growing(journa
     assert len(history.passes(journal, 0, 1000)) == 10
     assert journal.database.execute("select count(*) from measurement").fetchone()[0] == 50
     assert sizes[-1] == sizes[50]
-    journal.write("update pass set ended = ended - 90000", ())  # by the wall clock alone: it may be wrong
+    # by the wall clock alone: it may be wrong
+    journal.write("update pass set ended = ended - 90000", ())
     history.record(journal, "last but one", time.time(), [check()], rules)
     assert len(history.passes(journal, 0, 1000)) == 10
     journal.write("update pass set clock = clock - 90000 where ended < ?", (time.time() - 80_000,))

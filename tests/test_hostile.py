@@ -1,4 +1,6 @@
-"""Hostile things wherever the program looks, met as root in a whole pass: none followed, none hung on, each reported."""
+"""Hostile things wherever the program looks, met as root in a whole pass: none followed, none hung
+on, each reported.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,13 @@ def fingerprint(top: Path) -> Fingerprint:
     for path in sorted(top.rglob("*")):
         status = path.lstat()
         content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
-        found[str(path)] = (status.st_ino, status.st_mode, status.st_uid, status.st_mtime_ns, content)
+        found[str(path)] = (
+            status.st_ino,
+            status.st_mode,
+            status.st_uid,
+            status.st_mtime_ns,
+            content,
+        )
     return found
 
 
@@ -54,8 +62,12 @@ def plant(folder: Path, victim: Path, ending: str) -> None:
 
 
 @pytest.fixture
-def world(mounted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
-    """A home on a disk of its own, with hostile things in its logs, its cache and its downloads; and what they point to."""
+def world(
+    mounted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[Path, Path]:
+    """A home on a disk of its own, with hostile things in its logs, its cache and its downloads;
+    and what they point to.
+    """
     home, victim = mounted("ext4", "64M"), tmp_path / "victim"
     monkeypatch.setenv("HOME", str(home))
     (home / "elsewhere").mkdir()
@@ -106,7 +118,14 @@ def test_ten_hostile_things_are_neither_followed_nor_hung_on_and_each_is_reporte
         (inside / "precious").write_text("x")
         before = fingerprint(victim)
         kept = {path: path.read_bytes() for path in immutable}
-        done = run("--json", "--config", configuration(home), cwd=home, HOME=str(home), COVERAGE_PROCESS_START=None)
+        done = run(
+            "--json",
+            "--config",
+            configuration(home),
+            cwd=home,
+            HOME=str(home),
+            COVERAGE_PROCESS_START=None,
+        )
         document = json.loads(done.stdout)
         assert fingerprint(victim) == before
         assert (inside / "precious").read_text() == "x"
@@ -129,23 +148,42 @@ def action(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 def check_logs(home: Path, document: dict[str, Any]) -> None:
     prune = action(document, "prune_logs")
-    reasons = {each["target"].rsplit("/", 1)[1]: each["detail"] or each["reason"] for each in prune["kept"]}
+    reasons = {
+        each["target"].rsplit("/", 1)[1]: each["detail"] or each["reason"] for each in prune["kept"]
+    }
     expected = {
-        "link.log": "a symbolic link", "folder link.log": "a symbolic link", "hard.log": "it has 4 names",
-        "fifo.log": "a FIFO", "null.log": "a device", "loop.log": "a device", "socket.log": "a socket", "x.log": "a folder",
+        "link.log": "a symbolic link",
+        "folder link.log": "a symbolic link",
+        "hard.log": "it has 4 names",
+        "fifo.log": "a FIFO",
+        "null.log": "a device",
+        "loop.log": "a device",
+        "socket.log": "a socket",
+        "x.log": "a folder",
         "immutable.log": "immutable",
-    }  # fmt: skip
+    }
     assert {name: reasons.get(name) for name in expected} == expected
-    applied = {step["target"].rsplit("/", 1)[1] for step in prune["steps"] if step["status"] == "applied"}
+    applied = {
+        step["target"].rsplit("/", 1)[1] for step in prune["steps"] if step["status"] == "applied"
+    }
     assert applied == {"new\\nline.log", "not \\xff utf-8.log"}
-    assert {path.name for path in (home / "logs").iterdir()} == {*expected, f"{NEWLINE}.log", f"{BYTES}.log"}
-    assert all((home / "logs" / f"{name}.log").read_bytes().endswith(LINES[-3000:]) for name in (NEWLINE, BYTES))
+    assert {path.name for path in (home / "logs").iterdir()} == {
+        *expected,
+        f"{NEWLINE}.log",
+        f"{BYTES}.log",
+    }
+    assert all(
+        (home / "logs" / f"{name}.log").read_bytes().endswith(LINES[-3000:])
+        for name in (NEWLINE, BYTES)
+    )
 
 
 def check_cache(home: Path, document: dict[str, Any]) -> None:
     """Names of a cache go, whatever they are; what they point to stays, and what cannot go is told."""
     clean = action(document, "cleanup_disk")
-    told = json.dumps([[each["message"], each["details"].get("not_deleted")] for each in clean["steps"]])
+    told = json.dumps(
+        [[each["message"], each["details"].get("not_deleted")] for each in clean["steps"]]
+    )
     left = {path.name for path in (home / ".cache" / "thumbnails").iterdir()}
     assert left == {"immutable.png", "mounted"}
     assert "immutable.png: Operation not permitted" in told
@@ -154,7 +192,11 @@ def check_cache(home: Path, document: dict[str, Any]) -> None:
 
 def check_downloads(home: Path, document: dict[str, Any]) -> None:
     clean = action(document, "cleanup_disk")
-    taken = {step["target"].rsplit("/", 1)[1]: step["status"] for step in clean["steps"] if "/Downloads/" in step["target"]}
+    taken = {
+        step["target"].rsplit("/", 1)[1]: step["status"]
+        for step in clean["steps"]
+        if "/Downloads/" in step["target"]
+    }
     assert {name: taken.get(name) for name in ("new\\nline", "not \\xff utf-8")} == {
         "new\\nline": "applied", "not \\xff utf-8": "applied",
     }  # fmt: skip
@@ -166,8 +208,16 @@ def check_downloads(home: Path, document: dict[str, Any]) -> None:
 @pytest.mark.root
 def test_report_for_people_has_a_line_for_each_name(world: tuple[Path, Path]) -> None:
     home, _ = world
-    command = [sys.executable, str(PROJECT / "self_healer.py"), "--dry-run", "--config", configuration(home)]
-    done = subprocess.run(command, cwd=home, env=environment(HOME=str(home)), capture_output=True, timeout=60)
+    command = [
+        sys.executable,
+        str(PROJECT / "self_healer.py"),
+        "--dry-run",
+        "--config",
+        configuration(home),
+    ]
+    done = subprocess.run(
+        command, cwd=home, env=environment(HOME=str(home)), capture_output=True, timeout=60
+    )
     text = done.stdout.decode("utf-8")
     assert "new\\nline.log" in text
     assert "not \\xff utf-8.log" in text

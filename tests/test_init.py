@@ -17,11 +17,25 @@ from gitworld import git
 from program import environment, run
 
 from conftest import PROJECT
-from miyabi_healing import config, discover, own_files, registry, starter
-from miyabi_healing.host import git as host_git
-from miyabi_healing.host import mounts, processes
+from miyabi_healing.cli.setup import config_template, discovery
+from miyabi_healing.host import processes
+from miyabi_healing.host.git import repositories as host_git
+from miyabi_healing.model import config
+from miyabi_healing.runner import registry
+from miyabi_healing.support import atomic_write, config_loader, mount_table
 
-ODD = ["plain", 'quo"te', "back\\slash", "new\nline", "tab\t", "br[a]cket*", "ünïcode", "#hash", "del\x7f", "%s"]
+ODD = [
+    "plain",
+    'quo"te',
+    "back\\slash",
+    "new\nline",
+    "tab\t",
+    "br[a]cket*",
+    "ünïcode",
+    "#hash",
+    "del\x7f",
+    "%s",
+]
 
 
 @pytest.fixture
@@ -42,8 +56,8 @@ def logs(folder: Path, size: int = 2_000_000) -> Path:
     return folder
 
 
-def looked(home: Path, **options: float) -> discover.Findings:
-    return discover.search([home], **options)  # type: ignore[arg-type]
+def looked(home: Path, **options: float) -> discovery.Findings:
+    return discovery.search([home], **options)  # type: ignore[arg-type]
 
 
 def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path) -> None:
@@ -56,13 +70,16 @@ def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path
     (home / ".cache" / "huggingface" / "hub").mkdir(parents=True)
     done = run("init")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"Wrote {file}: repositories: 1 (worktrees: 4), folders with logs: 1, known caches: 2 (" in done.stdout
+    assert (
+        f"Wrote {file}: repositories: 1 (worktrees: 4), folders with logs: 1, known caches: 2 ("
+        in done.stdout
+    )
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     text = file.read_text()
     assert '"~/src/app",  # 4 worktrees: 3 in ~/wt\n' in text
     assert re.search(r"#   npm: [5-9]\d\.\d kB in ~/.npm/_cacache\n", text)
     assert text.index("Costly to make again") < text.index("#   huggingface: ")
-    settings = config.load(str(file))
+    settings = config_loader.load(str(file))
     assert settings.logs.patterns == (*config.Logs().patterns, "~/.agent/logs/*.log")
     assert host_git.configured(settings).paths == (str(repo),)
     registry.validate(settings, registry.folders(settings))
@@ -71,11 +88,23 @@ def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path
 
 def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:
     text = run("init", "--output", "-").stdout
-    assert config.interpret(tomllib.loads(text), "the defaults") == config.Config()
+    assert config_loader.interpret(tomllib.loads(text), "the defaults") == config.Config()
     active = re.sub(r"^# (\[[\w.]+\]|\w+ = .*)$", r"\1", text, flags=re.MULTILINE)
-    settings = config.interpret(tomllib.loads(active), "the defaults")
+    settings = config_loader.interpret(tomllib.loads(active), "the defaults")
     registry.validate(settings, registry.folders(settings))
-    for name in ("disk", "git", "logs", "processes", "caches", "budgets", "brakes", "quarantine", "history", "watch", "safety"):
+    for name in (
+        "disk",
+        "git",
+        "logs",
+        "processes",
+        "caches",
+        "budgets",
+        "brakes",
+        "quarantine",
+        "history",
+        "watch",
+        "safety",
+    ):
         assert getattr(settings, name) == getattr(config.Config(), name)
         assert f"# [{name}]" in text
     assert set(settings.checks) == registry.folders(settings).check_names()
@@ -87,33 +116,49 @@ def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:
         assert registry.options(settings, name, kind) == (kind() if kind else registry.NoOptions())
 
 
-def test_names_that_ask_for_trouble_are_found_again_and_others_are_left_out(home: Path, file: Path) -> None:
+def test_names_that_ask_for_trouble_are_found_again_and_others_are_left_out(
+    home: Path, file: Path
+) -> None:
     repos = {str(repository(home / "src" / name)) for name in ODD}
     folders = [logs(home / "logs" / name, 1_100_000) for name in ODD]
     outside = repository(Path(os.fsdecode(os.fsencode(home) + b"/src/\xff\xfe")))
     done = run("init")
     assert done.returncode == 0, done.stderr
-    settings = config.load(str(file))
+    settings = config_loader.load(str(file))
     assert set(host_git.configured(settings).paths) == repos
     assert r"# left out, for its name is no UTF-8: ~/src/\xff\xfe" in file.read_text()
     assert outside.is_dir()
-    matched = {name for pattern in settings.logs.patterns[2:] for name in glob.glob(os.path.expanduser(pattern))}
+    matched = {
+        name
+        for pattern in settings.logs.patterns[2:]
+        for name in glob.glob(os.path.expanduser(pattern))
+    }
     assert matched == {str(folder / "app.log") for folder in folders}
 
 
-def test_home_that_is_a_pattern_itself_is_taken_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_that_is_a_pattern_itself_is_taken_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     odd = tmp_path / "h[o]me"
     folder = logs(odd / "logs")
     monkeypatch.setenv("HOME", str(odd))
-    assert glob.glob(os.path.expanduser(starter.pattern(folder))) == [str(folder / "app.log")]
+    assert glob.glob(os.path.expanduser(config_template.pattern(folder))) == [
+        str(folder / "app.log")
+    ]
     other = logs(tmp_path / "other*" / "logs")
-    settings = config.interpret(tomllib.loads(starter.render(looked(other.parent), "host", "today")), "it")
+    settings = config_loader.interpret(
+        tomllib.loads(config_template.render(looked(other.parent), "host", "today")), "it"
+    )
     assert [glob.glob(each) for each in settings.caches.homes] == [[str(other.parent)]]
 
 
 def test_nothing_is_overwritten(home: Path, file: Path) -> None:
     file.parent.mkdir(parents=True)
-    for make in (lambda: file.write_text("mine"), lambda: file.symlink_to(home / "nowhere"), file.mkdir):
+    for make in (
+        lambda: file.write_text("mine"),
+        lambda: file.symlink_to(home / "nowhere"),
+        file.mkdir,
+    ):
         make()
         done = run("init")
         assert (done.returncode, done.stdout) == (2, "")
@@ -121,7 +166,7 @@ def test_nothing_is_overwritten(home: Path, file: Path) -> None:
         file.rmdir() if file.is_dir() else file.unlink()
     assert not (home / "nowhere").exists()
     with pytest.raises(FileExistsError):
-        own_files.create(home / ".gitconfig", b"late")
+        atomic_write.create(home / ".gitconfig", b"late")
     assert b"[user]" in (home / ".gitconfig").read_bytes()
 
 
@@ -129,7 +174,9 @@ def test_it_writes_where_it_is_told_and_where_it_would_be_read(home: Path, tmp_p
     assert run("init", "--output", str(tmp_path / "a" / "b.toml")).returncode == 0
     assert run("--config", str(tmp_path / "c.toml"), "init").returncode == 0
     assert run("init", MIYABI_HEALING_CONFIG=str(tmp_path / "d.toml")).returncode == 0
-    assert all(config.load(str(tmp_path / name)) for name in ("a/b.toml", "c.toml", "d.toml"))
+    assert all(
+        config_loader.load(str(tmp_path / name)) for name in ("a/b.toml", "c.toml", "d.toml")
+    )
     assert not (home / ".config").exists()
     assert run("--dry-run", "init").stdout.startswith("# Miyabi Healing on ")
     assert run("init", "--home", str(tmp_path / "none")).returncode == 2
@@ -167,25 +214,45 @@ def test_on_a_terminal_it_asks_once(answer: str, code: int, home: Path, file: Pa
 def test_in_a_container_it_offers_to_say_that_folders_from_outside_are_ours_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "ours_alone = []" in starter.render(looked(home), "host", "today")
+    assert "ours_alone = []" in config_template.render(looked(home), "host", "today")
     monkeypatch.setattr(processes, "container", lambda: "this is a container")
     shared, inner = str(home / "work"), home / "inner"
     inner.mkdir()
-    rows = [("/", "overlay"), ("/proc", "proc"), ("/dev/shm", "tmpfs"), ("/etc/hosts", "ext4"), (shared, "virtiofs"),
-            (str(inner), "ext4"), (str(home / "gone"), "ext4")]  # fmt: skip
-    table = [mounts.MountPoint(number, 1, "/x", path, kind, "") for number, (path, kind) in enumerate(rows)]
-    monkeypatch.setattr(mounts, "table", lambda: tuple(table))
-    text = starter.render(looked(home), "host", "today")
+    rows = [
+        ("/", "overlay"),
+        ("/proc", "proc"),
+        ("/dev/shm", "tmpfs"),
+        ("/etc/hosts", "ext4"),
+        (shared, "virtiofs"),
+        (str(inner), "ext4"),
+        (str(home / "gone"), "ext4"),
+    ]
+    table = [
+        mount_table.MountPoint(number, 1, "/x", path, kind, "")
+        for number, (path, kind) in enumerate(rows)
+    ]
+    monkeypatch.setattr(mount_table, "table", lambda: tuple(table))
+    text = config_template.render(looked(home), "host", "today")
     assert f'\n# ours_alone = ["{shared}", "{inner}"]\n' in text
     assert "left alone" in text.partition("# ours_alone")[0].rpartition("[safety]")[2]
     assert tomllib.loads(text).get("safety") is None
-    meant = "\n".join(line.removeprefix("# ") for line in text.splitlines() if re.match(r"# (\[safety\]|ours_alone)", line))
-    assert config.interpret(tomllib.loads(meant), "x").safety.ours_alone == (shared, str(inner))
-    table[0] = mounts.MountPoint(0, 1, "/", "/", "ext4", "")  # no overlay: the whole of it may be somebody else's, too
-    assert f'# ours_alone = ["{home}", ' in starter.render(looked(home), "host", "today")
+    meant = "\n".join(
+        line.removeprefix("# ")
+        for line in text.splitlines()
+        if re.match(r"# (\[safety\]|ours_alone)", line)
+    )
+    assert config_loader.interpret(tomllib.loads(meant), "x").safety.ours_alone == (
+        shared,
+        str(inner),
+    )
+    # no overlay: the whole of it may be somebody else's, too
+    table[0] = mount_table.MountPoint(0, 1, "/", "/", "ext4", "")
+    assert f'# ours_alone = ["{home}", ' in config_template.render(looked(home), "host", "today")
 
 
-def test_search_follows_no_link_goes_not_too_deep_and_leaves_rubbish_alone(home: Path, tmp_path: Path) -> None:
+def test_search_follows_no_link_goes_not_too_deep_and_leaves_rubbish_alone(
+    home: Path, tmp_path: Path
+) -> None:
     repository(tmp_path / "elsewhere" / "repo")
     (home / "link").symlink_to(tmp_path / "elsewhere")
     logs(home / "a" / "b" / "c" / "d" / "e" / "f" / "logs")
@@ -200,7 +267,9 @@ def test_search_follows_no_link_goes_not_too_deep_and_leaves_rubbish_alone(home:
     assert (found.repos, found.logs, found.complete) == ([], [], True)
 
 
-def test_repositories_are_found_by_their_worktrees_and_submodules_are_not_theirs(home: Path, tmp_path: Path) -> None:
+def test_repositories_are_found_by_their_worktrees_and_submodules_are_not_theirs(
+    home: Path, tmp_path: Path
+) -> None:
     far = repository(tmp_path / "far")
     git(far, "worktree", "add", "-q", "--detach", str(home / "wt" / "one"))
     git(home, "init", "-q", "--bare", str(home / "bare.git"))
@@ -209,10 +278,19 @@ def test_repositories_are_found_by_their_worktrees_and_submodules_are_not_theirs
     (home / "outer" / "nested").mkdir()
     repository(home / "outer" / "nested" / "inner")
     git(home, "init", "-q")  # somebody's dotfiles
-    git(home, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(far), "their-sub")
+    git(
+        home,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(far),
+        "their-sub",
+    )
     found = looked(home)
     assert {repo.path for repo in found.repos} == {far, home / "bare.git", outer, home}
-    assert found.repos[0] == discover.Repo(far, 2, ((home / "wt", 1),))
+    assert found.repos[0] == discovery.Repo(far, 2, ((home / "wt", 1),))
 
 
 @pytest.mark.root
@@ -227,7 +305,7 @@ def test_search_ends_in_time_and_says_so(home: Path) -> None:
     found = looked(home, seconds=0)
     assert not found.complete
     assert [cache.weighed for cache in found.caches] == [False]
-    text = starter.render(found, "host", "today")
+    text = config_template.render(found, "host", "today")
     assert "the time was over" in text
     assert "at least" in text
 
@@ -238,4 +316,6 @@ def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
         (home / f"odd{number}" / ".git").write_bytes(content)
     (home / "loop").mkdir()
     (home / "loop" / ".git").symlink_to(".git")
-    assert config.interpret(tomllib.loads(starter.render(looked(home), "host", "today")), "it")
+    assert config_loader.interpret(
+        tomllib.loads(config_template.render(looked(home), "host", "today")), "it"
+    )

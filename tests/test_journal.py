@@ -1,4 +1,6 @@
-"""The journal survives what happens to disks: it migrates, makes room for itself, sets damage aside, and says so."""
+"""The journal survives what happens to disks: it migrates, makes room for itself, sets damage
+aside, and says so.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,15 @@ from gatework import ISSUE, plan, work
 from program import report, run, settings
 
 from conftest import PROJECT
-from miyabi_healing import gate, journal, lock, paths, safekeeping
-from miyabi_healing.config import Config
-from miyabi_healing.files import Identity
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host
-from miyabi_healing.plan import Outcome, Quarantine
+from miyabi_healing.gate import execute, recover
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.results import Outcome
+from miyabi_healing.model.steps import Quarantine
+from miyabi_healing.state import journal, run_lock, store
+from miyabi_healing.support import paths
+from miyabi_healing.support.files import identity_at
 
 FIRST_VERSION = """
 create table step (id integer primary key, run text not null, healer text not null, kind text not null, target text not null,
@@ -36,11 +41,11 @@ insert into step values (1, 'old run', 'fix_git_locks', 'quarantine', '/x', 'sta
 
 def step(path: Path) -> Quarantine:
     path.write_text("x")
-    return Quarantine(target=str(path), reason="", path=path, identity=Identity.at(path))
+    return Quarantine(target=str(path), reason="", path=path, identity=identity_at(path))
 
 
 def elsewhere(folder: Path) -> Quarantine:
-    return Quarantine(target="/y", reason="", path=folder, identity=Identity.at("/"))
+    return Quarantine(target="/y", reason="", path=folder, identity=identity_at("/"))
 
 
 def context(folder: Path) -> Context:
@@ -70,7 +75,9 @@ def test_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
     old.close()
     opened = journal.Journal(tmp_path / paths.JOURNAL)
     assert opened.version == len(journal.MIGRATIONS)
-    assert [(row.run, row.status, row.issue) for row in opened.steps("old run")] == [("old run", "applied", "")]
+    assert [(row.run, row.status, row.issue) for row in opened.steps("old run")] == [
+        ("old run", "applied", "")
+    ]
     assert opened.intend("new", "x", ISSUE, step(tmp_path / "thing")) == 2
     opened.close()
 
@@ -79,7 +86,20 @@ def older(file: Path, version: int) -> None:
     """A journal as that version made it, with one step on record."""
     with contextlib.closing(sqlite3.connect(file)) as old:
         old.executescript("".join(journal.MIGRATIONS[:version]) + f"pragma user_version={version};")
-        values = ("old run", "healer", "quarantine", "thing", "", "", 1.0, 2.0, "applied", "", 3, "{}")
+        values = (
+            "old run",
+            "healer",
+            "quarantine",
+            "thing",
+            "",
+            "",
+            1.0,
+            2.0,
+            "applied",
+            "",
+            3,
+            "{}",
+        )
         columns = "run, healer, kind, target, reason, step, intended, finished, status, message, freed, undo"
         old.execute(f"insert into step ({columns}) values ({', '.join('?' * len(values))})", values)
         old.commit()
@@ -88,7 +108,10 @@ def older(file: Path, version: int) -> None:
 @pytest.mark.parametrize("version", range(1, len(journal.MIGRATIONS) + 1))
 def test_journal_of_every_version_becomes_what_a_new_one_is(tmp_path: Path, version: int) -> None:
     def layout(opened: journal.Journal) -> list[str]:
-        return [str(sql) for (sql,) in opened.database.execute("select sql from sqlite_master order by name")]
+        return [
+            str(sql)
+            for (sql,) in opened.database.execute("select sql from sqlite_master order by name")
+        ]
 
     older(tmp_path / "old", version)
     with (
@@ -96,12 +119,20 @@ def test_journal_of_every_version_becomes_what_a_new_one_is(tmp_path: Path, vers
         contextlib.closing(journal.Journal(tmp_path / "new")) as new,
     ):
         assert layout(old) == layout(new)
-        assert [(row.run, row.status, row.freed) for row in old.steps("old run")] == [("old run", "applied", 3)]
+        assert [(row.run, row.status, row.freed) for row in old.steps("old run")] == [
+            ("old run", "applied", 3)
+        ]
 
 
 @pytest.mark.parametrize("version", range(1, len(journal.MIGRATIONS)))
-@pytest.mark.parametrize("command", [("history",), ("status",), ("rollback", "--dry-run"), ("quarantine", "list")], ids=" ".join)
-def test_journal_of_every_version_can_be_looked_into_as_it_is(home: Path, version: int, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [("history",), ("status",), ("rollback", "--dry-run"), ("quarantine", "list")],
+    ids=" ".join,
+)
+def test_journal_of_every_version_can_be_looked_into_as_it_is(
+    home: Path, version: int, command: tuple[str, ...]
+) -> None:
     state = state_of(home)
     state.mkdir(parents=True, mode=0o700)
     older(state / paths.JOURNAL, version)
@@ -117,39 +148,59 @@ def test_documents_name_every_table_and_column(tmp_path: Path) -> None:
     page = (PROJECT / "docs" / "state-folder.md").read_text()
     assert f"is its version, {len(journal.MIGRATIONS)}." in page
     with contextlib.closing(journal.Journal(tmp_path / "new")) as new:
-        tables = [name for (name,) in new.database.execute("select name from sqlite_master where type='table'")]
+        tables = [
+            name
+            for (name,) in new.database.execute("select name from sqlite_master where type='table'")
+        ]
         for table in (each for each in tables if not each.startswith("sqlite_")):
             (row,) = (line for line in page.splitlines() if line.startswith(f"| `{table}` | "))
-            columns = {name for _, name, *_ in new.database.execute(f"pragma table_info({table})")} - {"id", "only"}
+            columns = {
+                name for _, name, *_ in new.database.execute(f"pragma table_info({table})")
+            } - {"id", "only"}
             assert {each for each in columns if f"`{each}`" not in row} == set()
 
 
 def test_older_journal_brings_its_promises_along(tmp_path: Path) -> None:
-    """Measured from the last pass that it has on record: what it noted later counts from the beginning of the run clock."""
+    """Measured from the last pass that it has on record: what it noted later counts from the
+    beginning of the run clock.
+    """
     with contextlib.closing(sqlite3.connect(tmp_path / "old")) as old:
         old.executescript("".join(journal.MIGRATIONS[:5]) + "pragma user_version=5;")
         old.execute("insert into pass values (1, 'r', 900, 1000, 1, 0, 0, 0, 0)")
         for begun, until in ((100, 700), (900, 1100), (1050, 5000)):
-            old.execute("insert into pause (begun, until, reason, person) values (?, ?, 'x', 'y')", (begun, until))
+            old.execute(
+                "insert into pause (begun, until, reason, person) values (?, ?, 'x', 'y')",
+                (begun, until),
+            )
         old.execute("insert into healthy values ('x', '', 400)")
         old.commit()
     with contextlib.closing(journal.Journal(tmp_path / "old")) as new:
-        pauses = new.database.execute("select clock, ended is null from pause order by id").fetchall()
-        assert pauses == [(-900, 0), (-100, 1), (0, 1)]  # the first was over when the last pass ended
+        pauses = new.database.execute(
+            "select clock, ended is null from pause order by id"
+        ).fetchall()
+        # the first was over when the last pass ended
+        assert pauses == [(-900, 0), (-100, 1), (0, 1)]
         assert new.database.execute("select clock from healthy").fetchall() == [(-600,)]
         assert new.now().seen < 60
 
 
-def test_migration_that_fails_leaves_the_journal_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migration_that_fails_leaves_the_journal_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with sqlite3.connect(tmp_path / paths.JOURNAL) as old:
         old.executescript(FIRST_VERSION)
     old.close()
-    monkeypatch.setattr(journal, "MIGRATIONS", (*journal.MIGRATIONS, "create table extra (x); select nonsense;"))
+    monkeypatch.setattr(
+        journal, "MIGRATIONS", (*journal.MIGRATIONS, "create table extra (x); select nonsense;")
+    )
     with pytest.raises(sqlite3.OperationalError):
         journal.Journal(tmp_path / paths.JOURNAL)
     monkeypatch.undo()
     opened = journal.Journal(tmp_path / paths.JOURNAL)
-    assert [name for (name,) in opened.database.execute("select name from sqlite_master where name='extra'")] == []
+    assert [
+        name
+        for (name,) in opened.database.execute("select name from sqlite_master where name='extra'")
+    ] == []
     opened.close()
 
 
@@ -167,16 +218,21 @@ def test_journal_of_a_newer_version_is_left_alone(home: Path) -> None:
 
 def test_journal_is_private_and_every_write_is_on_disk(tmp_path: Path) -> None:
     with work(context(tmp_path)) as prepared:
-        settings = [prepared.journal.database.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        settings = [
+            prepared.journal.database.execute(f"pragma {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous")
+        ]
         assert settings == ["wal", 2]  # 2 is FULL
         assert (tmp_path / "state" / paths.JOURNAL).stat().st_mode & 0o777 == 0o600
         assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
-def test_intent_is_on_record_before_the_change_and_the_outcome_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intent_is_on_record_before_the_change_and_the_outcome_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[object] = []
     with work(context(tmp_path)) as prepared:
-        apply = gate.apply
+        apply = execute.apply
 
         def watched(each: Quarantine, where: Context) -> object:
             with sqlite3.connect(tmp_path / "state" / paths.JOURNAL) as other:
@@ -184,28 +240,34 @@ def test_intent_is_on_record_before_the_change_and_the_outcome_after(tmp_path: P
             other.close()
             return apply(each, where)
 
-        monkeypatch.setattr(gate, "apply", watched)
-        outcome = gate.one(step(tmp_path / "thing"), prepared)
+        monkeypatch.setattr(execute, "apply", watched)
+        outcome = execute.one(step(tmp_path / "thing"), prepared)
         (row,) = prepared.journal.steps("run")
     assert seen == [(str(tmp_path / "thing"), None, None)]
     assert (row.status, outcome.number, row.id) == ("applied", 1, 1)
     assert row.undo == outcome.undo
 
 
-def test_step_whose_outcome_cannot_be_recorded_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_whose_outcome_cannot_be_recorded_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     with work(context(tmp_path)) as prepared:
         monkeypatch.setattr(journal.Journal, "finish", broken)
-        outcome = gate.one(step(tmp_path / "thing"), prepared)
+        outcome = execute.one(step(tmp_path / "thing"), prepared)
         assert (outcome.status, (tmp_path / "thing").read_text()) == ("failed", "x")
         assert outcome.message == "the journal cannot be written: OperationalError: disk I/O error"
         assert [row.id for row in prepared.journal.unfinished()] == [1]
-        assert [result for _row, result in gate.recover(prepared.context, prepared.journal)] == ["nothing had been changed yet"]
+        assert [result for _row, result in recover.recover(prepared.context, prepared.journal)] == [
+            "nothing had been changed yet"
+        ]
 
 
-def test_interrupted_step_is_taken_back_and_the_interruption_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_step_is_taken_back_and_the_interruption_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rename = os.rename
 
     def interrupted(old: object, *rest: object, **more: object) -> None:
@@ -218,13 +280,19 @@ def test_interrupted_step_is_taken_back_and_the_interruption_goes_on(tmp_path: P
         chosen = step(tmp_path / "thing")
         monkeypatch.setattr(os, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            gate.one(chosen, prepared)
+            execute.one(chosen, prepared)
         assert (tmp_path / "thing").read_text() == "x"
-        assert [(row.status, row.message) for row in prepared.journal.steps("run")] == [("failed", "interrupted")]
+        assert [(row.status, row.message) for row in prepared.journal.steps("run")] == [
+            ("failed", "interrupted")
+        ]
 
 
-def test_manifest_and_both_folders_are_on_disk_when_a_thing_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order that a power failure at any moment asks for: the manifest before the thing, the folders after it."""
+def test_manifest_and_both_folders_are_on_disk_when_a_thing_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order that a power failure at any moment asks for: the manifest before the thing, the
+    folders after it.
+    """
     events: list[tuple[str, str]] = []
     fsync, rename = os.fsync, os.rename
 
@@ -239,13 +307,17 @@ def test_manifest_and_both_folders_are_on_disk_when_a_thing_was_taken(tmp_path: 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "rename", renamed)
     with work(context(tmp_path)) as prepared:
-        assert gate.one(step(tmp_path / "thing"), prepared).status == "applied"
+        assert execute.one(step(tmp_path / "thing"), prepared).status == "applied"
     monkeypatch.undo()
     start = events.index(("synced", "manifest.new"))
     assert events[start : start + 6] == [
-        ("synced", "manifest.new"), ("renamed", "manifest.new"), ("synced", "0001-quarantine"), ("synced", "run"),
-        ("renamed", "thing"), ("synced", "0001-quarantine"),
-    ]  # fmt: skip
+        ("synced", "manifest.new"),
+        ("renamed", "manifest.new"),
+        ("synced", "0001-quarantine"),
+        ("synced", "run"),
+        ("renamed", "thing"),
+        ("synced", "0001-quarantine"),
+    ]
     assert events[start + 6] == ("synced", tmp_path.name)
 
 
@@ -257,11 +329,11 @@ def test_full_disk_gives_up_the_ballast(mounted: Callable[..., Path]) -> None:
     folder = mounted("tmpfs", "64M")
     with work(context(folder)):
         pass
-    assert (folder / "state" / "ballast").stat().st_size == safekeeping.BALLAST
+    assert (folder / "state" / "ballast").stat().st_size == store.BALLAST
     things = step(folder / "thing")
     fill(folder)
     with work(context(folder)) as prepared:
-        assert gate.one(things, prepared).status == "applied"
+        assert execute.one(things, prepared).status == "applied"
         assert prepared.journal.file.parent == folder / "state"
     assert not (folder / "state" / "ballast").exists()
     (folder / "filler").unlink()
@@ -276,13 +348,16 @@ def test_full_disk_without_ballast_keeps_the_journal_elsewhere_until_there_is_ro
 ) -> None:
     folder = mounted("tmpfs", "64M")
     with work(context(folder)) as prepared:
-        gate.one(step(folder / "first"), prepared)
+        execute.one(step(folder / "first"), prepared)
     (folder / "state" / "ballast").unlink()
     fill(folder)
     with work(context(folder)) as prepared:
         assert prepared.journal.file.is_relative_to(refuges)
         number = prepared.journal.intend(
-            "run", "x", ISSUE, Quarantine(target="/y", reason="", path=folder, identity=Identity.at("/"))
+            "run",
+            "x",
+            ISSUE,
+            Quarantine(target="/y", reason="", path=folder, identity=identity_at("/")),
         )
         assert paths.crashed(folder / "state")
         (folder / "filler").unlink()
@@ -297,35 +372,39 @@ def test_full_disk_without_ballast_keeps_the_journal_elsewhere_until_there_is_ro
         ]  # fmt: skip
 
 
-def test_journal_is_read_through_unless_it_is_as_it_was_closed_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_is_read_through_unless_it_is_as_it_was_closed_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = tmp_path / "state"
-    safekeeping.Keeper(state, print).close()
-    assert safekeeping.is_sealed(state)
+    store.Keeper(state, print).close()
+    assert store.is_sealed(state)
     file = state / paths.JOURNAL
     with monkeypatch.context() as tomorrow:
-        tomorrow.setattr(safekeeping.time, "strftime", lambda form: "2099-01-01")
-        assert not safekeeping.is_sealed(state)
+        tomorrow.setattr(store.time, "strftime", lambda form: "2099-01-01")
+        assert not store.is_sealed(state)
     (state / f"{paths.JOURNAL}-wal").touch()  # a pass that was ended
-    assert not safekeeping.is_sealed(state)
+    assert not store.is_sealed(state)
     (state / f"{paths.JOURNAL}-wal").unlink()
-    assert safekeeping.is_sealed(state)
+    assert store.is_sealed(state)
     times = file.stat()
     with file.open("r+b") as stream:
         stream.seek(4096)
         stream.write(b"\xff" * 3000)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # size and mtime are as before
-    assert not safekeeping.is_sealed(state)
+    assert not store.is_sealed(state)
     told: list[str] = []
-    safekeeping.Keeper(state, told.append).close()
+    store.Keeper(state, told.append).close()
     assert "the journal was damaged" in told[0]
 
 
 @pytest.mark.root
-def test_journal_left_elsewhere_by_a_crash_is_found_again(mounted: Callable[..., Path], refuges: Path) -> None:
+def test_journal_left_elsewhere_by_a_crash_is_found_again(
+    mounted: Callable[..., Path], refuges: Path
+) -> None:
     folder = mounted("tmpfs", "64M")
     (folder / "state").mkdir(mode=0o700)
     fill(folder)
-    keeper = safekeeping.Keeper(folder / "state", print)
+    keeper = store.Keeper(folder / "state", print)
     keeper.journal.intend("run", "x", ISSUE, elsewhere(folder))
     keeper.journal.database.close()  # the crash
     (folder / "filler").unlink()
@@ -336,29 +415,33 @@ def test_journal_left_elsewhere_by_a_crash_is_found_again(mounted: Callable[...,
 
 
 @pytest.mark.root
-def test_lock_is_held_elsewhere_while_the_disk_has_no_room_for_it(mounted: Callable[..., Path], refuges: Path) -> None:
+def test_lock_is_held_elsewhere_while_the_disk_has_no_room_for_it(
+    mounted: Callable[..., Path], refuges: Path
+) -> None:
     folder = mounted("ext4", "16M")
     fill(folder)
-    held = lock.acquire(folder / "state" / "deeper")
+    held = run_lock.acquire(folder / "state" / "deeper")
     (folder / "filler").unlink()
-    with pytest.raises(lock.Busy, match=f"pid {os.getpid()}"):
-        lock.acquire(folder / "state" / "deeper")
-    lock.release(held)
-    lock.release(lock.acquire(folder / "state" / "deeper"))
+    with pytest.raises(run_lock.Busy, match=f"pid {os.getpid()}"):
+        run_lock.acquire(folder / "state" / "deeper")
+    run_lock.release(held)
+    run_lock.release(run_lock.acquire(folder / "state" / "deeper"))
 
 
 def test_lock_file_that_somebody_takes_for_stale_and_deletes_still_holds(tmp_path: Path) -> None:
-    first = lock.acquire(tmp_path)
+    first = run_lock.acquire(tmp_path)
     (tmp_path / "lock").unlink()
-    assert lock.is_held(tmp_path)
-    with pytest.raises(lock.Busy):
-        lock.acquire(tmp_path)
-    lock.release(first)
-    assert not lock.is_held(tmp_path)
-    lock.release(lock.acquire(tmp_path))
+    assert run_lock.is_held(tmp_path)
+    with pytest.raises(run_lock.Busy):
+        run_lock.acquire(tmp_path)
+    run_lock.release(first)
+    assert not run_lock.is_held(tmp_path)
+    run_lock.release(run_lock.acquire(tmp_path))
 
 
-def test_where_folders_cannot_be_locked_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_folders_cannot_be_locked_the_file_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NFS locks what is open for writing alone, which a folder never is."""
     real = fcntl.flock
 
@@ -368,22 +451,24 @@ def test_where_folders_cannot_be_locked_the_file_is(tmp_path: Path, monkeypatch:
         real(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    first = lock.acquire(tmp_path)
-    assert lock.is_held(tmp_path)
-    with pytest.raises(lock.Busy, match=f"pid {os.getpid()}"):
-        lock.acquire(tmp_path)
-    lock.release(first)
-    assert not lock.is_held(tmp_path)
+    first = run_lock.acquire(tmp_path)
+    assert run_lock.is_held(tmp_path)
+    with pytest.raises(run_lock.Busy, match=f"pid {os.getpid()}"):
+        run_lock.acquire(tmp_path)
+    run_lock.release(first)
+    assert not run_lock.is_held(tmp_path)
 
 
 def test_asking_whether_it_is_held_keeps_nobody_out(tmp_path: Path) -> None:
-    lock.release(lock.acquire(tmp_path))
+    run_lock.release(run_lock.acquire(tmp_path))
     over = threading.Event()
-    asking = threading.Thread(target=lambda: [lock.is_held(tmp_path) for _ in iter(over.is_set, True)])
+    asking = threading.Thread(
+        target=lambda: [run_lock.is_held(tmp_path) for _ in iter(over.is_set, True)]
+    )
     asking.start()
     try:
         for _ in range(300):
-            lock.release(lock.acquire(tmp_path))
+            run_lock.release(run_lock.acquire(tmp_path))
     finally:
         over.set()
         asking.join()
@@ -409,11 +494,15 @@ def fill(folder: Path) -> None:
 
 
 @pytest.mark.root
-def test_read_only_state_reports_and_repairs_nothing(mounted: Callable[..., Path], home: Path, tmp_path: Path) -> None:
+def test_read_only_state_reports_and_repairs_nothing(
+    mounted: Callable[..., Path], home: Path, tmp_path: Path
+) -> None:
     point = mounted("tmpfs", "16M")
     logs = home / "logs"
     logs.mkdir()
-    file = settings(home, f'[logs]\npatterns = ["{logs}/*.log"]\n[checks.large_log_files]\nthreshold = 1\n')
+    file = settings(
+        home, f'[logs]\npatterns = ["{logs}/*.log"]\n[checks.large_log_files]\nthreshold = 1\n'
+    )
     subprocess.run(["mount", "-o", "remount,ro", str(point)], check=True)
     code, healthy = report("--config", file, XDG_STATE_HOME=str(point))
     assert (code, healthy["summary"]) == (0, "No issues detected. System is healthy.")
@@ -436,11 +525,14 @@ def test_damaged_journal_is_set_aside_and_told(tmp_path: Path, damage: str) -> N
             prepared.journal.intend("run", "x" * 2000, ISSUE, step(tmp_path / str(number)))
     file = tmp_path / "state" / paths.JOURNAL
     content = file.read_bytes()
-    ruined = {"overwritten": content[:8192] + b"\xff" * 8192 + content[16384:], "cut short": content[:9000],
-              "not a database": b"hello"}[damage]  # fmt: skip
+    ruined = {
+        "overwritten": content[:8192] + b"\xff" * 8192 + content[16384:],
+        "cut short": content[:9000],
+        "not a database": b"hello",
+    }[damage]
     file.write_bytes(ruined)
     notes: list[str] = []
-    keeper = safekeeping.Keeper(tmp_path / "state", notes.append)
+    keeper = store.Keeper(tmp_path / "state", notes.append)
     assert keeper.journal.rows("true") == []
     keeper.close()
     (aside,) = (tmp_path / "state").glob(f"{paths.JOURNAL}.damaged-*[0-9]")
@@ -450,10 +542,12 @@ def test_damaged_journal_is_set_aside_and_told(tmp_path: Path, damage: str) -> N
 
 
 def crash(state: Path, number: int = 5) -> Path:
-    """Leave a journal behind as `kill -9` does, with everything still in its write-ahead log, which is returned."""
+    """Leave a journal behind as `kill -9` does, with everything still in its write-ahead log, which
+    is returned.
+    """
     pid = os.fork()
     if pid == 0:
-        keeper = safekeeping.Keeper(state, print)
+        keeper = store.Keeper(state, print)
         for _ in range(number):
             keeper.journal.pause(1, "x", "y")
         os._exit(0)
@@ -474,7 +568,7 @@ def test_damaged_write_ahead_log_is_kept_and_told(tmp_path: Path, damage: str) -
     }[damage]  # fmt: skip
     log.write_bytes(ruined)
     notes: list[str] = []
-    safekeeping.Keeper(tmp_path, notes.append).close()
+    store.Keeper(tmp_path, notes.append).close()
     (aside,) = tmp_path.glob(f"{paths.JOURNAL}.damaged-*-wal")
     assert aside.read_bytes() == ruined
     assert aside.stat().st_mode & 0o777 == 0o600
@@ -493,7 +587,7 @@ def test_write_ahead_log_without_its_journal_is_set_aside(tmp_path: Path, damage
     else:
         (tmp_path / paths.JOURNAL).unlink()
     notes: list[str] = []
-    safekeeping.Keeper(tmp_path, notes.append).close()
+    store.Keeper(tmp_path, notes.append).close()
     (aside,) = tmp_path.glob(f"{paths.JOURNAL}.damaged-*-wal")
     assert aside.read_bytes() == content
     assert [note.split(";")[0].startswith("the journal was damaged") for note in notes] == [True]
@@ -503,11 +597,11 @@ def test_crash_alone_is_no_damage(tmp_path: Path) -> None:
     """Nor is what an earlier round left behind the end of the log."""
     crash(tmp_path, 500)
     notes: list[str] = []
-    keeper = safekeeping.Keeper(tmp_path, notes.append)
+    keeper = store.Keeper(tmp_path, notes.append)
     keeper.journal.database.execute("pragma wal_checkpoint(restart)")
     keeper.close()
     crash(tmp_path, 3)
-    keeper = safekeeping.Keeper(tmp_path, notes.append)
+    keeper = store.Keeper(tmp_path, notes.append)
     assert keeper.journal.one("select count(*) from pause") == (503,)
     keeper.close()
     assert notes == []
@@ -519,14 +613,16 @@ def test_what_was_left_half_done_is_named_although_the_journal_was_closed(home: 
         prepared.journal.intend("run", "x", ISSUE, step(home / "thing"))
     assert not paths.crashed(state_of(home))
     _, document = report("--config", settings(home))
-    assert [(row["step"], row["result"]) for row in document["recovered"]] == [(1, "nothing had been changed yet")]
+    assert [(row["step"], row["result"]) for row in document["recovered"]] == [
+        (1, "nothing had been changed yet")
+    ]
 
 
 def test_what_is_in_quarantine_comes_back_without_the_journal(home: Path) -> None:
     thing = home / "thing"
     where = Context(Host(Config()), "some-run", state_of(home), (home,))
     with work(where) as prepared:
-        gate.carry_out(plan(step(thing)), prepared, [])
+        execute.carry_out(plan(step(thing)), prepared, [])
     assert not thing.exists()
     (state_of(home) / paths.JOURNAL).write_bytes(b"ruined")
     done = run("rollback", "--dry-run")

@@ -1,4 +1,6 @@
-"""What a step is called in people's journals and manifests stays what it is, whatever becomes of the classes."""
+"""What a step is called in people's journals and manifests stays what it is, whatever becomes of
+the classes.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from dataclasses import fields
 
 import pytest
 
-from miyabi_healing import plan
-from miyabi_healing.plan import CutLog, Quarantine, Step, TrimLog
+from miyabi_healing.model import plan
+from miyabi_healing.model.steps import CutLog, Quarantine, Step, TrimLog
 
 # A value that changes here is one by which no older journal can be read any more.
 KINDS = {
@@ -32,7 +34,9 @@ def below(kind: type[Step]) -> Iterator[type[Step]]:
 
 
 def kinds() -> list[type[Step]]:
-    """The kinds of step that there are, wherever in the package they are; not those that tests make up."""
+    """The kinds of step that there are, wherever in the package they are; not those that tests make
+    up.
+    """
     package = plan.__name__.partition(".")[0]
     return [each for each in below(Step) if each.__module__.partition(".")[0] == package]
 
@@ -53,6 +57,8 @@ def test_kind_is_no_field_of_a_step() -> None:
 
 @pytest.mark.parametrize("base", [Step, Quarantine, TrimLog, CutLog])
 @pytest.mark.parametrize("given", [{}, {"kind": ""}, {"kind": None}])
-def test_step_without_a_kind_of_its_own_cannot_be_made(base: type[Step], given: dict[str, object]) -> None:
+def test_step_without_a_kind_of_its_own_cannot_be_made(
+    base: type[Step], given: dict[str, object]
+) -> None:
     with pytest.raises(TypeError, match="Burn has no kind of its own"):
         type("Burn", (base,), given)

@@ -1,4 +1,6 @@
-"""A filesystem that is mounted again has another device number: what was done on it can be undone all the same."""
+"""A filesystem that is mounted again has another device number: what was done on it can be undone
+all the same.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ from program import environment, run
 from test_rollback import LINES, archive, context, do, set_aside, state_of, trim, undo_all
 
 from conftest import PROJECT
-from miyabi_healing.gate import logs as gate_logs
-from miyabi_healing.host import file_identity, mounts, quarantine
+from miyabi_healing.gate.handlers import logs as log_handler
+from miyabi_healing.state import quarantine
+from miyabi_healing.support import file_identity, mount_table
 
 pytestmark = pytest.mark.root
 
@@ -36,17 +39,26 @@ class Disk:
 
     def mount(self) -> None:
         self.devices.append(call("losetup", "-f", "--show", self.image))
-        call("mount", "-o", "nouuid" if self.kind == "xfs" else "defaults", self.devices[-1], self.point)
+        call(
+            "mount",
+            "-o",
+            "nouuid" if self.kind == "xfs" else "defaults",
+            self.devices[-1],
+            self.point,
+        )
 
     def mount_elsewhere(self) -> None:
-        """The same filesystem under another number: another image has the old loop device meanwhile."""
+        """The same filesystem under another number: another image has the old loop device
+        meanwhile.
+        """
         number = os.stat(self.point).st_dev
         call("umount", self.point)
         call("losetup", "-d", self.devices[-1])
         other = self.image.with_suffix(".other")
         call("truncate", "-s", "1M", other)
         call("losetup", self.devices[-1], other)
-        if self.kind == "btrfs":  # its number does not come from the device, but from when it is mounted
+        # its number does not come from the device, but from when it is mounted
+        if self.kind == "btrfs":
             taken = self.point.with_name("taken")
             taken.mkdir(exist_ok=True)
             call("mount", "-t", "tmpfs", "tmpfs", taken)
@@ -93,7 +105,9 @@ def test_identity_is_that_of_filesystem_and_file_and_lasts(disk: Disk) -> None:
     file.unlink()
     for number in range(20):  # the inode is taken again, sooner or later
         (disk.point / f"new {number}").write_text("x")
-    assert not any(lasting(path).is_known_by({"identity": before.facts}) for path in disk.point.glob("new *"))
+    assert not any(
+        lasting(path).is_known_by({"identity": before.facts}) for path in disk.point.glob("new *")
+    )
 
 
 def lasting(path: Path) -> file_identity.Lasting:
@@ -108,7 +122,9 @@ def lasting(path: Path) -> file_identity.Lasting:
 
 
 @pytest.mark.parametrize("version", ["new", "old"])
-def test_shortened_log_comes_back_after_the_disk_got_another_number(disk: Disk, version: str) -> None:
+def test_shortened_log_comes_back_after_the_disk_got_another_number(
+    disk: Disk, version: str
+) -> None:
     home = disk.point
     log = home / "app.log"
     log.write_bytes(LINES)
@@ -130,13 +146,17 @@ def make_old(home: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["new", "old"])
-def test_log_that_was_not_deleted_yet_is_known_again(disk: Disk, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash between archiving and deleting: the archive goes, and there is no second copy of the log."""
+def test_log_that_was_not_deleted_yet_is_known_again(
+    disk: Disk, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between archiving and deleting: the archive goes, and there is no second copy of the
+    log.
+    """
     home = disk.point
     log = home / "app.log"
     log.write_bytes(LINES)
     with monkeypatch.context() as patch:
-        patch.setattr(gate_logs, "take_out", lambda *_: None)
+        patch.setattr(log_handler, "take_out", lambda *_: None)
         patch.setattr(os, "unlink", lambda *_, **__: None)
         do(home, archive(log))
     if version == "old":
@@ -153,35 +173,44 @@ sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 from gatework import plan, work
 from test_rollback import context, trim
-from miyabi_healing import gate
-gate.logs.CHUNK = 64 << 10
-uses, blank = 0, gate.logs.fallocate
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.handlers import logs
+logs.CHUNK = 64 << 10
+uses, blank = 0, logs.fallocate
 def third(*arguments):
     global uses
     uses += 1
     blank(*arguments)
     if uses == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-gate.logs.fallocate = third
+logs.fallocate = third
 home = Path(sys.argv[1])
 with work(context(home)) as prepared:
-    gate.carry_out(plan(trim(home / "app.log")), prepared, [])
+    execute.carry_out(plan(trim(home / "app.log")), prepared, [])
 """
 
 
 @pytest.mark.parametrize("uses", [1, 3, 100])
-def test_run_killed_in_the_middle_of_a_trim_is_put_right_after_a_reboot(disk: Disk, uses: int) -> None:
+def test_run_killed_in_the_middle_of_a_trim_is_put_right_after_a_reboot(
+    disk: Disk, uses: int
+) -> None:
     """100: it came as far as collapsing the file, or to its end."""
     home = disk.point
     log = home / "app.log"
     log.write_bytes(LINES)
-    script = KILLED if uses < 100 else KILLED.replace("uses == int(sys.argv[2])", "arguments[1] == 8")
-    subprocess.run([sys.executable, "-c", script, home, str(uses), str(PROJECT / "tests"), str(PROJECT)], env=environment())
+    script = (
+        KILLED if uses < 100 else KILLED.replace("uses == int(sys.argv[2])", "arguments[1] == 8")
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, home, str(uses), str(PROJECT / "tests"), str(PROJECT)],
+        env=environment(),
+    )
     assert log.read_bytes() != LINES
     disk.mount_elsewhere()
     next_run(home)
     if uses == 100 and disk.kind == "btrfs":
-        assert [each.status for each in undo_all(home)] == ["undone"]  # it cannot collapse, so the run came to its end
+        # it cannot collapse, so the run came to its end
+        assert [each.status for each in undo_all(home)] == ["undone"]
     assert log.read_bytes() == LINES
     assert quarantine.find(state_of(home)) == []
 
@@ -189,18 +218,20 @@ def test_run_killed_in_the_middle_of_a_trim_is_put_right_after_a_reboot(disk: Di
 def next_run(home: Path) -> list[str]:
     from gatework import work
 
-    from miyabi_healing import gate
+    from miyabi_healing.gate import recover
 
     with work(context(home, "next")) as prepared:
-        return [result for _row, result in gate.recover(prepared.context, prepared.journal)]
+        return [result for _row, result in recover.recover(prepared.context, prepared.journal)]
 
 
-def test_run_before_the_disk_is_there_leaves_it_to_a_later_one(disk: Disk, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_before_the_disk_is_there_leaves_it_to_a_later_one(
+    disk: Disk, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dataclasses import replace
 
     from gatework import plan, work
 
-    from miyabi_healing import gate
+    from miyabi_healing.gate import execute
 
     log = disk.point / "app.log"
     log.write_bytes(LINES)
@@ -213,10 +244,10 @@ def test_run_before_the_disk_is_there_leaves_it_to_a_later_one(disk: Disk, home:
         raise Killed
 
     with monkeypatch.context() as patch, work(where) as prepared:
-        patch.setattr(gate.logs, "collapse", die)
-        patch.setattr(gate, "failed", die)
+        patch.setattr(log_handler, "collapse", die)
+        patch.setattr(execute, "failed", die)
         with pytest.raises(Killed):
-            gate.carry_out(plan(trim(log)), prepared, [])
+            execute.carry_out(plan(trim(log)), prepared, [])
     zeros = log.read_bytes()
     assert zeros != LINES
     call("umount", disk.point)
@@ -229,15 +260,22 @@ def test_run_before_the_disk_is_there_leaves_it_to_a_later_one(disk: Disk, home:
     assert log.read_bytes() == LINES
 
 
-def test_another_filesystem_at_the_same_place_is_not_taken_for_it(disk: Disk, tmp_path: Path) -> None:
-    """The same layout made anew: same names, same inodes, same content; but not the log that was shortened."""
+def test_another_filesystem_at_the_same_place_is_not_taken_for_it(
+    disk: Disk, tmp_path: Path
+) -> None:
+    """The same layout made anew: same names, same inodes, same content; but not the log that was
+    shortened.
+    """
     home = disk.point
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, trim(log))
     left = log.read_bytes()
     (held,) = quarantine.find(state_of(home))
-    facts: dict[str, Any] = {**held.facts, "identity": {**held.facts["identity"], "filesystem": "uuid:0123"}}
+    facts: dict[str, Any] = {
+        **held.facts,
+        "identity": {**held.facts["identity"], "filesystem": "uuid:0123"},
+    }
     (held.folder / "manifest.json").write_text(json.dumps(facts))
     (result,) = undo_all(home)
     assert (result.status, "not in its folder any more" in result.message) == ("refused", True)
@@ -247,7 +285,13 @@ def test_another_filesystem_at_the_same_place_is_not_taken_for_it(disk: Disk, tm
 def test_what_is_not_known_of_both_decides_nothing() -> None:
     known = file_identity.Lasting("uuid:ab", 7, 100, 5)
     assert known.facts == {"filesystem": "uuid:ab", "inode": 7, "born_ns": 100, "subvolume": 5}
-    for same in ({}, {"filesystem": "ext4:/dev/loop3"}, {"filesystem": "uuid:ab"}, {"born_ns": 100}, {"subvolume": 5}):
+    for same in (
+        {},
+        {"filesystem": "ext4:/dev/loop3"},
+        {"filesystem": "uuid:ab"},
+        {"born_ns": 100},
+        {"subvolume": 5},
+    ):
         assert known.is_known_by({"identity": {"inode": 7, **same}})
     for other in ({"filesystem": "uuid:cd"}, {"born_ns": 101}, {"subvolume": 6}, {"inode": 8}):
         assert not known.is_known_by({"identity": {"inode": 7, **other}})
@@ -267,7 +311,7 @@ def test_filesystem_without_a_uuid_is_named_by_its_device_or_by_what_is_mounted(
     monkeypatch.setattr(file_identity.fcntl, "ioctl", refuse)
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
-        mount = mounts.of(folder)
+        mount = mount_table.of(folder)
         assert mount is not None
         monkeypatch.setattr(file_identity, "BY_UUID", str(tmp_path / "none"))
         assert file_identity.filesystem(folder) == f"{mount.kind}:{mount.source}"
@@ -276,10 +320,14 @@ def test_filesystem_without_a_uuid_is_named_by_its_device_or_by_what_is_mounted(
         monkeypatch.setattr(file_identity, "BY_UUID", str(by_uuid))
         (by_uuid / "ABCD-12").symlink_to("/dev/null")
         for source, number in (("none", os.stat("/dev/null").st_rdev), ("/dev/null", 0)):
-            found = mounts.MountPoint(1, number, "/", "/x", "vfat", source)
+            found = mount_table.MountPoint(1, number, "/", "/x", "vfat", source)
             assert file_identity.by_device(number, found) == "uuid:abcd12"
         assert file_identity.by_device(mount.device, mount) is None
-        monkeypatch.setattr(mounts, "of", lambda _: mounts.MountPoint(1, 0, "/", "/x", "vfat", "/dev/null"))
+        monkeypatch.setattr(
+            mount_table,
+            "of",
+            lambda _: mount_table.MountPoint(1, 0, "/", "/x", "vfat", "/dev/null"),
+        )
         assert file_identity.filesystem(folder) == "uuid:abcd12"
     finally:
         os.close(folder)
@@ -294,5 +342,7 @@ def test_program_itself_rolls_back_on_a_disk_with_another_number(disk: Disk, hom
     do(inside, trim(log), set_aside(inside / "thing"))
     disk.mount_elsewhere()
     done = run("rollback", HOME=str(inside))
-    assert (done.returncode, "2 of 2 step(s) were undone." in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "2 of 2 step(s) were undone." in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     assert log.read_bytes() == LINES

@@ -1,4 +1,6 @@
-"""What somebody who follows a log with ``tail -F`` sees while it is shortened: what docs/getting-things-back.md says."""
+"""What somebody who follows a log with ``tail -F`` sees while it is shortened: what
+docs/getting-things-back.md says.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,12 @@ import psutil
 import pytest
 
 from conftest import wait_for
-from miyabi_healing.config import Config
-from miyabi_healing.files import Identity
-from miyabi_healing.gate.verbs import Context, Refused, apply
-from miyabi_healing.host import Host
-from miyabi_healing.plan import TrimLog
+from miyabi_healing.gate.handlers.handler import apply
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.steps import TrimLog
+from miyabi_healing.support.files import identity_at
 
 Start = Callable[..., psutil.Popen]
 KEPT = 50
@@ -32,7 +35,9 @@ with open(sys.argv[1], "ab", 0) as file:
 
 
 def follow(folder: Path, start: Start) -> tuple[Counter[int], str, set[object]]:
-    """Shorten a log that is written and followed; which lines the reader saw how often, what it complained of, and the ways."""
+    """Shorten a log that is written and followed; which lines the reader saw how often, what it
+    complained of, and the ways.
+    """
     log, seen, said = folder / "app.log", folder / "seen", folder / "said"
     log.touch()
     writer = start(sys.executable, "-c", WRITER, str(log))
@@ -43,17 +48,30 @@ def follow(folder: Path, start: Start) -> tuple[Counter[int], str, set[object]]:
     ways: set[object] = set()
     while writer.poll() is None:
         time.sleep(0.1)
-        step = TrimLog(target="", reason="", path=log, identity=Identity.at(log), keep_lines=KEPT, keep_bytes=1 << 20)
+        step = TrimLog(
+            target="",
+            reason="",
+            path=log,
+            identity=identity_at(log),
+            keep_lines=KEPT,
+            keep_bytes=1 << 20,
+        )
         with contextlib.suppress(Refused):
             ways.add(apply(step, where).details["way"])
     wait_for(lambda: b"line 019999," in seen.read_bytes())
     reader.kill()
     lines = seen.read_bytes().replace(b"\0", b"").splitlines()
-    return Counter(int(line.split()[1].rstrip(b",")) for line in lines if line.startswith(b"line ")), said.read_text(), ways
+    return (
+        Counter(int(line.split()[1].rstrip(b",")) for line in lines if line.startswith(b"line ")),
+        said.read_text(),
+        ways,
+    )
 
 
 @pytest.mark.root
-def test_reader_of_a_collapsed_log_misses_nothing_and_sees_kept_lines_again(mounted: Callable[..., Path], start: Start) -> None:
+def test_reader_of_a_collapsed_log_misses_nothing_and_sees_kept_lines_again(
+    mounted: Callable[..., Path], start: Start
+) -> None:
     seen, said, ways = follow(mounted("ext4", "64M"), start)
     assert ways == {"collapsed"}
     assert len(seen) == 20_000
@@ -61,7 +79,9 @@ def test_reader_of_a_collapsed_log_misses_nothing_and_sees_kept_lines_again(moun
 
 
 @pytest.mark.root
-def test_reader_of_a_punched_log_sees_no_line_twice(mounted: Callable[..., Path], start: Start) -> None:
+def test_reader_of_a_punched_log_sees_no_line_twice(
+    mounted: Callable[..., Path], start: Start
+) -> None:
     seen, said, ways = follow(mounted("tmpfs", "64M"), start)
     assert ways == {"punched"}
     assert max(seen.values()) == 1

@@ -18,18 +18,22 @@ from gatework import work
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from miyabi_healing import gate, registry
-from miyabi_healing.config import Config
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import logs as gate_logs
-from miyabi_healing.gate import store, syscalls, undo, zstd
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host, logs
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import ArchiveLog, CutLog, Plan, TrimLog
-from miyabi_healing.view import View
+from miyabi_healing.gate import execute, undo
+from miyabi_healing.gate.handlers import logs as gate_logs
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives import compression, quarantine_writer, syscalls
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import logs
+from miyabi_healing.host.context import View
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.model.steps import ArchiveLog, CutLog, TrimLog
+from miyabi_healing.runner import registry
+from miyabi_healing.support.files import identity_at
 
-assert gate
+assert execute
 WRITER = """
 import os, sys, time
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
@@ -49,26 +53,41 @@ def context(folder: Path, state: Path | None = None, config: Config | None = Non
 
 
 def trim(path: Path, keep_lines: int = 10, keep_bytes: int = 10_000_000) -> TrimLog:
-    identity = Identity.at(path)
-    return TrimLog(target="", reason="", path=path, identity=identity, keep_lines=keep_lines, keep_bytes=keep_bytes)
+    identity = identity_at(path)
+    return TrimLog(
+        target="",
+        reason="",
+        path=path,
+        identity=identity,
+        keep_lines=keep_lines,
+        keep_bytes=keep_bytes,
+    )
 
 
 def archive(path: Path) -> ArchiveLog:
-    return ArchiveLog(target="", reason="", path=path, identity=Identity.at(path))
+    return ArchiveLog(target="", reason="", path=path, identity=identity_at(path))
 
 
 def entries(state: Path) -> list[dict[str, object]]:
     """The archives of a state folder, in the order they were made."""
     files = sorted(state.rglob("manifest.json"))
-    return [json.loads(file.read_text()) | {"data": unpack(file.parent / "thing")} for file in files]
+    return [
+        json.loads(file.read_text()) | {"data": unpack(file.parent / "thing")} for file in files
+    ]
 
 
 def unpack(path: Path) -> bytes:
-    return zstd.library().decompress(path.read_bytes()) if path.exists() and path.stat().st_size else b""
+    return (
+        compression.library().decompress(path.read_bytes())
+        if path.exists() and path.stat().st_size
+        else b""
+    )
 
 
 def whole(path: Path, state: Path) -> bytes:
-    """What the log would be had nobody touched it: what was taken, then the file without hole and filler."""
+    """What the log would be had nobody touched it: what was taken, then the file without hole and
+    filler.
+    """
     (entry,) = entries(state)
     data = entry["data"]
     assert isinstance(data, bytes)
@@ -84,13 +103,17 @@ def under_fire(folder: Path, rounds: int) -> list[str]:
     log, state, stop = folder / "app.log", folder / "state", folder / "stop"
     log.touch()
     command = [sys.executable, "-S", "-c", WRITER, str(log)]
-    writers = [subprocess.Popen([*command, name, str(stop)], stdout=subprocess.PIPE) for name in "abc"]
+    writers = [
+        subprocess.Popen([*command, name, str(stop)], stdout=subprocess.PIPE) for name in "abc"
+    ]
     ways: list[str] = []
     try:
         while len(ways) < rounds:
             assert all(writer.poll() is None for writer in writers)
             with contextlib.suppress(Refused):  # nothing to trim yet
-                ways.append(str(apply(trim(log, keep_lines=50), context(folder, state)).details["way"]))
+                ways.append(
+                    str(apply(trim(log, keep_lines=50), context(folder, state)).details["way"])
+                )
     finally:
         stop.touch()
         counts = [int(writer.communicate()[0]) for writer in writers]
@@ -105,30 +128,46 @@ def under_fire(folder: Path, rounds: int) -> list[str]:
 
 
 @pytest.mark.root
-@pytest.mark.usefixtures("only_mounts")  # whoever looks for holders waits for those that do not answer
-def test_three_writers_lose_no_line_while_an_ext4_log_is_collapsed(mounted: Callable[..., Path]) -> None:
+# whoever looks for holders waits for those that do not answer
+@pytest.mark.usefixtures("only_mounts")
+def test_three_writers_lose_no_line_while_an_ext4_log_is_collapsed(
+    mounted: Callable[..., Path],
+) -> None:
     assert set(under_fire(mounted("ext4", "300M"), 50)) == {"collapsed"}
 
 
 @pytest.mark.root
 @pytest.mark.usefixtures("only_mounts")
-def test_three_writers_lose_no_line_while_a_tmpfs_log_is_punched(mounted: Callable[..., Path]) -> None:
+def test_three_writers_lose_no_line_while_a_tmpfs_log_is_punched(
+    mounted: Callable[..., Path],
+) -> None:
     assert set(under_fire(mounted("tmpfs", "300M"), 50)) == {"punched"}
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(("kind", "way"), [("ext4", "collapsed"), ("tmpfs", "punched")])
-def test_log_cut_without_an_archive_loses_only_its_beginning(mounted: Callable[..., Path], kind: str, way: str) -> None:
+def test_log_cut_without_an_archive_loses_only_its_beginning(
+    mounted: Callable[..., Path], kind: str, way: str
+) -> None:
     folder = mounted(kind, "100M")
     log = folder / "app.log"
     log.write_bytes(LINES)
     stop, ways = folder / "stop", list[str]()
-    with subprocess.Popen([sys.executable, "-S", "-c", WRITER, str(log), "a", str(stop)], stdout=subprocess.PIPE) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", WRITER, str(log), "a", str(stop)], stdout=subprocess.PIPE
+    ) as writer:
         try:
             while len(ways) < 20:
                 assert writer.poll() is None
                 with contextlib.suppress(Refused):  # nothing to trim yet
-                    step = CutLog(target="", reason="", path=log, identity=Identity.at(log), keep_lines=50, keep_bytes=1_000_000)
+                    step = CutLog(
+                        target="",
+                        reason="",
+                        path=log,
+                        identity=identity_at(log),
+                        keep_lines=50,
+                        keep_bytes=1_000_000,
+                    )
                     assert recheck(step, context(folder)) is None
                     ways.append(str(apply(step, context(folder)).details["way"]))
         finally:
@@ -138,7 +177,11 @@ def test_log_cut_without_an_archive_loses_only_its_beginning(mounted: Callable[.
     lines = [line for line in log.read_bytes().replace(b"\0", b"").split(b"\n") if line.strip()]
     numbers = [int(line.split(b" ")[1]) for line in lines if line.startswith(b"a ")]
     assert numbers == list(range(numbers[0], count))
-    assert all(line.split(b" ")[2] == b"x" * (int(line.split(b" ")[1]) % 200) for line in lines if line.startswith(b"a "))
+    assert all(
+        line.split(b" ")[2] == b"x" * (int(line.split(b" ")[1]) % 200)
+        for line in lines
+        if line.startswith(b"a ")
+    )
     assert len(lines) <= len(numbers) + 50
     assert not (folder / "state").exists()
 
@@ -147,7 +190,9 @@ def test_writer_with_an_offset_of_its_own_gets_a_hole_not_a_shift(tmp_path: Path
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     script = "import sys, time; f = open(sys.argv[1], 'r+b'); f.seek(0, 2); print(flush=True); input(); f.write(b'last\\n')"
-    with subprocess.Popen([sys.executable, "-c", script, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
         done = apply(trim(log), context(tmp_path))
@@ -165,7 +210,11 @@ CONTENT = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(content=CONTENT, lines=st.integers(0, 50), size=st.integers(0, 20_000))
 def test_archive_and_rest_are_the_original(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, lines: int, size: int
@@ -182,7 +231,9 @@ def test_archive_and_rest_are_the_original(
         assert whole(log, folder / "state") == content
 
 
-def test_punch_that_fails_half_way_keeps_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_punch_that_fails_half_way_keeps_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     punch = gate_logs.fallocate
@@ -223,8 +274,12 @@ def test_trimming_twice_archives_each_line_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("call", ["write", "fsync", "pwrite", "rename", "fallocate"])
-def test_failure_at_any_moment_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: int) -> None:
-    """Each call is made to fail at its first, second, third … use; a chunk is made small, so that there are many."""
+def test_failure_at_any_moment_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: int
+) -> None:
+    """Each call is made to fail at its first, second, third … use; a chunk is made small, so that
+    there are many.
+    """
     monkeypatch.setattr(gate_logs, "CHUNK", 16 << 10)
     monkeypatch.setattr(gate_logs, "PIECE", 8 << 10)
     content = LINES[:100_003]
@@ -263,10 +318,14 @@ def test_failure_at_any_moment_loses_nothing(tmp_path: Path, monkeypatch: pytest
 def whole_after_failure(log: Path, state: Path, content: bytes) -> bool:
     """Every byte is in the file or in the archive, wherever it broke off."""
     rest = log.read_bytes()
-    if len(rest) < len(content):  # collapsed: the file is the end of the original, but for its filler
+    # collapsed: the file is the end of the original, but for its filler
+    if len(rest) < len(content):
         rest = b"\0" * (len(content) - len(rest)) + rest
     data = b"".join(entry["data"] for entry in entries(state))  # type: ignore[misc]
-    return all(rest[at] == content[at] or (at < len(data) and data[at] == content[at]) for at in range(len(content)))
+    return all(
+        rest[at] == content[at] or (at < len(data) and data[at] == content[at])
+        for at in range(len(content))
+    )
 
 
 @pytest.mark.parametrize("moment", ["sync", "add"])
@@ -275,7 +334,7 @@ def test_log_that_others_truncate_meanwhile_keeps_what_is_new(
 ) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
-    original = getattr(zstd.Archive, moment)
+    original = getattr(compression.Archive, moment)
 
     def late(*arguments: object) -> None:
         original(*arguments)
@@ -283,7 +342,7 @@ def test_log_that_others_truncate_meanwhile_keeps_what_is_new(
         with log.open("ab") as file:
             file.write(b"new\n")
 
-    monkeypatch.setattr(zstd.Archive, moment, late)
+    monkeypatch.setattr(compression.Archive, moment, late)
     with pytest.raises(Refused, match="shorter"):
         apply(trim(log, 10), context(tmp_path))
     assert log.read_bytes() == b"new\n"
@@ -304,7 +363,9 @@ def test_closed_log_is_archived_whole_and_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "while"])
-def test_log_written_late_is_not_archived_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+def test_log_written_late_is_not_archived_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     log = tmp_path / "app.log.1"
     log.write_bytes(LINES)
     step = archive(log)
@@ -312,14 +373,14 @@ def test_log_written_late_is_not_archived_away(tmp_path: Path, monkeypatch: pyte
         log.write_bytes(LINES + b"late\n")
         assert recheck(step, context(tmp_path)) == "it changed since it was measured"
         return
-    sync = zstd.Archive.sync
+    sync = compression.Archive.sync
 
-    def late(self: zstd.Archive) -> None:
+    def late(self: compression.Archive) -> None:
         sync(self)
         with log.open("ab") as file:
             file.write(b"late\n")
 
-    monkeypatch.setattr(zstd.Archive, "sync", late)
+    monkeypatch.setattr(compression.Archive, "sync", late)
     with pytest.raises(Refused, match="last moment"):
         apply(step, context(tmp_path))
     assert log.read_bytes() == LINES + b"late\n"
@@ -330,7 +391,9 @@ def test_log_written_late_is_not_archived_away(tmp_path: Path, monkeypatch: pyte
 def test_log_that_is_rotated_at_the_very_last_moment_is_not_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """Another log has the name when something is done to it; where that name is taken, too, it stays beside it."""
+    """Another log has the name when something is done to it; where that name is taken, too, it
+    stays beside it.
+    """
     log = tmp_path / "app.log.1"
     log.write_bytes(LINES)
     rename = syscalls.rename_new
@@ -347,7 +410,7 @@ def test_log_that_is_rotated_at_the_very_last_moment_is_not_deleted(
     monkeypatch.setattr(gate_logs, "rename_new", rotated)
     where = context(tmp_path)
     with work(where) as prepared:
-        outcome = gate.one(archive(log), prepared)
+        outcome = execute.one(archive(log), prepared)
     assert outcome.status == ("failed" if meanwhile else "skipped"), outcome
     assert (tmp_path / "app.log.2").read_bytes() == LINES
     assert log.read_text() == (meanwhile or "younger\n")
@@ -382,15 +445,23 @@ def hostile(folder: Path) -> dict[str, str]:
         listener.bind(str(folder / "s.log"))
     (folder / "folder.log").mkdir()
     (folder / "wtmp.log").write_bytes(LINES)
-    return {"link.log": "a symbolic link", "hard.log": "it has 2 names", "fifo.log": "a FIFO", "s.log": "a socket",
-            "folder.log": "a folder", "wtmp.log": "a system record"}  # fmt: skip
+    return {
+        "link.log": "a symbolic link",
+        "hard.log": "it has 2 names",
+        "fifo.log": "a FIFO",
+        "s.log": "a socket",
+        "folder.log": "a folder",
+        "wtmp.log": "a system record",
+    }
 
 
 def plan(pattern: str, clear: float = 0, config: Config | None = None, **options: float) -> Plan:
     healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
     view = View(Host(config or Config()), {"log_group": logs.read(pattern)})
-    return healer(view, Issue("large_log_files", "", "", 1, Limit(0, clear_at=clear)), kind(**options))
+    return healer(
+        view, Issue("large_log_files", "", "", 1, Limit(0, clear_at=clear)), kind(**options)
+    )
 
 
 def test_hostile_files_are_named_and_left_alone(tmp_path: Path) -> None:
@@ -403,7 +474,10 @@ def test_hostile_files_are_named_and_left_alone(tmp_path: Path) -> None:
     assert (folder / "victim").read_bytes() == LINES
 
 
-@pytest.mark.parametrize("name", ["with space.log", "line\nbreak.log", os.fsdecode(b"\xff\xfe.log"), "-rf.log", "[a].log"])
+@pytest.mark.parametrize(
+    "name",
+    ["with space.log", "line\nbreak.log", os.fsdecode(b"\xff\xfe.log"), "-rf.log", "[a].log"],
+)
 def test_odd_names_are_no_trouble(tmp_path: Path, name: str) -> None:
     log = tmp_path / name
     log.write_bytes(LINES)
@@ -444,7 +518,9 @@ def test_other_users_file_in_a_sticky_folder_is_left_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", [trim, archive])
-def test_replaced_log_is_refused(tmp_path: Path, kind: Callable[[Path], TrimLog | ArchiveLog]) -> None:
+def test_replaced_log_is_refused(
+    tmp_path: Path, kind: Callable[[Path], TrimLog | ArchiveLog]
+) -> None:
     log, victim = tmp_path / "app.log", tmp_path / "victim"
     log.write_bytes(LINES)
     victim.write_bytes(LINES)
@@ -471,7 +547,9 @@ def test_immutable_log_is_reported_and_whole(mounted: Callable[..., Path], tmp_p
 
 
 @pytest.mark.root
-def test_full_disk_is_no_reason_to_lose_anything(mounted: Callable[..., Path], tmp_path: Path) -> None:
+def test_full_disk_is_no_reason_to_lose_anything(
+    mounted: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = mounted("ext4", "32M")
     log = folder / "app.log"
     log.write_bytes(LINES * 50)
@@ -490,7 +568,7 @@ def test_archives_are_private(tmp_path: Path) -> None:
     done = apply(archive(log), context(tmp_path))
     folder = Path(str(done.undo["entry"]))
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert store.Entry(folder).thing.stat().st_mode & 0o777 == 0o600
+    assert quarantine_writer.Entry(folder).thing.stat().st_mode & 0o777 == 0o600
 
 
 def test_plan_archives_the_oldest_first_and_stops_at_the_goal(tmp_path: Path) -> None:
@@ -499,7 +577,8 @@ def test_plan_archives_the_oldest_first_and_stops_at_the_goal(tmp_path: Path) ->
         os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
     found = plan(f"{tmp_path}/*.log", clear=2.5, archive_after_days=0)
     names = [Path(step.target).name for step in found.steps]
-    assert sorted(names) == ["a.log", "b.log", "c.log"]  # by the newest of their times, which nobody can set back
+    # by the newest of their times, which nobody can set back
+    assert sorted(names) == ["a.log", "b.log", "c.log"]
     assert not found.goal.met()
     apply(found.steps[0], context(tmp_path))
     assert found.goal.met()

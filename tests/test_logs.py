@@ -1,4 +1,6 @@
-"""Which files are logs, who writes them, what is planned for them, and what is never cut whatever changes meanwhile."""
+"""Which files are logs, who writes them, what is planned for them, and what is never cut whatever
+changes meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,13 @@ from pathlib import Path
 import pytest
 from test_log_safety import LINES, archive, context, entries, plan, trim, whole
 
-from miyabi_healing.files import MEGABYTE
-from miyabi_healing.gate import logs as gate_logs
-from miyabi_healing.gate.verbs import Refused, apply, recheck
+from miyabi_healing.gate.handlers import logs as gate_logs
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives.context import Refused
 from miyabi_healing.host import logs
 from miyabi_healing.host.processes import OpenFile, OpenFiles, Process, Processes
-from miyabi_healing.plan import TrimLog
+from miyabi_healing.model.steps import TrimLog
+from miyabi_healing.support.files import MEGABYTE
 
 NOBODY = 65534
 
@@ -48,12 +51,20 @@ def test_hard_links_and_holes_count_once_and_by_what_they_occupy(tmp_path: Path)
     os.link(log, tmp_path / "b.log")
     with (tmp_path / "sparse.log").open("wb") as file:
         file.truncate(50_000_000)
-    du = int(subprocess.run(["du", "-sB1", "-c", *tmp_path.glob("*.log")], capture_output=True, check=True).stdout.split()[-2])
+    du = int(
+        subprocess.run(
+            ["du", "-sB1", "-c", *tmp_path.glob("*.log")], capture_output=True, check=True
+        ).stdout.split()[-2]
+    )
     assert logs.read(f"{tmp_path}/*.log").megabytes == pytest.approx(du / MEGABYTE)
 
 
 def test_databases_and_system_records_do_not_count(tmp_path: Path) -> None:
-    for name, sign in (("leveldb", "CURRENT"), ("rocks", "MANIFEST-000004"), ("kafka", "00000000000000000000.index")):
+    for name, sign in (
+        ("leveldb", "CURRENT"),
+        ("rocks", "MANIFEST-000004"),
+        ("kafka", "00000000000000000000.index"),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "000003.log").write_bytes(LINES)
         (tmp_path / name / sign).touch()
@@ -74,12 +85,17 @@ def test_unreadable_folder_is_named_and_not_fatal(public: Path) -> None:
     (public / "shut").chmod(0o700)
     (public / "open").chmod(0o755)
     script = """
-import os, sys; from miyabi_healing.host import logs, own_state
+import os, sys; from miyabi_healing.host import logs; from miyabi_healing.state import own_state
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 group = logs.read(sys.argv[1])
 print([file.path.parent.name for file in group.files], [(path.name, why) for path, why in group.odd])
 """
-    done = subprocess.run([sys.executable, "-c", script, f"{public}/*/*.log"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"{public}/*/*.log"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "['open'] [('shut', 'a folder that cannot be read')]"
 
 
@@ -118,7 +134,11 @@ def test_planning_changes_nothing(tmp_path: Path) -> None:
     before = os.stat(log)
     plan(f"{tmp_path}/*.log", keep_lines=1)
     after = os.stat(log)
-    assert (before.st_mtime_ns, before.st_ctime_ns, before.st_blocks) == (after.st_mtime_ns, after.st_ctime_ns, after.st_blocks)
+    assert (before.st_mtime_ns, before.st_ctime_ns, before.st_blocks) == (
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        after.st_blocks,
+    )
     assert sorted(tmp_path.iterdir()) == [log]
 
 
@@ -136,7 +156,9 @@ def test_logs_nobody_may_change_are_named_in_the_plan(mounted: Callable[..., Pat
         }
         assert found.steps == ()
     finally:
-        subprocess.run(["chattr", "-i", "-a", str(folder / "i.log"), str(folder / "a.log")], check=True)
+        subprocess.run(
+            ["chattr", "-i", "-a", str(folder / "i.log"), str(folder / "a.log")], check=True
+        )
 
 
 def test_log_behind_a_linked_folder_is_kept_and_named(tmp_path: Path) -> None:
@@ -208,7 +230,9 @@ def test_empty_log_and_log_that_is_one_hole_have_nothing_to_trim(tmp_path: Path)
 def test_log_emptied_by_somebody_else_meanwhile_loses_no_new_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bytes
 ) -> None:
-    """A rotation that truncates (copytruncate) between archiving and cutting: what is written then is not in the archive."""
+    """A rotation that truncates (copytruncate) between archiving and cutting: what is written then
+    is not in the archive.
+    """
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     sync = gate_logs.Archive.sync
@@ -225,7 +249,9 @@ def test_log_emptied_by_somebody_else_meanwhile_loses_no_new_line(
     assert log.read_bytes() == late
 
 
-def test_log_that_gets_shorter_while_it_is_read_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_gets_shorter_while_it_is_read_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     place = gate_logs.archive_place
@@ -292,7 +318,9 @@ def test_log_renamed_between_plan_and_step_is_refused_and_whole(tmp_path: Path) 
     assert log.read_bytes() == b"fresh\n"
 
 
-def test_cut_that_fails_half_way_leaves_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_that_fails_half_way_leaves_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A call that says EIO may have freed blocks already; the archive is then all there is of them."""
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
@@ -333,7 +361,8 @@ def test_log_begun_anew_just_before_it_is_collapsed_keeps_every_new_line(
 ) -> None:
     log = mounted("ext4", "32M") / "app.log"
     log.write_bytes(LINES)
-    late = b"n" * (len(LINES) - 100)  # longer than what would be collapsed, shorter than the log was
+    # longer than what would be collapsed, shorter than the log was
+    late = b"n" * (len(LINES) - 100)
     look = logs.writers
 
     def emptied(*arguments: object, **keywords: object) -> logs.Writers:
@@ -346,7 +375,9 @@ def test_log_begun_anew_just_before_it_is_collapsed_keeps_every_new_line(
     assert log.read_bytes() == late
 
 
-def test_log_that_is_opened_late_is_not_archived_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_is_opened_late_is_not_archived_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "app.log.1"
     log.write_bytes(LINES)
     sync = gate_logs.Archive.sync
@@ -372,7 +403,17 @@ def test_log_that_is_opened_late_is_not_archived_away(tmp_path: Path, monkeypatc
 
 
 def other(uid: int) -> Process:
-    return Process(pid=4_000_000, ppid=1, start=1, name="secret", state="S", session=1, tty=0, uid=uid, threads=1)
+    return Process(
+        pid=4_000_000,
+        ppid=1,
+        start=1,
+        name="secret",
+        state="S",
+        session=1,
+        tty=0,
+        uid=uid,
+        threads=1,
+    )
 
 
 def judged(log: Path, unseen: tuple[Process, ...]) -> logs.Writers:
@@ -382,9 +423,17 @@ def judged(log: Path, unseen: tuple[Process, ...]) -> logs.Writers:
 
 @pytest.mark.parametrize(
     ("mode", "same_owner", "trouble"),
-    [(0o644, True, True), (0o644, False, False), (0o664, False, True), (0o666, False, True), (0o600, False, False)],
+    [
+        (0o644, True, True),
+        (0o644, False, False),
+        (0o664, False, True),
+        (0o666, False, True),
+        (0o600, False, False),
+    ],
 )
-def test_unseen_process_that_could_write_is_a_reason_to_skip(tmp_path: Path, mode: int, same_owner: bool, trouble: bool) -> None:
+def test_unseen_process_that_could_write_is_a_reason_to_skip(
+    tmp_path: Path, mode: int, same_owner: bool, trouble: bool
+) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     log.chmod(mode)
@@ -399,14 +448,17 @@ def test_where_nobody_else_is_said_to_be_an_unseen_process_is_no_reason(tmp_path
     seen = OpenFiles((), (other(os.getuid()),), blind="secret could use it", alone=True)
     found = logs.writers(log, os.stat(log), seen)
     assert (found.trouble, found.closed) == (None, True)
-    assert not found.append_only  # what is cut by another way can be given back without that word as well
+    # what is cut by another way can be given back without that word as well
+    assert not found.append_only
 
 
 def test_log_mapped_for_writing_is_left_alone(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     script = "import mmap, sys; f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close(); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", script, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         assert "mapped by" in str(recheck(trim(log), context(tmp_path)))
@@ -419,18 +471,25 @@ def test_mapping_counts_where_its_device_number_is_another(tmp_path: Path) -> No
     log.write_bytes(LINES)
     status = os.stat(log)
     real = Processes().open_files()
-    strange = OpenFile(1, "db", status.st_dev + 1, status.st_ino, str(log), writable=True, mapped=True)
+    strange = OpenFile(
+        1, "db", status.st_dev + 1, status.st_ino, str(log), writable=True, mapped=True
+    )
     found = logs.writers(log, status, OpenFiles((*real.files, strange), ()))
     assert "mapped by db" in str(found.trouble)
 
 
 def test_log_this_very_process_writes_is_not_archived_away(tmp_path: Path) -> None:
-    """``miyabi-healing --watch > ~/.miyabi/logs/heal.log``: the scan of other processes does not see it."""
+    """``miyabi-healing --watch > ~/.miyabi/logs/heal.log``: the scan of other processes does not
+    see it.
+    """
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     with log.open("ab"):
         assert "has it open" in str(recheck(archive(log), context(tmp_path)))
-        assert [type(step) for step in plan(f"{tmp_path}/*.log", keep_lines=1, archive_after_days=0).steps] == [TrimLog]
+        assert [
+            type(step)
+            for step in plan(f"{tmp_path}/*.log", keep_lines=1, archive_after_days=0).steps
+        ] == [TrimLog]
         assert recheck(trim(log), context(tmp_path)) is None
 
 
@@ -448,12 +507,19 @@ def test_own_writer_with_an_offset_gets_a_hole_not_a_shift(tmp_path: Path) -> No
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("alone", "days", "expected"),
-    [(False, 0, "kept: holders unknown"), (False, 1, "kept: holders unknown"), (True, 0, "ArchiveLog"), (True, 1, "TrimLog")],
+    [
+        (False, 0, "kept: holders unknown"),
+        (False, 1, "kept: holders unknown"),
+        (True, 0, "ArchiveLog"),
+        (True, 1, "TrimLog"),
+    ],
 )
 def test_ordinary_user_keeps_logs_that_roots_processes_could_have_open_unless_told_that_none_does(
     public: Path, alone: bool, days: int, expected: str
 ) -> None:
-    """Punching is no excuse: root's processes cannot be looked into, and this host has no services to tell them from."""
+    """Punching is no excuse: root's processes cannot be looked into, and this host has no services
+    to tell them from.
+    """
     folder = public / "logs"
     folder.mkdir()
     (folder / "app.log.1").write_bytes(LINES * 20)
@@ -464,10 +530,10 @@ import os, sys
 sys.path[:0] = [os.getcwd(), "tests"]
 from pathlib import Path
 import test_logs as t
-from miyabi_healing.config import Config, Safety
-from miyabi_healing.gate import users
-from miyabi_healing.gate.zstd import library
-from miyabi_healing.host import own_state
+from miyabi_healing.model.config import Config, Safety
+from miyabi_healing.gate import target_checks as users
+from miyabi_healing.gate.primitives.compression import library
+from miyabi_healing.state import own_state
 folder = Path(sys.argv[1])
 t.plan(f"{folder}/*")
 library()  # what is loaded late, while it can still be read

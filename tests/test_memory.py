@@ -1,4 +1,6 @@
-"""Memory: measured as the kernel means it, in containers too; and healed without harm or told truthfully."""
+"""Memory: measured as the kernel means it, in containers too; and healed without harm or told
+truthfully.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from miyabi_healing import gate, registry, tools
-from miyabi_healing.config import Config
-from miyabi_healing.gate.verbs import Context, apply, recheck
-from miyabi_healing.host import Host, memory
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Plan, Reclaim, Run, Signal
-from miyabi_healing.view import View
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host import memory
+from miyabi_healing.host.context import View
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.model.steps import Reclaim, Run, Signal
+from miyabi_healing.runner import registry
+from miyabi_healing.support import commands
 
-assert gate
+assert execute
 MEGABYTE = 1 << 20
 
 
@@ -32,7 +39,9 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "proc" / "self").mkdir(parents=True)
     (tmp_path / "proc" / "sys" / "vm").mkdir(parents=True)
     (tmp_path / "proc" / "sys" / "vm" / "drop_caches").write_text("0\n")
-    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 1000000 kB\nMemFree: 1000 kB\nMemAvailable: 60000 kB\n")
+    (tmp_path / "proc" / "meminfo").write_text(
+        "MemTotal: 1000000 kB\nMemFree: 1000 kB\nMemAvailable: 60000 kB\n"
+    )
     (tmp_path / "proc" / "vmstat").write_text("oom_kill 3\n")
     (tmp_path / "proc" / "self" / "cgroup").write_text("0::/box/inner\n")
     (tmp_path / "cgroup").mkdir()
@@ -49,7 +58,11 @@ def group(kernel: Path, path: str, **files: object) -> None:
 
 
 def test_host_is_read_as_free_does() -> None:
-    line = subprocess.run(["free", "-b"], capture_output=True, text=True, check=True).stdout.splitlines()[1].split()
+    line = (
+        subprocess.run(["free", "-b"], capture_output=True, text=True, check=True)
+        .stdout.splitlines()[1]
+        .split()
+    )
     found = memory.of_host()
     assert found.total == int(line[1])
     assert abs(found.available - int(line[6])) < 0.02 * found.total
@@ -63,9 +76,15 @@ def test_available_counts_not_free(kernel: Path) -> None:
 
 def test_tighter_limit_of_a_container_counts_without_its_cache(kernel: Path) -> None:
     (kernel / "proc" / "meminfo").write_text("MemTotal: 1000000 kB\nMemAvailable: 900000 kB\n")
-    usage = {"memory__max": 256 * MEGABYTE, "memory__current": 255 * MEGABYTE, "memory__stat": f"inactive_file {153 * MEGABYTE}"}
+    usage = {
+        "memory__max": 256 * MEGABYTE,
+        "memory__current": 255 * MEGABYTE,
+        "memory__stat": f"inactive_file {153 * MEGABYTE}",
+    }
     group(kernel, "box", **usage)
-    group(kernel, "box/inner", memory__max="max", memory__current=10, memory__stat="inactive_file 0")
+    group(
+        kernel, "box/inner", memory__max="max", memory__current=10, memory__stat="inactive_file 0"
+    )
     found = memory.read()
     assert found.percent == pytest.approx(39.8, abs=0.1)
     assert found.group == kernel / "cgroup" / "box"
@@ -116,7 +135,9 @@ def test_page_cache_of_a_real_container_is_not_taken_memory(limited: Path, tmp_p
         f"    if m.scope == {str(limited)!r}: print(m.percent)\n"
     )
     paths = f"import sys; sys.path[:] = {sys.path!r}\n"
-    done = subprocess.run([sys.executable, "-S", "-c", paths + script], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", paths + script], capture_output=True, text=True
+    )
     raw = 100 * int((limited / "memory.max_usage_in_bytes").read_text()) / (256 * MEGABYTE)
     assert raw > 90, done.stderr
     assert float(done.stdout) < 60
@@ -133,11 +154,13 @@ def plan(kernel: Path, **options: object) -> Plan:
     healer, kind = registry.load("clear_cache", registry.builtin("healers") / "clear_cache.py")
     assert kind is not None
     view = View(Host(Config()), {"memory": memory.read()})
-    return healer(view, Issue("high_memory_usage", "", "", 94, Limit(90, unit="%")), kind(**options))
+    return healer(
+        view, Issue("high_memory_usage", "", "", 94, Limit(90, unit="%")), kind(**options)
+    )
 
 
 def test_default_asks_but_stops_nothing(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "find", lambda name: "/usr/bin/npm")
+    monkeypatch.setattr(commands, "find", lambda name: "/usr/bin/npm")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     found = plan(kernel)
     assert [type(step) for step in found.steps] == [Run, Reclaim]
@@ -148,7 +171,7 @@ def test_default_asks_but_stops_nothing(kernel: Path, monkeypatch: pytest.Monkey
 
 
 def test_without_root_and_npm_it_says_so(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "find", lambda name: None)
+    monkeypatch.setattr(commands, "find", lambda name: None)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found = plan(kernel)
     assert found.steps == ()
@@ -164,7 +187,9 @@ def test_reclaim_writes_to_known_control_files_only(kernel: Path, tmp_path: Path
     victim = tmp_path / "victim"
     victim.write_text("precious")
     for control, value in ((drop, "3"), (victim, "1"), (kernel / "cgroup" / ".." / "victim", "1")):
-        assert recheck(Reclaim(target="", reason="", control=control, value=value), where) is not None
+        assert (
+            recheck(Reclaim(target="", reason="", control=control, value=value), where) is not None
+        )
     drop.unlink()
     drop.symlink_to(victim)
     with pytest.raises(OSError, match="symbolic"):
@@ -172,9 +197,18 @@ def test_reclaim_writes_to_known_control_files_only(kernel: Path, tmp_path: Path
     assert victim.read_text() == "precious"
 
 
-def test_container_short_of_memory_is_asked_itself(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_container_short_of_memory_is_asked_itself(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    group(kernel, "box", memory__max=100, memory__current=99, memory__stat="inactive_file 0", memory__reclaim="")
+    group(
+        kernel,
+        "box",
+        memory__max=100,
+        memory__current=99,
+        memory__stat="inactive_file 0",
+        memory__reclaim="",
+    )
     (step,) = (step for step in plan(kernel).steps if isinstance(step, Reclaim))
     assert step.control == kernel / "cgroup" / "box" / "memory.reclaim"
 
@@ -183,7 +217,9 @@ def test_programs_that_may_be_stopped_go_gently_and_only_while_it_is_needed(kern
     process = subprocess.Popen(["sleep", "98765"], start_new_session=True)
     try:
         found = plan(kernel, may_stop=("sleep",), kill_above=97)
-        steps = [step for step in found.steps if isinstance(step, Signal) and step.pid == process.pid]
+        steps = [
+            step for step in found.steps if isinstance(step, Signal) and step.pid == process.pid
+        ]
         assert [step.signal for step in steps] == [signal.SIGTERM, signal.SIGKILL]
         assert steps[0].guard() is None  # 94 % is above 90
         assert "not more than 97" in str(steps[1].guard())

@@ -1,4 +1,6 @@
-"""What is called a log and is none: databases, other formats, ring buffers. Each with its opposite, which is still healed."""
+"""What is called a log and is none: databases, other formats, ring buffers. Each with its opposite,
+which is still healed.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,15 @@ from program import report, settings
 from test_log_safety import LINES, archive, context, plan, trim
 
 from conftest import wait_for
-from miyabi_healing import discover, registry
-from miyabi_healing.config import Config, Logs
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host, databases, log_text, logs
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.view import View
+from miyabi_healing.cli.setup import discovery
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import databases, log_text, logs
+from miyabi_healing.host.context import View
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config, Logs
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.runner import registry
 
 Start = Callable[..., psutil.Popen]
 JAR = Path("/usr/share/java/hsqldb.jar")
@@ -72,7 +77,9 @@ def fill(path: Path, content: bytes = LINES) -> Path:
 
 
 def java(*arguments: object) -> str:
-    done = subprocess.run(["java", "-cp", str(JAR), *map(str, arguments)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        ["java", "-cp", str(JAR), *map(str, arguments)], capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -141,8 +148,12 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_text_beside_a_databases_files_is_a_databases_everywhere(tmp_path: Path, layout: str) -> None:
-    """In the check, the healer, the gate and ``init``; the reason names the database and what it is known by."""
+def test_text_beside_a_databases_files_is_a_databases_everywhere(
+    tmp_path: Path, layout: str
+) -> None:
+    """In the check, the healer, the gate and ``init``; the reason names the database and what it is
+    known by.
+    """
     name, neighbours = LAYOUTS[layout]
     log = fill(tmp_path / name, LINES * 60)
     for each in neighbours:
@@ -154,7 +165,7 @@ def test_text_beside_a_databases_files_is_a_databases_everywhere(tmp_path: Path,
     assert taken(log.parent, pattern) == []
     for step in (trim(log), archive(log)):
         assert "part of a database" in str(recheck(step, context(tmp_path)))
-    assert discover.search([tmp_path]).logs == []
+    assert discovery.search([tmp_path]).logs == []
 
 
 @pytest.mark.parametrize(
@@ -165,13 +176,15 @@ def test_text_beside_a_databases_files_is_a_databases_everywhere(tmp_path: Path,
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_ordinary_neighbours_do_not_make_a_log_a_database(tmp_path: Path, neighbours: list[str]) -> None:
+def test_ordinary_neighbours_do_not_make_a_log_a_database(
+    tmp_path: Path, neighbours: list[str]
+) -> None:
     log = fill(tmp_path / "logs" / "app.log", LINES * 60)
     for each in neighbours:
         fill(tmp_path / "logs" / each, b"x\n" * 100)
     assert taken(log.parent) == ["app.log"]
     assert recheck(archive(log), context(tmp_path)) is None
-    assert [found.path for found in discover.search([tmp_path]).logs] == [log.parent]
+    assert [found.path for found in discovery.search([tmp_path]).logs] == [log.parent]
 
 
 def test_configuration_names_further_databases(tmp_path: Path) -> None:
@@ -182,14 +195,23 @@ def test_configuration_names_further_databases(tmp_path: Path) -> None:
     host = Host(chosen)
     group = host.log_group(f"{tmp_path}/*/*.log")
     assert [file.path for file in group.files] == [log]
-    assert group.odd == ((tmp_path / "mine" / "0001.log", "part of a database ([logs] databases): beside store.mydb"),)
+    assert group.odd == (
+        (
+            tmp_path / "mine" / "0001.log",
+            "part of a database ([logs] databases): beside store.mydb",
+        ),
+    )
     where = Context(host, "run", tmp_path / "state", (tmp_path,))
     assert "store.mydb" in str(recheck(archive(tmp_path / "mine" / "0001.log"), where))
     assert recheck(archive(log), where) is None
     assert recheck(archive(tmp_path / "mine" / "0001.log"), context(tmp_path)) is None
     healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
-    found = healer(View(host, {"log_group": group}), Issue("large_log_files", "", "", 1, Limit(0)), kind(archive_after_days=0))
+    found = healer(
+        View(host, {"log_group": group}),
+        Issue("large_log_files", "", "", 1, Limit(0)),
+        kind(archive_after_days=0),
+    )
     assert [step.path for step in found.steps] == [log]
     assert Config().logs.databases == ()
 
@@ -198,7 +220,9 @@ def test_row_of_every_database_keeps_to_what_the_table_can_say() -> None:
     for row in databases.KNOWN:
         for pattern in (*row.beside, *row.folders, *row.files):
             assert pattern.count("*") <= 1, (row.name, pattern)
-            assert "{" not in pattern or (pattern in row.beside and pattern.startswith(("{stem}", "{name}"))), (row.name, pattern)
+            assert "{" not in pattern or (
+                pattern in row.beside and pattern.startswith(("{stem}", "{name}"))
+            ), (row.name, pattern)
             assert not set("?[") & set(pattern), (row.name, pattern)
 
 
@@ -258,8 +282,12 @@ def test_what_is_no_text_is_no_log(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("first", [0, 5000, 3 << 20])
 @pytest.mark.parametrize("second", [0, 10_000, 1 << 20])
-def test_holes_are_passed_over_with_the_zeros_around_them(tmp_path: Path, first: int, second: int) -> None:
-    """Who writes on after others emptied the file leaves a hole that ends at a block, and zeros up to the line."""
+def test_holes_are_passed_over_with_the_zeros_around_them(
+    tmp_path: Path, first: int, second: int
+) -> None:
+    """Who writes on after others emptied the file leaves a hole that ends at a block, and zeros up
+    to the line.
+    """
     log = tmp_path / "app.log"
     with log.open("wb") as file:
         for size in (first, second):
@@ -270,17 +298,24 @@ def test_holes_are_passed_over_with_the_zeros_around_them(tmp_path: Path, first:
     assert log_text.at(log) is None
 
 
-def test_rotated_log_may_be_compressed_as_its_name_says_but_is_never_trimmed(tmp_path: Path) -> None:
+def test_rotated_log_may_be_compressed_as_its_name_says_but_is_never_trimmed(
+    tmp_path: Path,
+) -> None:
     packed = gzip.compress("\n".join(str(number) for number in range(200_000)).encode(), 1)
     for name in ("app.log.1.gz", "app.log", "store.log.xz"):
         fill(tmp_path / name, packed)
     assert taken(tmp_path, "*") == ["app.log.1.gz"]
-    assert said(tmp_path, "*.log*") == {"app.log": "no text: compressed (gzip)", "store.log.xz": "no text: compressed (gzip)"}
+    assert said(tmp_path, "*.log*") == {
+        "app.log": "no text: compressed (gzip)",
+        "store.log.xz": "no text: compressed (gzip)",
+    }
     assert "it is compressed" in str(recheck(trim(tmp_path / "app.log.1.gz"), context(tmp_path)))
 
 
 def test_check_looks_into_large_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of small ones there are thousands; the healer and the gate look into each that they would touch."""
+    """Of small ones there are thousands; the healer and the gate look into each that they would
+    touch.
+    """
     for number in range(50):
         fill(tmp_path / f"{number}.log", NO_TEXTS["records"])
     fill(tmp_path / "large.log", NO_TEXTS["records"] * 50)
@@ -339,7 +374,9 @@ def test_ring_buffer_is_left_as_it_is(tmp_path: Path, start: Start, way: str) ->
 
 
 @pytest.mark.parametrize("way", ["append", "offset"])
-def test_busy_writer_at_the_end_is_healed_and_loses_no_line(tmp_path: Path, start: Start, way: str) -> None:
+def test_busy_writer_at_the_end_is_healed_and_loses_no_line(
+    tmp_path: Path, start: Start, way: str
+) -> None:
     """Its position is past any size that was measured before, however often it is looked at."""
     log, stop = fill(tmp_path / "logs" / "app.log", LINES * 20), tmp_path / "stop"
     writer = start(sys.executable, "-c", WRITER, str(log), way, str(stop), stdout=subprocess.PIPE)

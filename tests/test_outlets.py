@@ -1,4 +1,6 @@
-"""Telling others never costs a pass anything: not its report, not its exit status, not the quiet of a host that is well."""
+"""Telling others never costs a pass anything: not its report, not its exit status, not the quiet of
+a host that is well.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,10 @@ from endpoint import Endpoint, serving
 from program import environment, run, settings
 
 from conftest import PROJECT
-from miyabi_healing import config, outlets, report, secret
-from miyabi_healing.outlets import ping, textfile
+from miyabi_healing.model import config
+from miyabi_healing.report import documents
+from miyabi_healing.report.outputs import dispatch, ping, textfile
+from miyabi_healing.support import secrets
 
 SECRET = "0a1b2c3d-secret"
 
@@ -28,16 +32,18 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
-    monkeypatch.setattr(outlets.out, "complain", lines.append)
+    monkeypatch.setattr(dispatch.console, "complain", lines.append)
     return lines
 
 
 def everything(tmp_path: Path) -> config.Config:
-    return config.Config(ping=config.Ping(url_file="/nowhere"), metrics=config.Metrics(f"{tmp_path}/m.prom"))
+    return config.Config(
+        ping=config.Ping(url_file="/nowhere"), metrics=config.Metrics(f"{tmp_path}/m.prom")
+    )
 
 
 def tell(settings: config.Config, code: int = 0, dry_run: bool = False) -> None:
-    outlets.tell(report.failed("why"), code, settings, dry_run=dry_run, seconds=1)
+    dispatch.tell(documents.failed("why"), code, settings, dry_run=dry_run, seconds=1)
 
 
 def test_each_outlet_is_told_whatever_happened_to_the_one_before(
@@ -46,19 +52,23 @@ def test_each_outlet_is_told_whatever_happened_to_the_one_before(
     def bug(*_: object) -> None:
         raise RuntimeError(f"something with {SECRET} in it")
 
-    monkeypatch.setitem(secret.withdrawn, secret.PING, secret.Secret(f"{monitor.url}/ok/{SECRET}"))
+    monkeypatch.setitem(
+        secrets.withdrawn, secrets.PING, secrets.Secret(f"{monitor.url}/ok/{SECRET}")
+    )
     monkeypatch.setattr(textfile, "tell", bug)
     tell(everything(tmp_path), 3)
     assert (said, monitor.paths()) == (["textfile: RuntimeError"], [f"/ok/{SECRET}/3"])
     monkeypatch.setattr(ping, "start", bug)
-    outlets.begin(everything(tmp_path), dry_run=False)
+    dispatch.begin(everything(tmp_path), dry_run=False)
     assert said[1:] == ["ping: RuntimeError"]
 
 
-def test_busy_and_dry_passes_are_told_to_nobody(home: Path, tmp_path: Path, said: list[str]) -> None:
+def test_busy_and_dry_passes_are_told_to_nobody(
+    home: Path, tmp_path: Path, said: list[str]
+) -> None:
     tell(everything(tmp_path), 75)
     tell(everything(tmp_path), dry_run=True)
-    outlets.begin(everything(tmp_path), dry_run=True)
+    dispatch.begin(everything(tmp_path), dry_run=True)
     assert (said, list(tmp_path.glob("*.prom"))) == ([], [])
     tell(everything(tmp_path))
     assert said == ["ping: /nowhere: No such file or directory"]
@@ -66,14 +76,16 @@ def test_busy_and_dry_passes_are_told_to_nobody(home: Path, tmp_path: Path, said
 
 
 def test_only_what_is_set_up_is_wanted(home: Path, tmp_path: Path) -> None:
-    assert outlets.wanted(everything(tmp_path), ())
-    assert not outlets.wanted(config.Config(), ())
+    assert dispatch.wanted(everything(tmp_path), ())
+    assert not dispatch.wanted(config.Config(), ())
 
 
 def world(home: Path, monitor: Endpoint, act: str) -> tuple[str, ...]:
     """Everything set up, and a host that is well."""
     (home / "url").write_text(f"{monitor.url}/{act}/{SECRET}")
-    text = f'[ping]\nurl_file = "{home}/url"\ntime_limit = 20\n[metrics]\ntextfile = "{home}/m.prom"\n'
+    text = (
+        f'[ping]\nurl_file = "{home}/url"\ntime_limit = 20\n[metrics]\ntextfile = "{home}/m.prom"\n'
+    )
     return ("--config", settings(home, text), "--junitxml", str(home / "out.xml"), "--github")
 
 
@@ -86,7 +98,15 @@ def test_host_that_is_well_is_quiet_with_everything_set_up(home: Path, monitor: 
 
 def test_closed_standard_error_changes_nothing(home: Path, monitor: Endpoint) -> None:
     arguments = world(home, monitor, "status500")
-    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, str(PROJECT / "self_healer.py"), *arguments]
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" 2>&-',
+        "sh",
+        sys.executable,
+        str(PROJECT / "self_healer.py"),
+        *arguments,
+    ]
     done = subprocess.run(command, cwd=home, env=environment(), stdout=subprocess.PIPE, timeout=60)
     assert (done.returncode, b"System is healthy" in done.stdout) == (0, True)
     assert len(monitor.got) == 2
@@ -94,8 +114,23 @@ def test_closed_standard_error_changes_nothing(home: Path, monitor: Endpoint) ->
 
 def test_watch_that_is_well_is_quiet_with_everything_set_up(home: Path, monitor: Endpoint) -> None:
     arguments = world(home, monitor, "ok")[:2]
-    command = [sys.executable, str(PROJECT / "self_healer.py"), "--watch", "--interval", "0.1", "--quiet", *arguments]
-    program = subprocess.Popen(command, cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        str(PROJECT / "self_healer.py"),
+        "--watch",
+        "--interval",
+        "0.1",
+        "--quiet",
+        *arguments,
+    ]
+    program = subprocess.Popen(
+        command,
+        cwd=home,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while len(monitor.got) < 6:
         assert program.poll() is None
     program.terminate()

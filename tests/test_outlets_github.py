@@ -1,4 +1,6 @@
-"""GitHub Actions: annotations that the runner reads as they are meant, and a summary that stays a table whatever is in it."""
+"""GitHub Actions: annotations that the runner reads as they are meant, and a summary that stays a
+table whatever is in it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from typing import Any
 import pytest
 from program import run, settings
 
-from miyabi_healing import config, outlets, report
-from miyabi_healing.outlets import github
+from miyabi_healing.model import config
+from miyabi_healing.report import documents
+from miyabi_healing.report.outputs import dispatch, github
 
 CHECK = """
 import pathlib, pytest
@@ -25,13 +28,14 @@ def test_things(measure, limit):
 """
 HEALER = """
 import pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine
 
 def tidy(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     )
     return Plan(steps, Goal("never", lambda: False))
@@ -67,7 +71,9 @@ def commands(output: str) -> list[tuple[str, str, str]]:
             stopped = matched[3]
         elif matched:
             properties = dict(each.split("=", 1) for each in (matched[2] or "").split(","))
-            found.append((matched[1], unescaped(properties["title"], "3A", "2C"), unescaped(matched[3])))
+            found.append(
+                (matched[1], unescaped(properties["title"], "3A", "2C"), unescaped(matched[3]))
+            )
         else:
             assert "##[" not in line  # the older form of commands, anywhere in a line
     assert not stopped
@@ -80,7 +86,9 @@ def test_issue_that_remains_is_annotated_also_in_a_dry_run(home: Path) -> None:
     ((kind, title, words),) = commands(done.stdout)
     assert (kind, title) == ("warning", "things")
     assert words.startswith("Found things (3 things, limit 1 things)\nDry run: 3 step(s) planned")
-    assert commands(run("--dry-run", *world(home, 5), GITHUB_ACTIONS="true").stdout)[0][0] == "error"
+    assert (
+        commands(run("--dry-run", *world(home, 5), GITHUB_ACTIONS="true").stdout)[0][0] == "error"
+    )
     assert "::warning" not in run("--dry-run", *world(home, 3)).stdout
     assert "::error" in run("--dry-run", "--github", *world(home, 3)).stdout
 
@@ -108,37 +116,59 @@ def test_names_and_descriptions_are_no_commands(home: Path) -> None:
     done = run("--dry-run", *world(home, 3, HOSTILE), GITHUB_ACTIONS="true")
     ((kind, title, words),) = commands(done.stdout)
     assert (kind, title) == ("warning", "things")
-    assert words.startswith(HOSTILE.replace("\r\n", "\\r\\n") + " (3 things")  # one line, whatever it was
+    # one line, whatever it was
+    assert words.startswith(HOSTILE.replace("\r\n", "\\r\\n") + " (3 things")
 
 
 def test_what_could_not_run_is_an_error(home: Path) -> None:
     done = run("--config", "/nowhere", GITHUB_ACTIONS="true")
-    assert commands(done.stdout) == [("error", "Miyabi Healing", "could not run: --config: /nowhere: no such file")]
+    assert commands(done.stdout) == [
+        ("error", "Miyabi Healing", "could not run: --config: /nowhere: no such file")
+    ]
     assert done.returncode == 2
 
 
 def row(name: str, healed: bool = False, **changes: Any) -> dict[str, Any]:
-    common = {"name": name, "target": "", "metric_value": 3, "threshold": 1, "unit": "", "severity": "medium"}
+    common = {
+        "name": name,
+        "target": "",
+        "metric_value": 3,
+        "threshold": 1,
+        "unit": "",
+        "severity": "medium",
+    }
     return {**common, "description": "d", "healed": healed, **changes}
 
 
 def metric(name: str, **changes: Any) -> dict[str, Any]:
-    return {"name": name, "target": "", "value": 3.0, "threshold": 1, "unit": "", "outcome": "failed", **changes}
+    return {
+        "name": name,
+        "target": "",
+        "value": 3.0,
+        "threshold": 1,
+        "unit": "",
+        "outcome": "failed",
+        **changes,
+    }
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    return {**report.failed("why"), "errors": [], "summary": "s", **changes}
+    return {**documents.failed("why"), "errors": [], "summary": "s", **changes}
 
 
 def told(shown: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
-    outlets.tell(shown, 1, config.Config(), dry_run=False, seconds=1, annotate=1)
+    dispatch.tell(shown, 1, config.Config(), dry_run=False, seconds=1, annotate=1)
     said = capsys.readouterr()
     return said.out + said.err
 
 
-@pytest.mark.parametrize("name", ["a,b=c", "a::b", "100%25", "\udcff", "two\r\nlines", "x" * 1_000_000, "%0A"])
+@pytest.mark.parametrize(
+    "name", ["a,b=c", "a::b", "100%25", "\udcff", "two\r\nlines", "x" * 1_000_000, "%0A"]
+)
 def test_hostile_names_come_out_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    ((_, title, words),) = commands(told(document(issues_detected=[row("check", target=name, description=name)]), capsys))
+    ((_, title, words),) = commands(
+        told(document(issues_detected=[row("check", target=name, description=name)]), capsys)
+    )
     expected = f"check {name}".replace("\udcff", "?")
     assert title == (expected if len(name) < 1000 else f"{expected[:1000]}…")
     assert words[:900] == f"{name} (3, limit 1)".replace("\udcff", "?")[:900]
@@ -155,18 +185,37 @@ def test_summary_is_added_to_what_the_job_has(home: Path, tmp_path: Path) -> Non
     file.write_text("# Mine\n\n")
     run("--dry-run", *world(home, 3, HOSTILE), GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(file))
     text = file.read_text()
-    assert text.startswith("# Mine\n\n### Miyabi Healing: Dry run\\: 1 issue\\(s\\) detected, nothing was changed.\n\n| | check")
+    assert text.startswith(
+        "# Mine\n\n### Miyabi Healing: Dry run\\: 1 issue\\(s\\) detected, nothing was changed.\n\n| | check"
+    )
     assert "\n| ❌ | things | 3 things | 1 things |\n" in text
-    assert "\n- ⚠️ **things**: 100 \\% of\\\\r\\\\n\\:\\:error\\:\\:it, a\\|b \\`\\<b\\>\\` \\#\\#\\[error\\]x" in text
+    assert (
+        "\n- ⚠️ **things**: 100 \\% of\\\\r\\\\n\\:\\:error\\:\\:it, a\\|b \\`\\<b\\>\\` \\#\\#\\[error\\]x"
+        in text
+    )
     assert run("--quiet", *world(home), GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(file)).stdout
     assert file.read_text().startswith(text)
 
 
 @pytest.mark.parametrize(
-    "name", ["a|b", "a\n\n# b", "</details>", "\udcff\ud800", "![x](http://e/)", "\x1b[31m\u2028", "x" * 1_000_000]
+    "name",
+    [
+        "a|b",
+        "a\n\n# b",
+        "</details>",
+        "\udcff\ud800",
+        "![x](http://e/)",
+        "\x1b[31m\u2028",
+        "x" * 1_000_000,
+    ],
 )
 def test_table_stays_a_table(name: str) -> None:
-    shown = document(metrics=[metric(name), metric("two")], summary=name, notes=[name], issues_detected=[row(name)])
+    shown = document(
+        metrics=[metric(name), metric("two")],
+        summary=name,
+        notes=[name],
+        issues_detected=[row(name)],
+    )
     text = "".join(github.summary(shown))
     text.encode()
     lines = text.splitlines()
@@ -201,9 +250,17 @@ def test_summary_ends_at_what_github_takes(
     ],
 )
 def test_summary_that_cannot_be_written_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, make: Any, said: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    said: str,
 ) -> None:
-    path = tmp_path / "summary" if said != "No such file or directory" else tmp_path / "none" / "summary"
+    path = (
+        tmp_path / "summary"
+        if said != "No such file or directory"
+        else tmp_path / "none" / "summary"
+    )
     make(path)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
     assert told(document(), capsys) == f"miyabi-healing: github: {path}: {said}\n"

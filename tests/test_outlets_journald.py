@@ -30,7 +30,9 @@ def check(home: Path, value: int, severity: str = "high") -> tuple[str, ...]:
 
 
 def run_in_journal(*arguments: str, journal: str, home: Path) -> tuple[int, str, str]:
-    """The program with stdout and stderr as pipes, of which `journal` is the one that JOURNAL_STREAM names."""
+    """The program with stdout and stderr as pipes, of which `journal` is the one that
+    JOURNAL_STREAM names.
+    """
     pipes = {name: os.pipe() for name in ("stdout", "stderr")}
     status = os.fstat(pipes[journal][1])
     program = subprocess.Popen(
@@ -46,7 +48,9 @@ def run_in_journal(*arguments: str, journal: str, home: Path) -> tuple[int, str,
     return program.wait(60), said[0], said[1]
 
 
-@pytest.mark.parametrize(("severity", "level"), [("critical", 3), ("high", 3), ("medium", 4), ("low", 4)])
+@pytest.mark.parametrize(
+    ("severity", "level"), [("critical", 3), ("high", 3), ("medium", 4), ("low", 4)]
+)
 def test_every_line_of_a_report_has_its_priority(home: Path, severity: str, level: int) -> None:
     code, output, _ = run_in_journal(*check(home, 5, severity), journal="stdout", home=home)
     assert code == 1
@@ -79,20 +83,22 @@ def test_json_stays_one_document(home: Path) -> None:
 
 
 def test_watch_marks_its_lines(home: Path) -> None:
-    from miyabi_healing import live, report
+    from miyabi_healing.report import documents, live
 
-    document = {**report.failed("why"), "errors": [], "summary": "all is well"}
+    document = {**documents.failed("why"), "errors": [], "summary": "all is well"}
     ours, theirs = os.pipe()
     status = os.fstat(theirs)
     code = (
-        "import json, sys; from miyabi_healing import live\n"
+        "import json, sys; from miyabi_healing.report import live\n"
         "document = json.loads(sys.argv[1])\n"
         "live.write(live.plain(document, 0, 5, False)); live.write(live.plain(document, 3, 5, False))"
     )
     program = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(document)],
-        cwd=PROJECT, env=environment(JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}"), stdout=theirs,
-    )  # fmt: skip
+        cwd=PROJECT,
+        env=environment(JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}"),
+        stdout=theirs,
+    )
     os.close(theirs)
     with os.fdopen(ours, encoding="utf-8") as stream:
         lines = stream.read().splitlines()

@@ -1,4 +1,6 @@
-"""JUnit XML of a pass: healed is passed, what remains has failed, and a file that cannot be written stops nothing half way."""
+"""JUnit XML of a pass: healed is passed, what remains has failed, and a file that cannot be written
+stops nothing half way.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,14 @@ def test_things(folder, measure, limit):
 """
 HEALER = """
 import pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine
 
 def tidy(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     )
     return Plan(steps, Goal("never", lambda: False))
@@ -55,12 +58,18 @@ def suite(file: Path) -> ElementTree.Element:
     return ElementTree.parse(file).getroot()[0]
 
 
-def test_healed_has_passed_and_a_relative_path_is_from_where_it_was_started(home: Path, world: tuple[str, ...]) -> None:
+def test_healed_has_passed_and_a_relative_path_is_from_where_it_was_started(
+    home: Path, world: tuple[str, ...]
+) -> None:
     began = datetime.datetime.now(datetime.UTC)
     code, document = report(*world, "--junitxml", "out.xml")
     assert (code, document["notes"], document["issues_detected"][0]["healed"]) == (0, [], True)
     found = suite(home / "out.xml")
-    assert (found.attrib["failures"], found.attrib["errors"], found.attrib["hostname"]) == ("0", "0", platform.node())
+    assert (found.attrib["failures"], found.attrib["errors"], found.attrib["hostname"]) == (
+        "0",
+        "0",
+        platform.node(),
+    )
     assert int(found.attrib["tests"]) == len(found)
     started = datetime.datetime.fromisoformat(found.attrib["timestamp"])
     assert 0 <= (started - began).total_seconds() < 60
@@ -108,7 +117,10 @@ def test_disk_that_is_full_in_the_end_costs_the_file_and_not_the_report(
     done = run("--json", *world, "--junitxml", str(disk / "out.xml"))
     document = json.loads(done.stdout)
     assert (done.returncode, document["issues_detected"][0]["healed"]) == (0, True)
-    assert done.stderr == f"miyabi-healing: {disk / 'out.xml'} could not be written: No space left on device\n"
+    assert (
+        done.stderr
+        == f"miyabi-healing: {disk / 'out.xml'} could not be written: No space left on device\n"
+    )
 
 
 @pytest.mark.root
@@ -121,6 +133,8 @@ def test_disk_that_is_read_only_is_told_before_anything_is_touched(
 
 
 @pytest.mark.parametrize("option", [("--junitxml", "x.xml"), ("--github",)])
-def test_options_about_one_pass_do_not_go_with_watching(home: Path, option: tuple[str, ...]) -> None:
+def test_options_about_one_pass_do_not_go_with_watching(
+    home: Path, option: tuple[str, ...]
+) -> None:
     done = run("--watch", *option)
     assert (done.returncode, "leave out --watch" in done.stderr) == (2, True)

@@ -14,7 +14,7 @@ import pytest
 from program import environment, report, run, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing.outlets import nagios
+from miyabi_healing.report.outputs import nagios
 
 CHECK = """
 import pathlib, pytest, time
@@ -28,13 +28,14 @@ def test_things(measure, limit):
 """
 HEALER = """
 import pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine
 
 def tidy(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     )
     return Plan(steps, Goal("never", lambda: False))
@@ -52,7 +53,9 @@ def parsed(output: str) -> tuple[str, str, dict[str, tuple[str, ...]]]:
     return matched[1], matched[2], {each[0]: each[1:] for each in DATUM.findall(data)}
 
 
-def world(home: Path, things: int = 0, *, severity: str = "medium", act: str = "pass") -> tuple[str, ...]:
+def world(
+    home: Path, things: int = 0, *, severity: str = "medium", act: str = "pass"
+) -> tuple[str, ...]:
     folder = home / "mine"
     (folder / "healers").mkdir(parents=True, exist_ok=True)
     (folder / "test_things.py").write_text(CHECK.replace("SEVERITY", severity).replace("ACT", act))
@@ -73,14 +76,21 @@ def test_healthy_host_is_ok_with_its_numbers(home: Path) -> None:
     code, state, text, data = asked(*world(home))
     assert (code, state, text) == (0, "OK", "No issues detected. System is healthy.")
     assert data["things"] == ("0", "%", "1", "5")
-    assert data[f"large_log_files {home}/logs/_.log".replace("_.log", "*.log")] == ("0", "MB", "500", "")
+    assert data[f"large_log_files {home}/logs/_.log".replace("_.log", "*.log")] == (
+        "0",
+        "MB",
+        "500",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
     ("things", "severity", "code"),
     [(2, "low", 1), (2, "medium", 1), (3, "low", 1), (5, "low", 2), (2, "critical", 2)],
 )
-def test_issues_are_warnings_and_critical_ones_critical(home: Path, things: int, severity: str, code: int) -> None:
+def test_issues_are_warnings_and_critical_ones_critical(
+    home: Path, things: int, severity: str, code: int
+) -> None:
     state = nagios.STATES[code]
     seen = asked("--dry-run", *world(home, things, severity=severity))
     assert seen[:2] == (code, state)
@@ -92,7 +102,12 @@ def test_issues_are_warnings_and_critical_ones_critical(home: Path, things: int,
 
 def test_what_was_healed_is_ok(home: Path) -> None:
     code, state, text, data = asked(*world(home, 5))
-    assert (code, state, text, data["things"][0]) == (0, "OK", "Successfully healed 1 issue(s).", "0")
+    assert (code, state, text, data["things"][0]) == (
+        0,
+        "OK",
+        "Successfully healed 1 issue(s).",
+        "0",
+    )
 
 
 def test_check_that_could_not_run_is_unknown_and_a_critical_issue_weighs_more(home: Path) -> None:
@@ -133,14 +148,14 @@ def test_without_it_usage_stays_as_it_was(home: Path) -> None:
 
 
 def test_lock_that_is_held_is_unknown(home: Path) -> None:
-    from miyabi_healing import lock
+    from miyabi_healing.state import run_lock
 
     arguments = world(home)
-    held = lock.acquire(home / ".local" / "state" / "miyabi-healing")
+    held = run_lock.acquire(home / ".local" / "state" / "miyabi-healing")
     try:
         code, state, text, _ = asked(*arguments)
     finally:
-        lock.release(held)
+        run_lock.release(held)
     assert (code, state) == (3, "UNKNOWN")
     assert "another pass is at work" in text
 
@@ -148,7 +163,9 @@ def test_lock_that_is_held_is_unknown(home: Path) -> None:
 def test_being_stopped_is_unknown(home: Path) -> None:
     arguments = world(home, act="(pathlib.Path.home() / 'began').touch(); time.sleep(60)")
     command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
-    program = subprocess.Popen(command, cwd=home, env=environment(), stdout=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        command, cwd=home, env=environment(), stdout=subprocess.PIPE, text=True
+    )
     wait_for((home / "began").exists)
     program.send_signal(signal.SIGTERM)
     output, _ = program.communicate(timeout=30)
@@ -166,11 +183,29 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def metric(name: str, value: float, unit: str = "") -> dict[str, Any]:
-    return {"name": "check", "target": name, "value": value, "threshold": 15.5, "critical": None, "unit": unit}
+    return {
+        "name": "check",
+        "target": name,
+        "value": value,
+        "threshold": 15.5,
+        "critical": None,
+        "unit": unit,
+    }
 
 
 @pytest.mark.parametrize(
-    "words", ["a\nb", "a|b", "::error::x", "'quote\"", "\udcff", "\x00\x1b[31m", "x" * 1_000_000, "€" * 5000, "\u2028"]
+    "words",
+    [
+        "a\nb",
+        "a|b",
+        "::error::x",
+        "'quote\"",
+        "\udcff",
+        "\x00\x1b[31m",
+        "x" * 1_000_000,
+        "€" * 5000,
+        "\u2028",
+    ],
 )
 def test_hostile_words_stay_one_line_without_a_bar(words: str) -> None:
     shown = nagios.line(document(summary=f"a {words} z", metrics=[metric("/", 1)]), 0)
@@ -184,7 +219,9 @@ def test_hostile_labels_and_values_are_read_as_they_should_be() -> None:
     names = ["it's", "a=b", "a|b", "two\nlines", "ü", "\udcff", "x" * 1_000_000, ";1;2"]
     values = [math.nan, math.inf, 1e20, 1e-9, -0.25, 3.0, 100, 0.1]
     rows = [metric(name, value, "GB") for name, value in zip(names, values, strict=True)]
-    _, _, data = parsed(nagios.line(document(metrics=[*rows, metric("twin", 1), metric("twin", 2)]), 0) + "\n")
+    _, _, data = parsed(
+        nagios.line(document(metrics=[*rows, metric("twin", 1), metric("twin", 2)]), 0) + "\n"
+    )
     assert data == {
         "check it_s": ("U", "", "15.5", ""),
         "check a_b": ("U", "", "15.5", ""),
@@ -196,6 +233,8 @@ def test_hostile_labels_and_values_are_read_as_they_should_be() -> None:
 
 
 def test_many_numbers_end_at_a_whole_one() -> None:
-    shown = nagios.line(document(metrics=[metric(f"/mount/{number}", number) for number in range(1000)]), 0)
+    shown = nagios.line(
+        document(metrics=[metric(f"/mount/{number}", number) for number in range(1000)]), 0
+    )
     assert len(shown) < 4000
     assert len(parsed(f"{shown}\n")[2]) > 20

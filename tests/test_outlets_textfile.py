@@ -1,4 +1,6 @@
-"""The metrics file for Prometheus: whole or not there, true, and read without complaint by Prometheus' own parsers."""
+"""The metrics file for Prometheus: whole or not there, true, and read without complaint by
+Prometheus' own parsers.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ import pytest
 from program import run, settings
 from prometheus_client.parser import text_string_to_metric_families
 
-from miyabi_healing import config, history, journal, own_files, paths, report
-from miyabi_healing.healing import Action, Record
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.outlets import Told, textfile
+from miyabi_healing.model import config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.results import ActionResult, CheckResult
+from miyabi_healing.report import documents
+from miyabi_healing.report.outputs import textfile
+from miyabi_healing.report.outputs.output import Told
+from miyabi_healing.state import history, journal
+from miyabi_healing.support import atomic_write, paths
 
 CHECK = """
 import pathlib, pytest
@@ -31,13 +37,14 @@ def test_things(folder, measure, limit):
 """
 HEALER = """
 import pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine
 
 def tidy(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     )
     return Plan(steps, Goal("never", lambda: False))
@@ -46,7 +53,9 @@ def tidy(view, issue, options):
 
 @pytest.fixture
 def world(home: Path) -> tuple[str, ...]:
-    """The program's arguments: a check that three things trip, a healer that takes them away, and where metrics go."""
+    """The program's arguments: a check that three things trip, a healer that takes them away, and
+    where metrics go.
+    """
     folder = home / "mine"
     (folder / "healers").mkdir(parents=True)
     (folder / "test_things.py").write_text(CHECK)
@@ -83,20 +92,30 @@ def metrics(home: Path) -> Samples:
 
 
 def told(document: dict[str, Any], code: int = 0, file: str = "") -> Told:
-    return Told(document, code, config.Config(metrics=config.Metrics(file)), dry_run=False, seconds=1.5)
+    return Told(
+        document, code, config.Config(metrics=config.Metrics(file)), dry_run=False, seconds=1.5
+    )
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    return {**report.failed("why"), "errors": [], **changes}
+    return {**documents.failed("why"), "errors": [], **changes}
 
 
 def test_every_pass_is_told_and_heals_add_up(home: Path, world: tuple[str, ...]) -> None:
     assert run(*world).returncode == 0
     seen = metrics(home)
-    assert (seen["check_value", ("things", "things")], seen["check_threshold", ("things", "things")]) == (0, 1)
+    assert (
+        seen["check_value", ("things", "things")],
+        seen["check_threshold", ("things", "things")],
+    ) == (0, 1)
     assert seen["check_up", ("things", "things")] == 1
-    assert {key for (name, key) in seen if name == "check_value"} >= {("things", 'odd "name" \\ {x="y"}\\n# ü')}
-    assert (seen["heals_total", ("tidy", "success")], seen["heals_total", ("prune_logs", "failed")]) == (0, 0)
+    assert {key for (name, key) in seen if name == "check_value"} >= {
+        ("things", 'odd "name" \\ {x="y"}\\n# ü')
+    }
+    assert (
+        seen["heals_total", ("tidy", "success")],
+        seen["heals_total", ("prune_logs", "failed")],
+    ) == (0, 0)
     assert (seen["exit_status", ()], seen["issues", ()], seen["unknown_checks", ()]) == (0, 0, 0)
     assert abs(seen["last_run_timestamp_seconds", ()] - time.time()) < 60
     assert 0 < seen["last_run_duration_seconds", ()] < 60
@@ -104,17 +123,28 @@ def test_every_pass_is_told_and_heals_add_up(home: Path, world: tuple[str, ...])
         litter(home)
         assert run(*world).returncode == 0
         seen = metrics(home)
-        assert (seen["heals_total", ("tidy", "success")], seen["check_up", ("things", "things")]) == (number, 1)
+        assert (
+            seen["heals_total", ("tidy", "success")],
+            seen["check_up", ("things", "things")],
+        ) == (number, 1)
     litter(home)
     assert run("pause", "--for", "1h", "--reason", "a release").returncode == 0
     assert run(*world).returncode == 1
     seen = metrics(home)
-    assert (seen["check_up", ("things", "things")], seen["check_value", ("things", "things")]) == (0, 3)
-    assert (seen["heals_total", ("tidy", "success")], seen["heals_total", ("tidy", "skipped")]) == (2, 2)
+    assert (seen["check_up", ("things", "things")], seen["check_value", ("things", "things")]) == (
+        0,
+        3,
+    )
+    assert (seen["heals_total", ("tidy", "success")], seen["heals_total", ("tidy", "skipped")]) == (
+        2,
+        2,
+    )
     assert (seen["exit_status", ()], seen["issues", ()]) == (1, 2)
 
 
-def test_file_is_for_everybody_to_read_and_a_link_in_its_place_is_not_followed(home: Path, world: tuple[str, ...]) -> None:
+def test_file_is_for_everybody_to_read_and_a_link_in_its_place_is_not_followed(
+    home: Path, world: tuple[str, ...]
+) -> None:
     precious = home / "precious"
     precious.write_text("precious")
     file = home / "collector" / "miyabi_healing.prom"
@@ -124,12 +154,18 @@ def test_file_is_for_everybody_to_read_and_a_link_in_its_place_is_not_followed(h
         run(*world)
     finally:
         os.umask(before)
-    assert (precious.read_text(), file.is_symlink(), file.stat().st_mode & 0o777) == ("precious", False, 0o644)
+    assert (precious.read_text(), file.is_symlink(), file.stat().st_mode & 0o777) == (
+        "precious",
+        False,
+        0o644,
+    )
 
 
 def test_what_a_killed_write_left_is_cleaned_up_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "m.prom"
-    old, new, other = (tmp_path / name for name in (".m.prom.old.tmp", ".m.prom.new.tmp", ".n.prom.old.tmp"))
+    old, new, other = (
+        tmp_path / name for name in (".m.prom.old.tmp", ".m.prom.new.tmp", ".n.prom.old.tmp")
+    )
     link = tmp_path / ".m.prom.link.tmp"
     for each in (old, new, other):
         each.write_text("x")
@@ -137,8 +173,13 @@ def test_what_a_killed_write_left_is_cleaned_up_and_nothing_else(tmp_path: Path)
     for each in (old, other, link):
         os.utime(each, (0, 0), follow_symlinks=False)
     textfile.clean(file)
-    own_files.replace(file, b"x 1\n")
-    assert sorted(os.listdir(tmp_path)) == [".m.prom.link.tmp", ".m.prom.new.tmp", ".n.prom.old.tmp", "m.prom"]
+    atomic_write.replace(file, b"x 1\n")
+    assert sorted(os.listdir(tmp_path)) == [
+        ".m.prom.link.tmp",
+        ".m.prom.new.tmp",
+        ".n.prom.old.tmp",
+        "m.prom",
+    ]
 
 
 def test_dry_run_writes_nothing(home: Path, world: tuple[str, ...]) -> None:
@@ -159,7 +200,9 @@ def test_folder_that_is_missing_is_one_clear_line(home: Path, world: tuple[str, 
     assert os.listdir(file.parent) == [file.name]
 
 
-def test_write_that_fails_leaves_the_last_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_that_fails_leaves_the_last_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "m.prom"
     file.write_text("x 1\n")
 
@@ -168,7 +211,7 @@ def test_write_that_fails_leaves_the_last_file_and_nothing_else(tmp_path: Path, 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        own_files.replace(file, b"x 2\n")
+        atomic_write.replace(file, b"x 2\n")
     assert (os.listdir(tmp_path), file.read_text()) == (["m.prom"], "x 1\n")
 
 
@@ -182,11 +225,22 @@ def issue(name: str, healed: bool) -> dict[str, Any]:
 
 def test_unknown_and_waived_checks_are_neither_up_nor_down(home: Path, tmp_path: Path) -> None:
     rows = [
-        *(metric("fine", 1, "passed"), metric("bad", 9, "failed"), metric("mended", 2, "healed"), metric("odd", 3, "failed")),
-        *(metric("borne", 9, "waived"), metric("strange", math.nan, "passed"), metric("strange", math.inf, "passed", "x")),
+        *(
+            metric("fine", 1, "passed"),
+            metric("bad", 9, "failed"),
+            metric("mended", 2, "healed"),
+            metric("odd", 3, "failed"),
+        ),
+        *(
+            metric("borne", 9, "waived"),
+            metric("strange", math.nan, "passed"),
+            metric("strange", math.inf, "passed", "x"),
+        ),
     ]
     shown = document(
-        metrics=rows, issues_detected=[issue("bad", False), issue("mended", True)], errors=[{"check": "odd", "message": "x"}]
+        metrics=rows,
+        issues_detected=[issue("bad", False), issue("mended", True)],
+        errors=[{"check": "odd", "message": "x"}],
     )
     textfile.tell(told(shown, 3, f"{tmp_path}/m.prom"))
     seen = parsed((tmp_path / "m.prom").read_text())
@@ -199,8 +253,21 @@ def test_unknown_and_waived_checks_are_neither_up_nor_down(home: Path, tmp_path:
 
 
 def test_hostile_names_and_twins_make_a_file_that_can_be_read(home: Path, tmp_path: Path) -> None:
-    names = ["\udcff", "a\nb", 'quo"te', "back\\slash", "x" * 1_000_000, "::error::", "{}=,|", "\x00", "twin", "twin"]
-    shown = document(metrics=[metric("check", number, "passed", name) for number, name in enumerate(names)])
+    names = [
+        "\udcff",
+        "a\nb",
+        'quo"te',
+        "back\\slash",
+        "x" * 1_000_000,
+        "::error::",
+        "{}=,|",
+        "\x00",
+        "twin",
+        "twin",
+    ]
+    shown = document(
+        metrics=[metric("check", number, "passed", name) for number, name in enumerate(names)]
+    )
     textfile.tell(told(shown, 0, f"{tmp_path}/m.prom"))
     seen = parsed((tmp_path / "m.prom").read_text())
     values = {key[1]: value for (name, key), value in seen.items() if name == "check_value"}
@@ -234,23 +301,33 @@ def test_bad_setting_is_one_clear_line(home: Path, text: str, said: str) -> None
 # The count of heals
 
 
-def heal(status: str) -> Record:
+def heal(status: str) -> CheckResult:
     limit = Limit(5)
     found = Issue("check", "", "found", 9, limit)
-    action = Action("tidy", found, passed=status == "success", problem="broke" if status == "failed" else "")
-    return Record("check", "", limit, issue=found, actions=[action])
+    action = ActionResult(
+        "tidy", found, passed=status == "success", problem="broke" if status == "failed" else ""
+    )
+    return CheckResult("check", "", limit, issue=found, actions=[action])
 
 
 def test_count_outlives_what_history_lets_go_of(tmp_path: Path) -> None:
     kept = journal.Journal(tmp_path / paths.JOURNAL)
     rules = config.History(days=1, passes=1)
     for number in range(20):
-        history.record(kept, f"run {number}", time.time(), [heal("success"), heal("failed"), heal("success")], rules)
+        history.record(
+            kept,
+            f"run {number}",
+            time.time(),
+            [heal("success"), heal("failed"), heal("success")],
+            rules,
+        )
     assert history.heal_totals(kept) == {("tidy", "success"): 40, ("tidy", "failed"): 20}
     kept.close()
 
 
-def test_count_that_cannot_be_read_is_left_out_rather_than_begun_anew(home: Path, tmp_path: Path) -> None:
+def test_count_that_cannot_be_read_is_left_out_rather_than_begun_anew(
+    home: Path, tmp_path: Path
+) -> None:
     state = paths.state_folder()
     state.mkdir(parents=True)
     assert set(textfile.totals(told(document())).values()) == {0}

@@ -1,4 +1,6 @@
-"""The program's own files are no target, whatever a pattern or a healer says, and under whatever name."""
+"""The program's own files are no target, whatever a pattern or a healer says, and under whatever
+name.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,16 @@ import pytest
 from gatework import carry_out, plan
 from program import settings
 
-from miyabi_healing import config as configuration
-from miyabi_healing import paths
-from miyabi_healing.config import Config, Safety
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import store
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host, caches, logs, mounts
-from miyabi_healing.host.own_state import HOLDS_OURS, OURS, OwnState
-from miyabi_healing.plan import ArchiveLog, CutLog, Delete, Quarantine, Step, TrimLog
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host import caches, logs
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model import config as configuration
+from miyabi_healing.model.config import Config, Safety
+from miyabi_healing.model.steps import ArchiveLog, CutLog, Delete, Quarantine, Step, TrimLog
+from miyabi_healing.state.own_state import HOLDS_OURS, OURS, OwnState
+from miyabi_healing.support import config_loader, mount_table, paths
+from miyabi_healing.support.files import identity_at
 
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(20_000))
 
@@ -37,11 +40,16 @@ def state(home: Path) -> Path:
 
 
 def context(home: Path, config: Config | None = None) -> Context:
-    return Context(Host(config or Config(safety=Safety(disposable=(str(home),)))), "run", paths.state_folder(), (home.parent,))
+    return Context(
+        Host(config or Config(safety=Safety(disposable=(str(home),)))),
+        "run",
+        paths.state_folder(),
+        (home.parent,),
+    )
 
 
 def every_kind(path: Path) -> Iterator[Step]:
-    told = {"target": "", "reason": "", "identity": Identity.at(path)}
+    told = {"target": "", "reason": "", "identity": identity_at(path)}
     yield Quarantine(path=path, **told)  # type: ignore[arg-type]
     if path.is_file():
         yield ArchiveLog(path=path, **told)  # type: ignore[arg-type]
@@ -51,7 +59,9 @@ def every_kind(path: Path) -> Iterator[Step]:
     yield Delete(target="", reason="", root=path.parent, units=(unit,))
 
 
-@pytest.mark.parametrize("name", ["", paths.JOURNAL, "quarantine", "quarantine/run/0001-log/old.log"])
+@pytest.mark.parametrize(
+    "name", ["", paths.JOURNAL, "quarantine", "quarantine/run/0001-log/old.log"]
+)
 def test_state_folder_is_no_target_of_any_kind_of_step(home: Path, state: Path, name: str) -> None:
     for step in every_kind(state / name):
         (outcome,) = carry_out(plan(step), context(home))
@@ -67,24 +77,31 @@ def test_what_holds_it_is_no_target_but_what_lies_beside_it_is(home: Path, state
             (outcome,) = carry_out(plan(step), context(home))
             assert (outcome.status, outcome.message) == ("skipped", HOLDS_OURS), step.kind
     unit = caches.measure(beside / "part", beside.stat().st_dev)
-    (outcome,) = carry_out(plan(Delete(target="", reason="", root=state.parent, units=(unit,))), context(home))
-    assert outcome.status == "applied", outcome.message  # it holds ours, but only a part beside them goes
+    (outcome,) = carry_out(
+        plan(Delete(target="", reason="", root=state.parent, units=(unit,))), context(home)
+    )
+    # it holds ours, but only a part beside them goes
+    assert outcome.status == "applied", outcome.message
     assert (state / paths.JOURNAL).exists()
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("mounted_part", [".", "quarantine/run", ".."])
-def test_another_mount_of_it_is_no_target(home: Path, state: Path, mounted_part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_mount_of_it_is_no_target(
+    home: Path, state: Path, mounted_part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     point = home.parent / "point"
     point.mkdir()
-    subprocess.run(["mount", "--bind", str((state / mounted_part).resolve()), str(point)], check=True)
+    subprocess.run(
+        ["mount", "--bind", str((state / mounted_part).resolve()), str(point)], check=True
+    )
     try:
         own = OwnState(state)
         for path in (point, *point.rglob("*")):
             expected = HOLDS_OURS if mounted_part == ".." and path == point else OURS
             assert own.objection(path) == expected, path
         if mounted_part == "..":  # also where the table of mounts tells nothing
-            monkeypatch.setattr(mounts, "table", lambda: ())
+            monkeypatch.setattr(mount_table, "table", lambda: ())
             assert OwnState(state).objection(point) == HOLDS_OURS
         if mounted_part != "quarantine/run":  # so deep it is the gate alone that looks, and refuses
             assert logs.read(f"{point}/*/*").files == ()
@@ -98,7 +115,8 @@ def test_folder_behind_a_link_is_known(home: Path, state: Path) -> None:
     assert OwnState(state).objection(home / "link") is None  # a link is a name, and may go
     state.parent.rename(home / "moved")
     state.parent.symlink_to(home / "moved")
-    assert OwnState(state).objection(state.parent) == HOLDS_OURS  # but not one by which ours is reached
+    # but not one by which ours is reached
+    assert OwnState(state).objection(state.parent) == HOLDS_OURS
     assert OwnState(state).objection(home / "moved" / state.name / "quarantine") == OURS
     assert logs.read(f"{home}/link/*/*/*.log").files == ()
 
@@ -109,7 +127,11 @@ def test_patterns_over_it_count_and_offer_nothing_of_it(home: Path, state: Path)
     for pattern in ("*/*", "*/quarantine/*/*/*", "app/*"):
         group = logs.read(f"{state.parent}/{pattern}")
         assert {file.name for file in group.files} <= {"real.log"}
-        assert all(str(path).startswith(str(state)) and why == OURS for path, why in group.odd if path.is_file())
+        assert all(
+            str(path).startswith(str(state)) and why == OURS
+            for path, why in group.odd
+            if path.is_file()
+        )
     assert [file.name for file in logs.read(f"{state.parent}/*/*").files] == ["real.log"]
 
 
@@ -119,7 +141,7 @@ def test_quarantine_elsewhere_is_known_by_the_list_and_by_its_name(home: Path, s
         folder.mkdir(parents=True)
         (folder / "a.log").write_bytes(LINES)
     assert OwnState(state).objection(listed / "a.log") is None
-    store.register(state, listed)
+    quarantine_writer.register(state, listed)
     assert OwnState(state).objection(listed / "a.log") == OURS
     assert OwnState(state).objection(listed.parent) == HOLDS_OURS
     assert OwnState(state).objection(named / "a.log") == OURS
@@ -131,13 +153,16 @@ def test_state_of_another_user_is_known_by_its_journal(home: Path, state: Path) 
     (theirs / "manifests").mkdir(parents=True)
     (theirs / "manifests" / "a.log").write_bytes(LINES)
     own = OwnState(state)
-    assert own.objection(theirs / "manifests" / "a.log") is None  # a folder of that name alone is nobody's state
+    # a folder of that name alone is nobody's state
+    assert own.objection(theirs / "manifests" / "a.log") is None
     (theirs / paths.JOURNAL).touch()
     assert OwnState(state).objection(theirs / "manifests" / "a.log") == OURS
     assert logs.read(f"{home.parent}/other/.local/state/*/*/*.log").files == ()
 
 
-def test_refuge_on_another_disk_is_known(home: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_refuge_on_another_disk_is_known(
+    home: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(paths, "REFUGES", (str(tmp_path),))
     refuge = paths.refuge(str(tmp_path), state)
     refuge.mkdir(mode=0o700)
@@ -147,12 +172,12 @@ def test_refuge_on_another_disk_is_known(home: Path, state: Path, monkeypatch: p
 
 def test_configuration_in_use_and_the_program_itself_are_known(home: Path, state: Path) -> None:
     file = Path(settings(home))
-    config = configuration.load(str(file))
+    config = config_loader.load(str(file))
     assert config.file == str(file)
     own = OwnState(state, config)
     assert own.objection(file) == OURS
     assert own.objection(Path(configuration.__file__)) == OURS
-    assert own.objection(Path(configuration.__file__).parent.parent) == HOLDS_OURS
+    assert own.objection(Path(configuration.__file__).parent.parent.parent) == HOLDS_OURS
     assert (own.objection(Path(sys.prefix) / "bin") == OURS) == (sys.prefix != sys.base_prefix)
     other = home / "logs" / "app.log"
     other.parent.mkdir()
@@ -175,16 +200,24 @@ def test_pattern_over_the_state_folder_leaves_every_later_run_working(home: Path
         (home / ".local" / "state" / "app" / f"{number}.log").write_bytes(LINES * 2)
         code, document = program.report("--config", settings(home, text))
         assert (code, document["summary"]) == (0, "Successfully healed 1 issue(s).")
-        assert all("miyabi-healing" not in step["target"] for row in document["actions_taken"] for step in row["steps"])
+        assert all(
+            "miyabi-healing" not in step["target"]
+            for row in document["actions_taken"]
+            for step in row["steps"]
+        )
 
 
-def test_healthy_look_at_logs_asks_once_for_each_folder(home: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_healthy_look_at_logs_asks_once_for_each_folder(
+    home: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = home / "many"
     folder.mkdir()
     for number in range(50):
         (folder / f"{number}.log").touch()
     asked: list[object] = []
     look: Callable[..., os.stat_result] = os.lstat
-    monkeypatch.setattr(os, "lstat", lambda path, **named: asked.append(path) or look(path, **named))
+    monkeypatch.setattr(
+        os, "lstat", lambda path, **named: asked.append(path) or look(path, **named)
+    )
     assert len(logs.read(f"{folder}/*.log").files) == 50
     assert sum(str(each).startswith(str(home)) for each in asked) < 12

@@ -1,4 +1,6 @@
-"""Whose something is: by every folder on the way, every file in it, groups and access lists, and never by one name alone."""
+"""Whose something is: by every folder on the way, every file in it, groups and access lists, and
+never by one name alone.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,12 @@ import pytest
 from program import environment, settings
 
 from conftest import PROJECT
-from miyabi_healing import config, ownership, paths, registry, tools
-from miyabi_healing.files import display, printable, read_small
 from miyabi_healing.host import caches
+from miyabi_healing.model import config
+from miyabi_healing.runner import registry
+from miyabi_healing.support import command_errors, commands, ownership, paths
+from miyabi_healing.support.files import read_small
+from miyabi_healing.support.formatting import display, printable
 
 THEM = 65534  # nobody, whose group is its own
 ROOT_ONLY = frozenset((0,))
@@ -86,7 +91,9 @@ def test_group_of_which_nobody_else_is_a_member_may_write(monkeypatch: pytest.Mo
     accounts = [pwd.struct_passwd(("me", "x", 1000, 1000, "", "/home/me", "/bin/sh"))]
     members: list[str] = []
     monkeypatch.setattr(pwd, "getpwall", lambda: accounts)
-    monkeypatch.setattr(pwd, "getpwnam", lambda name: {"me": accounts[0], "you": accounts[-1]}[name])
+    monkeypatch.setattr(
+        pwd, "getpwnam", lambda name: {"me": accounts[0], "you": accounts[-1]}[name]
+    )
     monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("g", "x", gid, members)))
 
     def private() -> bool:
@@ -113,7 +120,9 @@ def test_access_list_that_lets_somebody_write_is_seen(top: Path) -> None:
     if not shutil.which("setfacl"):
         pytest.skip("needs setfacl")
     (top / "file").write_text("x")
-    done = subprocess.run(["setfacl", "-m", f"u:{THEM}:rw", str(top / "file")], capture_output=True, text=True)
+    done = subprocess.run(
+        ["setfacl", "-m", f"u:{THEM}:rw", str(top / "file")], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"no access lists here: {done.stderr}")
     assert "access list" in says(top / "file", ROOT_ONLY)
@@ -149,7 +158,9 @@ def test_tree_is_trusted_only_with_all_that_is_in_it(top: Path, what: str) -> No
 
 @pytest.mark.root
 @pytest.mark.parametrize("whose", ["everybody's", "theirs", "ours"])
-def test_tool_in_a_folder_that_others_can_write_is_not_started(top: Path, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+def test_tool_in_a_folder_that_others_can_write_is_not_started(
+    top: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
     folder = top / "bin"
     folder.mkdir()
     (folder / "a-tool").write_text("#!/bin/sh\necho ran\n")
@@ -161,18 +172,22 @@ def test_tool_in_a_folder_that_others_can_write_is_not_started(top: Path, monkey
         os.chown(folder / "a-tool", THEM, THEM)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     if whose == "ours":
-        assert tools.run(["a-tool"], time_limit=10).stdout == b"ran\n"
+        assert commands.run(["a-tool"], time_limit=10).stdout == b"ran\n"
         return
-    assert tools.find("a-tool") is None
-    with pytest.raises(tools.ToolError, match="not started: others can write"):
-        tools.run(["a-tool"], time_limit=10)
+    assert commands.find("a-tool") is None
+    with pytest.raises(command_errors.ToolError, match="not started: others can write"):
+        commands.run(["a-tool"], time_limit=10)
     if whose == "theirs":  # in whose own name their own tool may run
-        assert tools.run(["a-tool"], time_limit=10, user=THEM).stdout == b"ran\n"
-    assert str(folder) not in tools.run(["sh", "-c", "echo $PATH"], time_limit=10).stdout.decode()
+        assert commands.run(["a-tool"], time_limit=10, user=THEM).stdout == b"ran\n"
+    assert (
+        str(folder) not in commands.run(["sh", "-c", "echo $PATH"], time_limit=10).stdout.decode()
+    )
 
 
 @pytest.mark.root
-def test_tool_behind_a_link_into_a_strangers_folder_is_not_started(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tool_behind_a_link_into_a_strangers_folder_is_not_started(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (top / "bin").mkdir()
     (top / "theirs").mkdir()
     (top / "theirs" / "tool").write_text("#!/bin/sh\n")
@@ -180,35 +195,48 @@ def test_tool_behind_a_link_into_a_strangers_folder_is_not_started(top: Path, mo
     (top / "bin" / "tool").symlink_to(top / "theirs" / "tool")
     os.chown(top / "theirs", THEM, THEM)
     monkeypatch.setenv("PATH", str(top / "bin"))
-    assert "theirs belongs to nobody" in tools.missing("tool")
+    assert "theirs belongs to nobody" in commands.missing("tool")
 
 
 @pytest.mark.root
-def test_program_of_another_user_gets_nothing_of_our_environment_and_cannot_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_of_another_user_gets_nothing_of_our_environment_and_cannot_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "secret")
     monkeypatch.setenv("LD_PRELOAD_X", "secret")
-    seen = tools.run(["env"], time_limit=10, user=THEM).stdout.decode()
+    seen = commands.run(["env"], time_limit=10, user=THEM).stdout.decode()
     names = {line.partition("=")[0] for line in seen.splitlines()}
-    assert names <= {*tools.LISTED, "HOME", "USER", "LOGNAME", "SHELL", "PATH", "LC_ALL"}, names
+    assert names <= {*commands.LISTED, "HOME", "USER", "LOGNAME", "SHELL", "PATH", "LC_ALL"}, names
     assert f"HOME={pwd.getpwuid(THEM).pw_dir}\n" in seen
-    ids = tools.run(["sh", "-c", "grep -E '^(Uid|Gid|Groups)' /proc/self/status"], time_limit=10, user=THEM).stdout.split()
-    assert ids == f"Uid: {THEM} {THEM} {THEM} {THEM} Gid: {THEM} {THEM} {THEM} {THEM} Groups: {THEM}".encode().split()
+    ids = commands.run(
+        ["sh", "-c", "grep -E '^(Uid|Gid|Groups)' /proc/self/status"], time_limit=10, user=THEM
+    ).stdout.split()
+    assert (
+        ids
+        == f"Uid: {THEM} {THEM} {THEM} {THEM} Gid: {THEM} {THEM} {THEM} {THEM} Groups: {THEM}".encode().split()
+    )
 
 
-def test_our_own_tools_keep_our_environment_but_git_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_tools_keep_our_environment_but_git_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NPM_TOKEN", "ours")
     monkeypatch.setenv("GIT_DIR", "/elsewhere")
-    assert b"NPM_TOKEN" in tools.run(["env"], time_limit=10, whole_environment=True).stdout
-    assert b"GIT_DIR" not in tools.run(["env"], time_limit=10, whole_environment=True).stdout
-    assert b"NPM_TOKEN" not in tools.run(["env"], time_limit=10).stdout
+    assert b"NPM_TOKEN" in commands.run(["env"], time_limit=10, whole_environment=True).stdout
+    assert b"GIT_DIR" not in commands.run(["env"], time_limit=10, whole_environment=True).stdout
+    assert b"NPM_TOKEN" not in commands.run(["env"], time_limit=10).stdout
 
 
-def test_tool_that_prints_for_ever_is_stopped_before_it_fills_our_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "MOST_OUTPUT", 1 << 20)
-    with pytest.raises(tools.ToolError, match="printed more than 1 MiB"):
-        tools.run(["yes"], time_limit=60)
-    said = tools.run(["sh", "-c", "yes | head -c 3000000 >&2; echo last words >&2"], time_limit=60)
-    assert (len(said.stderr), said.complaint) == (tools.LAST_WORDS, "last words")
+def test_tool_that_prints_for_ever_is_stopped_before_it_fills_our_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commands, "MOST_OUTPUT", 1 << 20)
+    with pytest.raises(command_errors.ToolError, match="printed more than 1 MiB"):
+        commands.run(["yes"], time_limit=60)
+    said = commands.run(
+        ["sh", "-c", "yes | head -c 3000000 >&2; echo last words >&2"], time_limit=60
+    )
+    assert (len(said.stderr), said.complaint) == (commands.LAST_WORDS, "last words")
 
 
 def test_tool_starts_in_the_very_folder_that_was_looked_at(tmp_path: Path) -> None:
@@ -216,12 +244,17 @@ def test_tool_starts_in_the_very_folder_that_was_looked_at(tmp_path: Path) -> No
     descriptor = os.open(tmp_path / "a", os.O_RDONLY)
     (tmp_path / "a").rename(tmp_path / "b")
     (tmp_path / "a").mkdir()
-    assert tools.run(["pwd", "-P"], time_limit=10, cwd=descriptor).stdout == os.fsencode(tmp_path / "b") + b"\n"
+    assert (
+        commands.run(["pwd", "-P"], time_limit=10, cwd=descriptor).stdout
+        == os.fsencode(tmp_path / "b") + b"\n"
+    )
     os.close(descriptor)
 
 
 @pytest.mark.parametrize(("mode", "said"), [(0o777, "can be written by everybody"), (0o755, "")])
-def test_caches_in_a_home_that_others_can_write_are_left_alone(home: Path, mode: int, said: str) -> None:
+def test_caches_in_a_home_that_others_can_write_are_left_alone(
+    home: Path, mode: int, said: str
+) -> None:
     (home / ".npm" / "_cacache").mkdir(parents=True)
     home.chmod(mode)
     (cache,) = caches.find(config.Caches(homes=(str(home),)))
@@ -254,7 +287,9 @@ def test_only_a_small_regular_file_is_read_and_nothing_waits(tmp_path: Path, kin
 
 
 @pytest.mark.root
-def test_content_that_the_owner_of_a_thing_could_not_read_is_not_read_for_them(tmp_path: Path) -> None:
+def test_content_that_the_owner_of_a_thing_could_not_read_is_not_read_for_them(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "secret").write_text("x")
     (tmp_path / "secret").chmod(0o600)
     assert read_small(tmp_path / "secret", owner=0) == b"x"
@@ -265,10 +300,20 @@ def test_content_that_the_owner_of_a_thing_could_not_read_is_not_read_for_them(t
 
 
 def test_every_text_of_a_report_is_one_printable_line() -> None:
-    seen = printable({"a\n": ["\x1b[2J", ("b\r", 1, None, True)], "bidi": "\u202egpj", "half": "\ud800\udcff", "ok": "für ✅"})
+    seen = printable(
+        {
+            "a\n": ["\x1b[2J", ("b\r", 1, None, True)],
+            "bidi": "\u202egpj",
+            "half": "\ud800\udcff",
+            "ok": "für ✅",
+        }
+    )
     assert seen == {
-        "a\\n": ["\\x1b[2J", ["b\\r", 1, None, True]], "bidi": "\\u202egpj", "half": "\\ud800\\udcff", "ok": "für ✅",
-    }  # fmt: skip
+        "a\\n": ["\\x1b[2J", ["b\\r", 1, None, True]],
+        "bidi": "\\u202egpj",
+        "half": "\\ud800\\udcff",
+        "ok": "für ✅",
+    }
     assert display(display("\n")) == "\\n"
 
 
@@ -277,7 +322,9 @@ def test_every_text_of_a_report_is_one_printable_line() -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("whose", ["theirs", "their group's", "ours"])
-def test_root_obeys_no_configuration_that_others_can_change(home: Path, top: Path, whose: str) -> None:
+def test_root_obeys_no_configuration_that_others_can_change(
+    home: Path, top: Path, whose: str
+) -> None:
     file = top / "config.toml"
     file.write_text(Path(settings(home)).read_text())
     if whose == "theirs":
@@ -287,20 +334,31 @@ def test_root_obeys_no_configuration_that_others_can_change(home: Path, top: Pat
         file.chmod(0o664)
     done = program.run("--config", str(file), "--dry-run")
     assert done.returncode == (0 if whose == "ours" else 2), done.stderr
-    assert ("root obeys no configuration that others can change" in done.stderr) == (whose != "ours")
+    assert ("root obeys no configuration that others can change" in done.stderr) == (
+        whose != "ours"
+    )
 
 
 @pytest.mark.root
-def test_root_leaves_nothing_in_another_users_home(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after `sudo -E`: what root records is in root's own home, and nobody's link leads it anywhere."""
+def test_root_leaves_nothing_in_another_users_home(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `sudo -E`: what root records is in root's own home, and nobody's link leads it
+    anywhere.
+    """
     hers, roots = top / "home" / "alice", top / "root"
     hers.mkdir(parents=True)
     roots.mkdir()
     for name in [each for each in os.environ if each.startswith("XDG_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(("root", "x", uid, 0, "", str(roots), "/bin/sh")))
+    monkeypatch.setattr(
+        pwd,
+        "getpwuid",
+        lambda uid: pwd.struct_passwd(("root", "x", uid, 0, "", str(roots), "/bin/sh")),
+    )
     monkeypatch.setenv("HOME", str(hers))
-    assert paths.state_folder() == hers / ".local/state/miyabi-healing"  # a home of root's own, wherever
+    # a home of root's own, wherever
+    assert paths.state_folder() == hers / ".local/state/miyabi-healing"
     assert paths.note_on_home() == ""
     os.chown(hers, THEM, THEM)
     assert paths.state_folder() == roots / ".local/state/miyabi-healing"
@@ -328,7 +386,9 @@ def test_state_folder_below_a_folder_that_others_can_write_is_refused(home: Path
 
 @pytest.mark.root
 @pytest.mark.parametrize("whose", ["theirs", "everybody's", "ours"])
-def test_root_does_not_execute_an_environment_that_others_can_change(top: Path, copy: Path, home: Path, whose: str) -> None:
+def test_root_does_not_execute_an_environment_that_others_can_change(
+    top: Path, copy: Path, home: Path, whose: str
+) -> None:
     project = top / "project"
     shutil.copytree(copy, project, symlinks=True)
     if whose == "theirs":
@@ -336,7 +396,11 @@ def test_root_does_not_execute_an_environment_that_others_can_change(top: Path, 
     elif whose == "everybody's":
         (project / ".venv" / "bin").chmod(0o777)
     done = subprocess.run(
-        [str(project / "run_healing.sh"), "--version"], env=environment(), cwd=PROJECT, capture_output=True, text=True
+        [str(project / "run_healing.sh"), "--version"],
+        env=environment(),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == (0 if whose == "ours" else 3), done.stderr
     assert ("root does not execute" in done.stderr) == (whose != "ours")

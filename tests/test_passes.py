@@ -1,4 +1,6 @@
-"""Whole passes over checks and healers of our own: what is healed, what is told, and what the program refuses."""
+"""Whole passes over checks and healers of our own: what is healed, what is told, and what the
+program refuses.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +38,16 @@ def test_things(folder, measure, limit):
 """
 HEALER = """
 import os, pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine
 
 def tidy(view, issue, options):
     fixture = view.fixtures["folder"]
     assert not fixture.ended, "the check's fixtures had ended"
     folder = fixture.path
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", undo="moved back", counts="tidied", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", counts="tidied", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     )
     goal = Goal("few are left", lambda: len(list(folder.glob("thing*"))) <= 0)
@@ -82,7 +85,11 @@ def test_issue_is_healed_verified_and_reported(mine: Path) -> None:
     assert issue["name"] == "things"
     assert (issue["metric_value"], issue["threshold"], issue["severity"]) == (3.0, 1, "high")
     (action,) = document["actions_taken"]
-    assert (action["action"], action["status"], action["message"]) == ("tidy", "success", "Tidied 3")
+    assert (action["action"], action["status"], action["message"]) == (
+        "tidy",
+        "success",
+        "Tidied 3",
+    )
     assert action["details"]["tidied"] == 3
     assert action["details"]["metric_after"] == 0
     assert things(mine) == []
@@ -91,12 +98,23 @@ def test_issue_is_healed_verified_and_reported(mine: Path) -> None:
 def test_second_pass_finds_nothing_to_do(mine: Path) -> None:
     report(*arguments(mine))
     code, document = report(*arguments(mine))
-    assert (code, document["summary"], document["actions_taken"]) == (0, "No issues detected. System is healthy.", [])
+    assert (code, document["summary"], document["actions_taken"]) == (
+        0,
+        "No issues detected. System is healthy.",
+        [],
+    )
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
-    found = {str(path): path.lstat() for path in [folder, *folder.rglob("*")] if "__pycache__" not in str(path)}
-    return {path: (status.st_mode, status.st_mtime_ns, status.st_ctime_ns) for path, status in found.items()}
+    found = {
+        str(path): path.lstat()
+        for path in [folder, *folder.rglob("*")]
+        if "__pycache__" not in str(path)
+    }
+    return {
+        path: (status.st_mode, status.st_mtime_ns, status.st_ctime_ns)
+        for path, status in found.items()
+    }
 
 
 def test_dry_run_lists_the_same_steps_and_changes_nothing(mine: Path) -> None:
@@ -108,7 +126,10 @@ def test_dry_run_lists_the_same_steps_and_changes_nothing(mine: Path) -> None:
     assert planned["actions_taken"][0]["status"] == "skipped"
     _, real = report(*chosen)
     same = ("kind", "target", "reason", "bytes", "undo")
-    steps = [[[step[key] for key in same] for step in each["actions_taken"][0]["steps"]] for each in (planned, real)]
+    steps = [
+        [[step[key] for key in same] for step in each["actions_taken"][0]["steps"]]
+        for each in (planned, real)
+    ]
     assert steps[0] == steps[1]
     assert {step["status"] for step in planned["actions_taken"][0]["steps"]} == {"planned"}
 
@@ -126,7 +147,11 @@ def test_healer_that_does_not_help_leaves_the_issue(mine: Path) -> None:
     code, document = report(*arguments(mine))
     assert (code, document["summary"]) == (1, "Healed 0/1 issues. 1 failed.")
     assert document["actions_taken"][0]["status"] == "partial"
-    assert [step["status"] for step in document["actions_taken"][0]["steps"]] == ["applied", "not needed", "not needed"]
+    assert [step["status"] for step in document["actions_taken"][0]["steps"]] == [
+        "applied",
+        "not needed",
+        "not needed",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +173,7 @@ def test_healer_that_breaks_is_a_failed_action(mine: Path, body: str, said: str)
 
 def test_nothing_safe_to_do_is_skipped_with_what_was_kept(mine: Path) -> None:
     (mine / "healers" / "tidy.py").write_text(
-        "from miyabi_healing.plan import Goal, Kept, Plan\n"
+        "from miyabi_healing.model.plan import Goal, Kept, Plan\n"
         "def tidy(view, issue, options):\n"
         "    kept = (Kept('a', 'dirty'), Kept('b', 'dirty'), Kept('c', 'in use'))\n"
         "    return Plan((), Goal('none', lambda: False), kept=kept)\n"
@@ -156,13 +181,22 @@ def test_nothing_safe_to_do_is_skipped_with_what_was_kept(mine: Path) -> None:
     code, document = report(*arguments(mine))
     assert code == 1
     (action,) = document["actions_taken"]
-    assert (action["status"], action["message"]) == ("skipped", "Nothing safe to do; kept 3: 2 dirty, 1 in use")
+    assert (action["status"], action["message"]) == (
+        "skipped",
+        "Nothing safe to do; kept 3: 2 dirty, 1 in use",
+    )
     assert action["details"]["kept"] == {"dirty": 2, "in use": 1}
 
 
 @pytest.mark.parametrize(
     "broken",
-    ["raise TypeError('oops')", "pytest.fail('oops')", "undefined_name", "import sys; sys.exit(4)", "raise KeyError"],
+    [
+        "raise TypeError('oops')",
+        "pytest.fail('oops')",
+        "undefined_name",
+        "import sys; sys.exit(4)",
+        "raise KeyError",
+    ],
 )
 def test_check_that_errs_is_unknown_and_never_healed(mine: Path, broken: str) -> None:
     (mine / "test_things.py").write_text(CHECK.replace("    count =", f"    {broken}\n    count ="))
@@ -175,7 +209,9 @@ def test_check_that_errs_is_unknown_and_never_healed(mine: Path, broken: str) ->
 
 
 def test_fixture_that_errs_is_unknown(mine: Path) -> None:
-    (mine / "test_things.py").write_text(CHECK.replace("    yield here", "    raise OSError('no view')\n    yield here"))
+    (mine / "test_things.py").write_text(
+        CHECK.replace("    yield here", "    raise OSError('no view')\n    yield here")
+    )
     code, document = report(*arguments(mine))
     assert (code, document["actions_taken"]) == (3, [])
     assert "no view" in document["errors"][0]["message"]
@@ -210,12 +246,17 @@ def test_switched_off_check_and_healer(mine: Path) -> None:
 def test_threshold_comes_from_the_configuration_and_the_environment(mine: Path) -> None:
     assert report(*arguments(mine, "[checks.things]\nthreshold = 3\n"))[0] == 0
     assert len(things(mine)) == 3
-    code, document = report(*arguments(mine, "[checks.things]\nthreshold = 3\n"), MIYABI_HEALING__CHECKS__THINGS__THRESHOLD="2")
+    code, document = report(
+        *arguments(mine, "[checks.things]\nthreshold = 3\n"),
+        MIYABI_HEALING__CHECKS__THINGS__THRESHOLD="2",
+    )
     assert (code, document["issues_detected"][0]["threshold"]) == (0, 2)
 
 
 def test_causes_are_healed_before_consequences(mine: Path) -> None:
-    after = CHECK.replace('heal("tidy")', 'heal("tidy", after=("things",))').replace("test_things", "test_a_consequence")
+    after = CHECK.replace('heal("tidy")', 'heal("tidy", after=("things",))').replace(
+        "test_things", "test_a_consequence"
+    )
     (mine / "test_a_consequence.py").write_text(after)
     code, document = report(*arguments(mine))
     assert code == 0
@@ -223,7 +264,9 @@ def test_causes_are_healed_before_consequences(mine: Path) -> None:
 
 
 def test_checks_that_wait_for_each_other_are_refused(mine: Path) -> None:
-    (mine / "test_things.py").write_text(CHECK.replace('heal("tidy")', 'heal("tidy", after=("things",))'))
+    (mine / "test_things.py").write_text(
+        CHECK.replace('heal("tidy")', 'heal("tidy", after=("things",))')
+    )
     done = run(*arguments(mine))
     assert done.returncode == 2
     assert "after the other" in done.stderr
@@ -231,7 +274,9 @@ def test_checks_that_wait_for_each_other_are_refused(mine: Path) -> None:
 
 def test_two_healers_are_tried_one_after_the_other(mine: Path) -> None:
     (mine / "test_things.py").write_text(CHECK.replace('heal("tidy")', 'heal("shrug", "tidy")'))
-    (mine / "healers" / "shrug.py").write_text("def shrug(view, issue, options):\n    raise RuntimeError('not today')\n")
+    (mine / "healers" / "shrug.py").write_text(
+        "def shrug(view, issue, options):\n    raise RuntimeError('not today')\n"
+    )
     code, document = report(*arguments(mine))
     assert code == 0
     assert [action["status"] for action in document["actions_taken"]] == ["failed", "success"]
@@ -241,7 +286,9 @@ def test_two_healers_are_tried_one_after_the_other(mine: Path) -> None:
 def test_step_outside_the_roots_is_refused(mine: Path) -> None:
     code, document = report(*arguments(mine, f'[caches]\nhomes = ["{mine}"]\n'))
     assert code == 1
-    assert {step["message"] for step in document["actions_taken"][0]["steps"]} == {"outside the allowed roots"}
+    assert {step["message"] for step in document["actions_taken"][0]["steps"]} == {
+        "outside the allowed roots"
+    }
     assert len(things(mine)) == 3
 
 
@@ -250,13 +297,15 @@ def test_step_outside_the_roots_is_refused(mine: Path) -> None:
 
 def direct(mine: Path, *more: str, **changes: str) -> subprocess.CompletedProcess[str]:
     file = settings(mine.parent)
-    return run_pytest(*more, str(mine), f"--checks={mine}", f"--healing-config={file}", cwd=mine.parent, **changes)
+    return run_pytest(
+        *more, str(mine), f"--checks={mine}", f"--healing-config={file}", cwd=mine.parent, **changes
+    )
 
 
 @pytest.fixture
 def wired(mine: Path) -> Path:
     """The project's own conftest.py, for plain pytest."""
-    (mine / "conftest.py").write_text('pytest_plugins = ["miyabi_healing.plugin"]\n')
+    (mine / "conftest.py").write_text('pytest_plugins = ["miyabi_healing.runner.plugin"]\n')
     return mine
 
 
@@ -264,15 +313,23 @@ def test_plain_pytest_heals_and_all_its_reports_agree(wired: Path) -> None:
     out = wired.parent / "out"
     out.mkdir()
     done = direct(
-        wired, "-v", f"--junitxml={out / 'junit.xml'}", "--json-report", f"--json-report-file={out / 'report.json'}",
+        wired,
+        "-v",
+        f"--junitxml={out / 'junit.xml'}",
+        "--json-report",
+        f"--json-report-file={out / 'report.json'}",
         PYTHONPATH=str(PROJECT),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout
     assert "HEALED" in done.stdout
     assert "1 healed" in done.stdout
     assert "Successfully healed 1 issue(s)." in done.stdout
     suite = ElementTree.parse(out / "junit.xml").getroot()[0]
-    assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["errors"]) == ("1", "0", "0")
+    assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["errors"]) == (
+        "1",
+        "0",
+        "0",
+    )
     tests = json.loads((out / "report.json").read_text())
     assert tests["summary"]["healed"] == 1
     assert tests["tests"][0]["outcome"] == "healed"
@@ -290,7 +347,9 @@ def test_plain_pytest_heals_and_all_its_reports_agree(wired: Path) -> None:
     ],
     ids=["dry run", "debugger", "other tests too", "parallel workers", "inside a test"],
 )
-def test_plain_pytest_repairs_nothing_unless_it_is_armed(wired: Path, more: tuple[str, ...], changes: dict[str, str]) -> None:
+def test_plain_pytest_repairs_nothing_unless_it_is_armed(
+    wired: Path, more: tuple[str, ...], changes: dict[str, str]
+) -> None:
     done = direct(wired, *more, PYTHONPATH=str(PROJECT), **changes)
     assert done.returncode != 0
     assert len(things(wired)) == 3
@@ -311,10 +370,23 @@ def test_selection_and_last_failed_work_as_always(wired: Path) -> None:
 
     def once(*more: str) -> str:
         return subprocess.run(
-            [sys.executable, "-m", "pytest", str(wired), f"--checks={wired}", f"--healing-config={file}", *more],
-            cwd=wired.parent, capture_output=True, text=True,
-            env={**{k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}, "PYTHONPATH": str(PROJECT)},
-        ).stdout  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                str(wired),
+                f"--checks={wired}",
+                f"--healing-config={file}",
+                *more,
+            ],
+            cwd=wired.parent,
+            capture_output=True,
+            text=True,
+            env={
+                **{k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
+                "PYTHONPATH": str(PROJECT),
+            },
+        ).stdout
 
     assert "1 failed" in once()
     assert "1 failed" in once("--lf", "-x")
@@ -338,10 +410,16 @@ def test_files_in_the_current_folder_have_no_say(mine: Path) -> None:
     here = mine.parent / "hostile"
     (here / "healers").mkdir(parents=True)
     (here / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
-    (here / "conftest.py").write_text("raise SystemExit('conftest.py of the current folder was run')\n")
-    (here / "healers" / "tidy.py").write_text("raise SystemExit('a healer of the current folder was run')\n")
+    (here / "conftest.py").write_text(
+        "raise SystemExit('conftest.py of the current folder was run')\n"
+    )
+    (here / "healers" / "tidy.py").write_text(
+        "raise SystemExit('a healer of the current folder was run')\n"
+    )
     (here / "sh.py").write_text("raise SystemExit('sh.py of the current folder was run')\n")
-    code, document = report(*arguments(mine), cwd=here, PYTEST_ADDOPTS="--collect-only", PYTEST_PLUGINS="nonsense")
+    code, document = report(
+        *arguments(mine), cwd=here, PYTEST_ADDOPTS="--collect-only", PYTEST_PLUGINS="nonsense"
+    )
     assert (code, document["overall_success"]) == (0, True)
 
 
@@ -350,12 +428,18 @@ def test_files_in_the_current_folder_have_no_say(mine: Path) -> None:
     [
         ("[chekcs.things]\n", "chekcs: unknown section; did you mean 'checks'?"),
         ("[checks.thing]\nthreshold = 1\n", "checks.thing: no such check; did you mean 'things'?"),
-        ("[checks.things]\ntreshold = 1\n", "checks.things.treshold: unknown key; did you mean 'threshold'?"),
+        (
+            "[checks.things]\ntreshold = 1\n",
+            "checks.things.treshold: unknown key; did you mean 'threshold'?",
+        ),
         ('[checks.things]\nthreshold = "many"\n', "checks.things.threshold: expected `float"),
         ("[checks.things]\nthreshold = -1\n", "threshold must be zero or more, not -1"),
         ("[healers.tidi]\nenabled = false\n", "healers.tidi: no such healer; did you mean 'tidy'?"),
         ("[healers.tidy]\nfast = true\n", "healers.tidy.fast: unknown key"),
-        ("[healers.cleanup_worktrees]\nidle_days = true\n", "healers.cleanup_worktrees.idle_days: expected `float`, got `bool`"),
+        (
+            "[healers.cleanup_worktrees]\nidle_days = true\n",
+            "healers.cleanup_worktrees.idle_days: expected `float`, got `bool`",
+        ),
         ("[healers.cleanup_worktrees]\nidle_day = 1\n", "did you mean 'idle_days'?"),
         ("[caches]\nalso = ['maven2']\n", "did you mean 'maven'?"),
         ("[extend]\nfolders = ['/nowhere/at/all']\n", "/nowhere/at/all: no such folder"),
@@ -363,7 +447,9 @@ def test_files_in_the_current_folder_have_no_say(mine: Path) -> None:
         ("disk = 3\n", "disk: expected a table"),
     ],
 )
-def test_bad_configuration_is_one_clear_line_and_touches_nothing(mine: Path, text: str, said: str) -> None:
+def test_bad_configuration_is_one_clear_line_and_touches_nothing(
+    mine: Path, text: str, said: str
+) -> None:
     done = run(*arguments(mine, text))
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr
@@ -382,10 +468,15 @@ def test_bad_configuration_is_one_clear_line_and_touches_nothing(mine: Path, tex
         (("--slack",), "SLACK_WEBHOOK_URL"),
         (("surplus",), "surplus"),
         (("rollback", "--nope"), "No such option '--nope'.\n"),
-        (("rollback", "--config", "x"), "before the command: miyabi-healing --config ... rollback\n"),
+        (
+            ("rollback", "--config", "x"),
+            "before the command: miyabi-healing --config ... rollback\n",
+        ),
     ],
 )
-def test_bad_usage_is_told_and_touches_nothing(mine: Path, wrong: tuple[str, ...], said: str) -> None:
+def test_bad_usage_is_told_and_touches_nothing(
+    mine: Path, wrong: tuple[str, ...], said: str
+) -> None:
     done = run("--config", settings(mine.parent), "--checks", str(mine), *wrong)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
@@ -394,7 +485,9 @@ def test_bad_usage_is_told_and_touches_nothing(mine: Path, wrong: tuple[str, ...
 
 
 def test_check_without_a_limit_and_with_an_unknown_healer(mine: Path) -> None:
-    (mine / "test_things.py").write_text(CHECK.replace('@pytest.mark.limit(1, severity="low", high=3, unit="things")\n', ""))
+    (mine / "test_things.py").write_text(
+        CHECK.replace('@pytest.mark.limit(1, severity="low", high=3, unit="things")\n', "")
+    )
     done = run(*arguments(mine))
     assert (done.returncode, "needs a limit" in done.stderr) == (2, True)
     (mine / "test_things.py").write_text(CHECK.replace('heal("tidy")', 'heal("tidi")'))
@@ -404,13 +497,13 @@ def test_check_without_a_limit_and_with_an_unknown_healer(mine: Path) -> None:
 
 
 def test_another_pass_at_work_means_75(mine: Path) -> None:
-    from miyabi_healing import lock
+    from miyabi_healing.state import run_lock
 
-    held = lock.acquire(mine.parent / ".local" / "state" / "miyabi-healing")
+    held = run_lock.acquire(mine.parent / ".local" / "state" / "miyabi-healing")
     try:
         done = run(*arguments(mine))
     finally:
-        lock.release(held)
+        run_lock.release(held)
     assert done.returncode == 75
     assert f"pid {os.getpid()}" in done.stderr
     assert len(things(mine)) == 3
@@ -440,16 +533,21 @@ def test_code_that_others_can_write_is_not_run(mine: Path) -> None:
     assert (done.returncode, "tidy.py can be written by everybody" in done.stderr) == (2, True)
 
 
-def test_repository_that_is_not_there_leaves_its_checks_unknown_and_all_others_run(mine: Path) -> None:
+def test_repository_that_is_not_there_leaves_its_checks_unknown_and_all_others_run(
+    mine: Path,
+) -> None:
     code, document = report(*arguments(mine, "[git]\nrepos = ['/nowhere/at/all']\n"), "--dry-run")
     assert code == 3
     assert {(row["check"], row["message"]) for row in document["errors"]} == {
-        (name, "git.repos: /nowhere/at/all: not a git repository") for name in ("excessive_worktrees", "stale_git_lock")
+        (name, "git.repos: /nowhere/at/all: not a git repository")
+        for name in ("excessive_worktrees", "stale_git_lock")
     }
     assert [issue["name"] for issue in document["issues_detected"]] == ["things"]
 
 
-@pytest.mark.parametrize(("text", "code"), [("[disk\n", 2), ("[extend]\nfolders = ['/nowhere/at/all']\n", 2)])
+@pytest.mark.parametrize(
+    ("text", "code"), [("[disk\n", 2), ("[extend]\nfolders = ['/nowhere/at/all']\n", 2)]
+)
 def test_json_is_printed_even_when_nothing_could_run(mine: Path, text: str, code: int) -> None:
     got, document = report(*arguments(mine, text))
     assert (got, document["overall_success"]) == (code, False)
@@ -462,23 +560,37 @@ def test_missing_git_leaves_what_it_would_have_judged(mine: Path, tmp_path: Path
         merged_worktree(repo, f"w{number}")
     text = f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n[healers.cleanup_worktrees]\nidle_days = 0\n'
     code, document = report(*arguments(mine, text), PATH=str(tmp_path))
-    (action,) = (each for each in document["actions_taken"] if each["action"] == "cleanup_worktrees")
-    assert (code, action["status"], action["details"]["kept"]) == (1, "skipped", {"not readable": 3, "main": 1})
+    (action,) = (
+        each for each in document["actions_taken"] if each["action"] == "cleanup_worktrees"
+    )
+    assert (code, action["status"], action["details"]["kept"]) == (
+        1,
+        "skipped",
+        {"not readable": 3, "main": 1},
+    )
     assert "git is not installed" in json.dumps(action["kept"])
 
 
 def test_folder_that_is_gone_is_no_reason_to_fail(mine: Path) -> None:
     gone = mine.parent / "gone"
     gone.mkdir()
-    command = f'cd "{gone}" && rmdir "{gone}" && exec "{sys.executable}" "{PROJECT}/self_healer.py" "$@"'
+    command = (
+        f'cd "{gone}" && rmdir "{gone}" && exec "{sys.executable}" "{PROJECT}/self_healer.py" "$@"'
+    )
     done = subprocess.run(
-        ["sh", "-c", command, "sh", *arguments(mine)], env=environment(), capture_output=True, text=True, timeout=60
+        ["sh", "-c", command, "sh", *arguments(mine)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_measurement_that_is_none_is_an_error(mine: Path) -> None:
-    (mine / "test_things.py").write_text(CHECK.replace("assert measure(count,", "assert measure(float('nan'),"))
+    (mine / "test_things.py").write_text(
+        CHECK.replace("assert measure(count,", "assert measure(float('nan'),")
+    )
     code, document = report(*arguments(mine))
     assert (code, document["errors"][0]["message"]) == (3, "ValueError: nan is no measurement")
 
@@ -487,7 +599,12 @@ def test_on_a_terminal_it_shows_what_it_does_and_then_the_report_in_colour(mine:
     ours, theirs = pty.openpty()
     command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments(mine)]
     process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm", NO_COLOR=None), cwd=mine
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(TERM="xterm", NO_COLOR=None),
+        cwd=mine,
     )
     os.close(theirs)
     said = b""
@@ -505,15 +622,21 @@ def test_on_a_terminal_it_shows_what_it_does_and_then_the_report_in_colour(mine:
 def test_reports_are_printed_in_every_locale(mine: Path, locale: str) -> None:
     done = subprocess.run(
         [sys.executable, str(PROJECT / "self_healer.py"), "--dry-run", *arguments(mine)],
-        capture_output=True, cwd=mine, env={"HOME": str(mine.parent), "PATH": os.environ["PATH"], "LC_ALL": locale},
-    )  # fmt: skip
+        capture_output=True,
+        cwd=mine,
+        env={"HOME": str(mine.parent), "PATH": os.environ["PATH"], "LC_ALL": locale},
+    )
     assert done.returncode == 1
     assert b"Dry run" in done.stdout
 
 
 def test_worked_example_of_the_manual_works(home: Path) -> None:
     page = (PROJECT / "docs" / "extending.md").read_text()
-    files = dict(re.findall(r"^`my-healing/([\w/]+\.py)`:\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    files = dict(
+        re.findall(
+            r"^`my-healing/([\w/]+\.py)`:\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL
+        )
+    )
     assert len(files) == 2
     for name, text in files.items():
         path = home / "my-healing" / name
@@ -523,7 +646,10 @@ def test_worked_example_of_the_manual_works(home: Path) -> None:
         (home / f"core.{number}").write_text("dump")
     config = settings(home, '[healers.quarantine_core_dumps]\nkeep = ["core.0"]\n')
     code, document = report("--config", config, "--checks", str(home / "my-healing"))
-    assert (code, document["actions_taken"][0]["message"]) == (0, "Quarantined 3 core dumps; kept 1: 1 kept by name")
+    assert (code, document["actions_taken"][0]["message"]) == (
+        0,
+        "Quarantined 3 core dumps; kept 1: 1 kept by name",
+    )
     assert sorted(path.name for path in home.glob("core.*")) == ["core.0", "core.4"]
 
 
@@ -533,6 +659,13 @@ def test_checkout_may_lie_in_a_folder_whose_name_looks_like_a_variable(home: Pat
     for name in ("miyabi_healing", "checks", "healers"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "self_healer.py", folder)
-    command = [sys.executable, str(folder / "self_healer.py"), "--json", "--dry-run", "--config", settings(home)]
+    command = [
+        sys.executable,
+        str(folder / "self_healer.py"),
+        "--json",
+        "--dry-run",
+        "--config",
+        settings(home),
+    ]
     done = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True)
     assert (done.returncode, json.loads(done.stdout)["overall_success"]) == (0, True), done.stderr

@@ -8,10 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from miyabi_healing.host import patterns
+from miyabi_healing.support import globbing
 
-FILES = ("a.log", ".hidden.log", "b.log.1", "sub/a.log", "sub/c.txt", "sub/deep/x.log", "sub/.dot/y.log", "ann/a.log",
-         "ann/new\nline.log", "br[a]ck/et.log", "ann/logs/z.log", "sub/logs/z.log", "UPPER.LOG")  # fmt: skip
+FILES = (
+    "a.log",
+    ".hidden.log",
+    "b.log.1",
+    "sub/a.log",
+    "sub/c.txt",
+    "sub/deep/x.log",
+    "sub/.dot/y.log",
+    "ann/a.log",
+    "ann/new\nline.log",
+    "br[a]ck/et.log",
+    "ann/logs/z.log",
+    "sub/logs/z.log",
+    "UPPER.LOG",
+)
 
 
 @pytest.fixture
@@ -33,15 +46,25 @@ def tree(tmp_path: Path) -> Path:
      "none", "none/*.log", "a.log/*.log", "br[[]a]ck/*", "**/*.log", "*.l[o]g", "[", "*[", "sub/deep/*.log"],
 )  # fmt: skip
 def test_finds_what_glob_finds(tree: Path, pattern: str) -> None:
-    found = [os.path.join(folder.path, name) for folder in patterns.search(f"{tree}/{pattern}") for name, _ in folder.matches]
-    assert sorted(found) == sorted(map(os.path.abspath, glob.glob(f"{tree}/{pattern}", include_hidden=True)))
+    found = [
+        os.path.join(folder.path, name)
+        for folder in globbing.search(f"{tree}/{pattern}")
+        for name, _ in folder.matches
+    ]
+    assert sorted(found) == sorted(
+        map(os.path.abspath, glob.glob(f"{tree}/{pattern}", include_hidden=True))
+    )
 
 
-def test_statuses_are_of_the_names_themselves_and_nothing_else_is_looked_at(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statuses_are_of_the_names_themselves_and_nothing_else_is_looked_at(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked: list[str] = []
     real = os.stat
-    monkeypatch.setattr(os, "stat", lambda name, **options: looked.append(name) or real(name, **options))
-    (folder,) = patterns.search(f"{tree}/sub/*.log")
+    monkeypatch.setattr(
+        os, "stat", lambda name, **options: looked.append(name) or real(name, **options)
+    )
+    (folder,) = globbing.search(f"{tree}/sub/*.log")
     assert looked == ["a.log", "link.log"]
     assert {name: status.st_ino for name, status in folder.matches} == {
         name: os.lstat(tree / "sub" / name).st_ino for name in looked
@@ -52,6 +75,6 @@ def test_home_and_relative_patterns(tree: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", str(tree))
     monkeypatch.chdir(tree / "sub")
     for pattern in ("~/a.log", "../a.log"):
-        (folder,) = patterns.search(pattern)
+        (folder,) = globbing.search(pattern)
         assert (folder.path, [name for name, _ in folder.matches]) == (str(tree), ["a.log"])
-    assert list(patterns.search("/")) == []
+    assert list(globbing.search("/")) == []

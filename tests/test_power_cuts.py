@@ -1,8 +1,10 @@
-"""The power fails in the middle of a step: what the disk has then is enough for the next run to lose nothing.
+"""The power fails in the middle of a step: what the disk has then is enough for the next run to
+lose nothing.
 
-The world is an ext4 in an image file, that file on a filesystem which can clone files (ioctl_ficlone(2)): a clone is the disk
-as it is at that moment, without whatever was not written out yet. Clones are taken while a step is carried out, each is mounted
-in the place of the first, recovered, and rolled back.
+The world is an ext4 in an image file, that file on a filesystem which can clone files
+(ioctl_ficlone(2)): a clone is the disk as it is at that moment, without whatever was not written
+out yet. Clones are taken while a step is carried out, each is mounted in the place of the first,
+recovered, and rolled back.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 import kill_matrix
 import pytest
 
-from miyabi_healing.host import quarantine
+from miyabi_healing.state import quarantine
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 FICLONE = 0x40049409  # linux/fs.h
@@ -56,7 +58,9 @@ def disk(tmp_path: Path, mounted: Callable[..., Path], home: Path) -> Iterator[P
 
 
 def traced(action: Callable[[], object], cut: Callable[[int], None]) -> int:
-    """Do something, and call `cut` with a number at each line of the gate and the journal that is reached."""
+    """Do something, and call `cut` with a number at each line of the gate and the journal that is
+    reached.
+    """
     number, times = 0, Counter[tuple[str, int]]()
 
     def local(frame: FrameType, event: str, _argument: object) -> Any:
@@ -68,7 +72,9 @@ def traced(action: Callable[[], object], cut: Callable[[int], None]) -> int:
             number += 1
         return local
 
-    sys.settrace(lambda frame, *_: local if frame.f_code.co_filename.startswith(kill_matrix.TRACED) else None)
+    sys.settrace(
+        lambda frame, *_: local if frame.f_code.co_filename.startswith(kill_matrix.TRACED) else None
+    )
     try:
         action()
     finally:
@@ -107,7 +113,11 @@ def test_power_cut_at_any_moment_loses_nothing(kind: str, disk: Path, tmp_path: 
     call("umount", world)
 
     cuts = sorted(disk.parent.glob("*.cut"), key=lambda path: int(path.stem))
-    problems = [f"{cut.stem} of {points}: {said}" for cut in cuts if (said := problem(cut, world, kind, before))]
+    problems = [
+        f"{cut.stem} of {points}: {said}"
+        for cut in cuts
+        if (said := problem(cut, world, kind, before))
+    ]
     print(f"{kind}: the power was cut at {len(cuts)} of {points} points")
     assert problems == []
     assert len(cuts) == len(chosen)
@@ -125,7 +135,9 @@ def problem(image: Path, world: Path, kind: str, before: kill_matrix.Snapshot) -
         _, undone = kill_matrix.in_child(lambda: kill_matrix.roll_back(top))
         after = kill_matrix.snapshot(top / "home")
         if after != before and not purged:
-            names = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+            names = [
+                name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+            ]
             return f"not as before: {sorted(names)[:5]} {seen}"
         held = [each.facts for each in quarantine.find(top / "state")]
         return f"left behind: {held} {seen} {undone}" if held else None

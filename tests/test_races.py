@@ -1,4 +1,6 @@
-"""Somebody else acts between the plan and its carrying out, or in the middle of it, hundreds of times: nothing is lost."""
+"""Somebody else acts between the plan and its carrying out, or in the middle of it, hundreds of
+times: nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,25 @@ from pathlib import Path
 import pytest
 from gitworld import git, merge, repository, worktree
 
-from miyabi_healing.config import Caches, Config
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import delete, undo, zstd
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.host import Host, caches
+from miyabi_healing.gate import undo
+from miyabi_healing.gate.handlers import delete
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives import compression
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import caches
 from miyabi_healing.host.processes import read
-from miyabi_healing.plan import ArchiveLog, Delete, Quarantine, RetireWorktree, Signal, Step, TrimLog
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Caches, Config
+from miyabi_healing.model.steps import (
+    ArchiveLog,
+    Delete,
+    Quarantine,
+    RetireWorktree,
+    Signal,
+    Step,
+    TrimLog,
+)
+from miyabi_healing.support.files import identity_at
 
 ROUNDS = int(os.environ.get("RACE_ROUNDS", "200"))
 LINES = [b"line %06d, and what it says\n" % number for number in range(2000)]
@@ -96,7 +110,9 @@ def fill(folder: Path) -> Path:
 def test_folders_swapped_for_links_during_a_cleanup_lead_nowhere(
     home: Path, tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last look, which would see that something goes on, is left out: the walk alone has to be safe."""
+    """The last look, which would see that something goes on, is left out: the walk alone has to be
+    safe.
+    """
     monkeypatch.setattr(delete, "judge", lambda step, _where: [(unit, None) for unit in step.units])
     monkeypatch.setattr(os, "open", slow(os.open))
     victim = fill(tmp_path / "victim")
@@ -104,7 +120,12 @@ def test_folders_swapped_for_links_during_a_cleanup_lead_nowhere(
     for _ in range(ROUNDS):
         root = home / ".cache" / "thumbnails"
         fill(root / "top" / "deep")
-        step = Delete(target="", reason="", root=root, units=(caches.measure(root / "top", root.stat().st_dev),))
+        step = Delete(
+            target="",
+            reason="",
+            root=root,
+            units=(caches.measure(root / "top", root.stat().st_dev),),
+        )
         with swapping(root / "top" / "deep", victim):
             deleted += attempt(step, context)
         assert sorted(path.name for path in victim.iterdir()) == ["a", "b", "c"]
@@ -112,13 +133,15 @@ def test_folders_swapped_for_links_during_a_cleanup_lead_nowhere(
     assert deleted, "no round came as far as deleting anything"
 
 
-def test_folders_swapped_for_links_during_a_quarantine_lead_nowhere(home: Path, tmp_path: Path, context: Context) -> None:
+def test_folders_swapped_for_links_during_a_quarantine_lead_nowhere(
+    home: Path, tmp_path: Path, context: Context
+) -> None:
     victim = fill(tmp_path / "victim")
     taken = 0
     for _ in range(ROUNDS):
         fill(home / "top" / "deep")
         path = home / "top" / "deep" / "a"
-        step = Quarantine(target="", reason="", path=path, identity=Identity.at(path))
+        step = Quarantine(target="", reason="", path=path, identity=identity_at(path))
         with swapping(home / "top" / "deep", victim):
             taken += attempt(step, context)
         assert (victim / "a").read_text() == "precious a"
@@ -130,7 +153,7 @@ def test_lock_replaced_between_look_and_removal_is_never_lost(home: Path, contex
     lock, fresh = home / "index.lock", home / "fresh"
     for number in range(ROUNDS):
         lock.write_text("stale")
-        step = Quarantine(target="", reason="", path=lock, identity=Identity.at(lock))
+        step = Quarantine(target="", reason="", path=lock, identity=identity_at(lock))
 
         def replace(number: int = number) -> None:
             fresh.write_text(f"live {number}")
@@ -142,8 +165,12 @@ def test_lock_replaced_between_look_and_removal_is_never_lost(home: Path, contex
         lock.unlink()
 
 
-def test_work_that_comes_into_a_worktree_meanwhile_is_never_lost(home: Path, context: Context) -> None:
-    """An untracked file, an edit, or a commit, at any moment: it is in its place, or whole in quarantine and comes back."""
+def test_work_that_comes_into_a_worktree_meanwhile_is_never_lost(
+    home: Path, context: Context
+) -> None:
+    """An untracked file, an edit, or a commit, at any moment: it is in its place, or whole in
+    quarantine and comes back.
+    """
     repo = repository(home / "repo")
     tree = worktree(repo, "work")
     merge(repo, "work", "merge")
@@ -156,8 +183,8 @@ def test_work_that_comes_into_a_worktree_meanwhile_is_never_lost(home: Path, con
             path=tree,
             admin=admin,
             common=common,
-            admin_identity=Identity.at(admin),
-            identity=Identity.at(tree),
+            admin_identity=identity_at(admin),
+            identity=identity_at(tree),
         )
         work = f"work {number}"
 
@@ -168,14 +195,21 @@ def test_work_that_comes_into_a_worktree_meanwhile_is_never_lost(home: Path, con
                 elif number % 3 == 1:
                     (tree / "work.txt").write_text(work)
                 else:
-                    subprocess.run(["git", "-C", tree, "commit", "-q", "--allow-empty", "-m", work], capture_output=True)
+                    subprocess.run(
+                        ["git", "-C", tree, "commit", "-q", "--allow-empty", "-m", work],
+                        capture_output=True,
+                    )
 
         before = git(repo, "rev-parse", "work")
         with at_some_moment(act, 0.15):
             taken += attempt(step, context)
         after = git(repo, "rev-parse", "work")
         undo.restore(undo.entries(context.state, "run", 0), context)
-        texts = {name: (tree / name).read_text() for name in ("untracked", "work.txt") if (tree / name).exists()}
+        texts = {
+            name: (tree / name).read_text()
+            for name in ("untracked", "work.txt")
+            if (tree / name).exists()
+        }
         arrived = work in texts.values() or after != before
         assert git(tree, "rev-parse", "HEAD") == after
         assert arrived or not any(work in text for text in texts.values())
@@ -188,15 +222,22 @@ def test_work_that_comes_into_a_worktree_meanwhile_is_never_lost(home: Path, con
 
 
 @pytest.mark.parametrize("kind", [TrimLog, ArchiveLog])
-def test_log_that_is_rotated_meanwhile_loses_no_line(home: Path, context: Context, kind: type[TrimLog | ArchiveLog]) -> None:
+def test_log_that_is_rotated_meanwhile_loses_no_line(
+    home: Path, context: Context, kind: type[TrimLog | ArchiveLog]
+) -> None:
     log = home / "app.log"
     done, within = 0, 0.03
     for number in range(ROUNDS):
         log.write_bytes(b"".join(LINES))
-        common = {"target": "", "reason": "", "path": log, "identity": Identity.at(log)}
-        step = TrimLog(**common, keep_lines=5, keep_bytes=1 << 20) if kind is TrimLog else ArchiveLog(**common)  # type: ignore[arg-type]
+        common = {"target": "", "reason": "", "path": log, "identity": identity_at(log)}
+        step = (
+            TrimLog(**common, keep_lines=5, keep_bytes=1 << 20)
+            if kind is TrimLog
+            else ArchiveLog(**common)
+        )  # type: ignore[arg-type]
 
-        if number == 0:  # how long it takes undisturbed: a busy machine must not let the attacker win every time
+        # how long it takes undisturbed: a busy machine must not let the attacker win every time
+        if number == 0:
             began = time.monotonic()
             assert attempt(step, context)
             within = max(2 * (time.monotonic() - began), within)
@@ -211,7 +252,10 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(home: Path, context: Contex
 
         with at_some_moment(rotate, within):
             done += attempt(step, context)
-        archives = [b"".join(zstd.unpack(each.thing, each.facts)) for each in undo.entries(context.state, "run", 0)]
+        archives = [
+            b"".join(compression.unpack(each.thing, each.facts))
+            for each in undo.entries(context.state, "run", 0)
+        ]
         rest = b"".join(path.read_bytes() for path in (home / "app.log.1", log) if path.exists())
         lines = (b"".join(archives) + rest.replace(b"\0", b"")).splitlines(keepends=True)
         assert sorted(line for line in lines if line.strip()) == sorted([*LINES, b"new line\n"])
@@ -222,14 +266,18 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(home: Path, context: Contex
 
 
 def test_signal_never_hits_another_process_than_the_one_measured(context: Context) -> None:
-    """The process ends at any moment, and its pid may belong to a stranger: here, to one that started at another time."""
+    """The process ends at any moment, and its pid may belong to a stranger: here, to one that
+    started at another time.
+    """
     hit = 0
     for number in range(ROUNDS):
         process = subprocess.Popen(["sleep", "60"], start_new_session=True)
         found = read(process.pid)
         assert found is not None
         reused = number % 2
-        step = Signal(target="", reason="", pid=process.pid, start=found.start - reused, signal=signal.SIGTERM)
+        step = Signal(
+            target="", reason="", pid=process.pid, start=found.start - reused, signal=signal.SIGTERM
+        )
         if reused:
             with contextlib.suppress(Refused):
                 apply(step, context)  # without the re-check: the last look alone has to see it

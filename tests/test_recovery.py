@@ -1,4 +1,6 @@
-"""Killed at any point, the next run takes back what was half done, or finishes it: nothing is lost, nothing done twice."""
+"""Killed at any point, the next run takes back what was half done, or finishes it: nothing is lost,
+nothing done twice.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +24,27 @@ from miyabi_healing.gate import endings
 Start = Callable[..., psutil.Popen]
 PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
 
-STRIDE = int(os.environ.get("KILL_STRIDE", "12"))  # 1 kills at every point: some eight thousand runs
+# 1 kills at every point: some eight thousand runs
+STRIDE = int(os.environ.get("KILL_STRIDE", "12"))
 UNDOABLE = ["quarantine", "archive log", "trim log", "retire worktree"]
 CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim"]
 
 
 ROWS = [(kind, phase) for kind in CHANGES for phase in ("apply", "recover apply")]
-ROWS += [(kind, phase) for kind in [*UNDOABLE, "archive log, name taken"] for phase in ("undo", "recover undo")]
+ROWS += [
+    (kind, phase)
+    for kind in [*UNDOABLE, "archive log, name taken"]
+    for phase in ("undo", "recover undo")
+]
 
-# How many points each row had when it was counted, with Python 3.11 as root. Four countings differed in three rows of "archive
-# log", by three points of 1359 at most; the least is noted, and a row may have LEEWAY of it. That is tight enough to see any
-# module leave the gate, but for `endings`, `roots` and `verbs`. A row with fewer points does not kill where it did: something
-# left the traced modules, or a step does less. (One that is skipped shows nothing, as where an ordinary user cannot see who
-# uses the file; it has far fewer.) Where it is meant, count again, and say in the commit why; this kills hardly at all:
-# ``KILL_STRIDE=100000 pytest -rA tests/test_recovery.py -k killed_anywhere``
+# How many points each row had when it was counted, with Python 3.11 as root. Four countings
+# differed in three rows of "archive log", by three points of 1359 at most; the least is noted, and
+# a row may have LEEWAY of it. That is tight enough to see any module leave the gate, but for
+# `endings`, `roots` and `verbs`. A row with fewer points does not kill where it did: something left
+# the traced modules, or a step does less. (One that is skipped shows nothing, as where an ordinary
+# user cannot see who uses the file; it has far fewer.) Where it is meant, count again, and say in
+# the commit why; this kills hardly at all: ``KILL_STRIDE=100000 pytest -rA tests/test_recovery.py
+# -k killed_anywhere``
 POINTS = {
     ("quarantine", "apply"): 478,
     ("quarantine", "recover apply"): 616,
@@ -72,17 +81,31 @@ LEEWAY = 0.98
 
 
 @pytest.mark.parametrize(("kind", "phase"), ROWS)
-def test_killed_anywhere_loses_nothing_and_does_nothing_twice(kind: str, phase: str, home: Path, tmp_path: Path) -> None:
+def test_killed_anywhere_loses_nothing_and_does_nothing_twice(
+    kind: str, phase: str, home: Path, tmp_path: Path
+) -> None:
     stride = STRIDE * 3 if STRIDE > 1 and phase.startswith("recover") else STRIDE
     done = subprocess.run(
-        [sys.executable, str(PROJECT / "tests" / "kill_matrix.py"), kind, phase, str(stride), str(tmp_path / "matrix")],
-        env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None), capture_output=True, text=True, timeout=1800,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(PROJECT / "tests" / "kill_matrix.py"),
+            kind,
+            phase,
+            str(stride),
+            str(tmp_path / "matrix"),
+        ],
+        env=environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None),
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"{kind}, {phase}: killed at {found['runs']} of {found['points']} points")
     assert found["problems"] == []
-    assert found["points"] >= LEEWAY * POINTS[kind, phase], f"it can be killed at fewer points than before: {found['reached']}"
+    assert found["points"] >= LEEWAY * POINTS[kind, phase], (
+        f"it can be killed at fewer points than before: {found['reached']}"
+    )
     assert [path for path, points in found["reached"].items() if not points] == []
     assert found["runs"] >= found["points"] // stride
 
@@ -95,7 +118,11 @@ def test_every_row_of_the_matrix_is_pinned_and_every_kind_of_step_has_one() -> N
 def test_what_the_matrix_traces_is_there() -> None:
     """A module that was moved away would be traced no more, and nothing else would say so."""
     for path in kill_matrix.TRACED:
-        assert os.path.isdir(path) if path.endswith("/") else os.path.isfile(path) and path.endswith(".py"), path
+        assert (
+            os.path.isdir(path)
+            if path.endswith("/")
+            else os.path.isfile(path) and path.endswith(".py")
+        ), path
 
 
 CHECK = """
@@ -109,13 +136,14 @@ def test_things(measure, limit):
 """
 HEALER = """
 import pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine, Run
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine, Run
 
 def slow(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = [
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     ]
     sleep = "echo $$ > " + str(pathlib.Path.home() / "pid") + "; exec sleep 100"
@@ -141,10 +169,17 @@ def begin(mine: Path, start: Start, text: str = "") -> psutil.Popen:
     """Start a pass, and wait until it is in the middle of its second step."""
     options = ("--config", settings(mine.parent, text), "--checks", str(mine), "--json")
     program = start(
-        sys.executable, str(PROJECT / "self_healer.py"), *options, env=environment(), cwd=mine.parent,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for(lambda: (mine.parent / "pid").exists() and (mine.parent / "pid").read_text().endswith("\n"))
+        sys.executable,
+        str(PROJECT / "self_healer.py"),
+        *options,
+        env=environment(),
+        cwd=mine.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(
+        lambda: (mine.parent / "pid").exists() and (mine.parent / "pid").read_text().endswith("\n")
+    )
     return program
 
 
@@ -155,17 +190,24 @@ def kill(program: psutil.Popen, mine: Path) -> None:
     os.kill(int((mine.parent / "pid").read_text()), signal.SIGKILL)
 
 
-def test_killed_pass_is_named_by_the_next_one_and_can_be_rolled_back(mine: Path, start: Start) -> None:
+def test_killed_pass_is_named_by_the_next_one_and_can_be_rolled_back(
+    mine: Path, start: Start
+) -> None:
     program = begin(mine, start)
     kill(program, mine)
     file = settings(mine.parent)
     looked = report("--config", file, "--checks", str(mine), "--dry-run")[1]
     assert [(row["step"], row["kind"], row["result"]) for row in looked["recovered"]] == [
-        (2, "run", "whether the command ended is not known")  # nothing can take it back, so nothing is promised
+        # nothing can take it back, so nothing is promised
+        (2, "run", "whether the command ended is not known")
     ]
     code, document = report("--config", file, "--checks", str(mine))
     (row,) = document["recovered"]
-    assert (row["step"], row["target"], row["result"]) == (2, "sleep", "whether the command ended is not known")
+    assert (row["step"], row["target"], row["result"]) == (
+        2,
+        "sleep",
+        "whether the command ended is not known",
+    )
     assert "cooldown" in document["actions_taken"][0]["message"]
     assert code == 1
     assert report("--config", file, "--checks", str(mine))[1]["recovered"] == []
@@ -182,24 +224,45 @@ def test_dry_run_beside_a_pass_takes_nothing_for_half_done(mine: Path, start: St
 
 def test_crashed_holder_of_the_lock_never_blocks(mine: Path, start: Start) -> None:
     program = begin(mine, start)
-    options = ("--config", settings(mine.parent, "[checks.things]\nenabled = false\n"), "--checks", str(mine))
+    options = (
+        "--config",
+        settings(mine.parent, "[checks.things]\nenabled = false\n"),
+        "--checks",
+        str(mine),
+    )
     done = run(*options)
-    assert (done.returncode, f"pid {program.pid} on {os.uname().nodename}, since " in done.stderr) == (75, True)
+    assert (
+        done.returncode,
+        f"pid {program.pid} on {os.uname().nodename}, since " in done.stderr,
+    ) == (75, True)
     kill(program, mine)
     assert run(*options).returncode == 0
 
 
 def test_of_two_passes_at_once_exactly_one_works(mine: Path) -> None:
-    """Both are started together, again and again; the one that finds the other at work says so, and does not wait for it."""
+    """Both are started together, again and again; the one that finds the other at work says so, and
+    does not wait for it.
+    """
     end = mine.parent / "end"
     wait = f"import time\n    while not pathlib.Path({str(end)!r}).exists():\n        time.sleep(0.01)\n    count ="
     (mine / "test_things.py").write_text(CHECK.replace("count =", wait))
     file = settings(mine.parent, "[checks.things]\nthreshold = 10\n")
-    command = [sys.executable, str(PROJECT / "self_healer.py"), "--config", file, "--checks", str(mine), "--quiet"]
+    command = [
+        sys.executable,
+        str(PROJECT / "self_healer.py"),
+        "--config",
+        file,
+        "--checks",
+        str(mine),
+        "--quiet",
+    ]
     seconds = []
     for _ in range(PAIRS):
         began = time.monotonic()
-        pair = [subprocess.Popen(command, env=environment(), cwd=mine.parent, stderr=subprocess.DEVNULL) for _ in range(2)]
+        pair = [
+            subprocess.Popen(command, env=environment(), cwd=mine.parent, stderr=subprocess.DEVNULL)
+            for _ in range(2)
+        ]
         wait_for(lambda pair=pair: any(each.poll() is not None for each in pair))  # type: ignore[misc]
         seconds.append(time.monotonic() - began)
         end.touch()

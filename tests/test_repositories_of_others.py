@@ -1,4 +1,6 @@
-"""A repository was written by its owner, and may be meant to lead us astray: nobody's program runs with anybody else's rights."""
+"""A repository was written by its owner, and may be meant to lead us astray: nobody's program runs
+with anybody else's rights.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,18 @@ from gatework import carry_out, plan, work
 from gitworld import commit, git, merge, merged_worktree, repository, worktree
 from program import report, settings
 
-from miyabi_healing import rollback
-from miyabi_healing.config import Config, Git
-from miyabi_healing.files import MOST_LINKS, Identity
-from miyabi_healing.gate import store
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host, quarantine
-from miyabi_healing.host import git as repositories
-from miyabi_healing.host.git import NoRepository
-from miyabi_healing.host.worktrees import Survey
-from miyabi_healing.plan import Quarantine, RetireWorktree
-from miyabi_healing.tools import ToolError
+from miyabi_healing.gate import rollback
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host.git import repositories
+from miyabi_healing.host.git.repositories import NoRepository
+from miyabi_healing.host.git.worktrees import Survey
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config, Git
+from miyabi_healing.model.steps import Quarantine, RetireWorktree
+from miyabi_healing.state import quarantine
+from miyabi_healing.support.command_errors import ToolError
+from miyabi_healing.support.files import MOST_LINKS, identity_at
 
 pytestmark = pytest.mark.root
 THEM, ANOTHER = 65534, 2  # nobody and bin: every host has both
@@ -83,7 +86,8 @@ def reasons(repo: Path) -> dict[str, str]:
     trees = place.worktrees()
     kept = Survey(place, trees).reasons_to_keep(trees)
     return {
-        tree.path.name: f"{reason.category}: {reason.detail}" if reason else "" for tree, reason in zip(trees, kept, strict=True)
+        tree.path.name: f"{reason.category}: {reason.detail}" if reason else ""
+        for tree, reason in zip(trees, kept, strict=True)
     }
 
 
@@ -94,8 +98,13 @@ def touch_all(repo: Path, tree: Path) -> None:
             os.utime(file, (1, 1))
 
 
-@pytest.mark.parametrize("layout", ["theirs alone", "a sticky folder of root's", "of a group", "a file of another's", "a link"])
-def test_root_starts_git_only_as_the_one_owner_of_all_that_git_believes(people: Path, layout: str) -> None:
+@pytest.mark.parametrize(
+    "layout",
+    ["theirs alone", "a sticky folder of root's", "of a group", "a file of another's", "a link"],
+)
+def test_root_starts_git_only_as_the_one_owner_of_all_that_git_believes(
+    people: Path, layout: str
+) -> None:
     repo = repository(people / "mallory" / "app")
     tree = merged_worktree(repo, "done")
     with_filter(repo, people / "proof")
@@ -114,7 +123,11 @@ def test_root_starts_git_only_as_the_one_owner_of_all_that_git_believes(people: 
         (common / "config").rename(people / "config")
         (common / "config").symlink_to(people / "config")
     found = reasons(repo)
-    ran = (people / "proof" / "ran").read_text().split() if (people / "proof" / "ran").exists() else []
+    ran = (
+        (people / "proof" / "ran").read_text().split()
+        if (people / "proof" / "ran").exists()
+        else []
+    )
     if layout == "theirs alone":
         assert (found, set(ran)) == ({"done": ""}, {str(THEM)})
     else:
@@ -122,7 +135,9 @@ def test_root_starts_git_only_as_the_one_owner_of_all_that_git_believes(people: 
         assert found["done"] != ""
 
 
-def test_nothing_that_git_lets_a_caller_switch_off_is_started(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_that_git_lets_a_caller_switch_off_is_started(
+    people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo = repository(people / "app")
     tree = merged_worktree(repo, "done")
     (repo / ".git" / "hooks").mkdir(exist_ok=True)
@@ -183,26 +198,35 @@ def test_folder_of_another_user_that_a_repository_calls_its_worktree_stays(peopl
 
 
 TRAPS: dict[str, Callable[[Path, Path], object]] = {
-    "a pipe for commondir": lambda x, fake: ((x / ".git").write_text(f"gitdir: {fake}\n"), os.mkfifo(fake / "commondir")),
+    "a pipe for commondir": lambda x, fake: (
+        (x / ".git").write_text(f"gitdir: {fake}\n"),
+        os.mkfifo(fake / "commondir"),
+    ),
     "an endless commondir": lambda x, fake: (
-        (x / ".git").write_text(f"gitdir: {fake}\n"), (fake / "commondir").symlink_to("/dev/zero"),
+        (x / ".git").write_text(f"gitdir: {fake}\n"),
+        (fake / "commondir").symlink_to("/dev/zero"),
     ),
     "links in a circle": lambda x, fake: (
-        (fake / "a").symlink_to("b"), (fake / "b").symlink_to("a"), (x / ".git").write_text(f"gitdir: {fake}/a/x\n"),
+        (fake / "a").symlink_to("b"),
+        (fake / "b").symlink_to("a"),
+        (x / ".git").write_text(f"gitdir: {fake}/a/x\n"),
     ),
     "NUL": lambda x, fake: (x / ".git").write_bytes(b"gitdir: /tmp/\0x\n"),
     "8 GB": lambda x, fake: ((x / ".git").touch(), os.truncate(x / ".git", 8 << 30)),
     "a pipe": lambda x, fake: os.mkfifo(x / ".git"),
     "a chain of links": lambda x, fake: (
-        [(fake / f"l{n}").symlink_to(f"l{n + 1}") for n in range(MOST_LINKS + 2)], (x / ".git").symlink_to(fake / "l0"),
+        [(fake / f"l{n}").symlink_to(f"l{n + 1}") for n in range(MOST_LINKS + 2)],
+        (x / ".git").symlink_to(fake / "l0"),
     ),
     "a link to root's": lambda x, fake: (x / ".git").symlink_to("/root"),
     "a file that leads to root's": lambda x, fake: (x / ".git").write_text("gitdir: /root\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_repository_with_a_trap_is_unknown_and_the_others_are_looked_after(people: Path, home: Path, trap: str) -> None:
+def test_repository_with_a_trap_is_unknown_and_the_others_are_looked_after(
+    people: Path, home: Path, trap: str
+) -> None:
     good = repository(people / "alice" / "src" / "good")
     (good / ".git" / "index.lock").touch()
     os.utime(good / ".git" / "index.lock", (1, 1))
@@ -211,15 +235,22 @@ def test_repository_with_a_trap_is_unknown_and_the_others_are_looked_after(peopl
     fake.mkdir()
     TRAPS[trap](x, fake)
     give(THEM, people / "mallory")
-    code, document = report("--config", settings(home, f'[git]\nrepos = ["{people}/*/src/*"]\n'), "--dry-run")
+    code, document = report(
+        "--config", settings(home, f'[git]\nrepos = ["{people}/*/src/*"]\n'), "--dry-run"
+    )
     assert code == 3
-    assert {error["check"] for error in document["errors"]} == {"excessive_worktrees", "stale_git_lock"}
+    assert {error["check"] for error in document["errors"]} == {
+        "excessive_worktrees",
+        "stale_git_lock",
+    }
     assert all(str(x) in error["message"] for error in document["errors"])
     (action,) = document["actions_taken"]
     assert [step["target"] for step in action["steps"]] == [str(good / ".git" / "index.lock")]
 
 
-def test_pipe_among_the_worktrees_files_makes_that_repository_unknown_and_nobody_waits(people: Path, home: Path) -> None:
+def test_pipe_among_the_worktrees_files_makes_that_repository_unknown_and_nobody_waits(
+    people: Path, home: Path
+) -> None:
     repo = repository(people / "mallory" / "src" / "x")
     merged_worktree(repo, "one")
     (repo / ".git" / "worktrees" / "zz").mkdir()
@@ -232,7 +263,9 @@ def test_pipe_among_the_worktrees_files_makes_that_repository_unknown_and_nobody
     assert "cannot be read" in reasons(repo)["one"]
 
 
-def test_content_of_a_file_that_its_owner_cannot_read_is_in_no_report(people: Path, home: Path) -> None:
+def test_content_of_a_file_that_its_owner_cannot_read_is_in_no_report(
+    people: Path, home: Path
+) -> None:
     secret = people / "secret"
     secret.write_text("ref: refs/heads/TOPSECRET\n")
     secret.chmod(0o600)
@@ -245,7 +278,11 @@ def test_content_of_a_file_that_its_owner_cannot_read_is_in_no_report(people: Pa
         (admin / name).unlink(missing_ok=True)
         os.link(secret, admin / name)
         code, document = report(
-            "--config", settings(home, f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n'), "--dry-run"
+            "--config",
+            settings(
+                home, f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n'
+            ),
+            "--dry-run",
         )
         assert code in (1, 3), document
         assert "TOPSECRET" not in json.dumps(document)
@@ -271,7 +308,9 @@ def test_repository_of_another_user_is_not_looked_at_by_an_ordinary_one(people: 
 
     paths, notes = as_user(THEM, looked)
     assert paths == [str(mine)]
-    assert notes == [f"{theirs} belongs to root (uid 0): only they, or root, can have it looked after"]
+    assert notes == [
+        f"{theirs} belongs to root (uid 0): only they, or root, can have it looked after"
+    ]
 
     def named() -> Any:
         return repositories.repository(str(theirs), Config()).worktree_count
@@ -280,7 +319,9 @@ def test_repository_of_another_user_is_not_looked_at_by_an_ordinary_one(people: 
     assert as_user(0, named) == 1
 
 
-def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothing_of_it_runs(people: Path) -> None:
+def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothing_of_it_runs(
+    people: Path,
+) -> None:
     planted = repository(people / "shared")
     tree = merged_worktree(planted, "done")
     with_filter(planted, people / "proof")
@@ -288,8 +329,14 @@ def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothin
     here = planted / "work" / "deep"
     here.mkdir(parents=True)
     give(THEM, planted / "work")
-    found = as_user(THEM, lambda: list(map(list, (repositories.around(here).paths, repositories.around(here).notes))))
-    assert found == [[], [f"{planted} belongs to root (uid 0): only they, or root, can have it looked after"]]
+    found = as_user(
+        THEM,
+        lambda: list(map(list, (repositories.around(here).paths, repositories.around(here).notes))),
+    )
+    assert found == [
+        [],
+        [f"{planted} belongs to root (uid 0): only they, or root, can have it looked after"],
+    ]
     assert not (people / "proof" / "ran").exists()
     give(THEM, planted)
     assert as_user(THEM, lambda: repositories.around(here).paths) == [str(planted)]
@@ -298,7 +345,9 @@ def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothin
 # Repositories inside repositories
 
 
-def test_repository_that_was_added_to_a_worktree_keeps_it_unless_it_is_not_checked_out(home: Path) -> None:
+def test_repository_that_was_added_to_a_worktree_keeps_it_unless_it_is_not_checked_out(
+    home: Path,
+) -> None:
     repo = repository(home / "src" / "app")
     tree = worktree(repo, "embedding")
     inner = repository(tree / "lib")
@@ -315,23 +364,34 @@ def test_repository_that_was_added_to_a_worktree_keeps_it_unless_it_is_not_check
     assert reasons(repo) == {"embedding": ""}
 
 
-def test_quarantine_never_lies_inside_a_work_tree(home: Path, mounted: Callable[..., Path], tmp_path: Path) -> None:
-    """A volume that is all one repository, as development containers have: there it is in the git folder."""
+def test_quarantine_never_lies_inside_a_work_tree(
+    home: Path, mounted: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A volume that is all one repository, as development containers have: there it is in the git
+    folder.
+    """
     volume = mounted("tmpfs", "16M")
     git(volume, "init", "-q", "-b", "main")
     commit(volume, "readme", "x\n")
     (volume / "cache").mkdir()
     (volume / "cache" / "thing").write_text("x")
     where = Context(Host(Config()), "run", tmp_path / "state", (volume,))
-    assert [*store.bases(where, volume / "cache" / "thing")] == [volume / ".git" / store.FOLDER]
+    assert [*quarantine_writer.bases(where, volume / "cache" / "thing")] == [
+        volume / ".git" / quarantine_writer.FOLDER
+    ]
     plain = mounted("tmpfs", "16M")
     (plain / "repository").mkdir()
     git(plain / "repository", "init", "-q", "-b", "main")
-    found = [*store.bases(where, plain / "repository" / "thing")]
-    assert found == [plain / store.FOLDER, plain / "repository" / ".git" / store.FOLDER]
+    found = [*quarantine_writer.bases(where, plain / "repository" / "thing")]
+    assert found == [
+        plain / quarantine_writer.FOLDER,
+        plain / "repository" / ".git" / quarantine_writer.FOLDER,
+    ]
 
 
-def test_rollback_makes_the_folders_again_that_git_clean_took_away(home: Path, people: Path) -> None:
+def test_rollback_makes_the_folders_again_that_git_clean_took_away(
+    home: Path, people: Path
+) -> None:
     repo = repository(people / "app")
     (repo / ".git" / "info" / "exclude").write_text(".agent/\n")
     inside = repo / ".agent" / "trees" / "one"
@@ -342,7 +402,7 @@ def test_rollback_makes_the_folders_again_that_git_clean_took_away(home: Path, p
     inside.parent.chmod(0o750)
     step = RetireWorktree(
         target="", reason="", path=inside, admin=repo / ".git/worktrees/one", common=repo / ".git",
-        admin_identity=Identity.at(repo / ".git/worktrees/one"), identity=Identity.at(inside),
+        admin_identity=identity_at(repo / ".git/worktrees/one"), identity=identity_at(inside),
     )  # fmt: skip
     where = Context(Host(Config()), "run", home / "state", (people,))
     (outcome,) = carry_out(plan(step), where)
@@ -351,24 +411,37 @@ def test_rollback_makes_the_folders_again_that_git_clean_took_away(home: Path, p
     shutil.rmtree(repo / ".agent", ignore_errors=True)
     with work(where) as prepared:
         rows = rollback.choose(where.state, prepared.journal, None, None)
-        assert [each.status for each in rollback.carry_out(rows, where, prepared.journal)] == ["undone"]
+        assert [each.status for each in rollback.carry_out(rows, where, prepared.journal)] == [
+            "undone"
+        ]
     assert git(inside, "status", "--porcelain") == ""
     status = inside.parent.stat()
     assert (status.st_mode & 0o777, status.st_uid) == (0o750, THEM)
 
 
-def test_folder_of_a_filesystem_that_is_not_mounted_is_not_made_again(home: Path, mounted: Callable[..., Path]) -> None:
+def test_folder_of_a_filesystem_that_is_not_mounted_is_not_made_again(
+    home: Path, mounted: Callable[..., Path]
+) -> None:
     disk = mounted("ext4", "16M")
     (disk / "deep").mkdir()
     (disk / "deep" / "thing").write_text("x")
-    step = Quarantine(target="", reason="", path=disk / "deep" / "thing", identity=Identity.at(disk / "deep" / "thing"))
+    step = Quarantine(
+        target="",
+        reason="",
+        path=disk / "deep" / "thing",
+        identity=identity_at(disk / "deep" / "thing"),
+    )
     where = Context(Host(Config()), "run", home / "state", (disk,))
     assert carry_out(plan(step), where)[0].status == "applied"
     (held,) = quarantine.find(where.state)
-    entry = store.Entry(held.folder, {**held.facts, "original": f"{home}/gone/deep/thing"})
-    assert "is gone, or its filesystem is not mounted" in str(store.cannot_make_folders(entry))
+    entry = quarantine_writer.Entry(
+        held.folder, {**held.facts, "original": f"{home}/gone/deep/thing"}
+    )
+    assert "is gone, or its filesystem is not mounted" in str(
+        quarantine_writer.cannot_make_folders(entry)
+    )
     (disk / "deep").rmdir()
-    store.put_back(store.Entry(held.folder, held.facts))
+    quarantine_writer.put_back(quarantine_writer.Entry(held.folder, held.facts))
     assert (disk / "deep" / "thing").read_text() == "x"
 
 
@@ -376,7 +449,11 @@ def test_bare_repository_and_dotfiles_in_a_home_are_found_as_before(home: Path) 
     git(home, "init", "-q", "--bare", "bare.git")
     place = repositories.locate(home / "bare.git")
     assert place
-    assert (place.common, place.main, place.owner) == (home / "bare.git", home / "bare.git", os.geteuid())
+    assert (place.common, place.main, place.owner) == (
+        home / "bare.git",
+        home / "bare.git",
+        os.geteuid(),
+    )
     assert repositories.locate(home) is None
     with pytest.raises(NoRepository, match="not a git repository"):
         repositories.repository(str(home), Config())

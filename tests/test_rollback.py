@@ -1,4 +1,6 @@
-"""What a pass took away comes back as it was, or it is said why not; and what nobody wanted back goes when its time has come."""
+"""What a pass took away comes back as it was, or it is said why not; and what nobody wanted back
+goes when its time has come.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,19 @@ from gitworld import commit, git, merge, repository, worktree
 from program import report, run, settings
 
 from conftest import wait_for
-from miyabi_healing import expiry, gate, rollback
-from miyabi_healing.config import Brakes, Config
-from miyabi_healing.config import Quarantine as Quarantined
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import log_undo, store, undo, zstd
-from miyabi_healing.gate import logs as gate_logs
-from miyabi_healing.gate.verbs import Context, Refused, apply
-from miyabi_healing.host import Host, quarantine
-from miyabi_healing.plan import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
-from miyabi_healing.run_clock import Moment
+from miyabi_healing.gate import execute, rollback, undo
+from miyabi_healing.gate.handlers import log_undo
+from miyabi_healing.gate.handlers import logs as gate_logs
+from miyabi_healing.gate.handlers.handler import apply
+from miyabi_healing.gate.primitives import compression, quarantine_writer
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Brakes, Config
+from miyabi_healing.model.config import Quarantine as Quarantined
+from miyabi_healing.model.steps import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
+from miyabi_healing.state import quarantine, retention
+from miyabi_healing.state.run_clock import Moment
+from miyabi_healing.support.files import identity_at
 
 Start = Callable[..., psutil.Popen]
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(20_000))
@@ -49,17 +54,21 @@ def state_of(home: Path) -> Path:
 
 
 def context(home: Path, run_id: str = "some-run") -> Context:
-    return Context(Host(Config(brakes=Brakes(respect_days=0, cooldown=0))), run_id, state_of(home), (home,))
+    return Context(
+        Host(Config(brakes=Brakes(respect_days=0, cooldown=0))), run_id, state_of(home), (home,)
+    )
 
 
 def do(home: Path, *steps: Step, run_id: str = "some-run") -> None:
     with work(context(home, run_id)) as prepared:
-        outcomes: list[gate.Outcome] = []
-        gate.carry_out(plan(*steps), prepared, outcomes)
+        outcomes: list[execute.Outcome] = []
+        execute.carry_out(plan(*steps), prepared, outcomes)
         assert [outcome.status for outcome in outcomes] == ["applied"] * len(steps), outcomes
 
 
-def undo_all(home: Path, run_id: str | None = None, step: int | None = None) -> list[rollback.Undone]:
+def undo_all(
+    home: Path, run_id: str | None = None, step: int | None = None
+) -> list[rollback.Undone]:
     with work(context(home, "later")) as prepared:
         rows = rollback.choose(state_of(home), prepared.journal, run_id, step)
         return rollback.carry_out(rows, prepared.context, prepared.journal)
@@ -67,15 +76,22 @@ def undo_all(home: Path, run_id: str | None = None, step: int | None = None) -> 
 
 def set_aside(path: Path, text: str = "precious") -> Quarantine:
     path.write_text(text)
-    return Quarantine(target=str(path), reason="", path=path, identity=Identity.at(path))
+    return Quarantine(target=str(path), reason="", path=path, identity=identity_at(path))
 
 
 def trim(log: Path) -> TrimLog:
-    return TrimLog(target=str(log), reason="", path=log, identity=Identity.at(log), keep_lines=5, keep_bytes=1 << 20)
+    return TrimLog(
+        target=str(log),
+        reason="",
+        path=log,
+        identity=identity_at(log),
+        keep_lines=5,
+        keep_bytes=1 << 20,
+    )
 
 
 def archive(log: Path) -> ArchiveLog:
-    return ArchiveLog(target=str(log), reason="", path=log, identity=Identity.at(log))
+    return ArchiveLog(target=str(log), reason="", path=log, identity=identity_at(log))
 
 
 # The command
@@ -92,7 +108,10 @@ def test_last_run_is_undone_from_the_last_step_to_the_first(home: Path) -> None:
     assert (home / "a").exists() is False
     done = run("rollback", "--json")
     document = json.loads(done.stdout)
-    assert [(row["number"], row["status"]) for row in document["steps"]] == [(3, "undone"), (2, "undone")]
+    assert [(row["number"], row["status"]) for row in document["steps"]] == [
+        (3, "undone"),
+        (2, "undone"),
+    ]
     assert (home / "a").read_text() == (home / "b").read_text() == "precious"
     assert not (home / "older").exists()
     done = run("rollback")
@@ -127,7 +146,10 @@ def test_unknown_run_or_step_is_told(home: Path, arguments: tuple[str, ...], sai
 
 def test_nothing_was_ever_done(home: Path) -> None:
     done = run("rollback")
-    assert (done.returncode, done.stderr) == (2, "miyabi-healing: no run has changed anything yet\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "miyabi-healing: no run has changed anything yet\n",
+    )
 
 
 def test_what_has_no_way_back_says_so_and_the_rest_comes_back(home: Path) -> None:
@@ -139,14 +161,14 @@ def test_what_has_no_way_back_says_so_and_the_rest_comes_back(home: Path) -> Non
 
 
 def test_rollback_waits_for_no_pass(home: Path) -> None:
-    from miyabi_healing import lock
+    from miyabi_healing.state import run_lock
 
     do(home, set_aside(home / "a"))
-    held = lock.acquire(state_of(home))
+    held = run_lock.acquire(state_of(home))
     try:
         done = run("rollback")
     finally:
-        lock.release(held)
+        run_lock.release(held)
     assert (done.returncode, f"pid {os.getpid()}" in done.stderr) == (75, True)
 
 
@@ -169,24 +191,29 @@ def test_empty_folder_in_the_way_gives_place_to_a_folder_and_nothing_else_does(h
     folder = home / "folder"
     folder.mkdir()
     (folder / "x").touch()
-    do(home, Quarantine(target="", reason="", path=folder, identity=Identity.at(folder)), set_aside(home / "file"))
+    do(
+        home,
+        Quarantine(target="", reason="", path=folder, identity=identity_at(folder)),
+        set_aside(home / "file"),
+    )
     (entry,) = undo.entries(state_of(home), "some-run", 1)
     folder.mkdir()
     (home / "file").mkdir()
     (folder / "new").touch()
     assert [each.status for each in undo_all(home)] == ["refused", "refused"]
     with pytest.raises(OSError, match="not empty"):
-        store.put_back(entry)
+        quarantine_writer.put_back(entry)
     (folder / "new").unlink()
     folder.rmdir()
     for make in (lambda: folder.write_text("new"), lambda: folder.symlink_to(home / "file")):
         make()
         assert [each.status for each in undo_all(home)] == ["refused", "refused"]
         with pytest.raises(FileExistsError):
-            store.put_back(entry)
+            quarantine_writer.put_back(entry)
         folder.unlink()
     folder.mkdir()
-    assert sorted(each.status for each in undo_all(home)) == ["refused", "undone"]  # a file is not put over a folder
+    # a file is not put over a folder
+    assert sorted(each.status for each in undo_all(home)) == ["refused", "undone"]
     assert (folder / "x").exists()
     (home / "file").rmdir()
     assert [each.status for each in undo_all(home)] == ["undone", "nothing"]
@@ -197,15 +224,27 @@ def test_empty_admin_folder_that_git_left_does_not_block_a_worktree(home: Path) 
     tree = worktree(repo, "work")
     merge(repo, "work", "merge")
     common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
-    do(home, RetireWorktree(
-        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
-    ))  # fmt: skip
+    do(
+        home,
+        RetireWorktree(
+            target="",
+            reason="",
+            path=tree,
+            admin=admin,
+            common=common,
+            admin_identity=identity_at(admin),
+            identity=identity_at(tree),
+        ),
+    )
     admin.mkdir(parents=True, exist_ok=True)
     tree.mkdir()
     for folder in (tree, admin):
         (folder / "new").touch()
         (result,) = undo_all(home)
-        assert (result.status, f"something else is at {folder} now" in result.message) == ("refused", True)
+        assert (result.status, f"something else is at {folder} now" in result.message) == (
+            "refused",
+            True,
+        )
         assert len(quarantine.find(state_of(home))) == 2  # refused before any of it was moved
         (folder / "new").unlink()
     (result,) = undo_all(home)
@@ -213,7 +252,9 @@ def test_empty_admin_folder_that_git_left_does_not_block_a_worktree(home: Path) 
     assert git(tree, "status", "--porcelain") == ""
 
 
-def test_folder_that_is_gone_is_made_again_but_one_that_is_a_link_now_is_refused(home: Path, tmp_path: Path) -> None:
+def test_folder_that_is_gone_is_made_again_but_one_that_is_a_link_now_is_refused(
+    home: Path, tmp_path: Path
+) -> None:
     (home / "folder").mkdir()
     do(home, set_aside(home / "folder" / "a"))
     (home / "folder").rmdir()
@@ -242,7 +283,9 @@ def test_thing_that_was_purged_or_moved_back_by_hand(home: Path) -> None:
 
 
 def test_worktree_comes_back_identical_in_the_middle_of_a_rebase(home: Path) -> None:
-    """Files, modes, index, HEAD, branch, reflog, operation in progress, untracked and ignored files."""
+    """Files, modes, index, HEAD, branch, reflog, operation in progress, untracked and ignored
+    files.
+    """
     repo = repository(home / "repo")
     tree = worktree(repo, "work")
     commit(repo, "work.txt", "another\n")
@@ -257,16 +300,23 @@ def test_worktree_comes_back_identical_in_the_middle_of_a_rebase(home: Path) -> 
     before = whole(tree, repo)
     common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
     step = RetireWorktree(
-        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+        target="",
+        reason="",
+        path=tree,
+        admin=admin,
+        common=common,
+        admin_identity=identity_at(admin),
+        identity=identity_at(tree),
     )
     where = context(home)
-    from miyabi_healing.gate import worktrees
+    from miyabi_healing.gate.handlers import retire_worktree
 
     with pytest.raises(Refused, match=r"dirty|rebase"):
         apply(step, where)
     assert whole(tree, repo) == before
-    with pytest.MonkeyPatch.context() as patch:  # the gate would not: so that there is something to give back
-        patch.setattr(worktrees, "late_objection", lambda *_: None)
+    # the gate would not: so that there is something to give back
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retire_worktree, "late_objection", lambda *_: None)
         apply(step, where)
     git(repo, "worktree", "prune", "--expire=now")
     git(repo, "gc", "-q", "--prune=now")
@@ -280,11 +330,21 @@ def test_worktree_comes_back_identical_in_the_middle_of_a_rebase(home: Path) -> 
 
 def whole(tree: Path, repo: Path) -> dict[str, object]:
     files = {
-        str(path): (path.lstat().st_mode, path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        str(path): (
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else None,
+        )
         for top in (tree, repo / ".git" / "worktrees" / "work")
         for path in sorted(top.rglob("*"))
     }
-    asked = ("status --porcelain=v2 --branch --ignored", "ls-files --stage", "reflog", "rev-parse HEAD", "stash list")
+    asked = (
+        "status --porcelain=v2 --branch --ignored",
+        "ls-files --stage",
+        "reflog",
+        "rev-parse HEAD",
+        "stash list",
+    )
     answers = {each: git(tree, *each.split(), GIT_OPTIONAL_LOCKS="0") for each in asked}
     return {**files, **answers, "list": git(repo, "worktree", "list", "--porcelain")}
 
@@ -295,7 +355,13 @@ def test_repository_that_is_gone_is_told(home: Path) -> None:
     merge(repo, "work", "merge")
     common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
     step = RetireWorktree(
-        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
+        target="",
+        reason="",
+        path=tree,
+        admin=admin,
+        common=common,
+        admin_identity=identity_at(admin),
+        identity=identity_at(tree),
     )
     do(home, step)
     repo.rename(home / "elsewhere")
@@ -366,13 +432,18 @@ def test_logs_shortened_twice_come_back_in_turn(home: Path) -> None:
     do(home, trim(log), run_id="second")
     (result,) = undo_all(home, "first")
     assert (result.status, "roll that back first" in result.message) == ("refused", True)
-    assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == ["undone", "undone"]
+    assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == [
+        "undone",
+        "undone",
+    ]
     assert log.read_bytes() == LINES + LINES
 
 
 @pytest.mark.root
 def test_archived_log_comes_back_beside_what_has_its_name_now(home: Path, start: Start) -> None:
-    """The other file keeps its content, owner and mode, and nobody who can read that one can read the log by it."""
+    """The other file keeps its content, owner and mode, and nobody who can read that one can read
+    the log by it.
+    """
     log = home / "app.log"
     log.write_bytes(LINES)
     log.chmod(0o600)
@@ -391,21 +462,37 @@ def test_archived_log_comes_back_beside_what_has_its_name_now(home: Path, start:
     assert (known(log), log.read_bytes()) == (other, b"since\n")
     after = beside.stat()
     assert beside.read_bytes() == LINES
-    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (before.st_mode, before.st_uid, before.st_mtime_ns)
-    assert {path.name for path in home.iterdir() if "app.log" in path.name or ".miyabi-some" in path.name} == {
-        "app.log", beside.name,
-    }  # fmt: skip
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_mtime_ns,
+    )
+    assert {
+        path.name
+        for path in home.iterdir()
+        if "app.log" in path.name or ".miyabi-some" in path.name
+    } == {"app.log", beside.name}
     assert quarantine.find(state_of(home)) == []
 
 
 def known(path: Path) -> tuple[int, ...]:
     """What would change if anybody touched a file, but for reading it."""
     status = path.stat()
-    return status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return (
+        status.st_ino,
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
 
 
 @pytest.mark.parametrize("other", ["file", "folder", "link", "taken twice"])
-def test_archived_log_is_never_put_over_or_through_anything(home: Path, tmp_path: Path, other: str) -> None:
+def test_archived_log_is_never_put_over_or_through_anything(
+    home: Path, tmp_path: Path, other: str
+) -> None:
     log, victim = home / "app.log", tmp_path / "victim"
     log.write_bytes(LINES)
     do(home, archive(log))
@@ -425,8 +512,12 @@ def test_archived_log_is_never_put_over_or_through_anything(home: Path, tmp_path
     assert not victim.exists()
 
 
-def test_log_that_was_given_a_name_beside_before_a_crash_is_not_made_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The crash that left it aside came before it was deleted; the second one after it had got a name again."""
+def test_log_that_was_given_a_name_beside_before_a_crash_is_not_made_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crash that left it aside came before it was deleted; the second one after it had got a
+    name again.
+    """
     log = home / "app.log"
     log.write_bytes(LINES)
     with monkeypatch.context() as patch:
@@ -438,11 +529,19 @@ def test_log_that_was_given_a_name_beside_before_a_crash_is_not_made_again(home:
             patch.setattr(log_undo, "drop", lambda _: (_ for _ in ()).throw(OSError("a crash")))
             assert [each.status for each in undo_all(home)] == ["refused"]
     assert [each.status for each in undo_all(home)] == ["undone"]
-    assert sorted(path.name for path in home.iterdir() if "app.log" in path.name) == ["app.log", "app.log.restored-some-run"]
-    assert (log.read_text(), (home / "app.log.restored-some-run").read_bytes() == LINES) == ("other", True)
+    assert sorted(path.name for path in home.iterdir() if "app.log" in path.name) == [
+        "app.log",
+        "app.log.restored-some-run",
+    ]
+    assert (log.read_text(), (home / "app.log.restored-some-run").read_bytes() == LINES) == (
+        "other",
+        True,
+    )
 
 
-def test_log_that_finds_its_name_taken_while_it_is_made_goes_beside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_finds_its_name_taken_while_it_is_made_goes_beside(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, archive(log))
@@ -465,19 +564,25 @@ def test_log_with_the_longest_name_comes_back_beside_as_well(home: Path, size: i
     do(home, archive(log))
     log.write_text("other")
     assert [each.status for each in undo_all(home)] == ["undone"]
-    assert [path.read_bytes() == LINES for path in home.iterdir() if ".restored-some-run" in path.name] == [True]
+    assert [
+        path.read_bytes() == LINES for path in home.iterdir() if ".restored-some-run" in path.name
+    ] == [True]
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("change", ["mode", "owner", "group"])
-def test_shortened_log_whose_owner_or_mode_changed_is_refused_and_says_where_the_rest_is(home: Path, change: str) -> None:
+def test_shortened_log_whose_owner_or_mode_changed_is_refused_and_says_where_the_rest_is(
+    home: Path, change: str
+) -> None:
     log = home / "app.log"
     log.write_bytes(LINES)
     log.chmod(0o600)
     do(home, trim(log))
-    {"mode": lambda: log.chmod(0o644), "owner": lambda: os.chown(log, 65534, -1), "group": lambda: os.chown(log, -1, 65534)}[
-        change
-    ]()
+    {
+        "mode": lambda: log.chmod(0o644),
+        "owner": lambda: os.chown(log, 65534, -1),
+        "group": lambda: os.chown(log, -1, 65534),
+    }[change]()
     left = log.read_bytes()
     (held,) = quarantine.find(state_of(home))
     (result,) = undo_all(home)
@@ -502,23 +607,32 @@ def test_shortened_log_that_became_a_databases_since_gets_its_lines_back(home: P
     assert log.read_bytes() == LINES
 
 
-def test_folder_gets_its_time_back_also_where_another_name_of_the_same_file_was_taken_later(home: Path) -> None:
+def test_folder_gets_its_time_back_also_where_another_name_of_the_same_file_was_taken_later(
+    home: Path,
+) -> None:
     folder = home / "folder"
     folder.mkdir()
     first = set_aside(folder / "one")
     (folder / "two").hardlink_to(folder / "one")
     os.utime(folder, ns=(10**18, 10**18))
     do(home, first, run_id="first")
-    time.sleep(2 * store.SAME_MOMENT / 1e9)
+    time.sleep(2 * quarantine_writer.SAME_MOMENT / 1e9)
     two = folder / "two"
-    do(home, Quarantine(target="", reason="", path=two, identity=Identity.at(two)), run_id="second")
-    assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == ["undone", "undone"]
+    do(home, Quarantine(target="", reason="", path=two, identity=identity_at(two)), run_id="second")
+    assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == [
+        "undone",
+        "undone",
+    ]
     assert folder.stat().st_mtime_ns == 10**18
     assert (folder / "one").samefile(two)
 
 
-def test_thing_stays_on_record_where_its_folder_cannot_be_looked_at_any_more(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Network filesystems answer a look with ESTALE or EIO at any moment, also just after the rename."""
+def test_thing_stays_on_record_where_its_folder_cannot_be_looked_at_any_more(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network filesystems answer a look with ESTALE or EIO at any moment, also just after the
+    rename.
+    """
     step = set_aside(home / "thing")
     rename, fstat = os.rename, os.fstat
     stale: list[bool] = []
@@ -547,7 +661,7 @@ def flip(content: bytes) -> bytes:
 
 def strip_checksums(content: bytes) -> bytes:
     """The same content in frames without checksums: only the archive's own hash can tell."""
-    return bytes(zstd.library().compress(zstd.library().decompress(content)))
+    return bytes(compression.library().compress(compression.library().decompress(content)))
 
 
 def cut_short(content: bytes) -> bytes:
@@ -572,8 +686,12 @@ def test_archive_that_is_damaged_is_not_given_back(
 
 
 @pytest.mark.parametrize("make", [archive, trim])
-@pytest.mark.parametrize("rest", [b"\x28\xb5\x2f\xfd", b"no frame", b"\0" * 100_000], ids=["begun", "none", "zeros"])
-def test_what_a_full_disk_left_behind_an_archive_is_passed_over(home: Path, make: Callable[[Path], Step], rest: bytes) -> None:
+@pytest.mark.parametrize(
+    "rest", [b"\x28\xb5\x2f\xfd", b"no frame", b"\0" * 100_000], ids=["begun", "none", "zeros"]
+)
+def test_what_a_full_disk_left_behind_an_archive_is_passed_over(
+    home: Path, make: Callable[[Path], Step], rest: bytes
+) -> None:
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, make(log))
@@ -593,7 +711,7 @@ def test_archive_of_an_earlier_version_is_known_by_the_hash_of_what_it_holds(
     log.write_bytes(LINES)
     do(home, make(log))
     (held,) = quarantine.find(state_of(home))
-    content = zstd.library().decompress(held.thing.read_bytes())
+    content = compression.library().decompress(held.thing.read_bytes())
     facts = {key: value for key, value in held.facts.items() if not key.startswith("packed_")}
     facts["sha256"] = hashlib.sha256(content if whole else content + b"x").hexdigest()
     (held.folder / "manifest.json").write_text(json.dumps(facts))
@@ -605,7 +723,9 @@ def test_archive_of_an_earlier_version_is_known_by_the_hash_of_what_it_holds(
 
 
 @pytest.mark.root
-def test_log_that_does_not_fit_back_is_refused_before_anything_is_done(mounted: Callable[..., Path]) -> None:
+def test_log_that_does_not_fit_back_is_refused_before_anything_is_done(
+    mounted: Callable[..., Path],
+) -> None:
     home = mounted("tmpfs", "8M")
     log = home / "app.log"
     log.write_bytes(LINES * 8)
@@ -661,17 +781,34 @@ def test_what_one_step_took_goes_together(home: Path) -> None:
     tree = worktree(repo, "work")
     merge(repo, "work", "merge")
     common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
-    do(home, RetireWorktree(
-        target="", reason="", later=5000, path=tree, admin=admin, common=common, admin_identity=Identity.at(admin),
-        identity=Identity.at(tree),
-    ))  # fmt: skip
+    do(
+        home,
+        RetireWorktree(
+            target="",
+            reason="",
+            later=5000,
+            path=tree,
+            admin=admin,
+            common=common,
+            admin_identity=identity_at(admin),
+            identity=identity_at(tree),
+        ),
+    )
     later = Moment(time.time(), time.time())
-    assert expiry.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "some-run") == []
-    (steps,) = expiry.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "another")
-    assert [step.target for step in steps] == ["some-run/0001-worktree", "some-run/0001-worktree-admin"]
+    assert (
+        retention.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "some-run") == []
+    )
+    (steps,) = retention.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "another")
+    assert [step.target for step in steps] == [
+        "some-run/0001-worktree",
+        "some-run/0001-worktree-admin",
+    ]
     assert run("quarantine", "purge", steps[0].target).returncode == 0
     done = run("rollback")
-    assert (done.returncode, "1 part(s) of it are not in quarantine any more" in done.stdout) == (1, True)
+    assert (done.returncode, "1 part(s) of it are not in quarantine any more" in done.stdout) == (
+        1,
+        True,
+    )
 
 
 def test_pause_holds_purging_too(home: Path) -> None:
@@ -690,13 +827,20 @@ def test_listing_and_purging_by_hand(home: Path) -> None:
     do(home, set_aside(home / "a"), set_aside(home / "b"))
     done = run("quarantine", "list")
     assert done.stdout.splitlines()[0].startswith("some-run/0001-quarantine  4.1 kB, until ")
-    assert json.loads(run("quarantine", "list", "--json").stdout)["things"][1]["original"] == str(home / "b")
+    assert json.loads(run("quarantine", "list", "--json").stdout)["things"][1]["original"] == str(
+        home / "b"
+    )
     assert run("quarantine", "purge").returncode == 2
     assert run("quarantine", "purge", "nonsense").returncode == 2
-    assert run("quarantine", "purge", "--older-than", "1d").stdout == "Purged 0 thing(s), freed 0 B.\n"
+    assert (
+        run("quarantine", "purge", "--older-than", "1d").stdout == "Purged 0 thing(s), freed 0 B.\n"
+    )
     assert "would purge" in run("quarantine", "purge", "--all", "--dry-run").stdout
     assert len(quarantine.find(state_of(home))) == 2
-    assert run("quarantine", "purge", "some-run/0001-quarantine").stdout == "Purged 1 thing(s), freed 4.1 kB.\n"
+    assert (
+        run("quarantine", "purge", "some-run/0001-quarantine").stdout
+        == "Purged 1 thing(s), freed 4.1 kB.\n"
+    )
     assert run("quarantine", "purge", "some-run").returncode == 0
     assert run("quarantine", "list").stdout == "The quarantine is empty.\n"
 
@@ -709,20 +853,36 @@ def test_purging_a_worktree_lets_go_of_its_commits(home: Path) -> None:
     commit(tree, "lost", "only in the reflog")
     git(tree, "checkout", "-q", "work")
     common, admin = repo / ".git", repo / ".git" / "worktrees" / "work"
-    do(home, RetireWorktree(
-        target="", reason="", path=tree, admin=admin, common=common, admin_identity=Identity.at(admin), identity=Identity.at(tree)
-    ))  # fmt: skip
+    do(
+        home,
+        RetireWorktree(
+            target="",
+            reason="",
+            path=tree,
+            admin=admin,
+            common=common,
+            admin_identity=identity_at(admin),
+            identity=identity_at(tree),
+        ),
+    )
     assert git(repo, "for-each-ref", "refs/miyabi-healing") != ""
     assert run("quarantine", "purge", "--all").returncode == 0
     assert git(repo, "for-each-ref", "refs/miyabi-healing") == ""
 
 
 @pytest.mark.root
-def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(mounted: Callable[..., Path]) -> None:
+def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(
+    mounted: Callable[..., Path],
+) -> None:
     home = mounted("ext4", "64M")
     (home / "folder").mkdir()
     (home / "folder" / "x").write_text("x")
-    do(home, Quarantine(target="", reason="", path=home / "folder", identity=Identity.at(home / "folder")))
+    do(
+        home,
+        Quarantine(
+            target="", reason="", path=home / "folder", identity=identity_at(home / "folder")
+        ),
+    )
     (held,) = quarantine.find(state_of(home))
     subprocess.run(["chattr", "+i", str(held.thing / "x")], check=True)
     try:
@@ -736,10 +896,10 @@ def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(mounted: Cal
 
 
 def test_quarantines_on_other_filesystems_are_found_again(home: Path, tmp_path: Path) -> None:
-    from miyabi_healing.gate import store
+    from miyabi_healing.gate.primitives import quarantine_writer
 
     state = state_of(home)
     weird = tmp_path / os.fsdecode(b"other \xff\n") / ".miyabi-healing"
-    store.register(state, weird)
-    store.register(state, weird)
+    quarantine_writer.register(state, weird)
+    quarantine_writer.register(state, weird)
     assert quarantine.bases(state) == [state / "quarantine", weird]

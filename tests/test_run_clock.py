@@ -1,4 +1,6 @@
-"""What was promised to be kept is kept, whatever the wall clock says: runs count the time that they have seen pass."""
+"""What was promised to be kept is kept, whatever the wall clock says: runs count the time that they
+have seen pass.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,18 @@ import pytest
 from gatework import make_older, plan, work
 from program import report, run, settings
 
-from miyabi_healing import config, expiry, gate, history, run_clock
-from miyabi_healing.config import Brakes, Config
-from miyabi_healing.files import Identity
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host, quarantine
-from miyabi_healing.host.quarantine import Held
-from miyabi_healing.journal import Journal
-from miyabi_healing.paths import JOURNAL
-from miyabi_healing.plan import Quarantine
-from miyabi_healing.run_clock import DAY, Moment, Reading, State, advance
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model import config
+from miyabi_healing.model.config import Brakes, Config
+from miyabi_healing.model.steps import Quarantine
+from miyabi_healing.state import history, quarantine, retention, run_clock
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.quarantine import Held
+from miyabi_healing.state.run_clock import DAY, Moment, Reading, State, advance
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.paths import JOURNAL
 
 YEAR = 365 * DAY
 NOW = 2e9
@@ -33,7 +37,9 @@ START = State("a clock", 100, 5000, "boot", NOW, NOW)
 
 
 def later(state: State, seconds: float, jump: float = 0, boot: str = "boot") -> State:
-    """The clock after so much time, with the wall clock having jumped besides; in another boot, after so much of it."""
+    """The clock after so much time, with the wall clock having jumped besides; in another boot,
+    after so much of it.
+    """
     begun = state.boot if boot == state.boot_id else 0
     return advance(state, Reading(state.wall + seconds + jump, begun + seconds, boot))
 
@@ -57,7 +63,9 @@ def later(state: State, seconds: float, jump: float = 0, boot: str = "boot") -> 
     ids=["a minute", "ten years ahead", "1970", "five days", "reboot", "reboot long ago", "boot clock set back", "no boot id",
          "no boot id, and a reboot for certain"],
 )  # fmt: skip
-def test_run_adds_what_has_passed_for_certain_and_never_more_than_a_day(reading: Reading, counted: float) -> None:
+def test_run_adds_what_has_passed_for_certain_and_never_more_than_a_day(
+    reading: Reading, counted: float
+) -> None:
     assert advance(START, reading).seen - START.seen == counted
 
 
@@ -78,26 +86,39 @@ def test_another_jump_begins_the_doubt_anew() -> None:
 
 
 @pytest.mark.parametrize(("off", "doubted"), [(0.5 * DAY, False), (3 * DAY, True)])
-def test_host_that_was_off_is_doubted_for_a_day_only_where_it_was_off_for_longer(off: float, doubted: bool) -> None:
+def test_host_that_was_off_is_doubted_for_a_day_only_where_it_was_off_for_longer(
+    off: float, doubted: bool
+) -> None:
     assert (run_clock.moment(later(START, 300, jump=off, boot="another")).doubt > 0) == doubted
 
 
 def test_host_has_a_clock_that_counts() -> None:
     first = run_clock.read()
     assert first.boot > 0
-    assert first.boot_id == (run_clock.BOOT_ID.read_text().strip() if run_clock.BOOT_ID.exists() else "")
+    assert first.boot_id == (
+        run_clock.BOOT_ID.read_text().strip() if run_clock.BOOT_ID.exists() else ""
+    )
     assert 0 <= run_clock.read().boot - first.boot < 60
 
 
-def test_run_clock_is_stored_with_the_pass_and_costs_no_write_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_clock_is_stored_with_the_pass_and_costs_no_write_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_clock, "read", lambda: Reading(NOW, 1000, "boot"))
     journal = Journal(tmp_path / JOURNAL)
     said: list[str] = []
     journal.database.set_trace_callback(said.append)
     monkeypatch.setattr(run_clock, "read", lambda: Reading(NOW + 600, 1600, "boot"))
     history.record(journal, "run", NOW, [], config.History())
-    writes = [each.split()[0] for each in said if not each.startswith(("select", "pragma", "SELECT"))]
-    assert (writes[0], writes[-1], writes.count("begin"), writes.count("commit")) == ("begin", "commit", 1, 1)
+    writes = [
+        each.split()[0] for each in said if not each.startswith(("select", "pragma", "SELECT"))
+    ]
+    assert (writes[0], writes[-1], writes.count("begin"), writes.count("commit")) == (
+        "begin",
+        "commit",
+        1,
+        1,
+    )
     journal.close()
     reopened = Journal(tmp_path / JOURNAL)
     assert reopened.now().seen == 600
@@ -156,7 +177,12 @@ def test_thing_of_another_clock_counts_from_the_beginning_of_this_one(thing: Hel
 
 @pytest.mark.parametrize(
     ("thing", "end"),
-    [(held(10, 10), (20, False)), (held(10, 3), (27, True)), (held(-50, 3), (27, True)), (held(3, 10), (27, False))],
+    [
+        (held(10, 10), (20, False)),
+        (held(10, 3), (27, True)),
+        (held(-50, 3), (27, True)),
+        (held(3, 10), (27, False)),
+    ],
 )
 def test_earliest_end_is_that_of_the_slower_clock(thing: Held, end: tuple[float, bool]) -> None:
     at, by_runs = thing.end_of(30, Moment(NOW, NOW, 100 * DAY, "a clock"))
@@ -164,9 +190,12 @@ def test_earliest_end_is_that_of_the_slower_clock(thing: Held, end: tuple[float,
 
 
 def test_oldest_is_told_by_both_clocks() -> None:
-    things = [replace(held(days, by_runs), folder=Path(f"/q/r/{days}")) for days, by_runs in ((20_000, 1), (5, 5), (9, 8))]
+    things = [
+        replace(held(days, by_runs), folder=Path(f"/q/r/{days}"))
+        for days, by_runs in ((20_000, 1), (5, 5), (9, 8))
+    ]
     now = Moment(NOW, NOW, 100 * DAY, "a clock")
-    assert [each.folder.name for each in expiry.oldest_first(things, now)] == ["9", "5", "20000"]
+    assert [each.folder.name for each in retention.oldest_first(things, now)] == ["9", "5", "20000"]
 
 
 def state_of(home: Path) -> Path:
@@ -177,10 +206,12 @@ def put_aside(home: Path, name: str = "thing") -> Held:
     (home / name).write_text("precious")
     host = Host(Config(brakes=Brakes(cooldown=0)))
     context = Context(host, "some-run", state_of(home), (home,))
-    step = Quarantine(target=name, reason="", path=home / name, identity=Identity.at(home / name))
+    step = Quarantine(target=name, reason="", path=home / name, identity=identity_at(home / name))
     with work(context) as prepared:
-        gate.carry_out(plan(step), prepared, [])
-    return next(each for each in quarantine.find(state_of(home)) if each.original == str(home / name))
+        execute.carry_out(plan(step), prepared, [])
+    return next(
+        each for each in quarantine.find(state_of(home)) if each.original == str(home / name)
+    )
 
 
 def test_what_is_said_of_the_end_is_true_by_both_clocks(home: Path) -> None:
@@ -191,9 +222,14 @@ def test_what_is_said_of_the_end_is_true_by_both_clocks(home: Path) -> None:
     make_older(thing, 20, runs=False)
     (row,) = json.loads(run("quarantine", "list", "--json").stdout)["things"]
     assert (row["until"][:10], row["until_by"]) == (day, "run clock")
-    assert "at the earliest (only time that runs see pass counts)" in run("quarantine", "list").stdout
+    assert (
+        "at the earliest (only time that runs see pass counts)" in run("quarantine", "list").stdout
+    )
     _, document = report("--config", settings(home))
-    assert (document["quarantine"]["next_expiry"][:10], document["quarantine"]["next_expiry_by"]) == (day, "run clock")
+    assert (
+        document["quarantine"]["next_expiry"][:10],
+        document["quarantine"]["next_expiry_by"],
+    ) == (day, "run clock")
     wanted = f"the first goes on {day} "
     for said in (run("status").stdout, run("--config", settings(home), "--dry-run").stdout):
         assert wanted in said
@@ -229,12 +265,17 @@ time_t time(time_t *to) { struct timespec now; clock_gettime(CLOCK_REALTIME, &no
 
 @pytest.fixture(scope="module")
 def shifted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A library that moves the clocks of the program that loads it by ``WALL`` and ``BOOT`` seconds."""
+    """A library that moves the clocks of the program that loads it by ``WALL`` and ``BOOT``
+    seconds.
+    """
     if not shutil.which("gcc"):
         pytest.skip("needs gcc")
     folder = tmp_path_factory.mktemp("clock")
     (folder / "clock.c").write_text(SHIFTED)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "clock.so", folder / "clock.c", "-ldl"], check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", folder / "clock.so", folder / "clock.c", "-ldl"],
+        check=True,
+    )
     return str(folder / "clock.so")
 
 
@@ -265,13 +306,21 @@ def test_wall_clock_that_is_wrong_for_a_run_purges_nothing(
     assert lock.exists()
 
 
-def test_thing_goes_when_both_clocks_have_gone_on(lock_and_settings: tuple[Path, str], shifted: str) -> None:
+def test_thing_goes_when_both_clocks_have_gone_on(
+    lock_and_settings: tuple[Path, str], shifted: str
+) -> None:
     lock, file = lock_and_settings
     Path(file).write_text(f"{Path(file).read_text()}[quarantine]\ndays = 2\n")
     stale(lock, 0)
     report("--config", file)
     for days in (1, 2):
-        _, document = report("--config", file, LD_PRELOAD=shifted, WALL=str(int(days * DAY + 60)), BOOT=str(int(days * DAY + 60)))
+        _, document = report(
+            "--config",
+            file,
+            LD_PRELOAD=shifted,
+            WALL=str(int(days * DAY + 60)),
+            BOOT=str(int(days * DAY + 60)),
+        )
     (purged,) = document["quarantine"]["purged"]
     assert (purged["status"], document["quarantine"]["things"]) == ("applied", 0)
     assert purged["reason"].startswith("kept for 2 days; its time is 2")
@@ -290,7 +339,12 @@ def test_things(measure, limit):
     ("wall", "boot", "waived", "note"),
     [
         (60, 60, True, None),
-        (20 * DAY, 60, True, "the wall clock is 20 days ahead of what runs have seen: it ends the waiver of things once"),
+        (
+            20 * DAY,
+            60,
+            True,
+            "the wall clock is 20 days ahead of what runs have seen: it ends the waiver of things once",
+        ),
         (20 * DAY, 20 * DAY, False, "the waiver of things has expired"),
     ],
 )
@@ -300,7 +354,12 @@ def test_waiver_ends_when_the_wall_clock_is_past_it_and_believed(
     (home / "mine").mkdir()
     (home / "mine" / "test_things.py").write_text(WAIVED)
     until = datetime.date.today() + datetime.timedelta(days=10)
-    options = ("--config", settings(home, f'[waivers.things]\nreason = "x"\nuntil = {until}\n'), "--checks", str(home / "mine"))
+    options = (
+        "--config",
+        settings(home, f'[waivers.things]\nreason = "x"\nuntil = {until}\n'),
+        "--checks",
+        str(home / "mine"),
+    )
     report(*options)
     changes = {"LD_PRELOAD": shifted, "WALL": str(int(wall)), "BOOT": str(int(boot))}
     _, document = report(*options, **changes)
@@ -308,7 +367,9 @@ def test_waiver_ends_when_the_wall_clock_is_past_it_and_believed(
     assert note is None or any(each.startswith(note) for each in document["notes"])
     if waived and note:  # it is not believed at once, but when that has lasted for a day
         report(*options, LD_PRELOAD=shifted, WALL=str(int(wall + DAY)), BOOT=str(int(boot + DAY)))
-        _, document = report(*options, LD_PRELOAD=shifted, WALL=str(int(wall + DAY)), BOOT=str(int(boot + DAY)))
+        _, document = report(
+            *options, LD_PRELOAD=shifted, WALL=str(int(wall + DAY)), BOOT=str(int(boot + DAY))
+        )
         assert document["issues_detected"] != []
 
 

@@ -1,4 +1,6 @@
-"""Slack as it is: it accepts, refuses, is slow, limits rates, hangs, dies half way. The pass's result is always the same."""
+"""Slack as it is: it accepts, refuses, is slow, limits rates, hangs, dies half way. The pass's
+result is always the same.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,13 @@ from test_alerts import FINE, HEALED, WRONG, action, issue
 from test_alerts import report as document_of
 
 from conftest import PROJECT, wait_for
-from miyabi_healing import alerts, config, lock, outbox, secret
-from miyabi_healing.message import Message
-from miyabi_healing.outbox import Channel
-from miyabi_healing.paths import JOURNAL
+from miyabi_healing.model import config
+from miyabi_healing.report.alerts import decide, queue
+from miyabi_healing.report.alerts.message import Message
+from miyabi_healing.report.alerts.queue import Channel
+from miyabi_healing.state import run_lock
+from miyabi_healing.support import secrets
+from miyabi_healing.support.paths import JOURNAL
 
 CHECK = """
 from pathlib import Path
@@ -74,7 +79,14 @@ def test_changes_are_told_once_and_well(world: World) -> None:
     for payload in world.server.got:
         check_limits(payload)
     shown = json.dumps(world.server.got[0], ensure_ascii=False)
-    for part in (os.uname().nodename, "things", "not healed", "9 things of 5 things", "high", "--dry-run"):
+    for part in (
+        os.uname().nodename,
+        "things",
+        "not healed",
+        "9 things of 5 things",
+        "high",
+        "--dry-run",
+    ):
         assert part in shown
     assert "Found some &lt;things&gt; &amp; others" in world.server.got[0]["text"]
 
@@ -83,7 +95,10 @@ def test_dry_run_says_what_it_would_send_and_sends_nothing(world: World) -> None
     told = world.passes(9, "--dry-run")["alerts"]
     assert [(each["kind"], each["status"]) for each in told] == [("unhealed", "planned")]
     done = run(*world.options, "--dry-run", SLACK_WEBHOOK_URL=world.server.url)
-    assert "not healed: things (9 things of 5 things; Found some <things> & others) [would be sent]" in done.stdout
+    assert (
+        "not healed: things (9 things of 5 things; Found some <things> & others) [would be sent]"
+        in done.stdout
+    )
     assert world.server.asked == 0
     assert not (world.home / ".local").exists()
 
@@ -103,12 +118,18 @@ def test_dry_run_says_what_it_would_send_and_sends_nothing(world: World) -> None
         ("die", "IncompleteRead"),
     ],
 )
-def test_alert_that_cannot_be_sent_is_kept_and_sent_by_a_later_pass(home: Path, server: Slack, act: str, said: str) -> None:
+def test_alert_that_cannot_be_sent_is_kept_and_sent_by_a_later_pass(
+    home: Path, server: Slack, act: str, said: str
+) -> None:
     server.acts = [act]
     begun = time.monotonic()
-    assert told(home, server, WRONG) == [f"1 message(s) to slack could not be sent and wait: {said}"]
+    assert told(home, server, WRONG) == [
+        f"1 message(s) to slack could not be sent and wait: {said}"
+    ]
     assert time.monotonic() - begun < 4
-    assert told(home, server, FINE) == ["2 message(s) to slack wait to be sent again"], "not before its time"
+    assert told(home, server, FINE) == ["2 message(s) to slack wait to be sent again"], (
+        "not before its time"
+    )
     server.acts = ["ok"]
     make_due(home)
     assert told(home, server, FINE) == []
@@ -136,7 +157,9 @@ def test_slack_that_asks_for_a_moment_is_given_it(home: Path, server: Slack) -> 
     assert server.asked == 2
 
 
-def test_what_slack_cannot_understand_goes_as_plain_text_and_is_given_up_if_not_even_that_does(home: Path, server: Slack) -> None:
+def test_what_slack_cannot_understand_goes_as_plain_text_and_is_given_up_if_not_even_that_does(
+    home: Path, server: Slack
+) -> None:
     server.acts = ["400 invalid_blocks", "ok"]
     assert told(home, server, WRONG) == []
     assert set(server.got[0]) == {"text"}
@@ -147,7 +170,9 @@ def test_what_slack_cannot_understand_goes_as_plain_text_and_is_given_up_if_not_
     assert len(server.got) == 2
 
 
-def test_flapping_issue_sends_a_handful_of_messages_in_a_hundred_passes(home: Path, server: Slack) -> None:
+def test_flapping_issue_sends_a_handful_of_messages_in_a_hundred_passes(
+    home: Path, server: Slack
+) -> None:
     for number in range(100):
         told(home, server, WRONG if number % 2 else FINE)
     assert 1 <= len(server.got) <= 9
@@ -157,23 +182,37 @@ def test_flapping_issue_sends_a_handful_of_messages_in_a_hundred_passes(home: Pa
 def test_long_and_hostile_messages_keep_to_the_limits(server: Slack) -> None:
     words = ("<!channel> & *bold* `code` :smile: \n" * 200, "\udcff\x00", "é" * 9000)
     for number in (1, 3, 8, 60):
-        found = [issue(99, "critical", name=f"{words[each % 3]}{each}", target=words[each % 3]) for each in range(number)]
+        found = [
+            issue(99, "critical", name=f"{words[each % 3]}{each}", target=words[each % 3])
+            for each in range(number)
+        ]
         for each in found:
             each["description"] = words[0]
-        deeds = [{**action(words[0]), "issue": each["name"], "target": each["target"]} for each in found]
-        decided, _ = alerts.decide(document_of(*found, actions=deeds, healthy=()), {}, config.Brakes(), config.Alerts(), 1e9)
+        deeds = [
+            {**action(words[0]), "issue": each["name"], "target": each["target"]} for each in found
+        ]
+        decided, _ = decide.decide(
+            document_of(*found, actions=deeds, healthy=()),
+            {},
+            config.Brakes(),
+            config.Alerts(),
+            1e9,
+        )
         assert len(decided) == number
-        to(server.url)[0].send(Message.load(Message("h" * 300, "run", "2026-01-02T03:04:05", tuple(decided)).dump()), 5)
+        to(server.url)[0].send(
+            Message.load(Message("h" * 300, "run", "2026-01-02T03:04:05", tuple(decided)).dump()), 5
+        )
         check_limits(server.got[-1])
     assert "… and 52 more" in json.dumps(server.got[-1], ensure_ascii=False)
 
 
 def test_queue_is_bounded_in_number_and_in_time(home: Path, server: Slack) -> None:
     server.acts = ["500"]
-    for number in range(outbox.MOST_QUEUED + 5):
+    for number in range(queue.MOST_QUEUED + 5):
         tell(home, to(server.url), document_of(issue(name=f"check{number}")), 0.01)
-    assert rows(home, "select count(*) from outbox") == [(outbox.MOST_QUEUED,)]
-    rows(home, "update outbox set made = made - 73 * 3600")  # by the wall clock alone: it may be wrong
+    assert rows(home, "select count(*) from outbox") == [(queue.MOST_QUEUED,)]
+    # by the wall clock alone: it may be wrong
+    rows(home, "update outbox set made = made - 73 * 3600")
     assert "too long" not in told(home, server, WRONG)[0]
     rows(home, "update outbox set clock = clock - 73 * 3600")
     time.sleep(0.5)  # whoever asked last may have given up before the server came to it
@@ -182,7 +221,9 @@ def test_queue_is_bounded_in_number_and_in_time(home: Path, server: Slack) -> No
     assert len(server.got) == 1
 
 
-def test_state_folder_that_cannot_be_written_does_not_silence_alerts(home: Path, server: Slack) -> None:
+def test_state_folder_that_cannot_be_written_does_not_silence_alerts(
+    home: Path, server: Slack
+) -> None:
     (home / "state").write_text("a file where the folder should be")
     assert told(home, server, WRONG) == []
     assert "comes again with every pass" in json.dumps(server.got[0])
@@ -193,23 +234,27 @@ def test_state_folder_that_cannot_be_written_does_not_silence_alerts(home: Path,
 
 
 def test_another_pass_at_work_tells_in_our_place(home: Path, server: Slack) -> None:
-    descriptor = lock.acquire(home / "state")
+    descriptor = run_lock.acquire(home / "state")
     try:
         assert told(home, server, WRONG) == []
     finally:
-        lock.release(descriptor)
+        run_lock.release(descriptor)
     assert server.asked == 0
     assert told(home, server, WRONG) == []
     assert server.asked == 1
 
 
 def test_the_webhook_appears_nowhere(world: World) -> None:
-    """Neither in what is printed, nor in the state folder, nor in the command line, nor in what a check's programs inherit."""
+    """Neither in what is printed, nor in the state folder, nor in the command line, nor in what a
+    check's programs inherit.
+    """
     (world.folder / "test_more.py").write_text(
         "import os, subprocess\n"
         "def test_more(measure, limit):\n"
         '    subprocess.run(\'env > inherited; tr "\\\\0" " " < /proc/$PPID/cmdline > line\', shell=True, check=True)\n'
-        "    assert measure(1, repr(dict(os.environ))) <= 5\n".replace("def", "import pytest\n@pytest.mark.limit(5)\ndef")
+        "    assert measure(1, repr(dict(os.environ))) <= 5\n".replace(
+            "def", "import pytest\n@pytest.mark.limit(5)\ndef"
+        )
     )
     world.server.acts = ["404"]
     (world.folder / "value").write_text("9")
@@ -221,14 +266,17 @@ def test_the_webhook_appears_nowhere(world: World) -> None:
     files = [file for file in world.home.rglob("*") if file.is_file()]
     assert word not in done.stdout + done.stderr
     assert [file for file in files if word.encode() in file.read_bytes()] == []
-    found = secret.Secret(world.server.url)
+    found = secrets.Secret(world.server.url)
     assert word not in f"{found} {found!r} {[found]} {config.Config()!r}"
 
 
 def test_webhook_in_a_file(world: World) -> None:
     file = world.home / "webhook"
     file.write_text(f"# of the ops channel\n{world.server.url}\n")
-    options = ("--config", settings(world.home, f'[alerts]\nslack = true\nslack_url_file = "{file}"\n'))
+    options = (
+        "--config",
+        settings(world.home, f'[alerts]\nslack = true\nslack_url_file = "{file}"\n'),
+    )
     (world.folder / "value").write_text("9")
     _, document = report(*options, "--checks", str(world.folder))
     assert document["alerts"][0]["status"] == "queued"
@@ -237,12 +285,21 @@ def test_webhook_in_a_file(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "No such file or directory"), ("", "it is empty"), ("\n# none\n", "it is empty"), ("ftp://x/SECRET", "https://")],
+    [
+        (None, "No such file or directory"),
+        ("", "it is empty"),
+        ("\n# none\n", "it is empty"),
+        ("ftp://x/SECRET", "https://"),
+    ],
 )
-def test_webhook_that_cannot_be_used_ends_it_before_anything_is_done(home: Path, text: str | None, said: str) -> None:
+def test_webhook_that_cannot_be_used_ends_it_before_anything_is_done(
+    home: Path, text: str | None, said: str
+) -> None:
     if text is not None:
         (home / "webhook").write_text(text)
-    done = run("--slack", "--config", settings(home, f'[alerts]\nslack_url_file = "{home}/webhook"\n'))
+    done = run(
+        "--slack", "--config", settings(home, f'[alerts]\nslack_url_file = "{home}/webhook"\n')
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "SECRET" not in done.stderr
@@ -252,13 +309,16 @@ def test_webhook_that_cannot_be_used_ends_it_before_anything_is_done(home: Path,
 def test_slack_without_a_webhook_says_what_to_set(home: Path) -> None:
     done = run("--slack", "--config", settings(home))
     assert done.returncode == 2
-    assert done.stderr == "miyabi-healing: Slack: no webhook to send to; set SLACK_WEBHOOK_URL, or slack_url_file in [alerts]\n"
+    assert (
+        done.stderr
+        == "miyabi-healing: Slack: no webhook to send to; set SLACK_WEBHOOK_URL, or slack_url_file in [alerts]\n"
+    )
 
 
 def test_hidden_pipe_as_a_secret_file_does_not_hang(home: Path) -> None:
     os.mkfifo(home / "pipe")
     with pytest.raises(config.ConfigError, match="regular file"):
-        secret.lines(home / "pipe")
+        secrets.lines(home / "pipe")
 
 
 def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: World) -> None:
@@ -266,9 +326,20 @@ def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: Wor
     settings(world.home, "[alerts]\ntime_limit = 3\n")
     (world.folder / "value").write_text("9")
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "self_healer.py"), *world.options, "--watch", "--json", "--interval", "0.2"],
-        cwd=world.home, env=environment(SLACK_WEBHOOK_URL=world.server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(PROJECT / "self_healer.py"),
+            *world.options,
+            "--watch",
+            "--json",
+            "--interval",
+            "0.2",
+        ],
+        cwd=world.home,
+        env=environment(SLACK_WEBHOOK_URL=world.server.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         end = time.monotonic() + 20
         while not world.server.asked and time.monotonic() < end:
@@ -278,7 +349,9 @@ def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: Wor
         out, err = process.communicate(timeout=15)
         assert process.returncode == 143, err
         assert time.monotonic() - begun < 5
-        assert [issue["name"] for issue in json.loads(out.splitlines()[0])["issues_detected"]] == ["things"]
+        assert [issue["name"] for issue in json.loads(out.splitlines()[0])["issues_detected"]] == [
+            "things"
+        ]
         assert PATH.encode() not in out + err
     finally:
         process.kill()
@@ -288,19 +361,34 @@ def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: Wor
 def test_watch_tells_of_a_pass_that_crashed_once_and_that_it_is_over(world: World) -> None:
     (world.folder / "value").write_text("1")
     (world.folder / "test_things.py").write_text(
-        "import os\n" + CHECK.replace("    value", "    os.execv('/bin/sh', ['sh', '-c', 'exit 7'])\n    value")
+        "import os\n"
+        + CHECK.replace("    value", "    os.execv('/bin/sh', ['sh', '-c', 'exit 7'])\n    value")
     )
     process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "self_healer.py"), *world.options, "--watch", "--quiet", "--interval", "0.2"],
-        cwd=world.home, env=environment(SLACK_WEBHOOK_URL=world.server.url), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            str(PROJECT / "self_healer.py"),
+            *world.options,
+            "--watch",
+            "--quiet",
+            "--interval",
+            "0.2",
+        ],
+        cwd=world.home,
+        env=environment(SLACK_WEBHOOK_URL=world.server.url),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     try:
         wait_for(lambda: world.server.got)
         time.sleep(1)
         (world.folder / "test_things.py").write_text(CHECK)
         wait_for(lambda: len(world.server.got) == 2)
         texts = [each["text"] for each in world.server.got]
-        assert ["could not be checked: the checks" in texts[0], "recovered: the checks" in texts[1]] == [True, True]
+        assert [
+            "could not be checked: the checks" in texts[0],
+            "recovered: the checks" in texts[1],
+        ] == [True, True]
     finally:
         process.terminate()
         _, err = process.communicate(timeout=30)
@@ -308,11 +396,13 @@ def test_watch_tells_of_a_pass_that_crashed_once_and_that_it_is_over(world: Worl
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own
-def test_apprise_tells_any_other_place(home: Path, server: Slack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apprise_tells_any_other_place(
+    home: Path, server: Slack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("apprise")
     monkeypatch.setattr(logging.getLogger("apprise"), "disabled", False)
-    place = secret.Secret(server.url.replace("http://", "json://"))
-    from miyabi_healing.outlets import apprise
+    place = secrets.Secret(server.url.replace("http://", "json://"))
+    from miyabi_healing.report.alerts import apprise
 
     channel = (Channel("apprise", partial(apprise.send, [place])),)
     assert tell(home, channel, document_of(issue()), 10) == []
@@ -324,14 +414,16 @@ def test_apprise_tells_any_other_place(home: Path, server: Slack, monkeypatch: p
 
 
 def to(url: str) -> tuple[Channel, ...]:
-    return (Channel("slack", partial(outbox.to_slack, secret.Secret(url))),)
+    return (Channel("slack", partial(queue.to_slack, secrets.Secret(url))),)
 
 
-def tell(home: Path, channels: tuple[Channel, ...], document: Any, time_limit: float = 2) -> list[str]:
+def tell(
+    home: Path, channels: tuple[Channel, ...], document: Any, time_limit: float = 2
+) -> list[str]:
     """Tell of a pass; returns what went wrong."""
     rules = config.Config(alerts=config.Alerts(time_limit=time_limit))
-    mail = outbox.queue(json.loads(json.dumps(document)), rules, channels, home / "state", False)
-    return outbox.post(mail, rules.alerts) if mail else []
+    mail = queue.queue(json.loads(json.dumps(document)), rules, channels, home / "state", False)
+    return queue.post(mail, rules.alerts) if mail else []
 
 
 def told(home: Path, server: Slack, document: Any, time_limit: float = 2) -> list[str]:

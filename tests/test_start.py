@@ -13,10 +13,17 @@ from conftest import PROJECT
 
 
 def python(script: str, **options: object) -> subprocess.CompletedProcess[str]:
-    prepared = "import atexit, sys, threading, time; from miyabi_healing import quick\n" + script
+    prepared = (
+        "import atexit, sys, threading, time; from miyabi_healing.support import startup as quick\n"
+        + script
+    )
     command = [sys.executable, "-c", prepared]
     return subprocess.run(
-        command, cwd=PROJECT, env=environment(PYTHONUNBUFFERED=None), text=True, **{"capture_output": True, **options}
+        command,
+        cwd=PROJECT,
+        env=environment(PYTHONUNBUFFERED=None),
+        text=True,
+        **{"capture_output": True, **options},
     )  # type: ignore[call-overload, no-any-return]
 
 
@@ -31,7 +38,9 @@ def test_end_has_written_and_done_everything(status: str, code: int) -> None:
 
 
 def test_end_waits_for_threads_and_prints_a_message_given_as_status() -> None:
-    done = python("threading.Thread(target=lambda: (time.sleep(0.3), print('finished'))).start()\nquick.leave(SystemExit(4))")
+    done = python(
+        "threading.Thread(target=lambda: (time.sleep(0.3), print('finished'))).start()\nquick.leave(SystemExit(4))"
+    )
     assert (done.stdout, done.returncode) == ("finished\n", 4)
     done = python("quick.leave(SystemExit('a message'))")
     assert (done.stderr, done.returncode) == ("a message\n", 1)
@@ -41,7 +50,10 @@ def test_end_waits_for_threads_and_prints_a_message_given_as_status() -> None:
 def test_end_tells_that_output_could_not_be_written() -> None:
     with open("/dev/full", "w") as full:
         done = python(
-            "sys.stdout.write('lost'); quick.leave(SystemExit(0))", capture_output=False, stdout=full, stderr=subprocess.PIPE
+            "sys.stdout.write('lost'); quick.leave(SystemExit(0))",
+            capture_output=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
         )
     assert done.returncode == 120
     assert "No space left on device" in done.stderr

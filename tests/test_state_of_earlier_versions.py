@@ -1,7 +1,8 @@
-"""What an earlier version left in its state folder is read, recovered, rolled back and purged by this one.
+"""What an earlier version left in its state folder is read, recovered, rolled back and purged by
+this one.
 
-The state is data, not made by today's code: see the README in its folder. It is looked at through the command line alone, so
-that nothing here depends on where which module is.
+The state is data, not made by today's code: see the README in its folder. It is looked at through
+the command line alone, so that nothing here depends on where which module is.
 """
 
 from __future__ import annotations
@@ -26,14 +27,27 @@ from conftest import PROJECT
 MADE = PROJECT / "tests" / "data" / "state_of_0_1"
 PLACE = "@HOME@"
 BLOCK = 4096
-FAR, MAIN, COLLAPSED, MIXED = (f"20261125T{rest}" for rest in ("215900-100", "220000-101", "220100-102", "220200-103"))
+FAR, MAIN, COLLAPSED, MIXED = (
+    f"20261125T{rest}" for rest in ("215900-100", "220000-101", "220100-102", "220200-103")
+)
 REAL = "20261125T220532-8944"  # the only run that the program made by itself
 HELD = {
-    f"{REAL}/0001-quarantine", f"{FAR}/0002-quarantine", f"{MAIN}/0003-quarantine", f"{MAIN}/0004-quarantine",
-    f"{MAIN}/0005-worktree", f"{MAIN}/0005-worktree-admin", f"{MAIN}/0006-log-archive", f"{MAIN}/0007-log-archive",
-    f"{MAIN}/0008-log-trim", f"{COLLAPSED}/0014-log-trim", f"{MIXED}/0016-quarantine", f"{MIXED}/0017-quarantine",
-    "20261125T220600-107/0021-quarantine", "20261125T220800-109/0023-log-archive", "20261125T220900-110/0024-log-trim",
-}  # fmt: skip
+    f"{REAL}/0001-quarantine",
+    f"{FAR}/0002-quarantine",
+    f"{MAIN}/0003-quarantine",
+    f"{MAIN}/0004-quarantine",
+    f"{MAIN}/0005-worktree",
+    f"{MAIN}/0005-worktree-admin",
+    f"{MAIN}/0006-log-archive",
+    f"{MAIN}/0007-log-archive",
+    f"{MAIN}/0008-log-trim",
+    f"{COLLAPSED}/0014-log-trim",
+    f"{MIXED}/0016-quarantine",
+    f"{MIXED}/0017-quarantine",
+    "20261125T220600-107/0021-quarantine",
+    "20261125T220800-109/0023-log-archive",
+    "20261125T220900-110/0024-log-trim",
+}
 HALF_DONE = {name for name in HELD if int(name.split("/")[1][:4]) > 15}
 IMPOSSIBLE = {
     ("cut log", "it was cut without an archive, as the configuration asks"),
@@ -46,12 +60,15 @@ IMPOSSIBLE = {
 
 @pytest.fixture
 def state(home: Path) -> Path:
-    """The state folder, in a world where everything is as it was when that version had last been at work."""
+    """The state folder, in a world where everything is as it was when that version had last been at
+    work.
+    """
     here = str(home)
     with tarfile.open(MADE / "home.tar.gz") as world:
         world.extractall(home, filter=owned_by(home))
     for path in [each for each in home.rglob("*") if each.is_file() and not each.is_symlink()]:
-        if PLACE.encode() in (content := path.read_bytes()):  # git names a worktree's folders by their whole paths
+        # git names a worktree's folders by their whole paths
+        if PLACE.encode() in (content := path.read_bytes()):
             replace(path, content.replace(PLACE.encode(), here.encode()))
     for file in [each for each in (MADE / "home").rglob("*") if each.is_file()]:
         text = file.read_text().replace(PLACE, here)
@@ -68,7 +85,9 @@ def state(home: Path) -> Path:
 def owned_by(home: Path) -> Any:
     """A filter that gives everything to whoever runs the test, root or not."""
     owner = home.stat()
-    return lambda member, _to: member.replace(uid=owner.st_uid, gid=owner.st_gid, uname="", gname="", deep=False)
+    return lambda member, _to: member.replace(
+        uid=owner.st_uid, gid=owner.st_gid, uname="", gname="", deep=False
+    )
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -78,15 +97,22 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def at_home_here(text: str, entry: Path, home: Path) -> str:
-    """A manifest with what is different on this machine; all the rest of it is as that version wrote it.
+    """A manifest with what is different on this machine; all the rest of it is as that version
+    wrote it.
 
-    - `uid`, `gid` and the owner in `parent`: those of whoever runs the test, as the files were given to them.
-    - A shortened log is known again by `identity` (inode, birth, filesystem): only the inode stays, and it is this file's.
-      What is not known is left out by that version, too. An archived log's is of a file that is gone: it stays.
-    - `left_mtime_ns` of a shortened log: an archive keeps less than nanoseconds. By it nobody has written to it since.
+    - `uid`, `gid` and the owner in `parent`: those of whoever runs the test, as the files were
+      given to them.
+    - A shortened log is known again by `identity` (inode, birth, filesystem): only the inode stays,
+      and it is this file's.
+      What is not known is left out by that version, too. An archived log's is of a file that is
+      gone: it stays.
+    - `left_mtime_ns` of a shortened log: an archive keeps less than nanoseconds. By it nobody has
+      written to it since.
     """
     facts, owner = json.loads(text), home.stat()
-    facts |= {key: value for key, value in (("uid", owner.st_uid), ("gid", owner.st_gid)) if key in facts}
+    facts |= {
+        key: value for key, value in (("uid", owner.st_uid), ("gid", owner.st_gid)) if key in facts
+    }
     if "parent" in facts:
         facts["parent"] = [facts["parent"][0], owner.st_uid, owner.st_gid]
     if facts["kind"] == "log-trim":
@@ -108,24 +134,34 @@ def punch_again(log: Path) -> None:
 
 
 def snapshot(home: Path) -> dict[str, list[object]]:
-    """Mode, content and time of everything, as before.json has it: whole seconds, and no times but of files."""
+    """Mode, content and time of everything, as before.json has it: whole seconds, and no times but
+    of files.
+    """
     found: dict[str, list[object]] = {}
     for path in home.rglob("*"):
         status = path.lstat()
         content = f"link to {os.readlink(path)}" if path.is_symlink() else None
         is_file = stat.S_ISREG(status.st_mode)
         if is_file:
-            content = hashlib.sha256(path.read_bytes().replace(str(home).encode(), PLACE.encode())).hexdigest()
+            content = hashlib.sha256(
+                path.read_bytes().replace(str(home).encode(), PLACE.encode())
+            ).hexdigest()
         time = int(status.st_mtime) if is_file else None
         found[str(path.relative_to(home))] = [f"{status.st_mode:o}", content, time]
     return found
 
 
 def is_as_before(home: Path, *tops: str) -> bool:
-    """Whether what was taken from some places is back as it was: those that before.json has, and nothing beside them."""
+    """Whether what was taken from some places is back as it was: those that before.json has, and
+    nothing beside them.
+    """
 
     def there(names: dict[str, list[object]]) -> dict[str, list[object]]:
-        return {name: what for name, what in names.items() if any(name == top or name.startswith(f"{top}/") for top in tops)}
+        return {
+            name: what
+            for name, what in names.items()
+            if any(name == top or name.startswith(f"{top}/") for top in tops)
+        }
 
     expected = there(json.loads((MADE / "before.json").read_text()))
     assert expected
@@ -141,7 +177,9 @@ def rollback(*arguments: str, code: int = 0) -> dict[int, dict[str, Any]]:
 
 
 def held() -> set[str]:
-    return {each["name"] for each in json.loads(run("quarantine", "list", "--json").stdout)["things"]}
+    return {
+        each["name"] for each in json.loads(run("quarantine", "list", "--json").stdout)["things"]
+    }
 
 
 def ask(state: Path, query: str) -> list[tuple[Any, ...]]:
@@ -164,23 +202,36 @@ def test_everything_in_it_can_be_looked_at_and_stays_as_it_is(home: Path, state:
     assert status["quarantine"]["things"] == len(HELD)
     (row,) = json.loads(run("history", "--since", "5200w", "--json").stdout)
     assert (row["run"], row["checks"], row["found"], row["healed"]) == (REAL, 6, 1, 1)
-    (row,) = json.loads(run("history", "--since", "5200w", "--issue", "stale_git_lock", "--json").stdout)
-    assert (row["target"], row["after"], row["actions"]) == (str(home / "repo"), 0, "fix_git_locks: success")
+    (row,) = json.loads(
+        run("history", "--since", "5200w", "--issue", "stale_git_lock", "--json").stdout
+    )
+    assert (row["target"], row["after"], row["actions"]) == (
+        str(home / "repo"),
+        0,
+        "fix_git_locks: success",
+    )
     done = run("quarantine", "list", "--json")
     things = {each["name"]: each for each in json.loads(done.stdout)["things"]}
     assert (set(things), done.stderr) == (HELD, "")
     assert things[f"{MAIN}/0005-worktree"]["original"] == str(home / "trees" / "done")
-    assert {each["status"] for each in rollback(MAIN, "--dry-run").values()} == {"planned", "impossible"}
+    assert {each["status"] for each in rollback(MAIN, "--dry-run").values()} == {
+        "planned",
+        "impossible",
+    }
     assert {each["status"] for each in rollback(FAR, "--dry-run").values()} == {"planned"}
     assert snapshot(home) == before
 
 
-def test_run_is_rolled_back_and_what_cannot_be_is_refused_with_the_reason(home: Path, state: Path, tmp_path: Path) -> None:
+def test_run_is_rolled_back_and_what_cannot_be_is_refused_with_the_reason(
+    home: Path, state: Path, tmp_path: Path
+) -> None:
     steps = rollback(MAIN)
     assert {step["kind"] for step in steps.values() if step["status"] == "undone"} == {
         "quarantine", "retire worktree", "archive log", "trim log",
     }  # fmt: skip
-    assert {(step["kind"], step["message"]) for step in steps.values() if step["status"] != "undone"} == IMPOSSIBLE
+    assert {
+        (step["kind"], step["message"]) for step in steps.values() if step["status"] != "undone"
+    } == IMPOSSIBLE
     assert {step["status"] for step in steps.values()} == {"undone", "impossible"}
     beside = home / "logs" / f"name taken.log.restored-{MAIN}"
     assert f"it is beside it, as {beside.name}" in steps[7]["message"]
@@ -204,7 +255,8 @@ def test_run_is_rolled_back_and_what_cannot_be_is_refused_with_the_reason(home: 
     assert {each["status"] for each in rollback(MAIN).values()} == {"nothing", "impossible"}
 
 
-@pytest.mark.root  # who else has a log open can be seen by root alone; without knowing, nothing is put in at its front
+# who else has a log open can be seen by root alone; without knowing, nothing is put in at its front
+@pytest.mark.root
 def test_log_that_was_made_shorter_gets_its_beginning_back(home: Path, state: Path) -> None:
     done = run("rollback", COLLAPSED)
     if "cannot widen a file" in done.stdout:
@@ -221,7 +273,10 @@ def test_thing_that_was_set_aside_on_another_filesystem_comes_back(home: Path, s
 def test_what_a_crash_left_half_done_is_taken_back_or_finished(home: Path, state: Path) -> None:
     done = run("resume")
     assert (done.returncode, done.stdout) == (0, "Healing goes on.\n")
-    told = [line.removeprefix("miyabi-healing: ").replace(str(home), PLACE) for line in done.stderr.splitlines()]
+    told = [
+        line.removeprefix("miyabi-healing: ").replace(str(home), PLACE)
+        for line in done.stderr.splitlines()
+    ]
     assert told == [
         "step 24 (trim log @HOME@/logs/half trimmed.log) was half done: taken back",
         "step 23 (archive log @HOME@/logs/half archived.log) was half done: taken back",
@@ -232,12 +287,21 @@ def test_what_a_crash_left_half_done_is_taken_back_or_finished(home: Path, state
     ]
     assert is_as_before(home, "crashed", "half rolled back", "logs/half archived.log")
     half, whole = (snapshot(home)[f"logs/{name}.log"] for name in ("half trimmed", "half archived"))
-    assert half[:2] == whole[:2]  # that version had not noted yet by what time it would know that nobody has written to it
+    # that version had not noted yet by what time it would know that nobody has written to it
+    assert half[:2] == whole[:2]
     assert [each.name for each in (home / "logs").iterdir() if each.name.startswith(".")] == []
     assert ask(state, "select id, status from step where id > 14 order by id") == [
-        (15, "applied"), (16, "applied"), (17, "rolled back"), (18, "rolled back"), (19, "applied"), (20, "interrupted"),
-        (21, "undone"), (22, "interrupted"), (23, "undone"), (24, "undone"),
-    ]  # fmt: skip
+        (15, "applied"),
+        (16, "applied"),
+        (17, "rolled back"),
+        (18, "rolled back"),
+        (19, "applied"),
+        (20, "interrupted"),
+        (21, "undone"),
+        (22, "interrupted"),
+        (23, "undone"),
+        (24, "undone"),
+    ]
     steps = rollback(MIXED)
     assert {number: step["status"] for number, step in steps.items()} == {
         15: "impossible", 16: "impossible", 17: "nothing", 18: "nothing",
@@ -262,4 +326,7 @@ def test_all_of_it_can_be_purged(home: Path, state: Path) -> None:
     assert run("resume").returncode == 0  # what is half done is seen to first
     done = run("quarantine", "purge", "--all")
     assert (done.returncode, held()) == (0, set()), done.stderr
-    assert git(home / "repo", "for-each-ref", "--format=%(refname)") == "refs/heads/done\nrefs/heads/main"
+    assert (
+        git(home / "repo", "for-each-ref", "--format=%(refname)")
+        == "refs/heads/done\nrefs/heads/main"
+    )

@@ -1,4 +1,6 @@
-"""Asked to stop at any moment, a pass finishes or takes back the step in hand, begins no other, reports, and can be undone."""
+"""Asked to stop at any moment, a pass finishes or takes back the step in hand, begins no other,
+reports, and can be undone.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ import pytest
 from program import SCHEMA, environment, run, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing.host import quarantine
-from miyabi_healing.journal import Journal
+from miyabi_healing.state import quarantine
+from miyabi_healing.state.journal import Journal
 
 Start = Callable[..., psutil.Popen]
 AGES = "60.0417"  # seconds, as nobody else sleeps
@@ -35,13 +37,14 @@ def test_things(measure, limit):
 """
 HEALER = """
 import pathlib
-from miyabi_healing.files import Identity
-from miyabi_healing.plan import Goal, Plan, Quarantine, Run
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.steps import Quarantine, Run
 
 def tidy(view, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = [
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=Identity.at(path))
+        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
         for path in sorted(folder.glob("thing*"))
     ]
     steps.insert(len(steps) // 2, Run(target="sleep", reason="slow", argv=("sleep", SECONDS), time_limit=100))
@@ -50,7 +53,9 @@ def tidy(view, issue, options):
 
 
 def make(home: Path, seconds: str, number: int) -> tuple[str, ...]:
-    """A check that some things trip, and a healer whose middle step takes a while; returns the program's arguments."""
+    """A check that some things trip, and a healer whose middle step takes a while; returns the
+    program's arguments.
+    """
     folder = home / "mine"
     (folder / "healers").mkdir(parents=True)
     (folder / "test_things.py").write_text(CHECK)
@@ -60,7 +65,9 @@ def make(home: Path, seconds: str, number: int) -> tuple[str, ...]:
         (home / "things" / f"thing {each}").write_text("x")
     return (
         "--config",
-        settings(home, "[brakes]\ncooldown = 0\nattempts = 1000\nrespect_days = 0\nflap_on = 1000\n"),
+        settings(
+            home, "[brakes]\ncooldown = 0\nattempts = 1000\nrespect_days = 0\nflap_on = 1000\n"
+        ),
         "--checks",
         str(folder),
         "--json",
@@ -70,8 +77,17 @@ def make(home: Path, seconds: str, number: int) -> tuple[str, ...]:
 def begin(home: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
     pipe = subprocess.PIPE
-    uncovered = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None)  # signals may leave its locks taken
-    return subprocess.Popen(command, env=uncovered, cwd=home, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    # signals may leave its locks taken
+    uncovered = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None)
+    return subprocess.Popen(
+        command,
+        env=uncovered,
+        cwd=home,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def journal_of(home: Path) -> Journal:
@@ -87,8 +103,12 @@ def end(program: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
     return program.returncode, document
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_signal_ends_the_step_in_hand_and_the_pass_reports(home: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signal_ends_the_step_in_hand_and_the_pass_reports(
+    home: Path, number: int, code: int
+) -> None:
     program = begin(home, *make(home, AGES, 4))
     wait_for(lambda: len(list((home / "things").iterdir())) == 2)
     time.sleep(0.2)
@@ -107,15 +127,23 @@ def test_signal_ends_the_step_in_hand_and_the_pass_reports(home: Path, number: i
     journal.close()
     assert run("rollback").returncode == 0
     assert len(list((home / "things").iterdir())) == 4
-    assert not [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", AGES]]
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", AGES]
+    ]
 
 
-def test_asked_at_random_moments_the_journal_stays_consistent_and_a_rollback_works(home: Path) -> None:
+def test_asked_at_random_moments_the_journal_stays_consistent_and_a_rollback_works(
+    home: Path,
+) -> None:
     arguments = make(home, "0.01", 12)
     ended = []
     for _ in range(ROUNDS):
         program = begin(home, *arguments)
-        wait_for(lambda program=program: len(list((home / "things").iterdir())) < 12 or program.poll() is not None)
+        wait_for(
+            lambda program=program: (
+                len(list((home / "things").iterdir())) < 12 or program.poll() is not None
+            )
+        )
         time.sleep(random.random() * 0.1)
         program.send_signal(random.choice((signal.SIGINT, signal.SIGTERM)))
         program.communicate(timeout=30)
@@ -126,7 +154,9 @@ def test_asked_at_random_moments_the_journal_stays_consistent_and_a_rollback_wor
     assert set(ended) <= {0, 130, 143, -signal.SIGINT, -signal.SIGTERM}
     journal = journal_of(home)
     cut_short = {row.run for row in journal.rows("status in ('failed', 'interrupted')")}
-    print(f"{len(cut_short)} of {ROUNDS} were cut short within a step, {ended.count(0)} came too late")
+    print(
+        f"{len(cut_short)} of {ROUNDS} were cut short within a step, {ended.count(0)} came too late"
+    )
     assert journal.unfinished() == []
     assert journal.database.execute("pragma integrity_check").fetchone()[0] == "ok"
     journal.close()

@@ -49,9 +49,25 @@ class Machine:
         self.init = init
 
     def run(self, *argv: str, check: bool = True) -> str:
-        enter = ["nsenter", "--target", str(self.init), "--mount", "--pid", "--cgroup", "--ipc", "--uts", "--net", "--wd=/"]
-        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-        done = subprocess.run([*enter, "--", *argv], env=env, capture_output=True, text=True, timeout=60)
+        enter = [
+            "nsenter",
+            "--target",
+            str(self.init),
+            "--mount",
+            "--pid",
+            "--cgroup",
+            "--ipc",
+            "--uts",
+            "--net",
+            "--wd=/",
+        ]
+        env = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+        }
+        done = subprocess.run(
+            [*enter, "--", *argv], env=env, capture_output=True, text=True, timeout=60
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return (done.stdout + done.stderr).strip()
 
@@ -67,22 +83,44 @@ class Machine:
 
 @pytest.fixture
 def machine(copy: Path, tmp_path: Path) -> Iterator[Machine]:
-    top = next((top for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(top, "cgroup.procs").exists()), None)
+    top = next(
+        (
+            top
+            for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+            if Path(top, "cgroup.procs").exists()
+        ),
+        None,
+    )
     if not (top and shutil.which("nsenter") and Path("/lib/systemd/systemd").exists()):
         pytest.skip("needs systemd, nsenter and cgroups of version 2")
     group = Path(top) / f"miyabi-test-{os.getpid()}"
     group.mkdir()
-    env = {**os.environ, "GROUP": str(group), "COPY": str(copy), "PLACE": PLACE, "TARGETS": " ".join(TARGETS)}
+    env = {
+        **os.environ,
+        "GROUP": str(group),
+        "COPY": str(copy),
+        "PLACE": PLACE,
+        "TARGETS": " ".join(TARGETS),
+    }
     with (tmp_path / "boot.log").open("w") as log:
-        process = subprocess.Popen(["sh", "-c", BOOT], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            ["sh", "-c", BOOT], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     try:
         wait_for(lambda: process.poll() is not None or children.read_text().strip(), 10)
         found = Machine(int((children.read_text().split() or ["0"])[0]))
-        up = lambda: process.poll() is not None or "running" in found.run("systemctl", "is-system-running", check=False)  # noqa: E731
-        wait_for(up, 20)
+
+        def is_up_or_over() -> bool:
+            if process.poll() is not None:
+                return True
+            return "running" in found.run("systemctl", "is-system-running", check=False)
+
+        wait_for(is_up_or_over, 20)
         if process.poll() is not None:
-            pytest.skip(f"systemd does not start here: {(tmp_path / 'boot.log').read_text()[-300:]}")
+            pytest.skip(
+                f"systemd does not start here: {(tmp_path / 'boot.log').read_text()[-300:]}"
+            )
         yield found
     finally:
         process.kill()
@@ -92,12 +130,17 @@ def machine(copy: Path, tmp_path: Path) -> Iterator[Machine]:
 
 
 def clear_root_of(folder: Path) -> None:
-    """Take away what was set aside from `folder`: the machine's own disk is the host's, and has its quarantine at the top."""
+    """Take away what was set aside from `folder`: the machine's own disk is the host's, and has its
+    quarantine at the top.
+    """
     base = Path("/.miyabi-healing")
     for manifest in base.glob("*/*/manifest.json"):
         if str(json.loads(manifest.read_text()).get("original", "")).startswith(f"{folder}/"):
             subprocess.run(["rm", "-r", str(manifest.parent)], check=True)
-            subprocess.run(["rmdir", "--ignore-fail-on-non-empty", str(manifest.parent.parent), str(base)], check=True)
+            subprocess.run(
+                ["rmdir", "--ignore-fail-on-non-empty", str(manifest.parent.parent), str(base)],
+                check=True,
+            )
 
 
 USER_MANAGER = """
@@ -111,13 +154,17 @@ ExecStart=/lib/systemd/systemd --user --unit=mini.target
 
 
 def gone(group: Path) -> bool:
-    """Whether the cgroup and all below it could be removed (by a program: the net of the tests knows nothing of cgroups)."""
+    """Whether the cgroup and all below it could be removed (by a program: the net of the tests
+    knows nothing of cgroups).
+    """
     folders = sorted((each for each, _, _ in os.walk(group)), reverse=True)
     return subprocess.run(["rmdir", *folders], capture_output=True).returncode == 0
 
 
 def work_for(machine: Machine, folder: Path) -> Path:
-    """A stale lock in a repository and a large log of somebody else's, and a configuration that looks at nothing but them."""
+    """A stale lock in a repository and a large log of somebody else's, and a configuration that
+    looks at nothing but them.
+    """
     repo, logs = folder / "a repository", folder / "logs"
     logs.mkdir(parents=True)
     subprocess.run(["git", "init", "-q", str(repo)], check=True)
@@ -159,7 +206,9 @@ def test_watch_service_runs_heals_reloads_and_stops(machine: Machine, tmp_path: 
     assert machine.show(name, "ActiveState") == "active"  # it said READY=1
     wait_for(lambda: not lock.exists() and log.stat().st_blocks * 512 < 300_000, 40)
     assert log.stat().st_uid == NOBODY
-    wait_for(lambda: machine.show(name, "StatusText") == "No issues detected. System is healthy.", 20)
+    wait_for(
+        lambda: machine.show(name, "StatusText") == "No issues detected. System is healthy.", 20
+    )
 
     before = machine.show(name, "MainPID")
     machine.write(CONFIG, text_for(tmp_path))
@@ -170,12 +219,16 @@ def test_watch_service_runs_heals_reloads_and_stops(machine: Machine, tmp_path: 
     assert machine.show(name, "ActiveState") == "inactive"  # 143 is no failure
 
 
-def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_nothing(machine: Machine, tmp_path: Path) -> None:
+def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_nothing(
+    machine: Machine, tmp_path: Path
+) -> None:
     lock = work_for(machine, tmp_path / "work")
     machine.healing("install", "--kind", "systemd-timer", "--dry-run")
     assert machine.run("ls", "/etc/systemd/system") == ""
     state = "/root/state %h of ${US}"
-    machine.run("env", f"XDG_STATE_HOME={state}", f"{PLACE}/run_healing.sh", "--config", CONFIG, "install")
+    machine.run(
+        "env", f"XDG_STATE_HOME={state}", f"{PLACE}/run_healing.sh", "--config", CONFIG, "install"
+    )
     assert machine.show("miyabi-healing.timer", "ActiveState") == "active"
     machine.run("systemctl", "start", "miyabi-healing.service")
     assert not lock.exists()
@@ -189,7 +242,9 @@ def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_noth
     assert machine.show("miyabi-healing.timer", "ActiveState") == "active"
 
     # That systemd forgets when the timer last ran needs a D-Bus, which this machine has not.
-    assert "run systemctl clean --what=state miyabi-healing.timer" in machine.healing("install", "--uninstall", "--dry-run")
+    assert "run systemctl clean --what=state miyabi-healing.timer" in machine.healing(
+        "install", "--uninstall", "--dry-run"
+    )
     machine.healing("install", "--kind", "systemd-watch", "--interval", "1h")
     assert machine.show("miyabi-healing.timer", "LoadState") == "not-found"
     assert machine.show("miyabi-healing-watch.service", "ActiveState") == "active"
@@ -201,19 +256,49 @@ def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_noth
 
 def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: Path) -> None:
     alone = '[safety]\nours_alone = ["/run/home"]\n'
-    text = text_for(tmp_path, '[logs]\npatterns = ["/run/home/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n' + alone)
+    text = text_for(
+        tmp_path,
+        '[logs]\npatterns = ["/run/home/logs/*.log"]\n[checks.large_log_files]\nthreshold = 1\n'
+        + alone,
+    )
     machine.write("/run/home/.config/miyabi-healing/config.toml", text)
     machine.write("/run/targets/manager.service", USER_MANAGER)
     work = "mkdir -p /run/home/logs /run/user/65534; seq 1000000 > /run/home/logs/app.log"
-    machine.run("sh", "-c", f"{work}; chown -R 65534:65534 /run/home /run/user/65534; chmod 700 /run/user/65534")
+    machine.run(
+        "sh",
+        "-c",
+        f"{work}; chown -R 65534:65534 /run/home /run/user/65534; chmod 700 /run/user/65534",
+    )
     machine.run("systemctl", "start", "manager.service")
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/run/home"]
+    nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "env",
+        "HOME=/run/home",
+    ]
     if machine.run(*nobody, f"{PLACE}/.venv/bin/python", "-c", "import pytest", check=False):
         pytest.skip("nobody can run this Python and these packages here")
-    machine.run(*nobody, f"{PLACE}/run_healing.sh", "install", "--kind", "systemd-watch", "--interval", "1")
-    show = [*nobody, "XDG_RUNTIME_DIR=/run/user/65534", "systemctl", "--user", "show", "miyabi-healing-watch.service", "--value"]
+    machine.run(
+        *nobody, f"{PLACE}/run_healing.sh", "install", "--kind", "systemd-watch", "--interval", "1"
+    )
+    show = [
+        *nobody,
+        "XDG_RUNTIME_DIR=/run/user/65534",
+        "systemctl",
+        "--user",
+        "show",
+        "miyabi-healing-watch.service",
+        "--value",
+    ]
     assert machine.run(*show, "--property=ActiveState") == "active"
-    wait_for(lambda: machine.run(*show, "--property=StatusText") == "No issues detected. System is healthy.", 40)
+    wait_for(
+        lambda: (
+            machine.run(*show, "--property=StatusText") == "No issues detected. System is healthy."
+        ),
+        40,
+    )
     assert int(machine.run("stat", "--format=%b", "/run/home/logs/app.log")) < 2000
     said = machine.run(*nobody, f"{PLACE}/run_healing.sh", "install", "--uninstall")
     assert "run systemctl --user disable miyabi-healing-watch.service" in said
@@ -222,7 +307,7 @@ def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: P
 
 PROBE = """
 import ctypes, json, os, signal, socket, subprocess, sys
-from miyabi_healing.gate.syscalls import KEEP_SIZE, PUNCH_HOLE, fallocate, rename_new
+from miyabi_healing.gate.execute.primitives.syscalls import KEEP_SIZE, PUNCH_HOLE, fallocate, rename_new
 
 def works(action):
     try:

@@ -1,4 +1,6 @@
-"""Watch mode goes on, whatever happens to its passes, and is the same after many as after the first."""
+"""Watch mode goes on, whatever happens to its passes, and is the same after many as after the
+first.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ import pytest
 from program import SCHEMA, environment, run, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing import child, live
-from miyabi_healing.watch import Schedule, offset_of
+from miyabi_healing.report import live
+from miyabi_healing.runner.watch import run_process
+from miyabi_healing.runner.watch.loop import Schedule, offset_of
 
 PASSES = int(os.environ.get("WATCH_PASSES", "60"))
 CHECK = """
@@ -111,7 +114,9 @@ HEALTHY = "No issues detected. System is healthy."
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_one_document_a_line_until_it_is_asked_to_stop(watching: Any, number: int, code: int) -> None:
+def test_one_document_a_line_until_it_is_asked_to_stop(
+    watching: Any, number: int, code: int
+) -> None:
     watch = watching()
     first, second = watch.next(), watch.next()
     assert first["summary"] == second["summary"] == HEALTHY
@@ -133,13 +138,17 @@ def test_added_and_removed_checks_take_effect_at_the_next_pass(watching: Any) ->
     watch = watching()
     names = [metric["name"] for metric in watch.next()["metrics"]]
     assert "others" not in names
-    (watch.folder / "test_others.py").write_text(CHECK.replace("things", "others").replace("ACT", "pass").replace("VALUE", "1"))
+    (watch.folder / "test_others.py").write_text(
+        CHECK.replace("things", "others").replace("ACT", "pass").replace("VALUE", "1")
+    )
     watch.when(lambda document: "others" in [metric["name"] for metric in document["metrics"]])
     (watch.folder / "test_others.py").unlink()
     watch.when(lambda document: "others" not in [metric["name"] for metric in document["metrics"]])
 
 
-def test_edited_module_that_a_check_imports_takes_effect_at_the_next_pass(watching: Any, home: Path) -> None:
+def test_edited_module_that_a_check_imports_takes_effect_at_the_next_pass(
+    watching: Any, home: Path
+) -> None:
     (home / "helper.py").write_text("VALUE = 1\n")
     watch = watching()
     watch.edit(f"import sys; sys.path.insert(0, {str(home)!r}); import helper")
@@ -160,12 +169,17 @@ def test_new_repository_is_looked_at_in_the_next_pass(watching: Any, home: Path)
     watch = watching(text=f'[git]\nrepos = ["{home}/src/*"]\n')
 
     def repositories(document: dict[str, Any]) -> list[str]:
-        return [Path(each["target"]).name for each in document["metrics"] if each["name"] == "excessive_worktrees"]
+        return [
+            Path(each["target"]).name
+            for each in document["metrics"]
+            if each["name"] == "excessive_worktrees"
+        ]
 
     assert repositories(watch.next()) == ["one"]
     subprocess.run([*git, str(home / "src" / "two")], check=True)
     watch.when(lambda document: repositories(document) == ["one", "two"])
-    (home / "src" / "one").rename(home / "gone")  # at once: one that is being deleted is unknown meanwhile
+    # at once: one that is being deleted is unknown meanwhile
+    (home / "src" / "one").rename(home / "gone")
     assert watch.when(lambda document: repositories(document) == ["two"])["errors"] == []
 
 
@@ -173,7 +187,10 @@ def test_folder_that_others_may_write_to_is_refused_from_the_next_pass_on(watchi
     watch = watching()
     watch.next()
     watch.folder.chmod(0o777)
-    assert "can be written by everybody" in watch.until("The checks could not run")["errors"][0]["message"]
+    assert (
+        "can be written by everybody"
+        in watch.until("The checks could not run")["errors"][0]["message"]
+    )
     watch.folder.chmod(0o755)
     watch.until(HEALTHY)
 
@@ -188,7 +205,10 @@ def test_check_that_cannot_be_loaded_is_told_until_it_can(watching: Any, home: P
     (home / "missing_so_far.py").touch()  # nothing that was read before has changed
     watch.until(HEALTHY)
     (watch.folder / "test_more.py").write_text("import os\nos._exit(0)\n")
-    assert "ended with status 0 before" in watch.until("The checks could not run")["errors"][0]["message"]
+    assert (
+        "ended with status 0 before"
+        in watch.until("The checks could not run")["errors"][0]["message"]
+    )
     (watch.folder / "test_more.py").unlink()
     watch.until(HEALTHY)
 
@@ -226,18 +246,24 @@ def test_watch_that_is_killed_leaves_nobody_behind(watching: Any) -> None:
 
 
 def test_own_checks_are_rehearsed_without_a_trace(home: Path, watching: Any) -> None:
-    """With our own checks alone, they are run once beforehand: nothing of that is healed, recorded or reported."""
+    """With our own checks alone, they are run once beforehand: nothing of that is healed, recorded
+    or reported.
+    """
     (home / "logs").mkdir()
     (home / "logs" / "old.log").write_bytes(b"line\n" * 400_000)
     os.utime(home / "logs" / "old.log", (1, 1))
-    watch = watching(own_only=True, interval="0.5", text="[checks.large_log_files]\nthreshold = 1\n")
+    watch = watching(
+        own_only=True, interval="0.5", text="[checks.large_log_files]\nthreshold = 1\n"
+    )
     documents = [watch.next() for _ in range(3)]
     assert [len(each["actions_taken"]) for each in documents] == [1, 0, 0]
     assert documents[0]["summary"] == "Successfully healed 1 issue(s)."
     assert watch.end() == 143
     database = sqlite3.connect(home / ".local" / "state" / "miyabi-healing" / "journal.sqlite3")
     with contextlib.closing(database):
-        measured = database.execute("select count(*) from measurement where name = 'large_log_files' group by pass").fetchall()
+        measured = database.execute(
+            "select count(*) from measurement where name = 'large_log_files' group by pass"
+        ).fetchall()
         assert set(measured) == {(1,)}
         assert database.execute("select count(*) from step").fetchone() == (1,)
 
@@ -270,7 +296,9 @@ def test_sighup_begins_the_next_pass_at_once(watching: Any) -> None:
         ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL before it had reported"),
     ],
 )
-def test_check_that_ends_its_process_does_not_end_the_watch(watching: Any, act: str, said: str) -> None:
+def test_check_that_ends_its_process_does_not_end_the_watch(
+    watching: Any, act: str, said: str
+) -> None:
     watch = watching()
     watch.next()
     watch.edit(act)
@@ -297,7 +325,9 @@ def test_program_that_a_check_leaves_behind_holds_up_nothing(watching: Any) -> N
     assert time.monotonic() - began < 4
 
 
-@pytest.mark.parametrize("act", ["time.sleep(100)", "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); time.sleep(100)"])
+@pytest.mark.parametrize(
+    "act", ["time.sleep(100)", "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); time.sleep(100)"]
+)
 def test_check_that_hangs_is_ended(watching: Any, act: str) -> None:
     watch = watching(text="[watch]\ntime_limit = 1\n")
     watch.next()
@@ -333,7 +363,9 @@ def test_stopped_for_a_while_it_goes_on_without_making_up(watching: Any) -> None
     assert time.monotonic() - began > 0.8
 
 
-def test_killed_in_the_middle_of_a_pass_the_next_watch_goes_on_where_it_was(watching: Any, home: Path) -> None:
+def test_killed_in_the_middle_of_a_pass_the_next_watch_goes_on_where_it_was(
+    watching: Any, home: Path
+) -> None:
     first = watching()
     first.edit(value=7)
     first.until("Healed 0/1")
@@ -355,10 +387,14 @@ time.time = lambda: real() + float(offset.read_text())
 
 
 @pytest.mark.parametrize("jump", [86_400, -86_400])
-def test_clock_that_jumps_a_day_changes_neither_schedule_nor_results(watching: Any, home: Path, jump: int) -> None:
+def test_clock_that_jumps_a_day_changes_neither_schedule_nor_results(
+    watching: Any, home: Path, jump: int
+) -> None:
     (home / "offset").write_text("0")
     (home / "site").mkdir()
-    (home / "site" / "sitecustomize.py").write_text(CLOCK.replace("OFFSET", repr(str(home / "offset"))))
+    (home / "site" / "sitecustomize.py").write_text(
+        CLOCK.replace("OFFSET", repr(str(home / "offset")))
+    )
     watch = watching(env={"PYTHONPATH": str(home / "site")}, interval="0.3")
     watch.next()
     (home / "new").write_text(str(jump))
@@ -419,8 +455,12 @@ def test_terminal_shows_each_metric_with_its_course(home: Path) -> None:
     options = ("--config", settings(home), "--checks", str(folder), "--watch", "--interval", "0.2")
     process = subprocess.Popen(
         [sys.executable, str(PROJECT / "self_healer.py"), *options],
-        cwd=home, env=environment(TERM="xterm", COLUMNS="120", NO_COLOR=None), stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
+        cwd=home,
+        env=environment(TERM="xterm", COLUMNS="120", NO_COLOR=None),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
     os.close(theirs)
     seen = b""
     end = time.monotonic() + 15
@@ -454,7 +494,9 @@ def test_systemd_is_told_that_it_is_ready_alive_and_stopping(watching: Any, home
         short = str(home / "notify")
         if len(short) > 100:
             pytest.skip("the temporary folder's name is too long for a socket")
-        watch = watching("--json", interval="0.3", env={"NOTIFY_SOCKET": short, "WATCHDOG_USEC": "300000"})
+        watch = watching(
+            "--json", interval="0.3", env={"NOTIFY_SOCKET": short, "WATCHDOG_USEC": "300000"}
+        )
         said: set[str] = set()
         while not {"READY=1", f"STATUS={HEALTHY}", "WATCHDOG=1"} <= said:
             said |= set(listener.recv(4096).decode().split("\n"))
@@ -468,7 +510,13 @@ def test_systemd_is_told_that_it_is_ready_alive_and_stopping(watching: Any, home
 
 def test_schedule_neither_drifts_nor_makes_up() -> None:
     schedule = Schedule(10, began=100)
-    assert [schedule.next_after(now) for now in (100, 103, 110, 119.9, 157)] == [110, 110, 120, 120, 160]
+    assert [schedule.next_after(now) for now in (100, 103, 110, 119.9, 157)] == [
+        110,
+        110,
+        120,
+        120,
+        160,
+    ]
 
 
 def test_schedule_is_shorter_while_issues_remain_and_every_host_has_its_place() -> None:
@@ -493,7 +541,7 @@ def test_course_is_drawn_against_the_limit() -> None:
 
 def test_stranger_with_the_pid_of_a_pass_that_has_ended_is_not_signalled(start: Any) -> None:
     stranger, keeper = start("sleep", "30"), start("sleep", "30")
-    pass_ = child.Ordered(keeper.pid, -1, source=child.Passes([], pid=keeper.pid))
+    pass_ = run_process.Ordered(keeper.pid, -1, source=run_process.Passes([], pid=keeper.pid))
     pass_.hear({"pid": stranger.pid})  # the keeper is not its parent
     pass_.ask_to_end(signal.SIGTERM)
     pass_.ask_to_end(signal.SIGTERM)
@@ -510,7 +558,9 @@ pid = os.fork() or (time.sleep(30), os._exit(0))
 print(pid, flush=True)
 print(os.wait()[1], flush=True)"""
     keeper = start(sys.executable, "-c", script, stdout=subprocess.PIPE)
-    pass_ = child.Ordered(keeper.pid, -1, source=child.Passes([], pid=keeper.pid), asked=time.monotonic())
+    pass_ = run_process.Ordered(
+        keeper.pid, -1, source=run_process.Passes([], pid=keeper.pid), asked=time.monotonic()
+    )
     pass_.hear({"pid": int(keeper.stdout.readline())})
     assert int(keeper.stdout.readline()) == signal.SIGTERM
     pass_.answer, pass_.reported = {"document": {}, "code": 0}, True

@@ -1,4 +1,6 @@
-"""Who uses a file or folder, whatever they call it, and who could without being seen: told by device, inode and mounts."""
+"""Who uses a file or folder, whatever they call it, and who could without being seen: told by
+device, inode and mounts.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,24 @@ import pytest
 from gatework import carry_out, plan
 
 from conftest import wait_for
-from miyabi_healing import gate
-from miyabi_healing import plan as steps
-from miyabi_healing.config import Config, Safety
-from miyabi_healing.files import Identity
-from miyabi_healing.gate import verbs
-from miyabi_healing.gate.verbs import Context
-from miyabi_healing.host import Host, mounts, processes, witness
-from miyabi_healing.host.mounts import MountPoint
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.handlers import handler
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.host import processes, users
 from miyabi_healing.host.processes import OpenFiles, Process
-from miyabi_healing.host.witness import Witness
-from miyabi_healing.plan import Quarantine, Step
+from miyabi_healing.host.readings import Host
+from miyabi_healing.host.users import Witness
+from miyabi_healing.model import steps
+from miyabi_healing.model.config import Config, Safety
+from miyabi_healing.model.steps import Quarantine, Step
+from miyabi_healing.support import mount_table
+from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.mount_table import MountPoint
 
 NOBODY = 65534
 Start = Callable[..., psutil.Popen]
-assert gate
+assert execute
 
 
 MAPPED = "import ctypes, sys, time; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); time.sleep(100)"
@@ -69,10 +74,24 @@ def ask(config: Config | None = None) -> Witness:
 
 
 def container(start: Start, mount: Path, at: Path, script: str, *more: str) -> psutil.Popen:
-    """Run a script in mounts of its own, with one folder mounted under another name too; it says when it is ready."""
+    """Run a script in mounts of its own, with one folder mounted under another name too; it says
+    when it is ready.
+    """
     at.mkdir(exist_ok=True)
     text = f'mount --bind "$1" "$2" && {script}'
-    command = ("unshare", "--mount", "--fork", "--kill-child", *more, "sh", "-c", text, "sh", str(mount), str(at))
+    command = (
+        "unshare",
+        "--mount",
+        "--fork",
+        "--kill-child",
+        *more,
+        "sh",
+        "-c",
+        text,
+        "sh",
+        str(mount),
+        str(at),
+    )
     return ready(start(*command, stdout=subprocess.PIPE))
 
 
@@ -106,9 +125,15 @@ def test_whoever_uses_something_in_a_folder_is_seen(tree: Path, start: Start, ho
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    "how", ["cd $2/deep && echo ready && exec sleep 100", "exec 3< $2/deep/file && echo ready && exec sleep 100"]
+    "how",
+    [
+        "cd $2/deep && echo ready && exec sleep 100",
+        "exec 3< $2/deep/file && echo ready && exec sleep 100",
+    ],
 )
-def test_user_in_a_container_with_another_path_is_seen(tree: Path, tmp_path: Path, start: Start, how: str) -> None:
+def test_user_in_a_container_with_another_path_is_seen(
+    tree: Path, tmp_path: Path, start: Start, how: str
+) -> None:
     container(start, tree, tmp_path / "workspaces", how)
     wait_for(lambda: (user := ask().user(tree)) and user.name == "sleep")
     assert ask().user(tree / "deep" / "deeper") is None
@@ -116,14 +141,18 @@ def test_user_in_a_container_with_another_path_is_seen(tree: Path, tmp_path: Pat
 
 
 @pytest.mark.root
-def test_same_path_in_a_container_is_another_folder(tree: Path, tmp_path: Path, start: Start) -> None:
+def test_same_path_in_a_container_is_another_folder(
+    tree: Path, tmp_path: Path, start: Start
+) -> None:
     container(start, tmp_path / "beside", tree, "cd $2 && echo ready && exec sleep 100")
     assert ask().user(tree) is None
     assert ask().user(tmp_path / "beside") is not None
 
 
 @pytest.mark.root
-def test_user_behind_a_second_mount_of_ours_is_seen(tree: Path, tmp_path: Path, start: Start) -> None:
+def test_user_behind_a_second_mount_of_ours_is_seen(
+    tree: Path, tmp_path: Path, start: Start
+) -> None:
     again = tmp_path / "again"
     again.mkdir()
     subprocess.run(["mount", "--bind", str(tree.parent), str(again)], check=True)
@@ -145,16 +174,20 @@ def test_process_with_another_root_is_seen(tree: Path, tmp_path: Path, start: St
 
 
 @pytest.mark.root
-def test_folder_that_was_given_to_an_idle_container_is_in_use(tree: Path, tmp_path: Path, start: Start) -> None:
+def test_folder_that_was_given_to_an_idle_container_is_in_use(
+    tree: Path, tmp_path: Path, start: Start
+) -> None:
     container(start, tree, tmp_path / "workspaces", "cd / && echo ready && exec sleep 100")
     user = ask().user(tree)
     assert user is not None
-    assert witness.words(user).endswith(f"mounted at {tmp_path}/workspaces")
+    assert users.words(user).endswith(f"mounted at {tmp_path}/workspaces")
     assert ask().user(tmp_path / "beside") is None
 
 
 @pytest.mark.root
-def test_copy_of_our_own_mounts_is_no_use(tree: Path, start: Start, mounted: Callable[..., Path]) -> None:
+def test_copy_of_our_own_mounts_is_no_use(
+    tree: Path, start: Start, mounted: Callable[..., Path]
+) -> None:
     point = mounted("tmpfs", "1M")
     start("unshare", "--mount", "sleep", "100", cwd="/")
     wait_for(lambda: ask().elsewhere)
@@ -162,13 +195,17 @@ def test_copy_of_our_own_mounts_is_no_use(tree: Path, start: Start, mounted: Cal
 
 
 @pytest.mark.root
-def test_user_behind_a_mount_that_was_taken_away_is_seen(tmp_path: Path, start: Start, mounted: Callable[..., Path]) -> None:
+def test_user_behind_a_mount_that_was_taken_away_is_seen(
+    tmp_path: Path, start: Start, mounted: Callable[..., Path]
+) -> None:
     point = mounted("ext4", "16M")
     (point / "tree").mkdir()
     (point / "beside").mkdir()
     start("sleep", "100", cwd=point / "tree")
     wait_for(lambda: ask().user(point / "tree"))
-    device = subprocess.run(["findmnt", "-no", "SOURCE", str(point)], capture_output=True, text=True, check=True).stdout.strip()
+    device = subprocess.run(
+        ["findmnt", "-no", "SOURCE", str(point)], capture_output=True, text=True, check=True
+    ).stdout.strip()
     subprocess.run(["umount", "-l", str(point)], check=True)
     subprocess.run(["mount", device, str(point)], check=True)
     assert ask().user(point / "tree") is not None
@@ -182,13 +219,16 @@ def test_users_in_a_container_are_seen_on_any_filesystem(
     start: Start, mounted: Callable[..., Path], tmp_path: Path, kind: str, code: str
 ) -> None:
     if kind == "overlay":
-        lower = mounted("tmpfs", "9M", name="lower")  # two filesystems: files and folders get different device numbers
+        # two filesystems: files and folders get different device numbers
+        lower = mounted("tmpfs", "9M", name="lower")
         upper, work, top = (tmp_path / name for name in ("upper", "work", "top"))
         for each in (upper, work, top, lower / "tree", lower / "beside"):
             each.mkdir()
         shutil.copy(library(), lower / "tree" / "file")
         options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-        if subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", str(top)], check=False).returncode:
+        if subprocess.run(
+            ["mount", "-t", "overlay", "-o", options, "overlay", str(top)], check=False
+        ).returncode:
             pytest.skip("no overlays here")
     else:
         name = kind.partition(" ")[0]
@@ -216,7 +256,9 @@ def test_users_in_a_container_are_seen_on_any_filesystem(
             subprocess.run(["umount", "-l", str(top)], check=True)
 
 
-def test_thread_that_outlives_the_first_one_of_its_process_is_seen(tree: Path, start: Start) -> None:
+def test_thread_that_outlives_the_first_one_of_its_process_is_seen(
+    tree: Path, start: Start
+) -> None:
     code = (
         "import ctypes, sys, threading, time\nfile = open(sys.argv[1])\n"
         "threading.Thread(target=time.sleep, args=(100,)).start()\nctypes.CDLL(None).syscall(60, 0)  # exit(2)\n"
@@ -235,7 +277,9 @@ def is_dead(path: str) -> bool:
 
 
 @pytest.mark.root
-def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(tree: Path, tmp_path: Path, start: Start) -> None:
+def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(
+    tree: Path, tmp_path: Path, start: Start
+) -> None:
     if not shutil.which("bindfs") or not os.path.exists("/dev/fuse"):
         pytest.skip("needs bindfs")
     point = tmp_path / "point"
@@ -257,15 +301,23 @@ def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(tree: Path, tm
 # Who could be there unseen
 
 
-@pytest.mark.parametrize(("path", "kind", "own"), [("/", "overlay", True), ("/data", "overlay", False), ("/", "ext4", False)])
+@pytest.mark.parametrize(
+    ("path", "kind", "own"),
+    [("/", "overlay", True), ("/data", "overlay", False), ("/", "ext4", False)],
+)
 def test_in_a_container_only_its_own_root_is_its_own(
     tree: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str, own: bool
 ) -> None:
     unseen_by(monkeypatch)
-    table = (MountPoint(1, 1, "/", "/", "overlay" if path != "/" else kind, ""), MountPoint(2, 2, "/", "/data", "overlay", ""))
-    monkeypatch.setattr(mounts, "table", lambda *_: table)
-    monkeypatch.setattr(mounts, "of", lambda *_: next(each for each in table if each.path == path))
-    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    table = (
+        MountPoint(1, 1, "/", "/", "overlay" if path != "/" else kind, ""),
+        MountPoint(2, 2, "/", "/data", "overlay", ""),
+    )
+    monkeypatch.setattr(mount_table, "table", lambda *_: table)
+    monkeypatch.setattr(
+        mount_table, "of", lambda *_: next(each for each in table if each.path == path)
+    )
+    monkeypatch.setattr(users, "container", lambda: "this is a container")
     assert (ask().unseen(tree) is None) == own
 
 
@@ -279,7 +331,9 @@ def shell(uid: int = 0, pid: int = 4_000_000, name: str = "bash") -> Process:
 
 
 def rights(monkeypatch: pytest.MonkeyPatch, uid: int, *groups: int, capabilities: int = 0) -> None:
-    monkeypatch.setattr(witness, "rights", lambda _pid: witness.Rights(uid, frozenset(groups), capabilities, 0))
+    monkeypatch.setattr(
+        users, "rights", lambda _pid: users.Rights(uid, frozenset(groups), capabilities, 0)
+    )
 
 
 def in_group(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -293,7 +347,7 @@ def in_group(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
             file = folder
         return real(file, *arguments, **named)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(witness, "open", opened, raising=False)
+    monkeypatch.setattr(users, "open", opened, raising=False)
 
 
 @pytest.mark.parametrize(("uid", "keeps"), [(0, False), (NOBODY, True)])
@@ -302,8 +356,8 @@ def test_name_of_a_keeper_of_sessions_is_believed_of_roots_processes_alone(
 ) -> None:
     """Anybody can call a process so."""
     unseen_by(monkeypatch, shell(uid, name="sshd"))
-    rights(monkeypatch, uid, capabilities=witness.OVERRIDES)
-    monkeypatch.setattr(witness, "reaches", lambda *_: True)
+    rights(monkeypatch, uid, capabilities=users.OVERRIDES)
+    monkeypatch.setattr(users, "reaches", lambda *_: True)
     assert bool(ask().unseen(tree)) == keeps
 
 
@@ -313,7 +367,11 @@ def test_name_of_a_keeper_of_sessions_is_believed_of_roots_processes_alone(
         ("0::/system.slice/nginx.service\n", "nginx", False),
         ("0::/system.slice/system-getty.slice/getty@tty1.service\n", "bash", False),
         ("0::/system.slice/systemd-udevd.service/udev\n", "(udev-worker)", False),
-        ("12:cpu:/\n1:name=systemd:/system.slice/nginx.service\n0::/system.slice/nginx.service\n", "nginx", False),
+        (
+            "12:cpu:/\n1:name=systemd:/system.slice/nginx.service\n0::/system.slice/nginx.service\n",
+            "nginx",
+            False,
+        ),
         ("0::/system.slice/cron.service\n", "cron", False),
         ("0::/system.slice/cron.service\n", "backup.sh", True),
         ("0::/user.slice/user-0.slice/session-3.scope\n", "bash", True),
@@ -321,7 +379,11 @@ def test_name_of_a_keeper_of_sessions_is_believed_of_roots_processes_alone(
         ("0::/system.slice/docker-0123.scope\n", "node", True),
         ("0::/system.slice/docker-0123.scope/system.slice/nginx.service\n", "nginx", True),
         ("0::/system.slice/containerd.service/kubepods-burstable:cri:01\n", "node", True),
-        ("0::/machine.slice/systemd-nspawn@x.service/payload/system.slice/nginx.service\n", "nginx", True),
+        (
+            "0::/machine.slice/systemd-nspawn@x.service/payload/system.slice/nginx.service\n",
+            "nginx",
+            True,
+        ),
         ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-1.scope\n", "node", True),
         ("0::/\n", "bash", True),
     ],
@@ -348,7 +410,7 @@ def test_of_roots_unseen_processes_all_but_services_could_be_at_work(
         ((0o750, 0o755), (), 0, False),
         ((0o750, 0o755), (4711,), 0, True),
         ((0o705, 0o755), (4711,), 0, False),
-        ((0o700, 0o700), (), witness.OVERRIDES, True),
+        ((0o700, 0o700), (), users.OVERRIDES, True),
     ],
 )
 def test_another_users_unseen_process_counts_where_it_can_get(
@@ -370,7 +432,9 @@ def test_another_users_unseen_process_counts_where_it_can_get(
 
 
 @pytest.mark.root
-def test_list_of_who_may_makes_a_closed_folder_unsure(public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_of_who_may_makes_a_closed_folder_unsure(
+    public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not shutil.which("setfacl"):
         pytest.skip("needs setfacl")
     public.chmod(0o750)
@@ -384,50 +448,76 @@ def test_list_of_who_may_makes_a_closed_folder_unsure(public: Path, monkeypatch:
 @pytest.mark.root
 @pytest.mark.parametrize("shared", [True, False])
 def test_unseen_process_with_other_mounts_counts_where_these_lead_there(
-    public: Path, start: Start, monkeypatch: pytest.MonkeyPatch, shared: bool, mounted: Callable[..., Path]
+    public: Path,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    shared: bool,
+    mounted: Callable[..., Path],
 ) -> None:
-    """A container whose mounts show nothing of the folder, and one that was given just it, though its home is closed."""
+    """A container whose mounts show nothing of the folder, and one that was given just it, though
+    its home is closed.
+    """
     disk = mounted("tmpfs", "1M")
     for folder in ("src/tree", "other"):
         (disk / folder).mkdir(parents=True)
     (disk / "src").chmod(0o700)
     given = disk / ("src/tree" if shared else "other")
-    script = f'mount --bind "{given}" "{public}" && umount -l "{disk}" && echo ready && exec sleep 100'
-    process = ready(start("unshare", "--mount", "sh", "-c", script, stdout=subprocess.PIPE, cwd="/"))
+    script = (
+        f'mount --bind "{given}" "{public}" && umount -l "{disk}" && echo ready && exec sleep 100'
+    )
+    process = ready(
+        start("unshare", "--mount", "sh", "-c", script, stdout=subprocess.PIPE, cwd="/")
+    )
     unseen_by(monkeypatch, shell(pid=process.pid, uid=2000))
     for uid in (0, 2000):
         rights(monkeypatch, uid)
         assert (ask().unseen(disk / "src" / "tree") is not None) == shared
 
 
-def test_what_keeps_a_browser_from_files_is_no_user(tree: Path, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_keeps_a_browser_from_files_is_no_user(
+    tree: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = start("sh", "-c", "sleep 100; true", "--type=renderer")
     wait_for(process.cmdline)
     unseen_by(monkeypatch, shell(pid=process.pid, uid=os.geteuid(), name="code"))
     for seccomp, keeps in ((2, False), (0, True)):
-        monkeypatch.setattr(witness, "rights", lambda _pid, mode=seccomp: witness.Rights(os.geteuid(), frozenset(), 0, mode))
+        monkeypatch.setattr(
+            users,
+            "rights",
+            lambda _pid, mode=seccomp: users.Rights(os.geteuid(), frozenset(), 0, mode),
+        )
         assert (ask().unseen(tree) is not None) == keeps
 
 
-def test_process_that_has_ended_meanwhile_is_no_user(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_that_has_ended_meanwhile_is_no_user(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unseen_by(monkeypatch, shell())
     assert ask().unseen(tree) is None
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "virtiofs", "vboxsf", "vmhgfs", "fuse.sshfs", "ext4"])
-def test_filesystem_of_several_hosts_hides_users(tree: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["nfs4", "cifs", "9p", "virtiofs", "vboxsf", "vmhgfs", "fuse.sshfs", "ext4"]
+)
+def test_filesystem_of_several_hosts_hides_users(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     unseen_by(monkeypatch)
     point = MountPoint(1, 1, "/", "/", kind, "somewhere")
-    monkeypatch.setattr(mounts, "of", lambda *_: point)
+    monkeypatch.setattr(mount_table, "of", lambda *_: point)
     reason = ask().unseen(tree)
     assert reason == (
-        None if kind == "ext4" else f"users on other hosts cannot be seen ({kind}); if there are none, {witness.ALONE}"
+        None
+        if kind == "ext4"
+        else f"users on other hosts cannot be seen ({kind}); if there are none, {users.ALONE}"
     )
     assert ask(Config(safety=Safety(ours_alone=(str(tree),)))).unseen(tree) is None
 
 
 @pytest.mark.root
-def test_folder_of_a_filesystem_in_user_space_is_kept_unless_it_is_ours_alone(tree: Path, tmp_path: Path) -> None:
+def test_folder_of_a_filesystem_in_user_space_is_kept_unless_it_is_ours_alone(
+    tree: Path, tmp_path: Path
+) -> None:
     if not shutil.which("bindfs") or not os.path.exists("/dev/fuse"):
         pytest.skip("needs bindfs")
     point = tmp_path / "point"
@@ -437,7 +527,7 @@ def test_folder_of_a_filesystem_in_user_space_is_kept_unless_it_is_ours_alone(tr
     try:
         assert "fuse" in (ask().unseen(point / "deep") or "")
         assert ask(Config(safety=Safety(ours_alone=(str(point),)))).unseen(point / "deep") is None
-        assert "bindfs" in witness.words(ask().user(tree) or pytest.fail("it has the folder open"))
+        assert "bindfs" in users.words(ask().user(tree) or pytest.fail("it has the folder open"))
     finally:
         subprocess.run(["umount", "-l", str(point)], check=True)
 
@@ -452,13 +542,15 @@ def test_hidden_processes_are_a_reason_but_for_root(
 ) -> None:
     unseen_by(monkeypatch)
     text = option + gid.format(ours=os.getgroups()[0] if os.getgroups() else 0)
-    monkeypatch.setattr(os, "getgroups", lambda: [int(text.rpartition("gid=")[2])] if "gid" in text else [])
+    monkeypatch.setattr(
+        os, "getgroups", lambda: [int(text.rpartition("gid=")[2])] if "gid" in text else []
+    )
     options = dict(each.partition("=")[::2] for each in text.split(","))
-    monkeypatch.setattr(witness, "mount_options", lambda _path: options)
+    monkeypatch.setattr(users, "mount_options", lambda _path: options)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert ("hidepid" in (ask().unseen(tree) or "")) == hides
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(witness, "users_of_the_host", lambda: True)
+    monkeypatch.setattr(users, "users_of_the_host", lambda: True)
     assert ask().unseen(tree) is None
 
 
@@ -466,11 +558,20 @@ def test_hidden_processes_are_a_reason_but_for_root(
 def test_options_of_a_real_mount_are_read(tmp_path: Path) -> None:
     script = (
         "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --clear-groups "
-        f"{sys.executable} -c \"import sys; sys.path.insert(0, '{Path.cwd()}')\nfrom miyabi_healing.host import witness\n"
-        "print(witness.mount_options('/proc').get('hidepid'))\""
+        f"{sys.executable} -c \"import sys; sys.path.insert(0, '{Path.cwd()}')\nfrom miyabi_healing.host import users\n"
+        "print(users.mount_options('/proc').get('hidepid'))\""
     )
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script.replace("setpriv --reuid 65534 --clear-groups ", "")],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            script.replace("setpriv --reuid 65534 --clear-groups ", ""),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.strip() in ("2", "invisible"), done.stderr
 
 
@@ -479,7 +580,9 @@ def test_relative_folder_cannot_be_ours_alone() -> None:
         Safety(ours_alone=("workspaces",))
 
 
-def test_link_out_of_what_is_ours_alone_leads_out(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_out_of_what_is_ours_alone_leads_out(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unseen_by(monkeypatch, shell())
     rights(monkeypatch, 0)
     (tmp_path / "beside" / "link").symlink_to(tree)
@@ -497,9 +600,13 @@ def kinds(kind: type[Step] = Step) -> Iterator[type[Step]]:
         yield from kinds(each)
 
 
-@pytest.mark.parametrize("kind", [each for each in kinds() if each.__module__ == steps.__name__], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [each for each in kinds() if each.__module__ == steps.__name__],
+    ids=lambda kind: kind.__name__,
+)
 def test_every_kind_of_step_says_what_somebody_could_be_using(kind: type[Step]) -> None:
-    assert verbs.stake.dispatch(kind) is not verbs.stake.dispatch(object)
+    assert handler.stake.dispatch(kind) is not handler.stake.dispatch(object)
 
 
 def test_unknown_kind_of_step_is_not_carried_out(tmp_path: Path) -> None:
@@ -507,20 +614,25 @@ def test_unknown_kind_of_step_is_not_carried_out(tmp_path: Path) -> None:
         kind = "burn"
 
     with pytest.raises(TypeError):
-        verbs.stake(Burn(target="", reason=""))
-    (outcome,) = carry_out(plan(Burn(target="", reason="")), Context(Host(Config()), "run", tmp_path / "state", (tmp_path,)))
+        handler.stake(Burn(target="", reason=""))
+    (outcome,) = carry_out(
+        plan(Burn(target="", reason="")),
+        Context(Host(Config()), "run", tmp_path / "state", (tmp_path,)),
+    )
     assert (outcome.status, "does not know" in outcome.message) == ("vetoed", True)
 
 
 def quarantine(path: Path) -> Quarantine:
-    return Quarantine(target="", reason="", path=path, identity=Identity.at(path))
+    return Quarantine(target="", reason="", path=path, identity=identity_at(path))
 
 
 def context(folder: Path, config: Config | None = None) -> Context:
     return Context(Host(config or Config()), "run", folder / "state", (folder,))
 
 
-def test_what_somebody_uses_is_not_set_aside_whatever_its_healer_says(tree: Path, tmp_path: Path, start: Start) -> None:
+def test_what_somebody_uses_is_not_set_aside_whatever_its_healer_says(
+    tree: Path, tmp_path: Path, start: Start
+) -> None:
     process = start("sleep", "100", cwd=tree / "deep")
     wait_for(lambda: ask().user(tree))
     (outcome,) = carry_out(plan(quarantine(tree)), context(tmp_path))
@@ -534,16 +646,19 @@ def test_what_somebody_uses_is_not_set_aside_whatever_its_healer_says(tree: Path
 def test_whoever_comes_at_the_last_moment_keeps_it(
     tree: Path, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = gate.store.take
+    take = quarantine_writer.take
 
     def late(*arguments: object, **named: object) -> object:
         start("sleep", "100", cwd=tree / "deep")
         wait_for(lambda: ask().user(tree))
         return take(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gate.quarantine.store, "take", late)
+    monkeypatch.setattr(quarantine_writer, "take", late)
     (outcome,) = carry_out(plan(quarantine(tree)), context(tmp_path))
-    assert (outcome.status, outcome.message.partition(",")[0]) == ("skipped", "in use at the last moment")
+    assert (outcome.status, outcome.message.partition(",")[0]) == (
+        "skipped",
+        "in use at the last moment",
+    )
     assert (tree / "deep" / "file").read_text() == "x"
 
 
@@ -555,12 +670,18 @@ def every_kind(folder: Path) -> Iterator[Step]:
     os.utime(log, (then, then))
     cache.mkdir()
     (cache / "part").write_text("x")
-    unit = steps.Unit(path=cache / "part", identity=Identity.at(cache / "part"), files=1, bytes=4096, newest=time.time())
+    unit = steps.Unit(
+        path=cache / "part",
+        identity=identity_at(cache / "part"),
+        files=1,
+        bytes=4096,
+        newest=time.time(),
+    )
     told: dict[str, str] = {"target": "", "reason": ""}
     yield quarantine(cache)
-    yield steps.ArchiveLog(**told, path=log, identity=Identity.at(log))  # type: ignore[arg-type]
+    yield steps.ArchiveLog(**told, path=log, identity=identity_at(log))  # type: ignore[arg-type]
     for kind in (steps.TrimLog, steps.CutLog):
-        yield kind(**told, path=log, identity=Identity.at(log), keep_lines=3, keep_bytes=1000)  # type: ignore[arg-type]
+        yield kind(**told, path=log, identity=identity_at(log), keep_lines=3, keep_bytes=1000)  # type: ignore[arg-type]
     yield steps.Delete(**told, root=cache, units=(unit,))  # type: ignore[arg-type]
     yield steps.Run(**told, argv=("true",), time_limit=9, changes=(cache,))  # type: ignore[arg-type]
 
@@ -571,13 +692,18 @@ def test_what_somebody_unseen_could_be_using_is_left_alone_by_steps_of_every_kin
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, alone: bool
 ) -> None:
     step = [*every_kind(tmp_path)][number]
-    monkeypatch.setattr(witness, "container", lambda: "this is a container")
-    safety = Safety(disposable=(str(tmp_path / "cache"),), ours_alone=(str(tmp_path),) if alone else ())
+    monkeypatch.setattr(users, "container", lambda: "this is a container")
+    safety = Safety(
+        disposable=(str(tmp_path / "cache"),), ours_alone=(str(tmp_path),) if alone else ()
+    )
     (outcome,) = carry_out(plan(step), context(tmp_path, Config(safety=safety)))
     if alone:
         assert outcome.status == "applied", outcome.message
     else:
-        assert (outcome.status, "who uses it from outside cannot be seen" in outcome.message) == ("skipped", True)
+        assert (outcome.status, "who uses it from outside cannot be seen" in outcome.message) == (
+            "skipped",
+            True,
+        )
 
 
 def test_one_look_serves_all_that_a_step_is_asked_before_it_is_carried_out(
@@ -593,9 +719,11 @@ def test_one_look_serves_all_that_a_step_is_asked_before_it_is_carried_out(
     monkeypatch.setattr(processes.Processes, "open_files", counted)
     log = tmp_path / "app.log"
     log.write_bytes(b"some line of a log\n" * 100_000)
-    step = steps.ArchiveLog(target="", reason="", path=log, identity=Identity.at(log))
+    step = steps.ArchiveLog(target="", reason="", path=log, identity=identity_at(log))
     for each, expected in ((quarantine(tree), 2), (step, 3)):
         scans.clear()
-        (outcome,) = carry_out(plan(each), replace(context(tmp_path), state=tmp_path / f"state {expected}"))
+        (outcome,) = carry_out(
+            plan(each), replace(context(tmp_path), state=tmp_path / f"state {expected}")
+        )
         assert outcome.status == "applied", outcome.message
         assert len(scans) == expected  # one before, and those that come late on purpose

@@ -1,4 +1,6 @@
-"""Worktrees: counted as git counts, kept for every reason there is, retired so that they come back whole."""
+"""Worktrees: counted as git counts, kept for every reason there is, retired so that they come back
+whole.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,26 @@ import pytest
 from gitworld import commit, git, merged_worktree, repository, worktree
 
 from conftest import wait_for
-from miyabi_healing import gate, host
-from miyabi_healing.config import Config, Git, Safety
-from miyabi_healing.gate import store
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.healing import registry
-from miyabi_healing.host import Host, witness, worktrees
-from miyabi_healing.host import git as git_view
-from miyabi_healing.host.git_index import is_ordinary
-from miyabi_healing.host.worktrees import Survey, clean_merges
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Plan, RetireWorktree
-from miyabi_healing.view import View
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import readings, users
+from miyabi_healing.host.context import View
+from miyabi_healing.host.git import repositories as git_view
+from miyabi_healing.host.git import worktrees
+from miyabi_healing.host.git.index import is_ordinary
+from miyabi_healing.host.git.worktrees import Survey, clean_merges
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config, Git, Safety
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.model.steps import RetireWorktree
+from miyabi_healing.runner.healing import registry
+from miyabi_healing.support.files import identity_at
 
-assert gate
-assert host
+assert execute
+assert readings
 
 
 @pytest.fixture
@@ -55,10 +62,14 @@ def reason(repo: Path, tree: Path, idle_days: float = 0) -> str | None:
 
 def plan(repo: Path, config: Config | None = None, clear: float = 0, **options: float) -> Plan:
     place = view(repo, config)
-    healer, kind = registry.load("cleanup_worktrees", registry.builtin("healers") / "cleanup_worktrees.py")
+    healer, kind = registry.load(
+        "cleanup_worktrees", registry.builtin("healers") / "cleanup_worktrees.py"
+    )
     assert kind is not None
     issue = Issue("excessive_worktrees", str(repo), "", 1, Limit(0, clear_at=clear))
-    return healer(View(Host(place.config), {"repository": place}), issue, kind(**{"idle_days": 0, **options}))
+    return healer(
+        View(Host(place.config), {"repository": place}), issue, kind(**{"idle_days": 0, **options})
+    )
 
 
 def context(tmp_path: Path, repo: Path) -> Context:
@@ -96,9 +107,14 @@ def test_judging_writes_nothing_into_the_repository(repo: Path) -> None:
 
 
 def state(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    """Contents and times; git touches the times of objects that it would have had to write, as a protection from gc."""
+    """Contents and times; git touches the times of objects that it would have had to write, as a
+    protection from gc.
+    """
     return {
-        path: (path.read_bytes() if path.is_file() else b"", 0 if "objects" in path.parts else path.lstat().st_mtime_ns)
+        path: (
+            path.read_bytes() if path.is_file() else b"",
+            0 if "objects" in path.parts else path.lstat().st_mtime_ns,
+        )
         for path in folder.rglob("*")
     }
 
@@ -193,14 +209,28 @@ def test_process_inside_keeps_a_worktree(repo: Path) -> None:
     assert reason(repo, tree) is None
 
 
-def in_a_container(start: Callable[..., psutil.Popen], tree: Path, at: Path, folder: str) -> psutil.Popen:
-    """Somebody in mounts of their own, in which the worktree has another name; in its `folder`, with ``.`` for its top."""
+def in_a_container(
+    start: Callable[..., psutil.Popen], tree: Path, at: Path, folder: str
+) -> psutil.Popen:
+    """Somebody in mounts of their own, in which the worktree has another name; in its `folder`,
+    with ``.`` for its top.
+    """
     at.mkdir()
     script = 'mount --bind "$1" "$2" && cd "$3" && echo ready && exec sleep 100'
     process = start(
-        "unshare", "--mount", "--fork", "--kill-child", "sh", "-c", script, "sh", str(tree), str(at), str(at / folder),
+        "unshare",
+        "--mount",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(tree),
+        str(at),
+        str(at / folder),
         stdout=subprocess.PIPE,
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     return process
@@ -213,7 +243,9 @@ def test_worktree_that_a_container_has_is_kept(
 ) -> None:
     tree = merged_worktree(repo, "done")
     (tree / "node_modules" / "deep").mkdir(parents=True)
-    process = in_a_container(start, tree, tmp_path / "ws", folder.replace("deep", "node_modules/deep"))
+    process = in_a_container(
+        start, tree, tmp_path / "ws", folder.replace("deep", "node_modules/deep")
+    )
     assert reason(repo, tree) == "in use"
     process.kill()
     process.wait()
@@ -233,7 +265,9 @@ def test_whoever_comes_from_a_container_after_the_recheck_is_found_and_it_is_put
     assert (tree / "readme").exists()
 
 
-def test_user_of_what_git_knows_of_a_worktree_keeps_it(repo: Path, start: Callable[..., psutil.Popen]) -> None:
+def test_user_of_what_git_knows_of_a_worktree_keeps_it(
+    repo: Path, start: Callable[..., psutil.Popen]
+) -> None:
     tree = merged_worktree(repo, "done")
     start("sleep", "100", cwd=repo / ".git" / "worktrees" / "done")
     wait_for(lambda: reason(repo, tree) == "in use")
@@ -245,7 +279,7 @@ def test_worktree_that_somebody_unseen_could_use_is_kept_also_where_its_folder_i
     tree, gone = merged_worktree(repo, "done"), merged_worktree(repo, "gone")
     shutil.rmtree(gone)
     assert len(plan(repo, prune_days=0).steps) == 2
-    monkeypatch.setattr(witness, "container", lambda: "this is a container")
+    monkeypatch.setattr(users, "container", lambda: "this is a container")
     found = plan(repo, prune_days=0)
     assert found.steps == ()
     assert [each.reason for each in found.kept if each.reason != "main"] == ["could be in use"] * 2
@@ -287,13 +321,17 @@ def test_missing_worktree_is_pruned_only_after_long(repo: Path) -> None:
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     return {
         os.fsdecode(path.relative_to(folder)): (
-            path.lstat().st_mode, path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
         )
         for path in sorted(folder.rglob("*"))
-    }  # fmt: skip
+    }
 
 
-def test_retired_worktree_is_whole_in_quarantine_and_its_branch_stays(repo: Path, tmp_path: Path) -> None:
+def test_retired_worktree_is_whole_in_quarantine_and_its_branch_stays(
+    repo: Path, tmp_path: Path
+) -> None:
     tree = merged_worktree(repo, "done")
     (tree / "node_modules").mkdir()
     (tree / "node_modules" / "x").write_text("x")
@@ -309,13 +347,16 @@ def test_retired_worktree_is_whole_in_quarantine_and_its_branch_stays(repo: Path
     assert snapshot(Path(entries[0]) / "thing") == files
     assert snapshot(Path(entries[1]) / "thing") == kept
     assert Path(entries[0]).stat().st_mode & 0o777 == 0o700
-    os.rename(Path(entries[0]) / "thing", tree)  # what the page on getting things back tells people to do
+    # what the page on getting things back tells people to do
+    os.rename(Path(entries[0]) / "thing", tree)
     os.rename(Path(entries[1]) / "thing", admin)
     assert git(tree, "status", "--porcelain") == ""
     assert git(repo, "worktree", "list").count("\n") == 1
 
 
-def test_commits_only_its_reflog_knows_survive_garbage_collection(repo: Path, tmp_path: Path) -> None:
+def test_commits_only_its_reflog_knows_survive_garbage_collection(
+    repo: Path, tmp_path: Path
+) -> None:
     tree = worktree(repo, "amended")
     lost = git(tree, "rev-parse", "HEAD")
     git(tree, "commit", "-q", "--amend", "-m", "better words")
@@ -329,11 +370,12 @@ def test_commits_only_its_reflog_knows_survive_garbage_collection(repo: Path, tm
 
 
 def plan_despite_reflog(repo: Path) -> tuple[RetireWorktree, ...]:
-    """The step as it would be, had the branch's own reflog not expired: only the worktree's knows the commit now."""
-    from miyabi_healing.files import Identity
+    """The step as it would be, had the branch's own reflog not expired: only the worktree's knows
+    the commit now.
+    """
 
     (tree,) = view(repo).worktrees()
-    identities = Identity.at(tree.admin), Identity.at(tree.path)
+    identities = identity_at(tree.admin), identity_at(tree.path)
     return (
         RetireWorktree(
             target="", reason="", path=tree.path, admin=tree.admin, common=repo / ".git",
@@ -389,14 +431,14 @@ def test_worktree_whose_second_half_cannot_be_taken_leaves_no_ref_behind(
     commit(tree, "lost", "only in the reflog\n")
     git(tree, "checkout", "-q", "done")
     (step,) = plan(repo).steps
-    take = store.take
+    take = quarantine_writer.take
 
-    def half(*arguments: object, **facts: object) -> store.Entry:
+    def half(*arguments: object, **facts: object) -> quarantine_writer.Entry:
         if arguments[4] == "worktree-admin":
             raise Refused("it was replaced since it was measured")
         return take(*arguments, **facts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(store, "take", half)
+    monkeypatch.setattr(quarantine_writer, "take", half)
     with pytest.raises(Refused, match="replaced"):
         apply(step, context(tmp_path, repo))
     assert git(tree, "status", "--porcelain") == ""
@@ -419,18 +461,26 @@ def test_plan_takes_the_longest_unused_first_and_counts_what_it_kept(repo: Path)
 def test_merged_work_is_found_without_room_on_the_disk_and_without_a_place_in_memory(
     repo: Path, mounted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """A full disk is what worktrees are taken away for; asking what is merged writes trees, if only for a moment."""
+    """A full disk is what worktrees are taken away for; asking what is merged writes trees, if only
+    for a moment.
+    """
     merged_worktree(repo, "done")
     worktree(repo, "open")
     if missing == "disk":
-        monkeypatch.setattr(tempfile, "tempdir", str(mounted("tmpfs", "64k", options=",nr_inodes=1")))
+        monkeypatch.setattr(
+            tempfile, "tempdir", str(mounted("tmpfs", "64k", options=",nr_inodes=1"))
+        )
     else:
         monkeypatch.setattr(worktrees, "IN_MEMORY", str(repo / "missing"))
     assert Survey(git_view.repository(str(repo), Config())).merged == {"refs/heads/done"}
 
 
-def test_scratch_folder_that_its_owner_makes_a_trap_of_deletes_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused the first time, a name in it leads somewhere else the second time: deleting goes by descriptors, and once."""
+def test_scratch_folder_that_its_owner_makes_a_trap_of_deletes_nothing_else(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused the first time, a name in it leads somewhere else the second time: deleting goes by
+    descriptors, and once.
+    """
     victim, unlink = home / "victim", os.unlink
     victim.mkdir()
     (victim / "precious").write_text("precious")
@@ -464,7 +514,9 @@ def test_no_repository_is_a_clear_error_of_its_own_check_alone(tmp_path: Path) -
         git_view.repository(str(tmp_path), settings)
 
 
-def test_patterns_find_repositories_among_other_folders_once_each(repo: Path, tmp_path: Path) -> None:
+def test_patterns_find_repositories_among_other_folders_once_each(
+    repo: Path, tmp_path: Path
+) -> None:
     worktree(repo, "linked")
     (repo.parent / "no repository").mkdir()
     pattern = str(repo.parent / "*")
@@ -505,7 +557,16 @@ def test_hostile_configuration_does_not_run_programs_as_root(home: Path, tmp_pat
         (["update-index", "--index-version", "4"], False),
         (["update-index", "--split-index"], False),
         (["update-index", "--untracked-cache"], True),
-        (["update-index", "--add", "--info-only", "--cacheinfo", f"100644,{'1' * 40},{'n' * 5000}"], True),
+        (
+            [
+                "update-index",
+                "--add",
+                "--info-only",
+                "--cacheinfo",
+                f"100644,{'1' * 40},{'n' * 5000}",
+            ],
+            True,
+        ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else str(value),
 )
@@ -516,7 +577,9 @@ def test_index_is_read_as_git_reads_it(repo: Path, how: list[str], sure: bool) -
     if how:
         git(repo, *how)
     data = (repo / ".git" / "index").read_bytes()
-    marked = [line for line in git(repo, "ls-files", "-v").splitlines() if not line.startswith("H ")]
+    marked = [
+        line for line in git(repo, "ls-files", "-v").splitlines() if not line.startswith("H ")
+    ]
     assert is_ordinary(data) == sure
     assert not (sure and marked)
     assert not is_ordinary(data[:-1])
@@ -524,7 +587,10 @@ def test_index_is_read_as_git_reads_it(repo: Path, how: list[str], sure: bool) -
     assert not is_ordinary(b"")
 
 
-@pytest.mark.parametrize("body", [b"", b"x" * 30, b"\1" * 200, b"\0" * 62 + b"name" + b"\0" * 6 + b"TREE\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"x" * 30, b"\1" * 200, b"\0" * 62 + b"name" + b"\0" * 6 + b"TREE\xff\xff\xff\xff"],
+)
 def test_index_that_somebody_made_up_is_git_s_to_read(body: bytes) -> None:
     data = b"DIRC\0\0\0\2\0\0\0\7" + body
     assert not is_ordinary(data + hashlib.sha1(data).digest())

@@ -16,15 +16,18 @@ import psutil
 import pytest
 
 from conftest import PROJECT, wait_for
-from miyabi_healing import registry
-from miyabi_healing.config import Budgets, Config
-from miyabi_healing.gate.verbs import Context, Refused, apply, recheck
-from miyabi_healing.healing import Action
-from miyabi_healing.host import Host, processes
+from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import processes
+from miyabi_healing.host.context import View
 from miyabi_healing.host.processes import Process, Processes, parse_stat, read, read_psutil
-from miyabi_healing.issue import Issue, Limit
-from miyabi_healing.plan import Goal, Outcome, Plan, Signal
-from miyabi_healing.view import View
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Budgets, Config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.results import ActionResult, Outcome
+from miyabi_healing.model.steps import Signal
+from miyabi_healing.runner import registry
 
 CARELESS = "import os, time\nfor _ in range({n}):\n    if os.fork() == 0:\n        os._exit(0)\ntime.sleep(600)\n"
 COALESCING = """
@@ -75,13 +78,17 @@ def plan(protected: tuple[str, ...] = (), **options: object) -> Plan:
 
 
 def only(found: Plan, pid: int) -> Plan:
-    """The part of a plan that is about one parent: other zombies of the machine are none of a test's business."""
+    """The part of a plan that is about one parent: other zombies of the machine are none of a
+    test's business.
+    """
     steps = tuple(step for step in found.steps if isinstance(step, Signal) and step.pid == pid)
     return Plan(steps, found.goal, done=found.done)
 
 
 def carry_out(found: Plan, state: Path, budget: int = 5) -> list[Outcome]:
-    return gatework.carry_out(found, Context(Host(Config()), "run", state), budgets=Budgets(processes=budget))
+    return gatework.carry_out(
+        found, Context(Host(Config()), "run", state), budgets=Budgets(processes=budget)
+    )
 
 
 # Reading
@@ -100,7 +107,11 @@ def test_both_ways_of_finding_zombies_agree(start: Start, only_zombies: None) ->
     parent, leader = careless(start, 3), python(start, BUSY_LEADER)
     wait_for(lambda: (found := read(leader.pid)) is not None and found.state == "Z")
     ours = {each.pid for each in Processes().zombies(0.05)}
-    theirs = {each.pid for each in psutil.process_iter(["status"]) if each.info["status"] == psutil.STATUS_ZOMBIE}
+    theirs = {
+        each.pid
+        for each in psutil.process_iter(["status"])
+        if each.info["status"] == psutil.STATUS_ZOMBIE
+    }
     children = {each.pid for each in parent.children()}
     assert len(children) == 3
     assert children <= ours <= theirs
@@ -122,7 +133,9 @@ def test_both_ways_of_naming_programs_agree(start: Start, tmp_path: Path) -> Non
 
 
 def test_all_processes_are_those_that_ps_lists() -> None:
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     theirs = {tuple(map(int, line.split())) for line in listed}
     ours = {(each.pid, each.ppid) for each in Processes().all()}
     assert len(ours ^ theirs) <= 12  # some come and go in between
@@ -131,7 +144,13 @@ def test_all_processes_are_those_that_ps_lists() -> None:
 def test_hostile_names_are_read_right() -> None:
     text = "7 (evil) R 1 (\n x) S 3 7 9 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 2 0 99 0 0"
     process = parse_stat(text, 5)
-    assert (process.name, process.state, process.ppid, process.threads, process.start) == ("evil) R 1 (\n x", "S", 3, 2, 99)
+    assert (process.name, process.state, process.ppid, process.threads, process.start) == (
+        "evil) R 1 (\n x",
+        "S",
+        3,
+        2,
+        99,
+    )
 
 
 def test_vanished_process_is_none() -> None:
@@ -147,8 +166,15 @@ def test_open_files_tell_appenders_from_others(tmp_path: Path, start: Start) -> 
             start("sleep", "100", stdin=file, cwd=tmp_path)
     status = log.stat()
     held = Processes().open_files().of(status.st_dev, status.st_ino)
-    assert sorted((each.writable, each.append) for each in held) == [(False, False), (True, False), (True, True)]
-    assert {each.path for each in Processes().open_files().beneath(tmp_path)} == {str(tmp_path), str(log)}
+    assert sorted((each.writable, each.append) for each in held) == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+    assert {each.path for each in Processes().open_files().beneath(tmp_path)} == {
+        str(tmp_path),
+        str(log),
+    }
 
 
 def test_deleted_and_mapped_files_are_seen(tmp_path: Path, start: Start) -> None:
@@ -186,7 +212,16 @@ def test_leader_whose_threads_live_on_is_no_zombie(start: Start) -> None:
 
 
 def fake(**changes: object) -> Process:
-    usual = {"pid": 999_999, "ppid": 1, "start": 1, "name": "x", "state": "S", "session": 999_999, "tty": 0, "uid": os.geteuid()}
+    usual = {
+        "pid": 999_999,
+        "ppid": 1,
+        "start": 1,
+        "name": "x",
+        "state": "S",
+        "session": 999_999,
+        "tty": 0,
+        "uid": os.geteuid(),
+    }
     return Process(**{**usual, "threads": 1, **changes})  # type: ignore[arg-type]
 
 
@@ -206,7 +241,9 @@ def test_nobody_signals_these(changes: dict[str, object], reason: str) -> None:
     assert Processes().protection(fake(**changes)) == reason
 
 
-def test_protected_by_name_of_the_list_and_of_the_configuration(start: Start, tmp_path: Path) -> None:
+def test_protected_by_name_of_the_list_and_of_the_configuration(
+    start: Start, tmp_path: Path
+) -> None:
     process = start("sleep", "100")
     found = read(process.pid)
     assert found is not None
@@ -220,7 +257,9 @@ def test_protected_by_name_of_the_list_and_of_the_configuration(start: Start, tm
 
 
 def test_renaming_itself_does_not_unprotect_a_program(start: Start) -> None:
-    renamed = python(start, "import time; open('/proc/self/comm', 'w').write('harmless'); time.sleep(100)")
+    renamed = python(
+        start, "import time; open('/proc/self/comm', 'w').write('harmless'); time.sleep(100)"
+    )
     wait_for(lambda: psutil.Process(renamed.pid).name() == "harmless")
     found = read(renamed.pid)
     assert found is not None
@@ -272,8 +311,13 @@ def test_one_signal_cures_a_parent_that_missed_some(start: Start, tmp_path: Path
     wait_for((tmp_path / "ready").exists)
     assert zombies_of(parent.pid) == 6
     found = only(plan(), parent.pid)
-    assert [step.signal for step in found.steps if isinstance(step, Signal)] == [signal.SIGCHLD, signal.SIGTERM]
-    outcomes = carry_out(Plan(found.steps, Goal("reaped", lambda: zombies_of(parent.pid) == 0)), tmp_path)
+    assert [step.signal for step in found.steps if isinstance(step, Signal)] == [
+        signal.SIGCHLD,
+        signal.SIGTERM,
+    ]
+    outcomes = carry_out(
+        Plan(found.steps, Goal("reaped", lambda: zombies_of(parent.pid) == 0)), tmp_path
+    )
     assert [each.status for each in outcomes] == ["applied", "not needed"]
     assert parent.is_running()
 
@@ -315,27 +359,43 @@ def test_protected_parent_is_kept_with_the_reason(start: Start) -> None:
 def test_sigkill_only_if_asked_for_and_last(start: Start) -> None:
     parent = careless(start, 2)
     steps = only(plan(kill=True), parent.pid).steps
-    assert [step.signal for step in steps if isinstance(step, Signal)] == [signal.SIGTERM, signal.SIGKILL]
+    assert [step.signal for step in steps if isinstance(step, Signal)] == [
+        signal.SIGTERM,
+        signal.SIGKILL,
+    ]
 
 
 def step_for(process: psutil.Popen, signum: int = signal.SIGTERM, **changes: int) -> Signal:
     found = read(process.pid)
     assert found is not None
-    return Signal(target="", reason="", **{"pid": process.pid, "start": found.start, "signal": signum, **changes})  # type: ignore[arg-type]
+    return Signal(
+        target="",
+        reason="",
+        **{"pid": process.pid, "start": found.start, "signal": signum, **changes},
+    )  # type: ignore[arg-type]
 
 
 def test_gate_refuses_what_a_careless_healer_plans(start: Start, tmp_path: Path) -> None:
     where = Context(Host(Config()), "run", tmp_path)
     process = start("sleep", "100")
     assert recheck(step_for(process), where) is None
-    assert recheck(step_for(process, signal.SIGSTOP), where) == "signal 19 is not one a healer may send"
+    assert (
+        recheck(step_for(process, signal.SIGSTOP), where)
+        == "signal 19 is not one a healer may send"
+    )
     assert recheck(step_for(process, start=1), where) == "its pid belongs to another process now"
     mine = read(os.getppid())
     assert mine is not None
-    assert recheck(Signal(target="", reason="", pid=mine.pid, start=mine.start, signal=15), where) == "this program runs below it"
+    assert (
+        recheck(Signal(target="", reason="", pid=mine.pid, start=mine.start, signal=15), where)
+        == "this program runs below it"
+    )
     init = read(1)
     assert init is not None
-    assert recheck(Signal(target="", reason="", pid=1, start=init.start, signal=15), where) == "it is init"
+    assert (
+        recheck(Signal(target="", reason="", pid=1, start=init.start, signal=15), where)
+        == "it is init"
+    )
 
 
 def test_reused_pid_is_not_hit(start: Start, tmp_path: Path) -> None:
@@ -356,12 +416,21 @@ def test_reused_pid_is_not_hit(start: Start, tmp_path: Path) -> None:
 def test_budget_of_processes_is_the_gates(start: Start, tmp_path: Path) -> None:
     parent = careless(start, 2)
     outcomes = carry_out(only(plan(), parent.pid), tmp_path, budget=0)
-    assert [(each.status, each.message) for each in outcomes] == [("vetoed", "budget: 0 processes a pass")]
+    assert [(each.status, each.message) for each in outcomes] == [
+        ("vetoed", "budget: 0 processes a pass")
+    ]
     assert parent.is_running()
-    assert Action("kill_zombies", Issue("zombie_processes", "", "", 2, Limit(1)), outcomes=outcomes).status == "skipped"
+    assert (
+        ActionResult(
+            "kill_zombies", Issue("zombie_processes", "", "", 2, Limit(1)), outcomes=outcomes
+        ).status
+        == "skipped"
+    )
 
 
-def test_namespace_that_cannot_be_read_is_protected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_namespace_that_cannot_be_read_is_protected(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(processes, "PROC", tmp_path)
     assert processes.is_namespace_init(5) == "its namespaces cannot be read"
     assert not processes.catches(5, signal.SIGCHLD)

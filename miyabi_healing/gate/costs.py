@@ -1,23 +1,19 @@
 """What each kind of step costs: what budgets count, and what it adds to the quarantine. Looks only.
 
-Sizes are measured here, whatever a healer says: a step that says less than it is must not get round the budgets.
+Sizes are measured here, whatever a healer says: a step that says less than it is must not get round
+the budgets.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import signal
-import stat
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
 from pathlib import Path
 
-from miyabi_healing.files import display, used
-from miyabi_healing.gate.delete import DEEPEST
-from miyabi_healing.plan import (
+from miyabi_healing.gate.primitives.weigh import weigh
+from miyabi_healing.model.steps import (
     ArchiveLog,
     CutLog,
     Delete,
@@ -32,15 +28,15 @@ from miyabi_healing.plan import (
 )
 
 PACKED = 0.3  # of a log at most, as a rule, once it is compressed
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step counts for. `files` are those deleted, and one for each other thing that is done to a file or by a command.
+    """What a step counts for. `files` are those deleted, and one for each other thing that is done
+    to a file or by a command.
 
-    `kept` are the bytes that it adds to the quarantine, None for a step that sets nothing aside; `sizes` has what was measured
-    of each folder or file that goes there as it is.
+    `kept` are the bytes that it adds to the quarantine, None for a step that sets nothing aside;
+    `sizes` has what was measured of each folder or file that goes there as it is.
     """
 
     files: int = 0
@@ -53,13 +49,17 @@ class Cost:
 
 @singledispatch
 def cost(step: Step, deadline: float) -> Cost:
-    """What `step` costs, measured until `deadline` (time.monotonic). Raises OSError where that cannot be told."""
+    """What `step` costs, measured until `deadline` (time.monotonic). Raises OSError where that
+    cannot be told.
+    """
     raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
 
 
 @cost.register
 def _(step: Delete, deadline: float) -> Cost:
-    """As its parts say: before it deletes them, the gate weighs them, and refuses one that is more than it says."""
+    """As its parts say: before it deletes them, the gate weighs them, and refuses one that is more
+    than it says.
+    """
     return Cost(files=step.files, bytes=max(step.bytes, sum(unit.bytes for unit in step.units), 0))
 
 
@@ -105,54 +105,3 @@ def _(step: Signal, deadline: float) -> Cost:
 def _(step: Run | Reclaim, deadline: float) -> Cost:
     """One command: what it will free is not known before, and it is not the files of anybody."""
     return Cost(files=1)
-
-
-def weigh(path: Path, deadline: float = math.inf) -> int:
-    """The bytes that a file or folder takes on its own filesystem; 0 where it is gone. Raises OSError, TimeoutError."""
-    try:
-        status = os.lstat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            return used(status)
-        folder = os.open(path, FOLDER_FLAGS)
-    except FileNotFoundError:
-        return 0  # the gate looks again, and says so
-    try:
-        return weigh_inside(folder, os.fstat(folder).st_dev, set(), deadline, 0)
-    finally:
-        os.close(folder)
-
-
-def weigh_inside(folder: int, device: int, seen: set[int], deadline: float, depth: int) -> int:
-    """The bytes that is in an open folder. A file with several names counts once: `seen` has those met already."""
-    if depth > DEEPEST:
-        raise OSError(f"folders are nested more than {DEEPEST} deep")
-    if time.monotonic() > deadline:
-        raise TimeoutError("the time is over")
-    size, deeper = 0, []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                deeper.append(entry.name)
-                continue
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # somebody works there
-                continue
-            if status.st_nlink == 1:
-                size += status.st_blocks * 512
-            elif status.st_ino not in seen:
-                seen.add(status.st_ino)
-                size += status.st_blocks * 512
-    for name in deeper:
-        try:
-            inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise OSError(f"{display(name)}: {error.strerror}") from None
-        try:
-            if os.fstat(inside).st_dev == device:
-                size += weigh_inside(inside, device, seen, deadline, depth + 1)
-        finally:
-            os.close(inside)
-    return size

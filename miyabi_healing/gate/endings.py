@@ -1,6 +1,8 @@
-"""What can be said of each kind of step that has no entry in quarantine (any more): after a crash, and when asked to undo it.
+"""What can be said of each kind of step that has no entry in quarantine (any more): after a crash,
+and when asked to undo it.
 
-A kind that is not in the table is one of another version's: what such a step did is not known, and is not guessed.
+A kind that is not in the table is one of another version's: what such a step did is not known, and
+is not guessed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ UNTOUCHED = "nothing had been changed yet"  # such a step changes nothing before
 
 @dataclass(frozen=True)
 class Ending:
-    """`crashed` is what came of a step that was cut short, `no_way` why it cannot be undone, `next` what the next run does."""
+    """`crashed` is what came of a step that was cut short, `no_way` why it cannot be undone, `next`
+    what the next run does.
+    """
 
     crashed: str
     no_way: str
@@ -36,7 +40,8 @@ KNOWN = {
     "archive log": set_aside(),
     "trim log": set_aside(),
     "cut log": final(
-        "what was cut away is gone, as the configuration asks", "it was cut without an archive, as the configuration asks"
+        "what was cut away is gone, as the configuration asks",
+        "it was cut without an archive, as the configuration asks",
     ),
     "delete": final(
         "what was deleted stays deleted: its tool makes it again",
@@ -46,13 +51,17 @@ KNOWN = {
     "run": final("whether the command ended is not known", "what another program did is its own"),
     "reclaim": final("there is nothing to take back", "there is nothing to give back"),
     "purge": Ending(
-        "what is left of it is in quarantine", "it was deleted for good", "a pass that may change something finishes it"
+        "what is left of it is in quarantine",
+        "it was deleted for good",
+        "a pass that may change something finishes it",
     ),
 }
 
 
 def is_unknown(kind: str) -> bool:
-    """Whether it is a kind neither of steps nor of entries in quarantine, by which a step is named when the journal is gone."""
+    """Whether it is a kind neither of steps nor of entries in quarantine, by which a step is named
+    when the journal is gone.
+    """
     return kind not in KNOWN and kind not in WAYS
 
 

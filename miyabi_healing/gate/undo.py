@@ -1,7 +1,9 @@
-"""Giving back what a step took away: by the entries it made in quarantine, each kind in its own way.
+"""Giving back what a step took away: by the entries it made in quarantine, each kind in its own
+way.
 
-Every way of undoing looks at what is there before it does anything, so that it can be cut short and begun again: a rollback that
-somebody asked for, a healer that failed half way and a step that a crash interrupted all come here.
+Every way of undoing looks at what is there before it does anything, so that it can be cut short and
+begun again: a rollback that somebody asked for, a healer that failed half way and a step that a
+crash interrupted all come here.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.files import display
-from miyabi_healing.gate import store
-from miyabi_healing.gate.store import Entry
-from miyabi_healing.gate.verbs import Context, Refused
-from miyabi_healing.host import quarantine
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.state import quarantine
+from miyabi_healing.support.formatting import display
 
 
 def nothing(entry: Entry, context: Context) -> None:
@@ -26,9 +28,10 @@ def nothing(entry: Entry, context: Context) -> None:
 class Way:
     """How one kind of entry is given back.
 
-    `objection` is why that cannot be (any more), None where it can; it changes nothing. `restore` does it and removes the
-    entry; it raises Refused or OSError and then has left what it could not do. It returns where the thing is now, in words,
-    if that is not where it was; `elsewhere` says so beforehand. `forget` is what else goes when it is purged.
+    `objection` is why that cannot be (any more), None where it can; it changes nothing. `restore`
+    does it and removes the entry; it raises Refused or OSError and then has left what it could not
+    do. It returns where the thing is now, in words, if that is not where it was; `elsewhere` says
+    so beforehand. `forget` is what else goes when it is purged.
     """
 
     objection: Callable[[Entry, Context], str | None]
@@ -43,14 +46,23 @@ WAYS: dict[str, Way] = {}
 def entries(state: Path, run: str, step: int) -> list[Entry]:
     """What a step has in quarantine, the last first."""
     runs = (base / run for base in quarantine.bases(state))
-    folders = [folder for each in runs for folder in quarantine.folders(each) if folder.name.startswith(f"{step:04}-")]
+    folders = [
+        folder
+        for each in runs
+        for folder in quarantine.folders(each)
+        if folder.name.startswith(f"{step:04}-")
+    ]
     found = [Entry.at(folder) for folder in folders]
     return sorted(found, key=lambda entry: entry.time, reverse=True)
 
 
 def away(state: Path, target: str) -> str | None:
-    """The quarantine of a target's filesystem, if that is known but not there: it is not mounted now. None where it is."""
-    listed = (base for base in quarantine.bases(state)[1:] if Path(target).is_relative_to(base.parent))
+    """The quarantine of a target's filesystem, if that is known but not there: it is not mounted
+    now. None where it is.
+    """
+    listed = (
+        base for base in quarantine.bases(state)[1:] if Path(target).is_relative_to(base.parent)
+    )
     return next((display(base) for base in listed if not os.path.lexists(base)), None)
 
 
@@ -62,7 +74,8 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
                 return f"{entry.damage or 'it has no manifest'}; it lies in {display(entry.folder)}"
             continue  # a crash came before the manifest: nothing was taken yet
         if entry.facts.get("dropped"):
-            continue  # it was given back, or not needed; a crash came before the last of it was gone
+            # it was given back, or not needed; a crash came before the last of it was gone
+            continue
         if entry.facts.get("purging"):
             return "it is being purged from quarantine"
         if entry.kind not in WAYS:
@@ -78,12 +91,17 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
 
 def elsewhere(found: Sequence[Entry]) -> str:
     """What would come back to another place than it was taken from, in words."""
-    told = (WAYS[entry.kind].elsewhere(entry) for entry in found if entry.kind in WAYS and not entry.facts.get("dropped"))
+    told = (
+        WAYS[entry.kind].elsewhere(entry)
+        for entry in found
+        if entry.kind in WAYS and not entry.facts.get("dropped")
+    )
     return "; ".join(filter(None, told))
 
 
 def restore(found: Sequence[Entry], context: Context) -> str:
-    """Give back all that a step took, or nothing of it; returns what is elsewhere than it was, in words.
+    """Give back all that a step took, or nothing of it; returns what is elsewhere than it was, in
+    words.
 
     Raises Refused, and OSError where it fails half way.
     """
@@ -92,9 +110,9 @@ def restore(found: Sequence[Entry], context: Context) -> str:
     told = []
     for entry in found:
         if entry.facts.get("dropped"):
-            store.drop(entry)
+            quarantine_writer.drop(entry)
         elif entry.facts:
             told.append(WAYS[entry.kind].restore(entry, context))
         else:
-            store.discard(entry)
+            quarantine_writer.discard(entry)
     return "; ".join(filter(None, told))

@@ -1,7 +1,9 @@
-"""Known caches: where they are, whose they are, and how their owner cleans them. An explicit list; nothing is guessed.
+"""Known caches: where they are, whose they are, and how their owner cleans them. An explicit list;
+nothing is guessed.
 
-Class A is made again by its tool at no more cost than time. Class B is costly to make again and only ever touched where the
-configuration names it. What holds anything else (an IDE's history, a browser's profile) is not on the list at all.
+Class A is made again by its tool at no more cost than time. Class B is costly to make again and
+only ever touched where the configuration names it. What holds anything else (an IDE's history, a
+browser's profile) is not on the list at all.
 """
 
 from __future__ import annotations
@@ -14,20 +16,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing import config, ownership
-from miyabi_healing.files import Identity, is_beneath, newest, open_beneath, used
-from miyabi_healing.host import answering, patterns
 from miyabi_healing.host.processes import OpenFile, OpenFiles
-from miyabi_healing.plan import Unit
+from miyabi_healing.model import config
+from miyabi_healing.model.identity import Identity
+from miyabi_healing.model.steps import Unit
+from miyabi_healing.support import config_loader, globbing, mount_answers, ownership
+from miyabi_healing.support.files import is_beneath, newest, open_beneath, used
 
 
 @dataclass(frozen=True)
 class Known:
-    """A kind of cache. Folders are relative to a home; `depth` is how far below lie the units that go or stay as a whole.
+    """A kind of cache. Folders are relative to a home; `depth` is how far below lie the units that
+    go or stay as a whole.
 
-    `gentle` and `strong` are the owner's own commands (``{}`` is the folder); `deletable` says that without its owner's tool it
-    may be deleted, all but what is named in `spare`; `users` are programs that must not be running meanwhile; `locks` are
-    files its owner locks.
+    `gentle` and `strong` are the owner's own commands (``{}`` is the folder); `deletable` says that
+    without its owner's tool it may be deleted, all but what is named in `spare`; `users` are
+    programs that must not be running meanwhile; `locks` are files its owner locks.
     """
 
     name: str
@@ -45,32 +49,88 @@ class Known:
 
 NODE = ("npm", "npx", "pnpm", "yarn", "bun")
 KNOWN = (
-    Known("npm", (".npm/_cacache",), gentle=("npm", "cache", "verify", "--cache", "{parent}"),
-          strong=("npm", "cache", "clean", "--force", "--cache", "{parent}"), users=NODE, depth=3),
-    Known("pip", (".cache/pip",), ("Library/Caches/pip",), strong=("pip", "--cache-dir", "{}", "cache", "purge"),
-          users=("pip", "pip3"), depth=2),
-    Known("uv", (".cache/uv",), gentle=("uv", "--cache-dir", "{}", "cache", "prune"), users=("uv", "uvx"), deletable=False),
-    Known("pnpm", (".local/share/pnpm/store",), ("Library/pnpm/store",), gentle=("pnpm", "store", "prune", "--store-dir", "{}"),
-          users=NODE, deletable=False),
-    Known("yarn", (".cache/yarn",), ("Library/Caches/Yarn",),
-          strong=("yarn", "cache", "clean", "--cache-folder", "{}"), users=NODE, depth=2),
-    Known("cargo", (".cargo/registry/cache", ".cargo/registry/src"), users=("cargo", "rustc"), depth=2,
-          locks=(".cargo/.package-cache", ".cargo/.package-cache-mutate")),
-    Known("go-build", (".cache/go-build",), ("Library/Caches/go-build",), users=("go", "gopls"), spare=("fuzz",)),
+    Known(
+        "npm",
+        (".npm/_cacache",),
+        gentle=("npm", "cache", "verify", "--cache", "{parent}"),
+        strong=("npm", "cache", "clean", "--force", "--cache", "{parent}"),
+        users=NODE,
+        depth=3,
+    ),
+    Known(
+        "pip",
+        (".cache/pip",),
+        ("Library/Caches/pip",),
+        strong=("pip", "--cache-dir", "{}", "cache", "purge"),
+        users=("pip", "pip3"),
+        depth=2,
+    ),
+    Known(
+        "uv",
+        (".cache/uv",),
+        gentle=("uv", "--cache-dir", "{}", "cache", "prune"),
+        users=("uv", "uvx"),
+        deletable=False,
+    ),
+    Known(
+        "pnpm",
+        (".local/share/pnpm/store",),
+        ("Library/pnpm/store",),
+        gentle=("pnpm", "store", "prune", "--store-dir", "{}"),
+        users=NODE,
+        deletable=False,
+    ),
+    Known(
+        "yarn",
+        (".cache/yarn",),
+        ("Library/Caches/Yarn",),
+        strong=("yarn", "cache", "clean", "--cache-folder", "{}"),
+        users=NODE,
+        depth=2,
+    ),
+    Known(
+        "cargo",
+        (".cargo/registry/cache", ".cargo/registry/src"),
+        users=("cargo", "rustc"),
+        depth=2,
+        locks=(".cargo/.package-cache", ".cargo/.package-cache-mutate"),
+    ),
+    Known(
+        "go-build",
+        (".cache/go-build",),
+        ("Library/Caches/go-build",),
+        users=("go", "gopls"),
+        spare=("fuzz",),
+    ),
     Known("composer", (".cache/composer",), ("Library/Caches/composer",), users=("composer",)),
     Known("thumbnails", (".cache/thumbnails",)),
-    Known("homebrew", (), ("Library/Caches/Homebrew",), gentle=("brew", "cleanup"), users=("brew",), deletable=False),
-    Known("playwright", (".cache/ms-playwright",), ("Library/Caches/ms-playwright",), users=("node",), costly=True),
+    Known(
+        "homebrew",
+        (),
+        ("Library/Caches/Homebrew",),
+        gentle=("brew", "cleanup"),
+        users=("brew",),
+        deletable=False,
+    ),
+    Known(
+        "playwright",
+        (".cache/ms-playwright",),
+        ("Library/Caches/ms-playwright",),
+        users=("node",),
+        costly=True,
+    ),
     Known("huggingface", (".cache/huggingface/hub",), users=("python", "python3"), costly=True),
     Known("maven", (".m2/repository",), users=("java", "mvn"), depth=2, costly=True),
     Known("gradle", (".gradle/caches",), users=("java", "gradle"), costly=True),
     Known("docker", (), costly=True),  # its daemon keeps the images, wherever it likes
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache found in a home. `owner` is the home's uid; `allowed` is False for a costly one nobody asked to clean."""
+    """A cache found in a home. `owner` is the home's uid; `allowed` is False for a costly one
+    nobody asked to clean.
+    """
 
     known: Known
     home: Path
@@ -81,16 +141,25 @@ class Cache:
     trouble: str = ""
 
     def command(self, template: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(part.replace("{parent}", str(self.path.parent)).replace("{}", str(self.path)) for part in template)
+        return tuple(
+            part.replace("{parent}", str(self.path.parent)).replace("{}", str(self.path))
+            for part in template
+        )
 
 
 def homes(settings: config.Caches) -> tuple[Path, ...]:
-    return tuple(home for home in home_folders(settings) if not answering.is_silent(home) and home.is_dir())
+    return tuple(
+        home
+        for home in home_folders(settings)
+        if not mount_answers.is_silent(home) and home.is_dir()
+    )
 
 
 def home_folders(settings: config.Caches) -> tuple[Path, ...]:
     """What the configuration calls homes, also those that do not answer."""
-    return tuple(dict.fromkeys(Path(each) for pattern in settings.homes for each in patterns.expand(pattern)))
+    return tuple(
+        dict.fromkeys(Path(each) for pattern in settings.homes for each in globbing.expand(pattern))
+    )
 
 
 def may_clean(home: Path) -> bool:
@@ -118,7 +187,10 @@ def folders(known: Known, home: Path) -> tuple[str, ...]:
     if not is_beneath(moved, home):
         return known.folders
     top = f"{moved.relative_to(home)}/"
-    return tuple(top + folder.removeprefix(".cache/") if folder.startswith(".cache/") else folder for folder in known.folders)
+    return tuple(
+        top + folder.removeprefix(".cache/") if folder.startswith(".cache/") else folder
+        for folder in known.folders
+    )
 
 
 def validate(settings: config.Caches) -> None:
@@ -126,7 +198,9 @@ def validate(settings: config.Caches) -> None:
     costly = [known.name for known in KNOWN if known.costly]
     for name in settings.also:
         if name not in costly:
-            raise config.ConfigError(f"caches.also: {name!r}: no such cache; {config.nearest(name, costly)}")
+            raise config.ConfigError(
+                f"caches.also: {name!r}: no such cache; {config_loader.nearest(name, costly)}"
+            )
 
 
 def find(settings: config.Caches) -> tuple[Cache, ...]:
@@ -142,15 +216,16 @@ def find(settings: config.Caches) -> tuple[Cache, ...]:
 
 
 def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
-    """Look at one possible cache; None where there is none. A link or a mount on the way is told, never followed.
+    """Look at one possible cache; None where there is none. A link or a mount on the way is told,
+    never followed.
 
     So is a home that others can write to.
     """
     path = home / folder
     owner = home.stat().st_uid
     try:
-        answering.check_tree(path)
-    except answering.NoAnswer as error:
+        mount_answers.check_tree(path)
+    except mount_answers.NoAnswer as error:
         return Cache(known, home, path, 0, owner, allowed, str(error))
     try:
         with open_beneath(home, path) as (parent, name):
@@ -159,7 +234,15 @@ def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Cache(known, home, path, 0, owner, allowed, f"not reachable without following a link or a mount: {error}")
+        return Cache(
+            known,
+            home,
+            path,
+            0,
+            owner,
+            allowed,
+            f"not reachable without following a link or a mount: {error}",
+        )
     if stat.S_ISLNK(status.st_mode):
         return Cache(known, home, path, status.st_dev, owner, allowed, "it is a symbolic link")
     if not stat.S_ISDIR(status.st_mode):
@@ -171,7 +254,9 @@ def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
 def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None], ...]:
     """What in a cache goes or stays as a whole, and who holds it; the longest unused first."""
     paths = units_below(cache.path, cache.known.depth, cache.known.spare)
-    return tuple(sorted(weigh_all(paths, cache.path, cache.device, files), key=lambda each: each[0].newest))
+    return tuple(
+        sorted(weigh_all(paths, cache.path, cache.device, files), key=lambda each: each[0].newest)
+    )
 
 
 def units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Iterator[Path]:
@@ -188,8 +273,12 @@ def units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Iterat
             yield Path(entry.path)
 
 
-def weigh_all(paths: Iterable[Path], root: Path, device: int, files: OpenFiles) -> Iterator[tuple[Unit, OpenFile | None]]:
-    """Weigh what lies below `root`. What cannot be looked at as a whole is left out, and so left alone."""
+def weigh_all(
+    paths: Iterable[Path], root: Path, device: int, files: OpenFiles
+) -> Iterator[tuple[Unit, OpenFile | None]]:
+    """Weigh what lies below `root`. What cannot be looked at as a whole is left out, and so left
+    alone.
+    """
     near = OpenFiles(files.beneath(root), ())
     for path in paths:
         try:
@@ -200,14 +289,17 @@ def weigh_all(paths: Iterable[Path], root: Path, device: int, files: OpenFiles) 
 
 
 def measure(path: Path, device: int) -> Unit:
-    """Weigh a file or folder: files, bytes that deleting it frees, and when it was last touched. Raises OSError."""
+    """Weigh a file or folder: files, bytes that deleting it frees, and when it was last touched.
+    Raises OSError.
+    """
     return weigh(path, device, OpenFiles((), ()))[0]
 
 
 def weigh(path: Path, device: int, files: OpenFiles) -> tuple[Unit, OpenFile | None]:
     """Measure a file or folder and find who holds anything in it. Raises OSError.
 
-    Holders are told by inode: behind a linked home, or in a container, a process has another path for the same file.
+    Holders are told by inode: behind a linked home, or in a container, a process has another path
+    for the same file.
     """
     top = os.lstat(path)
     holder: OpenFile | None = None

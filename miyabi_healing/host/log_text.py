@@ -48,7 +48,8 @@ PACKED = (
 # Bell, backspace, tab, the ends of lines and pages, shift in and out, and escape are in what
 # programs write to a terminal; bytes above 0x7f are letters in one encoding or the other.
 TEXT = bytes({7, 8, 9, 10, 11, 12, 13, 14, 15, 27, *range(0x20, 0x7F), *range(0x80, 0x100)})
-STRAY = 0.003  # of the bytes may be other control characters; of packed or encrypted ones a tenth is
+# of the bytes may be other control characters; of packed or encrypted ones a tenth is
+STRAY = 0.003
 STATEMENTS = tuple(
     b"""/*C|INSERT INTO |DELETE FROM |CREATE USER |CREATE SCHEMA |CREATE TABLE |CREATE MEMORY TABLE |CREATE CACHED TABLE
 |CREATE ROLE |ALTER |GRANT |SET SCHEMA |SET DATABASE |SET FILES |SET WRITE_DELAY |SET TABLE |SET AUTOCOMMIT |CONNECT USER
@@ -71,7 +72,9 @@ def at(path: str | os.PathLike[str]) -> str | None:
 
 
 def of(descriptor: int, name: str) -> str | None:
-    """The same for an open file; `name` may say that it is compressed. Raises OSError where it cannot be read."""
+    """The same for an open file; `name` may say that it is compressed. Raises OSError where it
+    cannot be read.
+    """
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
@@ -92,16 +95,24 @@ def of(descriptor: int, name: str) -> str | None:
         return "no text: it has control characters"
     if b"\n" not in data and b"\r" not in data:
         return "no lines: it has no line that ends"
-    return "part of a database: its lines are SQL statements" if is_journal_of_statements(parts) else None
+    return (
+        "part of a database: its lines are SQL statements"
+        if is_journal_of_statements(parts)
+        else None
+    )
 
 
 def is_packed(descriptor: int) -> bool:
-    """Whether a file is compressed, so that no part of it is of use without its beginning. Raises OSError."""
+    """Whether a file is compressed, so that no part of it is of use without its beginning. Raises
+    OSError.
+    """
     return os.pread(descriptor, 8, 0).startswith(tuple(magic for magic, _endings, _how in PACKED))
 
 
 def samples(descriptor: int, size: int) -> Iterator[bytes]:
-    """The head after a leading hole, the middle and the tail; what is a hole in the file is left out. Raises OSError."""
+    """The head after a leading hole, the middle and the tail; what is a hole in the file is left
+    out. Raises OSError.
+    """
     start = next_data(descriptor, 0, size)
     reached = 0
     for place in (start, max(start, (start + size) // 2 - SAMPLE // 2), max(start, size - SAMPLE)):
@@ -109,7 +120,11 @@ def samples(descriptor: int, size: int) -> Iterator[bytes]:
         hole = next_hole(descriptor, begin, size)
         end = min(hole, begin + SAMPLE)
         if begin < end and (data := os.pread(descriptor, end - begin, begin)):
-            yield without_rest_of_holes(data, before=0 < begin == start or begin > max(place, reached), after=end == hole < size)
+            yield without_rest_of_holes(
+                data,
+                before=0 < begin == start or begin > max(place, reached),
+                after=end == hole < size,
+            )
             reached = begin + len(data)
 
 
@@ -141,6 +156,13 @@ def next_hole(descriptor: int, offset: int, size: int) -> int:
 
 
 def is_journal_of_statements(parts: list[bytes]) -> bool:
-    """Whether its lines are bare SQL, as HSQLDB's ``.log`` has them; a log for people has a time before it."""
-    lines = [line for number, part in enumerate(parts) for line in part[:ENOUGH].splitlines()[number > 0 :] if line.strip()]
+    """Whether its lines are bare SQL, as HSQLDB's ``.log`` has them; a log for people has a time
+    before it.
+    """
+    lines = [
+        line
+        for number, part in enumerate(parts)
+        for line in part[:ENOUGH].splitlines()[number > 0 :]
+        if line.strip()
+    ]
     return bool(lines) and sum(line.startswith(STATEMENTS) for line in lines) > 0.8 * len(lines)

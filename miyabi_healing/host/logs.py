@@ -1,4 +1,6 @@
-"""Log files: which there are, what they really occupy, who writes them, and which had better be left alone. Looks only."""
+"""Log files: which there are, what they really occupy, who writes them, and which had better be
+left alone. Looks only.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miyabi_healing.files import MEGABYTE, Identity, display, newest, used
-from miyabi_healing.host import patterns
 from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles, Process
+from miyabi_healing.model.identity import Identity
+from miyabi_healing.support import globbing
+from miyabi_healing.support.files import MEGABYTE, newest, used
+from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
-    from miyabi_healing.config import Config
-    from miyabi_healing.host.own_state import OwnState
+    from miyabi_healing.model.config import Config
+    from miyabi_healing.state.own_state import OwnState
 
 # Texts: where there is no log to match, compiling them would cost more than looking.
 RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
@@ -33,7 +37,9 @@ SAMPLED = MEGABYTE  # a check looks into what takes as much: of smaller logs the
 
 @dataclass(frozen=True)
 class LogFile:
-    """A regular file that matched. Of thousands, only their sizes may be asked for; so the rest is worked out when it is."""
+    """A regular file that matched. Of thousands, only their sizes may be asked for; so the rest is
+    worked out when it is.
+    """
 
     folder: Path
     name: str
@@ -68,7 +74,9 @@ class LogFile:
 
 @dataclass(frozen=True)
 class LogGroup:
-    """All log files one pattern finds. `odd` are matches that are no log files, each with the reason."""
+    """All log files one pattern finds. `odd` are matches that are no log files, each with the
+    reason.
+    """
 
     pattern: str
     files: tuple[LogFile, ...]
@@ -86,12 +94,14 @@ class LogGroup:
 
 
 def read(pattern: str, config: Config | None = None) -> LogGroup:
-    """Look at everything a pattern matches now; what is this program's own, or a database's, is no log."""
+    """Look at everything a pattern matches now; what is this program's own, or a database's, is no
+    log.
+    """
     databases = config.logs.databases if config else ()
     files: list[LogFile] = []
     odd: list[tuple[Path, str]] = []
     own: OwnState | None = None
-    for folder in patterns.search(pattern):
+    for folder in globbing.search(pattern):
         place = Path(folder.path)
         if folder.shut:
             odd.append((place, "a folder that cannot be read"))
@@ -101,7 +111,12 @@ def read(pattern: str, config: Config | None = None) -> LogGroup:
             own = own or own_state(config)
             ours = own.folder_objection(folder.path)
         for name, status in folder.matches:
-            reason = no_log_file(name, status) or ours or elsewhere(name) or (own and own.file_objection(status))
+            reason = (
+                no_log_file(name, status)
+                or ours
+                or elsewhere(name)
+                or (own and own.file_objection(status))
+            )
             if reason := reason or no_text(place / name, status, SAMPLED):
                 odd.append((place / name, reason))
             else:
@@ -111,15 +126,19 @@ def read(pattern: str, config: Config | None = None) -> LogGroup:
 
 def own_state(config: Config | None) -> OwnState:
     """What is this program's own; loaded only where something was found that could be."""
-    from miyabi_healing import paths
-    from miyabi_healing.host.own_state import OwnState
+    from miyabi_healing.state.own_state import OwnState
+    from miyabi_healing.support import paths
 
     return OwnState(paths.state_folder(), config)
 
 
 def not_a_log(path: Path, status: os.stat_result, databases: Sequence[str] = ()) -> str | None:
-    """Why something that matched is no log file, whatever is in it; None where it may be one. Raises OSError."""
-    return no_log_file(path.name, status) or no_log_folder(path.parent, os.listdir(path.parent), databases)(path.name)
+    """Why something that matched is no log file, whatever is in it; None where it may be one.
+    Raises OSError.
+    """
+    return no_log_file(path.name, status) or no_log_folder(
+        path.parent, os.listdir(path.parent), databases
+    )(path.name)
 
 
 def no_text(path: Path, status: os.stat_result, least: int = 0) -> str | None:
@@ -135,7 +154,12 @@ def no_log_file(name: str, status: os.stat_result) -> str | None:
     """What a thing is by itself, where it is no log file."""
     if stat.S_ISREG(status.st_mode):
         return "a system record" if name.startswith(RECORDS) and re.match(A_RECORD, name) else None
-    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
     return kinds.get(stat.S_IFMT(status.st_mode), "a device")
 
 
@@ -143,7 +167,9 @@ def never(_name: str) -> str | None:
     return None
 
 
-def no_log_folder(folder: Path, names: Sequence[str], databases: Sequence[str] = ()) -> Callable[[str], str | None]:
+def no_log_folder(
+    folder: Path, names: Sequence[str], databases: Sequence[str] = ()
+) -> Callable[[str], str | None]:
     """Why the files of a folder with these names are no logs: a function that tells it of each."""
     if not {"audit", "journal"}.isdisjoint(folder.parts):
         return lambda _name: "a system record"
@@ -153,10 +179,12 @@ def no_log_folder(folder: Path, names: Sequence[str], databases: Sequence[str] =
 
 
 def unsafe(path: Path, top: Path, databases: Sequence[str]) -> str | None:
-    """Why a log file must not be touched where it is; None where it may. `top` is the folder above it that is trusted.
+    """Why a log file must not be touched where it is; None where it may. `top` is the folder above
+    it that is trusted.
 
-    In a folder that others can write to, a name can be swapped for a link to anything: root truncating such a name empties
-    somebody else's file. A sticky folder (``/tmp``) is safe as far as the file is our own.
+    In a folder that others can write to, a name can be swapped for a link to anything: root
+    truncating such a name empties somebody else's file. A sticky folder (``/tmp``) is safe as far
+    as the file is our own.
     """
     try:
         status = os.lstat(path)
@@ -187,14 +215,18 @@ def unsafe_way(path: Path, top: Path) -> str | None:
         if stat.S_ISLNK(os.lstat(below).st_mode):
             return "reached through a symbolic link"
         shared = os.stat(above).st_mode
-        if shared & 0o022 and not (shared & stat.S_ISVTX and os.lstat(below).st_uid == os.geteuid()):
+        if shared & 0o022 and not (
+            shared & stat.S_ISVTX and os.lstat(below).st_uid == os.geteuid()
+        ):
             return "others can write to a folder above it"
         below, above = above, above.parent
     return None
 
 
 def attribute(path: Path, status: os.stat_result) -> str | None:
-    """The attribute that keeps even its owner from changing a file (chattr(1), chflags(1)). Raises OSError."""
+    """The attribute that keeps even its owner from changing a file (chattr(1), chflags(1)). Raises
+    OSError.
+    """
     flags = getattr(status, "st_flags", 0)  # macOS and the BSDs
     if flags & (stat.UF_IMMUTABLE | stat.SF_IMMUTABLE):
         return ATTRIBUTES[0x10]
@@ -207,7 +239,8 @@ def attribute(path: Path, status: os.stat_result) -> str | None:
         found = array.array("l", [0])
         fcntl.ioctl(descriptor, GET_FLAGS, found)
     except OSError as error:
-        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # a filesystem without attributes
+        # a filesystem without attributes
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             return None
         raise
     finally:
@@ -217,10 +250,12 @@ def attribute(path: Path, status: os.stat_result) -> str | None:
 
 @dataclass(frozen=True)
 class Writers:
-    """Who has a log open. `append_only`: cutting off its beginning is safe even while it is written.
+    """Who has a log open. `append_only`: cutting off its beginning is safe even while it is
+    written.
 
-    That is not said on the word of the configuration alone: what was cut by it could not be given back without. `trouble` is
-    why it must not be changed under them; `closed` means that nobody has it open, and that is certain.
+    That is not said on the word of the configuration alone: what was cut by it could not be given
+    back without. `trouble` is why it must not be changed under them; `closed` means that nobody has
+    it open, and that is certain.
     """
 
     holders: tuple[OpenFile, ...]
@@ -230,14 +265,22 @@ class Writers:
 
 
 def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1) -> Writers:
-    """Who has a file open and how; `status` was taken before. `but` is a descriptor of our own that does not count."""
-    holders = (*files.of(status.st_dev, status.st_ino), *mapped_elsewhere(path, status, files), *own(status, but))
+    """Who has a file open and how; `status` was taken before. `but` is a descriptor of our own that
+    does not count.
+    """
+    holders = (
+        *files.of(status.st_dev, status.st_ino),
+        *mapped_elsewhere(path, status, files),
+        *own(status, but),
+    )
     trouble = None
     if mapped := next((each for each in holders if each.mapped), None):
         trouble = f"mapped by {mapped.name} (pid {mapped.pid})"
     elif back := next((each for each in holders if goes_back(each, status)), None):
         trouble = f"{back.name} (pid {back.pid}) writes inside it, not at its end: no log"
-    elif not files.alone and (might := [each for each in files.unseen if could_write(each, status)]):
+    elif not files.alone and (
+        might := [each for each in files.unseen if could_write(each, status)]
+    ):
         trouble = f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into"
     certain = not files.unseen and not files.blind
     append_only = not trouble and certain and all(each.append for each in holders if each.writable)
@@ -249,9 +292,11 @@ def could_write(process: Process, status: os.stat_result) -> bool:
 
 
 def goes_back(holder: OpenFile, before: os.stat_result) -> bool:
-    """Whether a writer is not at the end of the file: a ring buffer's, or one that keeps records in place.
+    """Whether a writer is not at the end of the file: a ring buffer's, or one that keeps records in
+    place.
 
-    Its position is read now, the size was measured before: whoever writes at the end has come past that, however busy it is.
+    Its position is read now, the size was measured before: whoever writes at the end has come past
+    that, however busy it is.
     """
     if not holder.writable or holder.append or holder.mapped or holder.descriptor < 0:
         return False
@@ -260,12 +305,16 @@ def goes_back(holder: OpenFile, before: os.stat_result) -> bool:
 
 
 def position(holder: OpenFile, before: os.stat_result) -> int | None:
-    """Where in the file the next write of a descriptor goes (pos in proc_pid_fdinfo(5)); None where it is closed by now."""
+    """Where in the file the next write of a descriptor goes (pos in proc_pid_fdinfo(5)); None where
+    it is closed by now.
+    """
     try:
         now = os.stat(f"/proc/{holder.pid}/fd/{holder.descriptor}")
         if (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino):
             return None
-        with open(f"/proc/{holder.pid}/fdinfo/{holder.descriptor}", encoding="ascii", errors="replace") as lines:
+        with open(
+            f"/proc/{holder.pid}/fdinfo/{holder.descriptor}", encoding="ascii", errors="replace"
+        ) as lines:
             return next((int(line.split()[1]) for line in lines if line.startswith("pos:")), 0)
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -277,12 +326,19 @@ def mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> It
     """Mappings that show another device number than stat(2) does, as those of btrfs subvolumes do."""
     real = os.path.realpath(path)
     for each in files.files:
-        if each.mapped and each.inode == status.st_ino and each.path == real and each.device != status.st_dev:
+        if (
+            each.mapped
+            and each.inode == status.st_ino
+            and each.path == real
+            and each.device != status.st_dev
+        ):
             yield each
 
 
 def own(status: os.stat_result, but: int) -> Iterator[OpenFile]:
-    """Descriptors of this very process, whose output may go to the log it looks at; the scan leaves them out."""
+    """Descriptors of this very process, whose output may go to the log it looks at; the scan leaves
+    them out.
+    """
     for name in os.listdir("/dev/fd"):
         descriptor = int(name)
         try:
@@ -300,7 +356,9 @@ def own(status: os.stat_result, but: int) -> Iterator[OpenFile]:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a log is to be cut: archived from `start` on, gone up to `cut`; whole blocks up to `floor`."""
+    """Where a log is to be cut: archived from `start` on, gone up to `cut`; whole blocks up to
+    `floor`.
+    """
 
     start: int
     floor: int
@@ -308,7 +366,8 @@ class Cut:
 
 
 def find_cut(descriptor: int, status: os.stat_result, keep_lines: int, keep_bytes: int) -> Cut:
-    """Where to cut so that the last lines stay; what an earlier cut has left as a hole is not looked at again.
+    """Where to cut so that the last lines stay; what an earlier cut has left as a hole is not
+    looked at again.
 
     Between two lines, unless one line alone is more than `keep_bytes`.
     """

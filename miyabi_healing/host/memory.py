@@ -1,7 +1,9 @@
-"""Memory: how much is really taken, on the host or in the container we are in, and by whom. Looks only.
+"""Memory: how much is really taken, on the host or in the container we are in, and by whom. Looks
+only.
 
-Cached files are not taken memory: the kernel's own estimate of what is available counts (proc_meminfo(5), MemAvailable), and in
-a container its usage without inactive file pages, as the kernel documents for cgroups v1 and v2.
+Cached files are not taken memory: the kernel's own estimate of what is available counts
+(proc_meminfo(5), MemAvailable), and in a container its usage without inactive file pages, as the
+kernel documents for cgroups v1 and v2.
 """
 
 from __future__ import annotations
@@ -53,13 +55,17 @@ def of_host() -> Memory:
 
 
 def pressure_level() -> int:
-    """macOS's own judgement: 1 normal, 2 warning, 4 critical (sysctl ``kern.memorystatus_vm_pressure_level``)."""
+    """macOS's own judgement: 1 normal, 2 warning, 4 critical (sysctl
+    ``kern.memorystatus_vm_pressure_level``).
+    """
     import ctypes
     import ctypes.util
 
     library = ctypes.CDLL(ctypes.util.find_library("c"))
     level, size = ctypes.c_int(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
-    code = library.sysctlbyname(b"kern.memorystatus_vm_pressure_level", ctypes.byref(level), ctypes.byref(size), None, 0)
+    code = library.sysctlbyname(
+        b"kern.memorystatus_vm_pressure_level", ctypes.byref(level), ctypes.byref(size), None, 0
+    )
     return level.value if code == 0 else 1
 
 
@@ -78,7 +84,9 @@ def limited_groups(total: int) -> Iterator[Memory]:
 
 
 def groups() -> Iterator[tuple[Path, str, str, str]]:
-    """Our memory cgroup's folder and all above it, with the names of its files (cgroups(7), v1, v2 and both mixed)."""
+    """Our memory cgroup's folder and all above it, with the names of its files (cgroups(7), v1, v2
+    and both mixed).
+    """
     try:
         lines = (PROC / "self" / "cgroup").read_text().splitlines()
     except OSError:
@@ -89,7 +97,10 @@ def groups() -> Iterator[tuple[Path, str, str, str]]:
             top = CGROUPS / "unified" if (CGROUPS / "unified").is_dir() else CGROUPS
             names = ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            top, names = CGROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            top, names = (
+                CGROUPS / "memory",
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            )
         else:
             continue
         folder = top / path.lstrip("/")
@@ -125,7 +136,9 @@ def consumers(count: int = 5) -> list[dict[str, object]]:
 
 
 def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since boot (``oom_kill`` in proc_vmstat(5))."""
+    """How many processes the kernel has killed for want of memory since boot (``oom_kill`` in
+    proc_vmstat(5)).
+    """
     try:
         return keyed(PROC / "vmstat").get("oom_kill", 0)
     except OSError:

@@ -1,6 +1,8 @@
-"""Processes: who lives, who is a zombie, who has which file open, and whom nobody may signal. Looks only.
+"""Processes: who lives, who is a zombie, who has which file open, and whom nobody may signal. Looks
+only.
 
-On Linux everything hot is read from proc(5); psutil is the other branch, and a test holds both against each other.
+On Linux everything hot is read from proc(5); psutil is the other branch, and a test holds both
+against each other.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from miyabi_healing import stopping
-from miyabi_healing.host import answering
+from miyabi_healing.support import interrupts, mount_answers
 
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
@@ -39,7 +40,9 @@ PROTECTED = frozenset(
 
 @dataclass(frozen=True)
 class Process:
-    """A process as it was when looked at. `start` is in clock ticks after boot (Linux) or milliseconds since the epoch."""
+    """A process as it was when looked at. `start` is in clock ticks after boot (Linux) or
+    milliseconds since the epoch.
+    """
 
     pid: int
     ppid: int
@@ -60,10 +63,11 @@ class Process:
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A file that a process holds: by a descriptor, as its folder or program, or mapped for writing.
+    """A file that a process holds: by a descriptor, as its folder or program, or mapped for
+    writing.
 
-    `path` is the process's own word for it, which in a container is not ours. `link` is ``cwd``, ``root``, ``exe`` or
-    ``maps`` where it is held as such.
+    `path` is the process's own word for it, which in a container is not ours. `link` is ``cwd``,
+    ``root``, ``exe`` or ``maps`` where it is held as such.
     """
 
     pid: int
@@ -82,9 +86,10 @@ class OpenFile:
 class OpenFiles:
     """One scan of who holds what. `unseen` are the processes that could not be looked into.
 
-    `elsewhere` are those whose paths mean nothing here, because they have other mounts or another root: pid to the number of
-    their mount namespace. `everyone` are all that live. For one path, `host.witness` adds why somebody may hold it and not be in
-    this list (`blind`), and whether the configuration says that nobody does (`alone`).
+    `elsewhere` are those whose paths mean nothing here, because they have other mounts or another
+    root: pid to the number of their mount namespace. `everyone` are all that live. For one path,
+    `host.witness` adds why somebody may hold it and not be in this list (`blind`), and whether the
+    configuration says that nobody does (`alone`).
     """
 
     files: tuple[OpenFile, ...]
@@ -106,7 +111,9 @@ class OpenFiles:
         return tuple(self.by_inode.get((device, inode), ()))
 
     def beneath(self, path: Path) -> tuple[OpenFile, ...]:
-        """Who holds `path` or something below it, by the paths of those whose paths are ours; `Witness.user` asks them all."""
+        """Who holds `path` or something below it, by the paths of those whose paths are ours;
+        `Witness.user` asks them all.
+        """
         top = os.path.realpath(path)
         inside = top.rstrip("/") + "/"
         named = (each for each in self.files if each.path == top or each.path.startswith(inside))
@@ -114,14 +121,24 @@ class OpenFiles:
 
 
 def parse_stat(text: str, uid: int) -> Process:
-    """Read one ``/proc/PID/stat`` (proc_pid_stat(5)); the name may itself contain blanks and parentheses."""
+    """Read one ``/proc/PID/stat`` (proc_pid_stat(5)); the name may itself contain blanks and
+    parentheses.
+    """
     pid, _, rest = text.partition(" (")
     name, _, fields = rest.rpartition(") ")
     part = fields.split()
     return Process(
-        pid=int(pid), ppid=int(part[1]), start=int(part[19]), name=name, state=part[0], session=int(part[3]), tty=int(part[4]),
-        uid=uid, threads=int(part[17]), kernel=bool(int(part[6]) & KERNEL_THREAD),
-    )  # fmt: skip
+        pid=int(pid),
+        ppid=int(part[1]),
+        start=int(part[19]),
+        name=name,
+        state=part[0],
+        session=int(part[3]),
+        tty=int(part[4]),
+        uid=uid,
+        threads=int(part[17]),
+        kernel=bool(int(part[6]) & KERNEL_THREAD),
+    )
 
 
 def read(pid: int) -> Process | None:
@@ -143,8 +160,9 @@ def read(pid: int) -> Process | None:
 def suspects() -> list[int]:
     """Processes that may be zombies: those whose program cannot be seen (proc_pid_exe(5)).
 
-    Every pass asks this of the whole host. A zombie has no program any more, and one call that says so costs half of what
-    reading a state does; kernel threads have none either, and other users' is hidden from us: those states are read.
+    Every pass asks this of the whole host. A zombie has no program any more, and one call that says
+    so costs half of what reading a state does; kernel threads have none either, and other users' is
+    hidden from us: those states are read.
     """
     if not LINUX:
         return pids()
@@ -158,10 +176,14 @@ def suspects() -> list[int]:
 
 
 def numbers() -> list[str]:
-    """The names of the processes in /proc. Raises OSError where it is none: we would be there ourselves."""
+    """The names of the processes in /proc. Raises OSError where it is none: we would be there
+    ourselves.
+    """
     found = list(filter(str.isdigit, os.listdir(PROC)))
     if not found:
-        raise FileNotFoundError(errno.ENOENT, "no processes are to be seen there; is it mounted?", str(PROC))
+        raise FileNotFoundError(
+            errno.ENOENT, "no processes are to be seen there; is it mounted?", str(PROC)
+        )
     return found
 
 
@@ -174,11 +196,16 @@ def read_psutil(pid: int) -> Process | None:
         with process.oneshot():
             zombie = process.status() == psutil.STATUS_ZOMBIE
             return Process(
-                pid=pid, ppid=process.ppid(), start=round(process.create_time() * 1000), name=process.name(),
-                state="Z" if zombie else "S", session=os.getsid(pid) if not zombie else 0,
-                tty=0 if zombie or process.terminal() is None else 1, uid=process.uids().real,
+                pid=pid,
+                ppid=process.ppid(),
+                start=round(process.create_time() * 1000),
+                name=process.name(),
+                state="Z" if zombie else "S",
+                session=os.getsid(pid) if not zombie else 0,
+                tty=0 if zombie or process.terminal() is None else 1,
+                uid=process.uids().real,
                 threads=1 if zombie else process.num_threads(),
-            )  # fmt: skip
+            )
     except (psutil.Error, ProcessLookupError):
         return None
     except PermissionError:
@@ -186,7 +213,9 @@ def read_psutil(pid: int) -> Process | None:
 
 
 def pids() -> list[int]:
-    """Every process there is. Raises OSError where they cannot be listed: that nobody is there is never true."""
+    """Every process there is. Raises OSError where they cannot be listed: that nobody is there is
+    never true.
+    """
     if LINUX:
         return [int(name) for name in numbers()]
     import psutil
@@ -196,7 +225,9 @@ def pids() -> list[int]:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of this host. `protected` are further names that must never be signalled. Every call looks afresh."""
+    """The processes of this host. `protected` are further names that must never be signalled. Every
+    call looks afresh.
+    """
 
     protected: tuple[str, ...] = ()
 
@@ -204,7 +235,9 @@ class Processes:
         return tuple(process for pid in pids() if (process := read(pid)) is not None)
 
     def zombies(self, pause: float = 0.1) -> tuple[Process, ...]:
-        """Zombies that last: seen in two looks, `pause` seconds apart. A healthy parent's are gone by the second."""
+        """Zombies that last: seen in two looks, `pause` seconds apart. A healthy parent's are gone
+        by the second.
+        """
         seen = (read(pid) for pid in suspects())
         first = {(each.pid, each.start) for each in seen if each and each.is_zombie}
         if not first:
@@ -217,12 +250,18 @@ class Processes:
         )
 
     def running(self, names: Sequence[str]) -> tuple[Process, ...]:
-        """Living processes that are one of the named programs, also as a script of an interpreter (``npm-cli.js``)."""
+        """Living processes that are one of the named programs, also as a script of an interpreter
+        (``npm-cli.js``).
+        """
         wanted = set(names)
-        return tuple(each for each in self.all() if each.state not in "ZX" and wanted & program_names(each))
+        return tuple(
+            each for each in self.all() if each.state not in "ZX" and wanted & program_names(each)
+        )
 
     def protection(self, process: Process) -> str | None:
-        """Why `process` must never be signalled; None where it may be. Could not tell counts as protected."""
+        """Why `process` must never be signalled; None where it may be. Could not tell counts as
+        protected.
+        """
         if process.pid <= 1:
             return "it is init"
         if process.kernel or process.ppid == 2:
@@ -241,7 +280,9 @@ class Processes:
         return f"{sorted(listed)[0]} is protected" if listed else None
 
     def open_files(self) -> OpenFiles:
-        """Scan once what every process but this one holds. Raises OSError where there is nothing to scan."""
+        """Scan once what every process but this one holds. Raises OSError where there is nothing to
+        scan.
+        """
 
         files: list[OpenFile] = []
         unseen: list[Process] = []
@@ -251,7 +292,7 @@ class Processes:
         ours, root = mounts_of("self"), (status.st_dev, status.st_ino)
         init = 1 if container() is None else 0
         for process in everyone:
-            if process.pid in (os.getpid(), stopping.guardian) or process.kernel:
+            if process.pid in (os.getpid(), interrupts.guardian) or process.kernel:
                 continue
             try:
                 held = list(held_by(process, root) if LINUX else held_psutil(process))
@@ -261,14 +302,17 @@ class Processes:
                 files += held
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            except (PermissionError, answering.NoAnswer):
-                if process.pid != init:  # it works on nobody's files, and some let not even root look into them
+            except (PermissionError, mount_answers.NoAnswer):
+                # it works on nobody's files, and some let not even root look into them
+                if process.pid != init:
                     unseen.append(process)
         return OpenFiles(tuple(files), tuple(unseen), elsewhere, everyone)
 
 
 def living() -> tuple[Process, ...]:
-    """Every process that is not dead, as far as they can be told: what hides processes from us is said elsewhere."""
+    """Every process that is not dead, as far as they can be told: what hides processes from us is
+    said elsewhere.
+    """
     found = []
     for pid in pids():
         try:
@@ -281,9 +325,11 @@ def living() -> tuple[Process, ...]:
 
 
 def container() -> str | None:
-    """Why there may be processes that /proc does not show: it is that of a PID namespace inside another one.
+    """Why there may be processes that /proc does not show: it is that of a PID namespace inside
+    another one.
 
-    The first one of a host always has the same number (PROC_PID_INIT_INO in the kernel's proc_ns.h).
+    The first one of a host always has the same number (PROC_PID_INIT_INO in the kernel's
+    proc_ns.h).
     """
     if not LINUX:
         return None
@@ -291,7 +337,11 @@ def container() -> str | None:
         number, us = os.stat(f"{PROC}/self/ns/pid").st_ino, os.readlink(f"{PROC}/self")
     except OSError as error:
         return f"which processes there are cannot be told ({PROC}/self: {error.strerror})"
-    return None if number == FIRST_PIDS and us == str(os.getpid()) else "this is a container, or a PID namespace of its own"
+    return (
+        None
+        if number == FIRST_PIDS and us == str(os.getpid())
+        else "this is a container, or a PID namespace of its own"
+    )
 
 
 def ancestors(pid: int) -> set[int]:
@@ -305,9 +355,11 @@ def ancestors(pid: int) -> set[int]:
 
 
 def program_names(process: Process) -> set[str]:
-    """What a process may be called: its own word for it, its program's file, and the script an interpreter runs.
+    """What a process may be called: its own word for it, its program's file, and the script an
+    interpreter runs.
 
-    A process can rename itself, so its file counts as well; proc_pid_comm(5) cuts names to 15 bytes, hence the arguments.
+    A process can rename itself, so its file counts as well; proc_pid_comm(5) cuts names to 15
+    bytes, hence the arguments.
     """
 
     names = {process.name, process.name.split(" ")[0].rstrip(":")}
@@ -315,20 +367,25 @@ def program_names(process: Process) -> set[str]:
     names |= {os.path.basename(program)} if program else set()
     for argument in arguments[:3]:
         base = os.path.basename(argument.split(" ")[0].rstrip(":")).lstrip("-")
-        stem = base.removesuffix(".js").removesuffix(".cjs").removesuffix(".py").removesuffix("-cli")
+        stem = (
+            base.removesuffix(".js").removesuffix(".cjs").removesuffix(".py").removesuffix("-cli")
+        )
         names |= {base, stem}
     return names
 
 
 def command(pid: int) -> tuple[str, list[str]]:
-    """A process's program file and its arguments; empty where they cannot be read (proc_pid_cmdline(5))."""
+    """A process's program file and its arguments; empty where they cannot be read
+    (proc_pid_cmdline(5)).
+    """
     try:
         with open(f"{PROC}/{pid}/cmdline", "rb") as file:
             text = os.fsdecode(file.read()).rstrip("\0")
     except OSError:
         return "", []
     arguments = text.split("\0") if text else []
-    if len(arguments) == 1:  # a process that words its own title writes over the ends of its arguments
+    # a process that words its own title writes over the ends of its arguments
+    if len(arguments) == 1:
         arguments = text.split(" ")
     try:
         return os.readlink(f"{PROC}/{pid}/exe").removesuffix(" (deleted)"), arguments
@@ -348,7 +405,9 @@ def command_psutil(pid: int) -> tuple[str, list[str]]:
 
 
 def is_namespace_init(pid: int) -> str | None:
-    """Whether a process is PID 1 of some namespace (NSpid in proc_pid_status(5)): killing it ends a container."""
+    """Whether a process is PID 1 of some namespace (NSpid in proc_pid_status(5)): killing it ends a
+    container.
+    """
     try:
         lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
     except OSError:
@@ -358,7 +417,9 @@ def is_namespace_init(pid: int) -> str | None:
 
 
 def catches(pid: int, signum: int) -> bool:
-    """Whether a process handles a signal itself (SigCgt in proc_pid_status(5)); False where that cannot be told."""
+    """Whether a process handles a signal itself (SigCgt in proc_pid_status(5)); False where that
+    cannot be told.
+    """
     try:
         lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
     except OSError:
@@ -370,8 +431,9 @@ def catches(pid: int, signum: int) -> bool:
 def held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:
     """Everything one process holds, by /proc alone: no file is opened, no mount is waited for.
 
-    `root` is our own root folder, by device and inode: one that a process shares with us says nothing. Raises OSError,
-    NoAnswer where something of it lies on a mount of which nothing else is known.
+    `root` is our own root folder, by device and inode: one that a process shares with us says
+    nothing. Raises OSError, NoAnswer where something of it lies on a mount of which nothing else is
+    known.
     """
     top = f"{PROC}/{process.pid}" if process.state != "Z" else living_thread(process.pid)
     for link in ("cwd", "root", "exe"):
@@ -385,19 +447,25 @@ def held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:
 
 
 def living_thread(pid: int) -> str:
-    """Where /proc shows what a process has whose first thread is dead: its own folder shows nothing any more.
+    """Where /proc shows what a process has whose first thread is dead: its own folder shows nothing
+    any more.
 
     Raises ProcessLookupError where all its threads are.
     """
     for thread in os.listdir(f"{PROC}/{pid}/task"):
-        with contextlib.suppress(FileNotFoundError), open(f"{PROC}/{pid}/task/{thread}/stat", "rb") as file:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open(f"{PROC}/{pid}/task/{thread}/stat", "rb") as file,
+        ):
             if file.read().rpartition(b") ")[2][:1] not in b"ZX":
                 return f"{PROC}/{pid}/task/{thread}"
     raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
 def mounts_of(process: int | str) -> int:
-    """The number of the mount namespace that a process is in (namespaces(7)); 0 where there is no such thing. Raises OSError."""
+    """The number of the mount namespace that a process is in (namespaces(7)); 0 where there is no
+    such thing. Raises OSError.
+    """
     try:
         return os.stat(f"{PROC}/{process}/ns/mnt").st_ino if LINUX else 0
     except FileNotFoundError:
@@ -405,10 +473,12 @@ def mounts_of(process: int | str) -> int:
 
 
 def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenFile | None:
-    """What one of a process's links points at; None where it has gone, or is no file or folder. Raises NoAnswer.
+    """What one of a process's links points at; None where it has gone, or is no file or folder.
+    Raises NoAnswer.
 
-    What is on a mount that does not answer, or whose server is gone, is known by its path and device alone. A descriptor's
-    ``fdinfo`` tells its mount; of another link it is asked by O_PATH, which opens nothing and waits for no server.
+    What is on a mount that does not answer, or whose server is gone, is known by its path and
+    device alone. A descriptor's ``fdinfo`` tells its mount; of another link it is asked by O_PATH,
+    which opens nothing and waits for no server.
     """
     link, flags, status = f"{top}/{kind}", 0, None
     try:
@@ -419,12 +489,12 @@ def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenF
             return None
         if descriptor >= 0:
             flags, number = told_by(f"{top}/fdinfo/{descriptor}")
-            mount = answering.behind(link, number)
+            mount = mount_answers.behind(link, number)
             status = None if mount else status_of(link)
         else:
             handle = os.open(link, os.O_PATH | os.O_CLOEXEC)
             try:
-                mount = answering.behind(link, told_by(f"/proc/self/fdinfo/{handle}")[1])
+                mount = mount_answers.behind(link, told_by(f"/proc/self/fdinfo/{handle}")[1])
                 status = None if mount else status_of(handle)
             finally:
                 os.close(handle)
@@ -433,7 +503,7 @@ def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenF
     if status and not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return None
     if mount:
-        answering.refusal(mount, "files that processes use there")
+        mount_answers.refusal(mount, "files that processes use there")
     device, inode = (status.st_dev, status.st_ino) if status else (mount.device if mount else 0, 0)
     access = flags & os.O_ACCMODE
     return OpenFile(
@@ -444,7 +514,9 @@ def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenF
 
 
 def status_of(link: str | int) -> os.stat_result | None:
-    """The status of what a link leads to; None where its filesystem has lost its server. Raises OSError."""
+    """The status of what a link leads to; None where its filesystem has lost its server. Raises
+    OSError.
+    """
     try:
         return os.stat(link)
     except OSError as error:
@@ -454,10 +526,13 @@ def status_of(link: str | int) -> os.stat_result | None:
 
 
 def told_by(info: str) -> tuple[int, int | None]:
-    """How a descriptor was opened, and the number of its mount (proc_pid_fdinfo(5)). Raises FileNotFoundError."""
+    """How a descriptor was opened, and the number of its mount (proc_pid_fdinfo(5)). Raises
+    FileNotFoundError.
+    """
     descriptor = os.open(info, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        words = os.read(descriptor, 256).split()  # pos: 0 flags: 0100000 mnt_id: 29, and what its kind adds
+        # pos: 0 flags: 0100000 mnt_id: 29, and what its kind adds
+        words = os.read(descriptor, 256).split()
     finally:
         os.close(descriptor)
     told = dict(zip(words[:6:2], words[1:6:2], strict=False))
@@ -469,12 +544,22 @@ def mappings(process: Process, top: str) -> Iterator[OpenFile]:
     with open(f"{top}/maps", "rb", buffering=0) as lines:
         text = lines.read()
     for device, inode, path, shared in mapped(text):
-        yield OpenFile(process.pid, process.name, device, inode, path, writable=shared, mapped=shared, link="maps")
+        yield OpenFile(
+            process.pid,
+            process.name,
+            device,
+            inode,
+            path,
+            writable=shared,
+            mapped=shared,
+            link="maps",
+        )
 
 
 @lru_cache(maxsize=512)
 def mapped(text: bytes) -> tuple[tuple[int, int, str, bool], ...]:
-    """What a list of mappings says: device, inode, path, and whether shared and writable; each once.
+    """What a list of mappings says: device, inode, path, and whether shared and writable; each
+    once.
 
     Remembered, because nearly every process has the same mappings from one look to the next.
     """
@@ -496,7 +581,9 @@ def device_of(numbers: bytes) -> int:
 
 
 def held_psutil(process: Process) -> Iterator[OpenFile]:
-    """The same where there is no /proc: how a file was opened is not known there, so it counts as written anywhere."""
+    """The same where there is no /proc: how a file was opened is not known there, so it counts as
+    written anywhere.
+    """
     import psutil
 
     try:

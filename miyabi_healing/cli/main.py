@@ -1,0 +1,391 @@
+"""The command line: one program, whether started as ``run_healing.sh``, ``self_healer.py`` or
+``miyabi-healing``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import click
+
+from miyabi_healing import __version__
+from miyabi_healing.model import config
+from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.report.outputs import dispatch
+from miyabi_healing.runner import session
+from miyabi_healing.support import (
+    config_loader,
+    console,
+    interrupts,
+    mount_answers,
+    paths,
+    secrets,
+    startup,
+)
+
+FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from miyabi_healing.report.alerts.queue import Channel
+
+EPILOG = (
+    "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 something could not be checked, "
+    "75 another pass is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
+)
+
+
+class Later(click.Group):
+    """Loads a subcommand when somebody asks for it: a pass needs none."""
+
+    modules: ClassVar = {
+        "rollback": "commands",
+        "quarantine": "commands",
+        "pause": "commands",
+        "resume": "commands",
+        "history": "commands",
+        "status": "commands",
+        "install": "setting_up",
+        "init": "setting_up",
+        "completion": "setting_up",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.modules:
+            return None
+        found: click.Command = getattr(
+            importlib.import_module(f"miyabi_healing.cli.{self.modules[cmd_name]}"), cmd_name
+        )
+        return found
+
+
+class Somewhere(click.Path):
+    """A path that is not looked at, as click would: it may lie on a mount that does not answer."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        return os.fspath(value)
+
+
+@click.group(
+    cls=Later,
+    epilog=EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "-d", "--dry-run", is_flag=True, help="Show every step that would be taken; change nothing."
+)
+@click.option(
+    "-j", "--json", "as_json", is_flag=True, help="Print the report as one JSON document."
+)
+@click.option("-w", "--watch", is_flag=True, help="Keep running, one pass every interval.")
+@click.option(
+    "-i", "--interval", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SEC",
+    help="Seconds between two passes with --watch.",
+)  # fmt: skip
+@click.option(
+    "-s",
+    "--slack",
+    is_flag=True,
+    help="Tell Slack what has changed; the webhook is in SLACK_WEBHOOK_URL.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
+@click.option(
+    "--nagios",
+    is_flag=True,
+    help="Print one line and end with 0, 1, 2 or 3, as monitoring plugins do.",
+)
+@click.option(
+    "--github",
+    is_flag=True,
+    help="Annotate for GitHub Actions, as is done where GITHUB_ACTIONS is true.",
+)
+@click.option(
+    "--junitxml",
+    type=Somewhere(),
+    metavar="FILE",
+    help="Write the results to FILE as JUnit XML as well.",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=Somewhere(),
+    metavar="FILE",
+    help="Read this configuration file.",
+)
+@click.option(
+    "--checks",
+    type=Somewhere(),
+    metavar="DIR",
+    multiple=True,
+    help="A further folder with checks, and with healers in healers/.",
+)
+@click.version_option(__version__, prog_name="miyabi-healing")
+@click.pass_context
+def command(
+    context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool,
+    nagios: bool, github: bool, junitxml: str | None, config_file: str | None, checks: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Check this host, repair what can be repaired without losing anything, and prove it.
+
+    With --dry-run: show the plan and change nothing.
+    """
+    if nagios and (as_json or watch or context.invoked_subcommand):
+        raise click.UsageError(
+            "--nagios prints one line about one pass: leave out --json, --watch and commands"
+        )
+    if watch and (github or junitxml):
+        raise click.UsageError("--github and --junitxml are about one pass: leave out --watch")
+    if context.invoked_subcommand:
+        from miyabi_healing.cli.commands import Given
+
+        if context.invoked_subcommand != "completion" and mount_answers.is_silent(
+            paths.state_folder()
+        ):
+            stop("the state folder lies on a mount that does not answer", ExitCode.UNKNOWN)
+        context.obj = Given(config_file, dry_run, as_json)
+        return
+    if watch:
+        sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks))
+    github = github or os.environ.get("GITHUB_ACTIONS") == "true"
+    began, settings, reason = time.monotonic(), config.Config(), ""
+    to: tuple[Channel, ...] = ()
+    try:
+        settings = config_loader.load(config_file)
+        to = dispatch.channels(settings, slack)
+        if FORKS and (checks or settings.extend.folders or mount_answers.may_block()):
+            from miyabi_healing.runner import supervised
+
+            supervised.enter()
+        with interrupts.in_order(), progress_line(quiet or as_json or nagios) as progress:
+            dispatch.begin(settings, dry_run)
+            xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
+            document, code = session.run_pass(
+                settings, dry_run=dry_run, more_checks=checks, junitxml=xml, progress=progress
+            )
+    except config.ConfigError as error:
+        reason, code = str(error), ExitCode.USAGE
+    except session.Stopped as stopped:
+        reason, code = str(stopped), stopped.code
+    except interrupts.Asked as asked:
+        reason, code = f"stopped by {asked}", 128 + interrupts.received
+    except Exception as error:  # a bug of ours must not pass for an issue of the host
+        reason, code = f"{type(error).__name__}: {error}", ExitCode.UNKNOWN
+    if reason:
+        document = no_report(reason, silent=nagios)
+    ended, mail = code, dispatch.queue(document, code, settings, to, dry_run)
+    try:
+        if nagios:
+            ended = show_line(document, code)
+        elif (as_json or not reason) and (
+            not quiet or code != ExitCode.HEALTHY or document["issues_detected"]
+        ):
+            show(document, as_json, github)
+    finally:  # also where nobody reads what is shown
+        if interrupts.guardian:
+            supervised.reported()
+        annotate = (console.STDERR if as_json or nagios else console.STDOUT) if github else 0
+        seconds = time.monotonic() - began
+        dispatch.tell(
+            document, code, settings, dry_run=dry_run, seconds=seconds, annotate=annotate, mail=mail
+        )
+    sys.exit(ended)
+
+
+def keep_watching(
+    config_file: str | None,
+    interval: float,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    slack: bool,
+    checks: tuple[str, ...],
+) -> int:
+    from miyabi_healing.report import live
+    from miyabi_healing.runner import registry
+    from miyabi_healing.runner.watch import loop
+
+    try:
+        settings = config_loader.load(config_file)
+        registry.validate(settings, registry.folders(settings, checks))
+        dispatch.channels(settings, slack)
+    except config.ConfigError as error:
+        stop(str(error), ExitCode.USAGE)
+    with live.showing(as_json, quiet) as show:
+        return loop.Watch(
+            settings,
+            partial(config_loader.load, config_file),
+            interval,
+            dry_run,
+            slack,
+            checks,
+            loop.same_program(),
+            show,
+            say=console.complain,
+            time_limit=settings.watch.time_limit,
+        ).run()
+
+
+def no_report(reason: str, silent: bool) -> dict[str, Any]:
+    """Say why there is no report; who asked for JSON, or for one line, gets a document that says so
+    as well.
+    """
+    from miyabi_healing.report import documents
+
+    if not silent:
+        console.complain(reason, console.ERROR)
+    return documents.failed(reason)
+
+
+def show_line(document: dict[str, Any], code: int) -> int:
+    """Print what a monitoring plugin prints; returns the status it ends with."""
+    from miyabi_healing.report.outputs import nagios
+
+    click.echo(nagios.line(document, code).encode(sys.stdout.encoding or "utf-8", "replace"))
+    return nagios.status(document, code)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Say in one line on standard error why nothing was done, and end."""
+    console.complain(message, console.ERROR)
+    sys.exit(code)
+
+
+def show(document: dict[str, Any], as_json: bool, github: bool = False) -> None:
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    from miyabi_healing.report import text
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    words = text.render(document, colour, console.is_journal(console.STDOUT))
+    if github:
+        from miyabi_healing.report.outputs.github import fenced
+
+        words = fenced(words)
+    click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
+
+
+@contextlib.contextmanager
+def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
+    """Show what is being done, in one changing line, on a terminal only. pytest captures descriptor
+    2, so a copy is used.
+    """
+    if silent or not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
+        shown: list[Live] = []
+
+        def progress(text: str) -> None:
+            from rich.console import Console
+            from rich.live import Live
+            from rich.spinner import Spinner
+
+            # pytest exchanges sys.stdout meanwhile, so rich must keep its hands off it
+            if not shown:
+                console = Console(file=terminal)
+                shown.append(
+                    Live(
+                        console=console,
+                        transient=True,
+                        redirect_stdout=False,
+                        redirect_stderr=False,
+                    )
+                )
+                shown[0].start()
+            shown[0].update(Spinner("dots", text))
+
+        try:
+            yield progress
+        finally:
+            for each in shown:
+                each.stop()
+
+
+def open_what_is_closed() -> None:
+    """Have all three standard streams: the next file would get the descriptor of a closed one, and
+    pytest needs them.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            for each in (name, f"__{name}__"):
+                setattr(
+                    sys, each, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False)
+                )
+
+
+def show_error(error: click.ClickException) -> None:
+    """As click does; and of an option that the program has, but the command that it follows has
+    not, where it goes.
+    """
+    error.show()
+    if not isinstance(error, click.NoSuchOption) or not error.ctx or not error.ctx.parent:
+        return
+    if any(error.option_name in each.opts for each in command.params):
+        click.echo(
+            f"It goes before the command: miyabi-healing {error.option_name} ... {error.ctx.info_name}",
+            err=True,
+        )
+
+
+def main() -> None:
+    """Run the program."""
+    startup.collect_seldom()
+    try:
+        run()
+    except SystemExit as end:
+        startup.leave(end)
+
+
+def run() -> NoReturn:
+    open_what_is_closed()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there
+        here = ""
+    if not here.startswith("/"):  # it was unmounted
+        os.chdir("/")
+    elif mount_answers.is_silent(here):  # pytest goes back there at its end
+        os.chdir("/")
+        mount_answers.left_behind = here
+    secrets.withdraw()
+    # whatever happens, a plugin's exit status must not be taken for another
+    plugin = "--nagios" in sys.argv
+    try:
+        sys.exit(command.main(prog_name="miyabi-healing", standalone_mode=False))
+    except click.Abort:
+        # Ctrl-C where no pass is at work: click would end with 1, which means that issues remain
+        reason, code = "stopped by SIGINT", 128 + signal.SIGINT
+    except click.ClickException as error:
+        if not plugin:
+            show_error(error)
+            sys.exit(error.exit_code)
+        reason, code = error.format_message(), error.exit_code
+    except Exception as error:
+        if not plugin:
+            raise
+        reason, code = f"{type(error).__name__}: {error}", ExitCode.UNKNOWN
+    if plugin:
+        sys.exit(show_line(no_report(reason, silent=True), code))
+    stop(reason, code)

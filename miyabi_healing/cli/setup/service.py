@@ -1,0 +1,378 @@
+"""Installing the program as a service: what goes where, what is started, and whether what is
+started can be trusted.
+
+Only files with our marker are ever replaced or removed. Everything is a list of small steps, so
+that a dry run shows exactly what would be done.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing.cli.setup import service_units
+from miyabi_healing.runner import registry
+from miyabi_healing.support import atomic_write, command_errors, commands, paths
+from miyabi_healing.support.formatting import display
+
+TIME_LIMIT = 60.0  # seconds for systemctl and its like
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run", tempfile.gettempdir())
+
+
+class Refused(Exception):
+    """Nothing was changed; the message says why not."""
+
+
+class Failed(Exception):
+    """A step failed; the message names it."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """Write a file of ours."""
+
+    path: Path
+    data: bytes
+
+    def lines(self) -> Iterator[str]:
+        yield f"write {display(self.path)}:"
+        yield from (f"    {line}".rstrip() for line in self.data.decode("utf-8").splitlines())
+
+    def apply(self) -> None:
+        atomic_write.replace(self.path, self.data)
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Remove a file of ours."""
+
+    path: Path
+
+    def lines(self) -> Iterator[str]:
+        yield f"remove {display(self.path)}"
+
+    def apply(self) -> None:
+        atomic_write.remove(self.path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a command, with `stdin`. One that `may_fail` only cleans up; an `offline` one needs no
+    service manager at work.
+    """
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    may_fail: bool = False
+    offline: bool = False
+
+    def lines(self) -> Iterator[str]:
+        yield f"run {self}{', with:' if self.stdin else ''}"
+        yield from (
+            f"    {line}".rstrip() for line in self.stdin.decode("utf-8", "replace").splitlines()
+        )
+
+    def __str__(self) -> str:
+        return shlex.join(self.argv)
+
+    def apply(self) -> None:
+        try:
+            result = commands.run(
+                self.argv,
+                time_limit=TIME_LIMIT,
+                stdin=self.stdin,
+                environment=bus(),
+                whole_environment=True,
+            )
+        except command_errors.ToolError as error:
+            raise Failed(str(error)) from None
+        if result.code and not self.may_fail:
+            words = " ".join(result.stderr.decode("utf-8", "replace").split())
+            raise Failed(f"{self}: {words or result.complaint}")
+
+
+Step = Write | Remove | Run
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where services go: for the system or for one user, with that user's home."""
+
+    system: bool
+    home: Path
+    host: str
+
+    @property
+    def unit_folder(self) -> Path:
+        if self.system:
+            return Path("/etc/systemd/system")
+        moved = os.environ.get("XDG_CONFIG_HOME", "")
+        return (Path(moved) if os.path.isabs(moved) else self.home / ".config") / "systemd" / "user"
+
+    def files(self, kind: str) -> tuple[Path, ...]:
+        """The files a kind of service consists of; a user's crontab is none."""
+        if kind == "launchd":
+            top = (
+                Path("/Library/LaunchDaemons")
+                if self.system
+                else self.home / "Library" / "LaunchAgents"
+            )
+            return (top / f"{service_units.NAME}.plist",)
+        if kind == "cron":
+            return (Path("/etc/cron.d") / service_units.NAME,) if self.system else ()
+        names = (
+            (f"{service_units.NAME}-watch.service",)
+            if kind == "systemd-watch"
+            else (f"{service_units.NAME}.service", f"{service_units.NAME}.timer")
+        )
+        return tuple(self.unit_folder / name for name in names)
+
+    def systemctl(self, verb: str, *arguments: str, may_fail: bool = False) -> Run:
+        offline = verb in ("enable", "disable") and not booted()
+        return Run(
+            ("systemctl", *(() if self.system else ("--user",)), verb, *arguments),
+            may_fail=may_fail,
+            offline=offline,
+        )
+
+    @property
+    def domain(self) -> str:
+        """launchd's name for where our job lives (launchctl(1))."""
+        return "system" if self.system else f"gui/{os.getuid()}"
+
+
+def here(system: bool) -> Place:
+    return Place(system, Path.home(), os.uname().nodename)
+
+
+def default_kind(system: bool) -> str:
+    """What starts programs on this host."""
+    if sys.platform == "darwin":
+        return "launchd"
+    return "systemd-timer" if runs("systemd-timer", system) else "cron"
+
+
+def booted() -> bool:
+    """Whether systemd is what runs this machine (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def runs(kind: str, system: bool) -> bool:
+    """Whether what would start the service is at work here (for a user, that user's own systemd)."""
+    if kind == "launchd":
+        return sys.platform == "darwin"
+    if kind == "cron":
+        return True
+    socket = Path(bus().get("XDG_RUNTIME_DIR") or "/nowhere") / "systemd" / "private"
+    return booted() and commands.find("systemctl") is not None and (system or socket.exists())
+
+
+def bus() -> dict[str, str]:
+    """Where a user's systemd listens, also where no login has said so (sudo, cron)."""
+    usual = f"/run/user/{os.geteuid()}"
+    folder = os.environ.get("XDG_RUNTIME_DIR") or (usual if os.path.isdir(usual) else "")
+    return {"XDG_RUNTIME_DIR": folder} if folder else {}
+
+
+def moved_folders() -> dict[str, str]:
+    """Where configuration, state and caches were moved to; else the service would keep a journal of
+    its own elsewhere.
+    """
+    names = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+    return {name: os.environ[name] for name in names if os.path.isabs(os.environ.get(name, ""))}
+
+
+def program(config_file: str | None) -> tuple[str, ...]:
+    """How this program is started from anywhere: run_healing.sh of a checkout, or the installed
+    miyabi-healing.
+    """
+    more = ("--config", os.path.abspath(os.path.expanduser(config_file))) if config_file else ()
+    script = paths.PACKAGE.parent / "run_healing.sh"
+    if script.is_file():
+        return (str(script), *more)
+    for found in (Path(sys.argv[0]), Path(sysconfig.get_path("scripts")) / service_units.NAME):
+        if found.name == service_units.NAME and os.access(found, os.X_OK):
+            return (str(found.resolve()), *more)
+    return (sys.executable, "-m", "miyabi_healing", *more)
+
+
+def doubts(words: Sequence[str], system: bool) -> Iterator[str]:
+    """Why what is to be started should not be: it may vanish, or somebody else may change what it
+    does.
+    """
+    shared = stat.S_IWOTH | (stat.S_IWGRP if system else 0)  # many people have a group of their own
+    named = [word for word in words if word.startswith("/")]
+    for path in map(
+        Path,
+        dict.fromkeys(
+            (*named, *map(str, (paths.PACKAGE, *map(registry.builtin, ("checks", "healers")))))
+        ),
+    ):
+        if top := next(
+            (top for top in TEMPORARY if path.is_relative_to(os.path.realpath(top))), None
+        ):
+            yield f"{display(path)} is below {top}, where nothing stays"
+        for each in (path, *path.parents):
+            try:
+                status = each.stat()
+            except OSError as error:
+                yield f"{display(each)}: {error.strerror}"
+                break
+            open_to = status.st_mode & shared and not status.st_mode & stat.S_ISVTX
+            if open_to or status.st_uid not in (0, os.geteuid()):
+                yield f"{display(each)} can be changed by others than you"
+
+
+def distrust(words: Sequence[str], system: bool) -> tuple[str, ...]:
+    """What to warn a user of. Raises Refused for what root must not start."""
+    found = tuple(dict.fromkeys(doubts(words, system)))
+    if found and system:
+        raise Refused(
+            f"{found[0]}: root would start it again and again; install the program into a folder of root's, like /opt"
+        )
+    return found
+
+
+def is_ours(path: Path) -> bool:
+    """Whether we wrote what is at `path`. Raises Refused for what others wrote, and for what is no
+    file.
+    """
+    try:
+        status = path.lstat()
+        text = path.read_bytes()[:1000] if stat.S_ISREG(status.st_mode) else b""
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Refused(f"{display(path)}: {error.strerror}") from None
+    if service_units.MARKER.encode() not in text:
+        raise Refused(
+            f"{display(path)} was not written by miyabi-healing install; move it away first"
+        )
+    return True
+
+
+def crontab() -> bytes:
+    """The user's crontab; empty where there is none. Raises Refused."""
+    try:
+        result = commands.run(("crontab", "-l"), time_limit=TIME_LIMIT, whole_environment=True)
+    except command_errors.ToolError as error:
+        raise Refused(str(error)) from None
+    if result.code and not any(
+        words in result.stderr for words in (b"no crontab", b"No such file")
+    ):
+        raise Refused(f"crontab -l: {result.complaint}")
+    return result.stdout if result.code == 0 else b""
+
+
+def steps_to_install(kind: str, job: service_units.Job, place: Place) -> list[Step]:
+    """Everything to do for one kind of service; other kinds of ours are removed first. Raises
+    Refused, units.Unusable.
+    """
+    contents = {
+        "launchd": lambda _: service_units.property_list(job),
+        "cron": lambda _: service_units.cron_file(job, place.host).encode(),
+    }
+    render: Callable[[Path], bytes] = contents.get(
+        kind, lambda path: service_units.unit(path.name, job).encode()
+    )
+    written: list[Step] = [Write(path, render(path)) for path in place.files(kind)]
+    for path in place.files(kind):
+        is_ours(path)
+    steps = [*steps_to_remove([each for each in removable(place) if each != kind], place), *written]
+    if kind == "cron" and not place.system:
+        before = service_units.without_block(crontab())
+        before += b"\n" if before and not before.endswith(b"\n") else b""
+        steps.append(
+            Run(("crontab", "-"), stdin=before + service_units.cron_block(job, place.host).encode())
+        )
+    elif kind == "cron" and not Path("/etc/cron.d").is_dir():
+        raise Refused("this cron has no /etc/cron.d; choose another --kind, or --user")
+    elif kind == "launchd":
+        old = Run(("launchctl", "bootout", f"{place.domain}/{service_units.NAME}"), may_fail=True)
+        steps += [old, Run(("launchctl", "bootstrap", place.domain, str(place.files(kind)[0])))]
+    elif kind.startswith("systemd"):
+        name = place.files(kind)[-1].name
+        steps += [
+            place.systemctl("daemon-reload"),
+            place.systemctl("enable", name),
+            place.systemctl("restart", name),
+        ]
+    return steps
+
+
+def removable(place: Place) -> list[str]:
+    """The kinds of service that can be there: no crontab of a user's where there is no cron."""
+    return [
+        kind
+        for kind in service_units.KINDS
+        if kind != "cron" or place.system or commands.find("crontab")
+    ]
+
+
+def steps_to_remove(kinds: Sequence[str], place: Place) -> list[Step]:
+    """Everything to do for these kinds to be gone: stopped first, then removed. Raises Refused,
+    units.Unusable.
+    """
+    steps: list[Step] = []
+    for kind in kinds:
+        present = [path for path in place.files(kind) if is_ours(path)]
+        if kind == "cron" and not place.system:
+            before = crontab()
+            after = service_units.without_block(before)
+            if after != before:
+                steps.append(
+                    Run(("crontab", "-"), stdin=after) if after.strip() else Run(("crontab", "-r"))
+                )
+        if not present:
+            continue
+        if kind == "launchd":
+            steps.append(
+                Run(("launchctl", "bootout", f"{place.domain}/{service_units.NAME}"), may_fail=True)
+            )
+        elif kind.startswith("systemd"):
+            name = place.files(kind)[-1].name
+            steps += [place.systemctl("disable", name), place.systemctl("stop", name)]
+            if name.endswith(".timer"):  # systemd remembers when it last ran, for Persistent=
+                steps.append(place.systemctl("clean", "--what=state", name, may_fail=True))
+        steps += [Remove(path) for path in present]
+        if kind.startswith("systemd"):
+            steps.append(place.systemctl("daemon-reload"))
+    return steps
+
+
+def carry_out(steps: Sequence[Step], system: bool, say: Callable[[str], None]) -> list[Run]:
+    """Do it, in order; returns the commands left for when the service manager is at work. Raises
+    Failed.
+    """
+    left = []
+    for step in steps:
+        if isinstance(step, Run) and not can_run(step, system):
+            left += [] if step.may_fail else [step]
+            continue
+        try:
+            step.apply()
+        except OSError as error:
+            raise Failed(f"{next(step.lines()).rstrip(':')}: {error.strerror}") from None
+        say(next(step.lines()).removesuffix(":").removesuffix(", with"))
+    return left
+
+
+def told(steps: Sequence[Step], system: bool) -> Iterator[str]:
+    """What would be done, and what would be left."""
+    for step in steps:
+        if isinstance(step, Run) and not can_run(step, system):
+            yield f"leave, because what runs services is not at work here: {step}"
+        else:
+            yield from step.lines()
+
+
+def can_run(step: Run, system: bool) -> bool:
+    manager = {"systemctl": "systemd-timer", "launchctl": "launchd"}.get(step.argv[0], "cron")
+    return runs(manager, system) or (step.offline and commands.find(step.argv[0]) is not None)

@@ -1,0 +1,262 @@
+"""Deleting what its tool makes again: through directory descriptors alone, so that no swapped link
+leads anywhere else.
+
+Every name is opened with O_NOFOLLOW relative to a descriptor that was checked; nothing on another
+filesystem is entered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.roots import root_of
+from miyabi_healing.gate.primitives.weigh import DEEPEST
+from miyabi_healing.host import caches
+from miyabi_healing.host.processes import OpenFile, OpenFiles
+from miyabi_healing.model.identity import Identity
+from miyabi_healing.model.steps import Delete, Unit
+from miyabi_healing.support.files import is_beneath, open_beneath, used
+from miyabi_healing.support.formatting import display
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass
+class Tally:
+    """What was deleted and what would not go. `helped`: two are at it already; `stop` ends a helper
+    between two names.
+
+    So does the `deadline` (time.monotonic) for everybody.
+    """
+
+    files: int = 0
+    freed: int = 0
+    left: list[str] = field(default_factory=list)
+    helped: bool = False
+    stop: bool = False
+    deadline: float = math.inf
+
+
+@stake.register
+def _(step: Delete) -> Stake:
+    return Stake((step.root,), tuple(unit.path for unit in step.units), judged=True)  # unit by unit
+
+
+@recheck.register
+def _(step: Delete, context: Context) -> str | None:
+    if root_of(step.root, context.roots) is None:
+        return "outside the allowed roots"
+    if not disposable(step.root, context):
+        return "no known cache, and not in [safety] disposable"
+    if any(
+        not unit.path.is_relative_to(step.root) or ".." in unit.path.parts for unit in step.units
+    ):
+        return "a unit lies outside the cache"
+    objections = [reason for _unit, reason in judge(step, context.witness.files)]
+    return None if None in objections else next(iter(objections), "it is gone already")
+
+
+def disposable(folder: Path, context: Context) -> bool:
+    """Whether a folder is a cache that we know how it is made again, or named as such by the
+    configuration.
+    """
+    config = context.host.config
+    known = [cache.path for cache in caches.find(config.caches)]
+    named = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.disposable]
+    return any(folder == top or is_beneath(folder, top) for top in [*known, *named])
+
+
+def judge(step: Delete, files: OpenFiles) -> list[tuple[Unit, str | None]]:
+    """What speaks against deleting each unit, all of them looked at afresh; None where nothing
+    does.
+    """
+    there = [unit for unit in step.units if os.path.lexists(unit.path)]
+    weighed = caches.weigh_all(
+        (each.path for each in there), step.root, os.lstat(step.root).st_dev, files
+    )
+    now = {unit.path: (unit, holder) for unit, holder in weighed}
+    return [(unit, objection(unit, *now.get(unit.path, (None, None)))) for unit in there]
+
+
+def objection(unit: Unit, found: Unit | None, holder: OpenFile | None) -> str | None:
+    name = display(unit.path.name)
+    if found is None:
+        return f"{name} cannot be looked at (any more)"
+    # or a healer said less than it is, which budgets count by
+    grown = found.files > unit.files or found.bytes > unit.bytes
+    if grown or not found.identity.unchanged(unit.identity) or found.newest > unit.newest:
+        return f"{name} changed since it was measured"
+    return f"{name} is in use by {holder.name} (pid {holder.pid})" if holder else None
+
+
+@apply.register
+def _(step: Delete, context: Context) -> Done:
+    root = root_of(step.root, context.roots)
+    assert root is not None  # recheck has just said so
+    with owner_locked(root, step.locks):
+        judged = judge(step, context.host.witness().files)
+        manifest = write_manifest(step, context)
+        tally = Tally()
+        tally.left += [reason for _unit, reason in judged if reason]
+        remove_all(root, [unit for unit, reason in judged if not reason], tally)
+    if tally.left and not tally.files:
+        raise Refused(f"nothing could be deleted: {'; '.join(tally.left[:3])}")
+    details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
+    if tally.left:
+        details["not_deleted"] = tally.left[:20]
+    return Done(
+        freed=tally.freed, message=f"{len(tally.left)} left" if tally.left else "", details=details
+    )
+
+
+@contextlib.contextmanager
+def owner_locked(root: Path, locks: tuple[Path, ...]) -> Iterator[None]:
+    """Hold the locks of the cache's owner, those that exist. Raises Refused while the owner holds
+    one.
+    """
+    with contextlib.ExitStack() as held:
+        for path in locks:
+            try:
+                with open_beneath(root, path) as (folder, name):
+                    descriptor = os.open(
+                        name,
+                        os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                        dir_fd=folder,
+                    )
+            except FileNotFoundError:
+                continue
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Refused("the cache is locked by its owner") from None
+        yield
+
+
+def write_manifest(step: Delete, context: Context) -> str:
+    """Note what is about to be deleted. On a full disk the deletion goes on without: it is what
+    makes room.
+    """
+    folder = context.state / "manifests"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{context.run_id}-{len(os.listdir(folder)):04}.jsonl"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            for unit in step.units:
+                file.write(
+                    json.dumps({"path": str(unit.path), "files": unit.files, "bytes": unit.bytes})
+                    + "\n"
+                )
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"not written: {error.strerror}"
+    return display(path)
+
+
+def remove_all(root: Path, units: Sequence[Unit], tally: Tally) -> None:
+    for unit in units:
+        try:
+            remove(root, unit, tally)
+        except OSError as error:
+            tally.left.append(f"{display(unit.path)}: {error.strerror or error}")
+
+
+def remove(root: Path, unit: Unit, tally: Tally) -> None:
+    """Delete one unit, if it still is the one that was measured. Raises OSError where it is not."""
+    with open_beneath(root, unit.path) as (folder, name):
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not Identity.of(status).unchanged(unit.identity):
+            raise OSError("it was replaced since it was measured")
+        remove_name(folder, name, status, tally)
+
+
+def mount_of(folder: int) -> tuple[int, str]:
+    """What a descriptor lies on: the device and, where the kernel tells it, the mount
+    (proc_pid_fdinfo(5)).
+
+    The device alone would let us into a folder of the same filesystem that is mounted here as well
+    (mount --bind).
+    """
+    device = os.fstat(folder).st_dev
+    try:
+        with open(f"/proc/self/fdinfo/{folder}", encoding="ascii") as lines:
+            return device, next((line for line in lines if line.startswith("mnt_id:")), "")
+    except OSError:
+        return device, ""
+
+
+def remove_name(
+    folder: int, name: str, status: os.stat_result, tally: Tally, depth: int = 0
+) -> None:
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(name, dir_fd=folder)
+        tally.files += 1
+        tally.freed += used(status) if status.st_nlink == 1 else 0
+        return
+    if depth > DEEPEST:
+        raise OSError(f"folders are nested more than {DEEPEST} deep")
+    inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+    try:
+        if mount_of(inside) != mount_of(folder):
+            raise OSError(f"{display(name)} is another filesystem, or mounted here")
+        with os.scandir(inside) as entries:
+            kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+        names = sorted(kinds)
+        # files first: a mark of completeness (.cargo-ok) has to go before what it vouches for,
+        # should we be killed
+        remove_names(inside, [each for each in names if not kinds[each]], tally, depth)
+        remove_folders(inside, [each for each in names if kinds[each]], tally, depth)
+    finally:
+        os.close(inside)
+    with contextlib.suppress(OSError):  # what would not go is noted already
+        os.rmdir(name, dir_fd=folder)
+
+
+def remove_names(folder: int, names: Sequence[str], tally: Tally, depth: int) -> None:
+    for name in names:
+        if tally.stop or time.monotonic() > tally.deadline:
+            return
+        try:
+            remove_name(
+                folder, name, os.stat(name, dir_fd=folder, follow_symlinks=False), tally, depth + 1
+            )
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            tally.left.append(f"{display(name)}: {error.strerror or error}")
+
+
+def remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int) -> None:
+    """Delete folders, half of them in a second thread: deleting is the kernel's work, and no two
+    folders share a lock there.
+    """
+    if tally.helped or len(names) < 2 or os.cpu_count() == 1:
+        remove_names(folder, names, tally, depth)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    helper, tally.helped = Tally(helped=True, deadline=tally.deadline), True
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(remove_names, folder, names[1::2], helper, depth)
+        try:
+            remove_names(folder, names[::2], tally, depth)
+            other.result()
+        finally:
+            # where we were interrupted: it has to be out of the folder before that is closed
+            helper.stop = True
+    tally.helped = False
+    tally.files, tally.freed = tally.files + helper.files, tally.freed + helper.freed
+    tally.left += helper.left

@@ -1,0 +1,442 @@
+"""Making logs smaller without losing a line.
+
+A live log loses its beginning in place, under its writers: what is cut off is archived and on disk
+first, then its blocks are given back with fallocate(2). Where all writers append, and the
+filesystem can, the range is collapsed, so that the file itself gets shorter; otherwise a hole is
+punched, which is right for every writer, because no offset changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.compression import PIECE, Archive
+from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.roots import root_of
+from miyabi_healing.gate.primitives.syscalls import (
+    COLLAPSE_RANGE,
+    KEEP_SIZE,
+    PUNCH_HOLE,
+    UNSUPPORTED,
+    fallocate,
+    rename_new,
+)
+from miyabi_healing.host import log_text, logs
+from miyabi_healing.host.users import Witness
+from miyabi_healing.model.identity import Identity
+from miyabi_healing.model.steps import ArchiveLog, CutLog, TrimLog
+from miyabi_healing.state.store import has_room
+from miyabi_healing.support import file_identity
+from miyabi_healing.support.files import identity_at, open_beneath, used
+
+CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
+PAYS = 0.9  # an archive larger than that part of its log frees too little
+WITNESS = 4096  # bytes after a cut by which the log is known again
+MOST_HOLES = 1000  # a file with more of them comes back without
+
+
+@stake.register
+def _(step: TrimLog) -> Stake:
+    return Stake((step.path,), judged=True)  # by how they write
+
+
+@stake.register
+def _(step: ArchiveLog) -> Stake:
+    return Stake((step.path,), judged=True)
+
+
+@recheck.register
+def _(step: TrimLog, context: Context) -> str | None:
+    return objection(step, context)
+
+
+@recheck.register
+def _(step: ArchiveLog, context: Context) -> str | None:
+    if reason := objection(step, context):
+        return reason
+    if identity_at(step.path) != step.identity:
+        return "it changed since it was measured"
+    return (
+        still_open(step, context.witness)
+        if os.access(step.path.parent, os.W_OK)
+        else "its folder lets nothing be removed"
+    )
+
+
+def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
+    """What speaks against touching a log, asked afresh."""
+    root = root_of(step.path, context.roots)
+    if root is None:
+        return "outside the allowed roots"
+    if reason := logs.unsafe(step.path, root, context.host.config.logs.databases):
+        return reason
+    try:
+        with opened(step, context, os.O_RDONLY) as (descriptor, _folder, _name):
+            status = os.fstat(descriptor)
+    except Refused as refusal:
+        return str(refusal)
+    return logs.writers(step.path, status, context.witness.of(step.path)).trouble
+
+
+def still_open(
+    step: ArchiveLog, witness: Witness, but: int = -1, now: Path | None = None
+) -> str | None:
+    """Why it cannot be said that nobody has a log open; `but` is a descriptor of our own that does
+    not count.
+
+    `now` is where it is, if it was renamed.
+    """
+    path = now or step.path
+    seen = witness.of(path)
+    found = logs.writers(path, os.lstat(path), seen, but)
+    if found.holders:
+        return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
+    return (
+        None
+        if found.closed
+        else f"holders unknown: {seen.blind}"
+        if seen.blind
+        else "holders unknown"
+    )
+
+
+@contextlib.contextmanager
+def opened(
+    step: TrimLog | ArchiveLog, context: Context, flags: int
+) -> Iterator[tuple[int, int, str]]:
+    """The log's descriptor, its folder's and its name; sure to be the file that was measured, and a
+    log. Raises Refused.
+    """
+    root = root_of(step.path, context.roots)
+    assert root is not None  # recheck has just said so
+    with open_beneath(root, step.path) as (folder, name):
+        descriptor = os.open(
+            name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+        )
+        try:
+            status = os.fstat(descriptor)
+            if (
+                not Identity.of(status).same_file(step.identity)
+                or not stat.S_ISREG(status.st_mode)
+                or status.st_nlink != 1
+            ):
+                raise Refused("it was replaced since it was measured")
+            if reason := log_text.of(descriptor, name):
+                raise Refused(reason)
+            if not isinstance(step, ArchiveLog) and log_text.is_packed(descriptor):
+                raise Refused("it is compressed: without its beginning the rest of it is of no use")
+            yield descriptor, folder, name
+        finally:
+            os.close(descriptor)
+
+
+def archive_place(context: Context, path: Path, size: int, kind: str) -> quarantine_writer.Entry:
+    """A place for an archive of `size` bytes: the log's own filesystem or, if that is full, the
+    state folder's.
+    """
+    for where in (path, context.state / "archive"):
+        with contextlib.suppress(OSError):
+            place = quarantine_writer.entry(context, where, kind)
+            if has_room(place.folder, int(size * 0.3) + (1 << 20)):
+                return place
+            quarantine_writer.discard(place)
+    raise Refused("there is no space to archive it")
+
+
+@apply.register
+def _(step: ArchiveLog, context: Context) -> Done:
+    with opened(step, context, os.O_RDONLY) as (descriptor, folder, _name):
+        status = os.fstat(descriptor)
+        begin = logs.first_data(descriptor, status.st_size)
+        with archiving(context, step.path, min(used(status), status.st_size), "log-archive") as (
+            place,
+            archive,
+        ):
+            for piece in contents(descriptor, begin, status.st_size):
+                archive.add(piece)
+            archive.sync()
+            size = archive.size
+            if size > used(status) * PAYS:
+                raise Refused("compressing it frees nothing")
+            place.write_manifest(
+                **facts(step, context, descriptor, status),
+                **archive.facts,
+                start=begin,
+                taken=status.st_size,
+            )
+            if still_open(step, context.host.witness(), but=descriptor):
+                raise Refused("it was written or opened at the last moment")
+            parent, gone = os.fstat(folder), aside(place, "gone")
+            take_out(step, context, descriptor, folder, place)
+        os.unlink(gone, dir_fd=folder)
+        times = [parent.st_atime_ns, parent.st_mtime_ns, os.fstat(folder).st_mtime_ns]
+        os.fsync(folder)
+        place.write_manifest(parent_times=times)
+    return Done(
+        freed=used(status) - size,
+        details={"archived_bytes": archive.raw},
+        undo={"entry": str(place.folder)},
+    )
+
+
+def aside(entry: quarantine_writer.Entry, what: str) -> str:
+    """A name beside the log that nothing else has."""
+    return f".miyabi-{entry.run}-{entry.folder.name}-{what}"
+
+
+def take_out(
+    step: ArchiveLog, context: Context, descriptor: int, folder: int, place: quarantine_writer.Entry
+) -> None:
+    """Rename the log to where nobody can open it, and only then look for the last time: logs are
+    rotated at any moment.
+
+    Raises Refused where it was another file, or was written or opened; it then has its name again.
+    Raises OSError where that name was taken meanwhile.
+    """
+    name, gone = step.path.name, aside(place, "gone")
+    try:
+        rename_new(folder, name, folder, gone)
+    except FileNotFoundError:
+        raise Refused("it is gone already") from None
+    place.facts["touched"] = True  # until it has its name again, the archive and the manifest stay
+    found = Identity.of(os.stat(gone, dir_fd=folder, follow_symlinks=False))
+    if found == step.identity and not still_open(
+        step, context.host.witness(), descriptor, step.path.parent / gone
+    ):
+        return
+    rename_new(folder, gone, folder, name)
+    del place.facts["touched"]
+    raise Refused("it was written or opened at the last moment")
+
+
+@contextlib.contextmanager
+def archiving(
+    context: Context, path: Path, size: int, kind: str
+) -> Iterator[tuple[quarantine_writer.Entry, Archive]]:
+    """An archive to fill, in a place of its own. What fails inside takes it back, unless the log
+    already lacks a part of it.
+    """
+    place = archive_place(context, path, size, kind)
+    try:
+        archive = Archive(place.thing)
+        try:
+            yield place, archive
+        finally:
+            archive.close()
+    except BaseException:
+        if not place.facts.get("touched"):
+            quarantine_writer.drop(place)
+        raise
+
+
+def facts(
+    step: TrimLog | ArchiveLog, context: Context, descriptor: int, status: os.stat_result
+) -> dict[str, object]:
+    """What it takes to give a log back, besides its content."""
+    names = os.listxattr(descriptor) if hasattr(os, "listxattr") else []
+    return {
+        "original": str(step.path),
+        "root": str(root_of(step.path, context.roots)),
+        "packed": "zstd",
+        "identity": file_identity.of(descriptor).facts,
+        "size": status.st_size,
+        "mode": stat.S_IMODE(status.st_mode),
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "atime_ns": status.st_atime_ns,
+        "mtime_ns": status.st_mtime_ns,
+        "xattrs": {name: os.getxattr(descriptor, name).hex() for name in names},
+        "holes": holes(descriptor, status.st_size),
+    }
+
+
+def holes(descriptor: int, size: int) -> list[tuple[int, int]]:
+    """The holes of a file, each from where to where (lseek(2), SEEK_HOLE)."""
+    found: list[tuple[int, int]] = []
+    with contextlib.suppress(OSError):  # a filesystem that cannot tell has none
+        end = 0
+        while (
+            end < size
+            and (start := os.lseek(descriptor, end, os.SEEK_HOLE)) < size
+            and len(found) < MOST_HOLES
+        ):
+            try:
+                end = os.lseek(descriptor, start, os.SEEK_DATA)
+            except OSError:  # ENXIO: there is no data any more
+                end = size
+            found.append((start, end))
+    return found if len(found) < MOST_HOLES else []
+
+
+@apply.register
+def _(step: TrimLog, context: Context) -> Done:
+    with opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
+        status = os.fstat(descriptor)
+        where = logs.find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
+        if where.floor <= where.start:
+            raise Refused("there is nothing to trim")
+        # every part given back makes room for the next one's archive
+        room = min(where.cut - where.start, CHUNK)
+        with archiving(context, step.path, room, "log-trim") as (place, archive):
+            witness = os.pread(descriptor, WITNESS, where.cut)
+            known_by = {
+                "witness": len(witness),
+                "witness_sha256": hashlib.sha256(witness).hexdigest(),
+            }
+            cuts = {"start": where.start, "floor": where.floor, "cut": where.cut}
+            place.write_manifest(**facts(step, context, descriptor, status), **cuts, **known_by)
+            for begin in range(where.start, where.cut, CHUNK):
+                end = min(begin + CHUNK, where.cut)
+                for piece in contents(descriptor, begin, end):
+                    archive.add(piece)
+                archive.sync()
+                place.write_manifest(archived=end, taken=begin, **archive.facts)
+                give_back(descriptor, status, place, begin, end, where.floor)
+        collapsed = collapse(step, context, descriptor, status, place)
+        after = os.fstat(descriptor)
+        ways = {"collapsed": where.floor if collapsed else 0, "filler": where.cut - where.floor}
+        place.write_manifest(
+            taken=where.cut, **ways, left_size=after.st_size, left_mtime_ns=after.st_mtime_ns
+        )
+        freed = used(status) - used(os.fstat(descriptor)) - place.thing.stat().st_size
+    details: dict[str, object] = {
+        "archived_bytes": archive.raw,
+        "way": "collapsed" if collapsed else "punched",
+    }
+    return Done(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
+
+
+@apply.register
+def _(step: CutLog, context: Context) -> Done:
+    with opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
+        before = os.fstat(descriptor)
+        where = logs.find_cut(descriptor, before, step.keep_lines, step.keep_bytes)
+        if where.floor <= where.start:
+            raise Refused("there is nothing to trim")
+        punch_all(descriptor, before, where)
+        collapsed = can_collapse(step, context, descriptor, before) and collapse_to(
+            descriptor, where.floor
+        )
+        freed = used(before) - used(os.fstat(descriptor))
+    return Done(freed=max(freed, 0), details={"way": "collapsed" if collapsed else "punched"})
+
+
+def punch_all(descriptor: int, before: os.stat_result, where: logs.Cut) -> None:
+    """Give back everything up to a cut, a part at a time: a writer waits for one part, not for all."""
+    for begin in range(where.start, where.floor, CHUNK):
+        if shorter(descriptor, before):
+            raise Refused("it became shorter at the last moment")
+        punch(descriptor, begin, min(begin + CHUNK, where.floor), first=begin == where.start)
+    if where.cut > where.floor:
+        blank(descriptor, where.floor, where.cut)
+
+
+def punch(descriptor: int, begin: int, end: int, first: bool) -> None:
+    """Give the blocks of a part back. Raises Refused where that cannot be done at all, OSError
+    where it fails later.
+    """
+    try:
+        fallocate(descriptor, PUNCH_HOLE | KEEP_SIZE, begin, end - begin)
+    except OSError as error:
+        if first and error.errno in UNSUPPORTED:
+            raise Refused("its filesystem cannot free a part of a file") from None
+        raise
+
+
+def give_back(
+    descriptor: int,
+    before: os.stat_result,
+    place: quarantine_writer.Entry,
+    begin: int,
+    end: int,
+    floor: int,
+) -> None:
+    """Give back a part that is in the archive. From the first byte on the archive is all there is
+    of it: ``touched`` says so.
+    """
+    first = not place.facts.get("touched")
+    if shorter(descriptor, before):  # others truncate logs, too; what is there now was not archived
+        reason = "it became shorter at the last moment"
+        raise Refused(reason) if first else OSError(f"{reason}; what was cut before is archived")
+    if (whole := min(end, floor)) > begin:
+        # beforehand: a call that fails half way has given some of it back
+        place.facts["touched"] = True
+        try:
+            punch(descriptor, begin, whole, first)
+        except Refused:
+            del place.facts["touched"]
+            raise
+    if end > whole:  # the block that is shared with what stays
+        blank(descriptor, max(whole, begin), end)
+
+
+def contents(descriptor: int, begin: int, end: int) -> Iterator[memoryview]:
+    """What is between two places, in pieces, each gone when the next one comes. Raises Refused
+    where it is not all there.
+    """
+    # one for all: fresh memory for each costs more than hashing
+    room = memoryview(bytearray(min(PIECE, end - begin)))
+    for start in range(begin, end, PIECE):
+        piece = room[: min(PIECE, end - start)]
+        filled = 0
+        while filled < len(piece):
+            got = os.preadv(descriptor, [piece[filled:]], start + filled)
+            if not got:
+                raise Refused("it became shorter at the last moment")
+            filled += got
+        yield piece
+
+
+def shorter(descriptor: int, before: os.stat_result) -> bool:
+    return os.fstat(descriptor).st_size < before.st_size
+
+
+def blank(descriptor: int, start: int, end: int) -> None:
+    """Overwrite archived bytes with one empty-looking line, so that none of them is there twice."""
+    filler = b" " * (end - start - 1) + b"\n"
+    written = 0
+    while written < len(filler):
+        written += os.pwrite(descriptor, filler[written:], start + written)
+
+
+def collapse(
+    step: TrimLog,
+    context: Context,
+    descriptor: int,
+    before: os.stat_result,
+    place: quarantine_writer.Entry,
+) -> bool:
+    """Make the file shorter where that is safe and possible. It is neither under a writer that
+    keeps an offset of its own.
+
+    Where its data begins is noted first: after a crash that alone tells whether the file was
+    collapsed.
+    """
+    if not can_collapse(step, context, descriptor, before):
+        return False
+    place.write_manifest(collapsing=logs.first_data(descriptor, os.fstat(descriptor).st_size))
+    return collapse_to(descriptor, place.facts["floor"])
+
+
+def can_collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result) -> bool:
+    seen = context.host.witness().of(step.path)
+    holders = logs.writers(step.path, os.fstat(descriptor), seen, but=descriptor)
+    return holders.append_only and not shorter(descriptor, before)
+
+
+def collapse_to(descriptor: int, floor: int) -> bool:
+    """Take away everything before `floor`; False where the filesystem cannot."""
+    try:
+        fallocate(descriptor, COLLAPSE_RANGE, 0, floor)
+    except OSError as error:
+        if error.errno in UNSUPPORTED:
+            return False
+        raise
+    return True

@@ -1,0 +1,98 @@
+"""Quarantine: a rename on the same filesystem, verified, undone by renaming back."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.gate.primitives.roots import root_of
+from miyabi_healing.gate.undo import WAYS, Way
+from miyabi_healing.host.users import words
+from miyabi_healing.model.steps import Quarantine
+from miyabi_healing.support.files import identity_at, open_beneath
+from miyabi_healing.support.formatting import display
+
+
+@stake.register
+def _(step: Quarantine) -> Stake:
+    return Stake((step.path,))
+
+
+@recheck.register
+def _(step: Quarantine, context: Context) -> str | None:
+    if root_of(step.path, context.roots) is None:
+        return "outside the allowed roots"
+    try:
+        found = identity_at(step.path)
+    except FileNotFoundError:
+        return "it is gone already"
+    return None if found == step.identity else "it changed since it was measured"
+
+
+@apply.register
+def _(step: Quarantine, context: Context) -> Done:
+    root = root_of(step.path, context.roots)
+    assert root is not None  # recheck has just said so
+    place = quarantine_writer.take(context, root, step.path, step.identity, step.kind)
+    if late := used_by_now(place, context):
+        quarantine_writer.put_back(place)
+        raise Refused(late)
+    return Done(details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)})
+
+
+def used_by_now(place: Entry, context: Context) -> str | None:
+    """Who was at it at the last moment: now that it has no name any more where people look, nobody
+    else can come.
+    """
+    try:
+        user = context.host.witness().user(place.thing)
+    except OSError as error:
+        return f"who uses it could not be told at the last moment: {error.strerror or error}"
+    return f"in use at the last moment, {words(user)}" if user else None
+
+
+def cannot_go_back(entry: Entry, context: Context) -> str | None:
+    """Why a thing cannot be renamed back to where it came from; None where it can, or never left."""
+    here, there = os.path.lexists(entry.thing), os.path.lexists(entry.original)
+    if here and there and not (is_folder(entry.thing) and is_empty_folder(Path(entry.original))):
+        return f"something else is at {display(entry.original)} now"
+    if not here:
+        return None if there else f"it is neither in quarantine nor at {display(entry.original)}"
+    try:
+        if quarantine_writer.missing_folders(entry):
+            return quarantine_writer.cannot_make_folders(entry)
+        with open_beneath(Path(entry.facts["root"]), Path(entry.original)):
+            return None
+    except (OSError, ValueError) as error:
+        return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
+
+
+def is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Whether a folder holds nothing, and is one itself: what a tool left behind or made anew is no
+    loss.
+    """
+    try:
+        with os.scandir(path) as entries:
+            return not path.is_symlink() and next(entries, None) is None
+    except OSError:
+        return False
+
+
+def go_back(entry: Entry, context: Context) -> None:
+    """Rename it back, if it is here. Raises OSError."""
+    if os.path.lexists(entry.thing):
+        quarantine_writer.put_back(entry)
+    else:
+        quarantine_writer.discard(entry)
+
+
+WAYS["quarantine"] = Way(cannot_go_back, go_back)

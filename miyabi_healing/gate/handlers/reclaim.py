@@ -1,0 +1,49 @@
+"""Reclaim: ask the kernel for memory by writing to one of the few control files that are known to
+be harmless.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.host import memory
+from miyabi_healing.model.steps import Reclaim
+from miyabi_healing.support.formatting import display
+
+
+@stake.register
+def _(step: Reclaim) -> Stake:
+    return Stake()
+
+
+@recheck.register
+def _(step: Reclaim, context: Context) -> str | None:
+    known = step.control == memory.PROC / "sys/vm/drop_caches" and step.value == "1"
+    ours = step.control.name in (
+        "memory.reclaim",
+        "memory.force_empty",
+    ) and step.control.is_relative_to(memory.CGROUPS)
+    if not (known or ours) or ".." in step.control.parts:
+        return f"{display(step.control)} is not a known control file"
+    return None if os.access(step.control, os.W_OK) else "not permitted"
+
+
+@apply.register
+def _(step: Reclaim, context: Context) -> Done:
+    before = memory.read().available
+    write(step.control, step.value)
+    gained = memory.read().available - before
+    return Done(details={"available_gained": gained})
+
+
+def write(control: Path, value: str) -> None:
+    descriptor = os.open(control, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    except BlockingIOError:
+        pass  # memory.reclaim says EAGAIN when it got less than was asked for
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,289 @@
+"""Retiring a worktree: both its folders are renamed into quarantine, its commits are kept from
+git's garbage collection.
+
+After the rename nobody can reach it by its name any more, so that is when it is looked at for the
+last time: whoever wrote into it between the re-check and the rename is found then, and everything
+is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from miyabi_healing.gate.handlers import quarantine
+from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.gate.primitives.roots import root_of
+from miyabi_healing.gate.undo import WAYS, Way
+from miyabi_healing.host.git.repositories import Repository, Worktree, repository
+from miyabi_healing.host.git.worktrees import LARGEST_REFLOG, Survey
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.steps import RetireWorktree
+from miyabi_healing.support.command_errors import ToolError
+from miyabi_healing.support.files import identity_at, open_beneath, read_small
+from miyabi_healing.support.formatting import display
+
+Marks = dict[str, tuple[int, int, int, int]]
+
+
+def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
+    """The repository and the worktree a step speaks of, as they are now."""
+    place = repository(str(step.common), config)
+    return place, place.worktree(
+        step.admin
+    ) if step.admin.parent == place.common / "worktrees" else None
+
+
+@stake.register
+def _(step: RetireWorktree) -> Stake:
+    return Stake((step.path, step.admin) if step.path else (step.admin,))
+
+
+@recheck.register
+def _(step: RetireWorktree, context: Context) -> str | None:
+    # where the worktree itself is, is git's to say: anywhere
+    if root_of(step.admin, context.roots) is None:
+        return "its repository is outside the allowed roots"
+    try:
+        if not identity_at(step.admin).same_file(step.admin_identity):
+            return "its administrative folder was replaced"
+        if step.path and step.identity and not identity_at(step.path).same_file(step.identity):
+            return "it was replaced since it was measured"
+    except FileNotFoundError:
+        return "it is gone already"
+    place, worktree = found(step, context.host.config)
+    if worktree is None or (step.path is not None and worktree.path != step.path):
+        return "git does not know it as a worktree any more"
+    if step.path is None:
+        return "its folder is back" if worktree.path.exists() else None
+    reason = Survey(place, [worktree], context.witness).reason_to_keep(worktree)
+    return f"{reason.category}: {reason.detail}" if reason else None
+
+
+@apply.register
+def _(step: RetireWorktree, context: Context) -> Done:
+    place, worktree = found(step, context.host.config)
+    if worktree is None:
+        raise Refused("git does not know it as a worktree any more")
+    about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
+    tree: quarantine_writer.Entry | None = None
+    if step.path and step.identity:
+        before = content_before(place, worktree)
+        tree = quarantine_writer.take(
+            context, step.path.parent, step.path, step.identity, "worktree", **about
+        )
+        if late := late_objection(place, worktree, tree, before):
+            quarantine_writer.put_back(tree)
+            raise Refused(late)
+    try:
+        refs = keep_commits(place, worktree, context.run_id)
+        admin = quarantine_writer.take(
+            context,
+            step.common,
+            step.admin,
+            step.admin_identity,
+            "worktree-admin",
+            worktree=str(worktree.path),
+            **about,
+        )
+    except BaseException:
+        if tree:
+            go_back(tree, context)
+        raise
+    entries = [str(each.folder) for each in (tree, admin) if each]
+    return Done(
+        details={"quarantined": display((tree or admin).thing)},
+        undo={"entries": entries, "refs": refs},
+    )
+
+
+def content_before(place: Repository, worktree: Worktree) -> Marks | None:
+    """What a worktree of another user's holds, looked through by git before it is moved; None for
+    one of ours. Raises Refused.
+
+    Git runs as its owner, who cannot reach it once it is in our quarantine: then only a comparison
+    can tell what came in.
+    """
+    if place.owner == os.geteuid():
+        return None
+    try:
+        before = marks(worktree)
+        reason = Survey(place, [worktree]).by_the_content(worktree)
+    except (ToolError, OSError) as error:
+        raise Refused(str(error)) from None
+    if reason:
+        raise Refused(f"{reason.category} at the last moment: {reason.detail}")
+    return before
+
+
+def late_objection(
+    place: Repository, worktree: Worktree, tree: quarantine_writer.Entry, before: Marks | None
+) -> str | None:
+    """What speaks against it now that nobody can come any more."""
+    survey = Survey(place, [worktree])
+    try:
+        if reason := survey.by_the_users(tree.thing):
+            return f"{reason.category} at the last moment: {reason.detail}"
+        if before is not None:
+            return (
+                "it was changed at the last moment"
+                if marks(worktree, tree.thing) != before
+                else None
+            )
+        reason = survey.by_the_content(worktree, tree.thing)
+    except (ToolError, OSError) as error:
+        return str(error)
+    return f"{reason.category} at the last moment: {reason.detail}" if reason else None
+
+
+def marks(worktree: Worktree, folder: Path | None = None) -> Marks:
+    """What would tell of any change to a worktree's files and to what git knows of it. Raises
+    OSError.
+
+    The kernel sets the time of change itself (inode(7)); renaming changes that of the folder
+    renamed, so that one is left out.
+    """
+    found: Marks = {}
+    for top, inside in ((folder or worktree.path, "files"), (worktree.admin, "admin")):
+        for path, folders, files, descriptor in os.fwalk(top, onerror=give_up):
+            status = os.fstat(descriptor)
+            changed = 0 if os.path.samefile(path, top) else status.st_ctime_ns
+            at = os.path.join(inside, os.path.relpath(path, top))
+            found[at] = (status.st_ino, status.st_mode, status.st_mtime_ns, changed)
+            for name in (*files, *folders):
+                each = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                found[os.path.join(at, name)] = (
+                    each.st_ino,
+                    each.st_mode,
+                    each.st_mtime_ns,
+                    each.st_ctime_ns,
+                )
+    return found
+
+
+def give_up(error: OSError) -> None:
+    raise error
+
+
+def keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str]:
+    """Give a ref to each commit that only the worktree's own reflog knows, so that gc cannot take
+    it. Raises ToolError.
+    """
+    known = reflog_commits(worktree.admin / "logs" / "HEAD")
+    if worktree.branch.startswith("refs/heads/") and worktree.branch.isprintable():
+        # it mostly has them all, and other branches may be thousands; or it is gone
+        with contextlib.suppress(ToolError):
+            known = unreachable(known, place, f"^{worktree.branch}")
+    commits = unreachable(known, place, "--not", "--all")
+    refs = [
+        f"{kept_under(run_id, worktree.admin)}{number}" for number in range(1, len(commits) + 1)
+    ]
+    if refs:
+        commands = "".join(
+            f"create {ref} {commit}\n" for ref, commit in zip(refs, commits, strict=True)
+        )
+        place.git("update-ref", "--stdin", stdin=commands.encode())
+    return refs
+
+
+def unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
+    """Those of some commits that cannot be reached from what `but` names, as rev-list(1) has it.
+    Raises ToolError.
+    """
+    if not commits:
+        return []
+    asked = "\n".join([*commits, ""]).encode()
+    lost = set(
+        os.fsdecode(
+            place.git("rev-list", "--ignore-missing", "--stdin", *but, "--", stdin=asked)
+        ).split()
+    )
+    return [commit for commit in commits if commit in lost]
+
+
+def reflog_commits(reflog: Path) -> list[str]:
+    """The commits a reflog names, each once, the latest first."""
+    try:
+        lines = read_small(reflog, limit=LARGEST_REFLOG).splitlines()
+    except FileNotFoundError:
+        return []
+    named = [
+        line.split(b" ")[1].decode("ascii", "replace")
+        for line in reversed(lines)
+        if line.count(b" ") > 1
+    ]
+    return [commit for commit in dict.fromkeys(named) if commit.strip("0")]
+
+
+def kept_under(run_id: str, admin: Path) -> str:
+    """What the names of the refs begin with that keep a worktree's commits. Any byte but git's own
+    may be in its name.
+    """
+    return f"refs/miyabi-healing/{run_id}/{admin.name}/"
+
+
+def drop_refs(entry: Entry, context: Context) -> None:
+    """Let go of the commits that were kept for a worktree that is back, or purged. Raises
+    ToolError, ConfigError.
+    """
+    common = Path(entry.facts["common"])
+    if not common.is_dir():
+        return  # the repository is gone, and its refs with it
+    place = repository(str(common), context.host.config)
+    prefix = kept_under(entry.run, Path(entry.facts["admin"]))
+    names = os.fsdecode(place.git("for-each-ref", "--format=%(refname)", prefix)).split()
+    if names:
+        place.git(
+            "update-ref",
+            "--stdin",
+            stdin=os.fsencode("".join(f"delete {name}\n" for name in names)),
+        )
+    with contextlib.suppress(FileNotFoundError), place.opened(prefix.rstrip("/")) as folder:
+        remove_remains(folder)
+
+
+def remove_remains(folder: int) -> None:
+    """Delete what a git that was ended left where only our refs are: a lock, an empty file that git
+    takes for a broken ref.
+
+    None of our refs is there any more, so no git can be at work on one. Raises OSError.
+    """
+    for name in os.listdir(folder):
+        if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=folder)
+
+
+def go_back(entry: Entry, context: Context) -> None:
+    """Rename a worktree's folder, or its administrative folder, back, and let go of what was kept
+    for it.
+    """
+    around, common = Path(entry.original).parent, Path(entry.facts["common"])
+    # git removes the folder around the last one
+    if entry.kind == "worktree-admin" and common.is_dir() and not around.exists():
+        with open_beneath(common, around) as (folder, name):
+            owner = os.fstat(folder)
+            os.mkdir(name, dir_fd=folder)
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
+    if os.path.lexists(entry.thing):
+        quarantine_writer.move_back(entry)
+    # while the manifest is there: should this be cut short, it is what the refs are found by
+    drop_refs(entry, context)
+    quarantine_writer.discard(entry)
+
+
+def cannot_go_back(entry: Entry, context: Context) -> str | None:
+    """Why it cannot be renamed back; None where it can."""
+    if entry.kind == "worktree-admin" and not Path(entry.facts["common"]).is_dir():
+        return f"the repository {display(entry.facts['common'])} is gone"
+    around = Path(entry.original).parent
+    if entry.kind == "worktree-admin" and not around.exists() and os.path.lexists(entry.thing):
+        return None
+    return quarantine.cannot_go_back(entry, context)
+
+
+WAYS["worktree"] = WAYS["worktree-admin"] = Way(cannot_go_back, go_back, drop_refs)

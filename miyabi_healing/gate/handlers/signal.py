@@ -1,0 +1,64 @@
+"""Signals: one to one process, through a pidfd, so that a reused pid can never be hit
+(pidfd_open(2)).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.host.processes import read
+from miyabi_healing.model.steps import Signal
+
+ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
+
+
+@stake.register
+def _(step: Signal) -> Stake:
+    return Stake()
+
+
+@recheck.register
+def _(step: Signal, context: Context) -> str | None:
+    if step.signal not in ALLOWED:
+        return f"signal {step.signal} is not one a healer may send"
+    process = read(step.pid)
+    if process is None or process.state in "ZX":
+        return "it has ended already"
+    if process.start != step.start:
+        return "its pid belongs to another process now"
+    return context.host.processes().protection(process)
+
+
+@apply.register
+def _(step: Signal, context: Context) -> Done:
+    try:
+        with held(step.pid) as pidfd:
+            process = read(step.pid)  # only now: what the pidfd refers to can no longer change
+            if process is None or process.start != step.start:
+                raise Refused("its pid belongs to another process now")
+            if pidfd is None:
+                # macOS has no pidfd: the start time was looked at a moment ago
+                os.kill(step.pid, step.signal)
+            else:
+                signal.pidfd_send_signal(pidfd, step.signal)
+    except ProcessLookupError:
+        raise Refused("it has ended already") from None
+    return Done(details={"pid": step.pid, "signal": signal.Signals(step.signal).name})
+
+
+@contextmanager
+def held(pid: int) -> Iterator[int | None]:
+    """A pidfd for `pid`; None where the platform has none. Raises ProcessLookupError."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    descriptor = os.pidfd_open(pid)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,217 @@
+"""What stops a healer whatever it plans: pauses, attempts, cooldown, budgets, a full quarantine.
+
+And what somebody has had rolled back. They are asked by the gate, from the configuration and the
+journal alone, so no healer can get round them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miyabi_healing.gate.costs import Cost, cost
+from miyabi_healing.model.config import Budgets, Config
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.model.steps import Purge, Signal, Step
+from miyabi_healing.state import history, quarantine, run_clock
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.run_clock import DAY, Moment
+from miyabi_healing.support.flapping import WINDOW, changes, is_flapping
+from miyabi_healing.support.formatting import size_text
+
+# what was healed was there, and then was not
+STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}
+
+
+@dataclass
+class Spent:
+    """What this pass has used of its budgets so far."""
+
+    limits: Budgets
+    worktrees: int = 0
+    bytes: int = 0
+    files: int = 0
+    processes: set[tuple[int, int]] = field(default_factory=set)
+
+    def veto(self, costs: Sequence[Cost]) -> str | None:
+        """Why these steps would together be too much for one pass; None where they fit."""
+        most = self.limits
+        if self.worktrees + sum(each.worktrees for each in costs) > most.worktrees:
+            return f"budget: {most.worktrees} worktrees a pass"
+        if len(self.processes.union(*(each.processes for each in costs))) > most.processes:
+            return f"budget: {most.processes} processes a pass"
+        if self.files + sum(each.files for each in costs) > most.files:
+            return f"budget: {most.files} files a pass"
+        size, limit = sum(each.bytes for each in costs), most.gigabytes * 1e9
+        if self.bytes + size > limit:
+            return f"budget: {size_text(limit)} a pass; this takes {size_text(size)}"
+        return None
+
+    def charge(self, each: Cost) -> None:
+        self.worktrees += each.worktrees
+        self.processes |= each.processes
+        self.files += each.files
+        self.bytes += each.bytes
+
+
+@dataclass
+class Brakes:
+    """The brakes of one pass. `journal` is None where nothing was ever recorded; `clock` tells the
+    moment, by default its.
+
+    `watching` is whether there is a next pass to wait for. `state` is the state folder, by which
+    the quarantine is found.
+    """
+
+    config: Config
+    journal: Journal | None
+    spent: Spent
+    clock: Callable[[], Moment] | None = None
+    watching: bool = False
+    state: Path = field(kw_only=True)
+    refused_for_space: bool = False
+    holds: int | None = None
+    measured: dict[int, tuple[Step, Cost]] = field(default_factory=dict)
+
+    @property
+    def now(self) -> Moment:
+        if self.clock:
+            return self.clock()
+        return self.journal.now() if self.journal else run_clock.unknown()
+
+    @property
+    def held(self) -> int:
+        """The bytes in quarantine: looked up once, then kept account of."""
+        if self.holds is None:
+            self.holds = sum(each.bytes for each in quarantine.find(self.state))
+        return self.holds
+
+    def cost(self, step: Step, deadline: float = math.inf) -> Cost:
+        """What a step costs, measured once. Raises OSError."""
+        if id(step) not in self.measured:
+            # the step is kept, too: or another could get its id
+            self.measured[id(step)] = (step, cost(step, deadline))
+        return self.measured[id(step)][1]
+
+    def sizes(self, step: Step) -> Mapping[Path, int]:
+        """What was measured of the things that a step sets aside; nothing for a step that was not
+        asked about.
+        """
+        known = self.measured.get(id(step))
+        return known[1].sizes if known else {}
+
+    def hold(self, healer: str, issue: Issue, plan: Plan) -> str | None:
+        """Why a healer must not do anything about an issue now; None where it may."""
+        if self.journal is None:
+            return None
+        if pause := self.resting():
+            return pause
+        rules, own = self.config.brakes, self.config.healer(healer)
+        most = rules.attempts if own.attempts is None else own.attempts
+        tried = self.journal.attempts(healer, issue.name, issue.target, self.now)
+        lately = [began for began, _ in tried if began < rules.forget]
+        if len(lately) >= most:
+            again = duration(max(rules.forget - lately[most - 1], 0)) if most else "never"
+            return f"attempts: tried {len(lately)} time(s) in {duration(rules.forget)} without healing it; again in {again}"
+        only_signals = all(isinstance(step, Signal) for step in plan.steps)
+        rest = rules.cooldown_signals if only_signals else rules.cooldown
+        rest = rest if own.cooldown is None else own.cooldown
+        last = min((ended for _, ended in tried), default=math.inf)
+        if last < rest:
+            return f"cooldown: last tried {duration(last)} ago; again in {duration(rest - last)}"
+        return self.by_the_past(self.journal, issue)
+
+    def resting(self) -> str | None:
+        """Why nothing may be done at all now; None where something may."""
+        now = self.now
+        if self.journal is None or not (pause := self.journal.paused(now)):
+            return None
+        end, by_runs = pause.end(now)
+        return f"paused until {moment(end)}{ONLY_RUNS if by_runs else ''} by {pause.person}: {pause.reason}"
+
+    def by_the_past(self, journal: Journal, issue: Issue) -> str | None:
+        """What the last passes say: that an issue has not lasted long enough to act, or that it
+        comes and goes.
+        """
+        if journal.version < 3:  # read-only, and older than the history
+            return None
+        rules, gate = self.config.brakes, self.config.check(issue.name).gate or issue.gate
+        past = history.outcomes(journal, issue.name, issue.target, 2 * WINDOW)
+        found = [outcome != "healthy" for outcome in past] + [True]
+        needed, passes = gate
+        if self.watching and sum(found[-passes:]) < needed:
+            return f"gate: found in {sum(found[-passes:])} of the last {passes} passes; acts from {needed}"
+        states = [state for outcome in past for state in STATES[outcome]] + [True]
+        if is_flapping(states, rules.flap_on, rules.flap_off):
+            much = f"{changes(states):.0f} % of its last {WINDOW} results were changes"
+            return f"flapping: {much}; healing rests until it is below {rules.flap_off:g} %"
+        return None
+
+    def veto(self, *steps: Step, deadline: float = math.inf) -> str | None:
+        """Why steps that go together must not be carried out now; None where they may."""
+        if reason := next(
+            filter(None, (self.by_hand(step) or self.too_early(step) for step in steps)), None
+        ):
+            return reason
+        try:
+            costs = [self.cost(step, deadline) for step in steps]
+        except (OSError, TypeError) as error:
+            return f"what it costs cannot be told: {error}"
+        return self.too_full(costs) or self.spent.veto(costs)
+
+    def by_hand(self, step: Step) -> str | None:
+        """That somebody has had the same rolled back lately; None where nobody has."""
+        if self.journal is None or isinstance(step, Purge):
+            return None
+        seconds = self.config.brakes.respect_days * DAY
+        if not (found := self.journal.rolled_back(step.kind, step.target, seconds, self.now)):
+            return None
+        return f"rolled back by hand (step {found[0]}): left alone until {moment(found[1])}"
+
+    def too_early(self, step: Step) -> str | None:
+        """Why a thing must not be purged yet: until then it can be had back, which is a promise.
+        None for any other step.
+        """
+        if not isinstance(step, Purge):
+            return None
+        rules, held, now = self.config.quarantine, quarantine.read(step.folder), self.now
+        days = rules.days if rules.early_days is None else min(rules.days, rules.early_days)
+        if held.facts.get("purging") or held.is_older(days, now):
+            return None
+        return f"quarantine: kept for {held.age(now) / DAY:.0f} days; it may go after {days:g}"
+
+    def too_full(self, costs: Sequence[Cost]) -> str | None:
+        """Why nothing more may be set aside; None where something may, or where nothing is to be."""
+        more = [each.kept for each in costs if each.kept is not None]
+        limit = self.config.quarantine.gigabytes * 1e9
+        if not more or self.held + sum(more) <= limit:
+            return None
+        self.refused_for_space = True
+        sizes = f"it holds {size_text(self.held)}, this takes {size_text(sum(more))}"
+        return f"quarantine limit: {sizes}; its limit is {size_text(limit)}"
+
+    def charge(self, step: Step) -> None:
+        each = self.cost(step)
+        self.spent.charge(each)
+        if self.holds is not None:
+            self.holds += each.kept or 0
+            self.holds -= step.bytes if isinstance(step, Purge) else 0
+
+
+ONLY_RUNS = " at the earliest (only time that runs see pass counts)"
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``40 s``, ``3 min``, ``2 h``."""
+    for unit, size in (("d", DAY), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or seconds == size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,55 @@
+"""Git's index file, just far enough to say that nothing in it is unusual (gitformat-index(5)).
+Looks only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+FIXED = 62  # bytes of an entry before its name; the two last are flags
+MARKED = 0xC000  # assume-unchanged, and that there are more flags: skip-worktree is one of them
+LENGTH = 0x0FFF  # of the name; where it is longer, all of these
+MODE = 26  # where the two bytes are that say what an entry is
+GITLINK = 0xE0
+FLAGS = struct.Struct(">H").unpack_from
+DIGEST = 20
+ELSEWHERE = (b"link", b"sdir")  # a split or a sparse index: other entries count too
+
+
+def is_ordinary(data: bytes) -> bool:
+    """Whether an index surely has files only that git looks at, and no repositories; False where
+    only git itself can say.
+
+    Only a plain index of version 2 is read: skip-worktree takes version 3, and version 4 packs the
+    names.
+    """
+    if (
+        len(data) < 12 + DIGEST
+        or data[:8] != b"DIRC\0\0\0\2"
+        or hashlib.sha1(data[:-DIGEST]).digest() != data[-DIGEST:]
+    ):
+        return False
+    try:
+        return walk(data)
+    except (IndexError, ValueError, struct.error):
+        # whoever owns a repository can have written anything there
+        return False
+
+
+def walk(data: bytes) -> bool:
+    """From entry to entry, as git does: by what each says of its length."""
+    at, end = 12, len(data) - DIGEST
+    for _ in range(struct.unpack_from(">I", data, 8)[0]):
+        (flags,) = FLAGS(data, at + FIXED - 2)
+        if flags & MARKED or data[at + MODE] & 0xF0 == GITLINK:
+            return False
+        length = flags & LENGTH
+        if length == LENGTH:
+            length = data.index(b"\0", at + FIXED) - at - FIXED
+        at += (FIXED + length + 8) & ~7
+    while at < end:
+        if data[at : at + 4] in ELSEWHERE:
+            return False
+        at += 8 + int(struct.unpack_from(">I", data, at + 4)[0])
+    return at == end

@@ -1,0 +1,133 @@
+"""Git's lock files: which there are, and who may still hold them. Looks only.
+
+Git creates ``NAME.lock`` beside the file it is about to replace (api-lockfile in git's sources) and
+keeps it, often without an open descriptor, until the command ends: an editor that waits for a
+commit message holds ``index.lock`` that way.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing.host.git.repositories import Repository
+from miyabi_healing.model.identity import Identity
+from miyabi_healing.support.formatting import display
+
+LOOKS_APART = 0.05
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock file as it was when looked at. `mtime` is in seconds since the epoch."""
+
+    path: Path
+    identity: Identity
+    mtime: float
+
+    def __str__(self) -> str:
+        return display(self.path)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written; negative after the clock was set back."""
+        return time.time() - self.mtime
+
+
+def look(path: Path) -> Lock | None:
+    """Look at a lock file; None where there is no regular file (any more)."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (
+        Lock(path, Identity.of(status), status.st_mtime) if stat.S_ISREG(status.st_mode) else None
+    )
+
+
+def lock_paths(common: Path) -> Iterator[Path]:
+    """Every name git locks with, in the common folder and the worktrees' own; never anything in a
+    work tree.
+    """
+    linked = os.path.join(common, "worktrees")
+    for top in (os.fspath(common), *(os.path.join(linked, name) for name in names_in(linked))):
+        names = names_in(top)
+        yield from (
+            Path(top, name) for name in names if name.endswith(".lock") and name != "gc.pid.lock"
+        )
+        for kind in (each for each in ("refs", "logs") if each in names):
+            for folder, _, inside in os.walk(os.path.join(top, kind)):
+                yield from (Path(folder, name) for name in sorted(inside) if name.endswith(".lock"))
+    yield common / "objects" / "maintenance.lock"
+
+
+def names_in(folder: str) -> list[str]:
+    """The names in a folder, in order; none where it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def locks(repository: Repository) -> tuple[Lock, ...]:
+    return tuple(lock for path in lock_paths(repository.common) if (lock := look(path)))
+
+
+def stale(repository: Repository, older_than: float) -> tuple[Lock, ...]:
+    """Locks that nobody who is seen holds and that have not changed for `older_than` seconds, the
+    oldest first.
+
+    Somebody who cannot be seen may hold one all the same: `Holders.unseen`. Raises OSError where no
+    process can be seen.
+    """
+    old = [lock for lock in locks(repository) if lock.age > older_than]
+    if not old:
+        return ()
+    time.sleep(LOOKS_APART)
+    holders = Holders(repository)
+    return tuple(
+        sorted(
+            (lock for lock in old if not holders.reason(lock, older_than)),
+            key=lambda lock: lock.mtime,
+        )
+    )
+
+
+class Holders:
+    """Who may hold a repository's locks, in one look at all processes; ask a new one for fresh
+    answers.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        from miyabi_healing.host import users  # most repositories have no old lock
+        from miyabi_healing.host.git import lock_holders
+
+        self.witness = users.Witness(repository.config)
+        self.files = self.witness.files
+        self.suspect = next(lock_holders.suspects(repository, self.witness), None)
+
+    def reason(self, lock: Lock, older_than: float) -> str | None:
+        """Why `lock` is not stale, as far as can be seen; None where it is."""
+        if look(lock.path) != lock:
+            return "it changed since it was measured"
+        if lock.mtime > time.time():
+            return "its time lies in the future"
+        if lock.age <= older_than:
+            return "not old enough"
+        openers = self.files.of(lock.identity.device, lock.identity.inode)
+        if openers:
+            return f"held by {openers[0].name} (pid {openers[0].pid}), which has it open"
+        if self.suspect:
+            process, why = self.suspect
+            return f"held by {process.name} (pid {process.pid}), {why}"
+        return None
+
+    def unseen(self, lock: Lock) -> str | None:
+        """Why somebody who cannot be seen could hold it; None where nobody could. Raises OSError
+        where it is gone.
+        """
+        return self.witness.unseen(lock.path)

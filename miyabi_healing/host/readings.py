@@ -1,0 +1,69 @@
+"""Read-only views of the host: one noun a module, platform differences inside it. A healthy pass
+starts no subprocess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from miyabi_healing.host.caches import Cache
+    from miyabi_healing.host.filesystems import Mount
+    from miyabi_healing.host.git.repositories import Repository
+    from miyabi_healing.host.logs import LogGroup
+    from miyabi_healing.host.memory import Memory
+    from miyabi_healing.host.processes import Processes
+    from miyabi_healing.host.users import Witness
+    from miyabi_healing.model.config import Config
+    from miyabi_healing.state.quarantine import Held
+
+
+@dataclass(frozen=True)
+class Host:
+    """Everything that may be looked at, as configured. Every call measures afresh."""
+
+    config: Config
+
+    def mount(self, path: str) -> Mount:
+        from miyabi_healing.host import filesystems
+
+        return filesystems.read_folder(path)
+
+    def repository(self, path: str) -> Repository:
+        from miyabi_healing.host.git import repositories
+
+        return repositories.repository(path, self.config)
+
+    def log_group(self, pattern: str) -> LogGroup:
+        from miyabi_healing.host import logs
+
+        return logs.read(pattern, self.config)
+
+    def processes(self) -> Processes:
+        from miyabi_healing.host import processes
+
+        return processes.Processes(self.config.processes.protected)
+
+    def witness(self) -> Witness:
+        """One look at who is using what."""
+        from miyabi_healing.host import users
+
+        return users.Witness(self.config)
+
+    def memory(self) -> Memory:
+        from miyabi_healing.host import memory
+
+        return memory.read()
+
+    def caches(self) -> tuple[Cache, ...]:
+        from miyabi_healing.host import caches
+
+        return caches.find(self.config.caches)
+
+    def quarantine(self) -> tuple[Held, ...]:
+        """What waits in quarantine, the oldest first."""
+        from miyabi_healing.state import quarantine
+        from miyabi_healing.support import paths
+
+        return tuple(quarantine.find(paths.state_folder()))

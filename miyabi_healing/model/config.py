@@ -1,0 +1,352 @@
+"""The configuration: defaults, over them one TOML file, over it the environment.
+
+``MIYABI_HEALING__GIT__BASE=main`` sets ``base`` in ``[git]``: the name is upper case, parts are
+joined by two underscores, the value is TOML (a text that is no TOML value counts as a string).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from miyabi_healing.model.issue import Limit, Severity
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; the message is one line that names file, key and the way
+    out.
+    """
+
+
+def positive(settings: object, *names: str) -> None:
+    """Refuse settings that are negative or not finite. Raises ValueError."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and (not math.isfinite(value) or value < 0):
+            raise ValueError(f"{name} must be zero or more, not {value}")
+
+
+@dataclass(frozen=True, repr=False)
+class Disk:
+    """The filesystems to look at, by a folder on each; none means every one that holds data on a
+    device.
+    """
+
+    mounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Git:
+    """The repositories to look after, what they are merged into, and further folders in them that
+    can be made again.
+    """
+
+    repos: tuple[str, ...] = ()
+    base: str = ""
+    regenerable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Logs:
+    """The files that count as logs. `databases` are names, like ``*.mydb``, that lie beside what is
+    no log: besides the known.
+    """
+
+    patterns: tuple[str, ...] = ("/tmp/miyabi*.log", "~/.miyabi/logs/*.log")
+    databases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Processes:
+    """Names of further processes that must never be signalled."""
+
+    protected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Caches:
+    """`homes` whose known caches may be cleaned; `also` names costly caches that may be cleaned
+    too.
+    """
+
+    homes: tuple[str, ...] = ("~",)
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Budgets:
+    """The most one pass may do, whatever its healers plan."""
+
+    worktrees: int = 20
+    processes: int = 5
+    gigabytes: float = 20
+    files: int = 10_000
+
+    def __post_init__(self) -> None:
+        positive(self, "worktrees", "processes", "gigabytes", "files")
+
+
+@dataclass(frozen=True, repr=False)
+class Brakes:
+    """What keeps a healer from trying again and again. Times in seconds, but for the days.
+
+    After `attempts` within `forget` it gives up; between two attempts lies a `cooldown`
+    (`cooldown_signals` where a plan only sends signals); what was rolled back by hand is left alone
+    for `respect_days`. An issue that comes and goes is flapping from `flap_on` per cent of changes
+    among its last results, until they are below `flap_off`: then nothing is done about it.
+    """
+
+    attempts: int = 3
+    forget: float = 3600
+    cooldown: float = 120
+    cooldown_signals: float = 15
+    respect_days: float = 7
+    flap_on: float = 30
+    flap_off: float = 20
+
+    def __post_init__(self) -> None:
+        positive(
+            self,
+            "attempts",
+            "forget",
+            "cooldown",
+            "cooldown_signals",
+            "respect_days",
+            "flap_on",
+            "flap_off",
+        )
+        if self.flap_off > self.flap_on:
+            raise ValueError(
+                f"flap_off must not be above flap_on, {self.flap_on:g}, but is {self.flap_off:g}"
+            )
+
+
+@dataclass(frozen=True, repr=False)
+class Quarantine:
+    """How long removed things are kept, and how many GB of them, the oldest going first.
+
+    On a disk that is still over its limit after everything else, those older than `early_days` may
+    go before their time; without it, none.
+    """
+
+    days: float = 30
+    gigabytes: float = 50
+    early_days: float | None = None
+
+    def __post_init__(self) -> None:
+        positive(self, "days", "gigabytes", "early_days")
+
+
+@dataclass(frozen=True, repr=False)
+class History:
+    """How many days, and how many passes, are remembered."""
+
+    days: float = 90
+    passes: int = 20_000
+
+    def __post_init__(self) -> None:
+        positive(self, "days", "passes")
+
+
+@dataclass(frozen=True, repr=False)
+class Watch:
+    """How many seconds one pass of watch mode may take before it is ended."""
+
+    time_limit: float = 1800
+
+    def __post_init__(self) -> None:
+        positive(self, "time_limit")
+
+
+@dataclass(frozen=True, repr=False)
+class Alerts:
+    """Who is told what has changed. Where messages go is secret, so it is in a file, or in the
+    environment.
+
+    `healed` is whether repairs that succeeded at once are told as well; what lasts is told again
+    every `remind_hours`; a pass spends `time_limit` seconds at most on sending; what cannot be sent
+    is tried again for `keep_hours`.
+    """
+
+    slack: bool = False
+    slack_url_file: str = ""
+    apprise_urls_file: str = ""
+    healed: bool = True
+    remind_hours: float = 24
+    time_limit: float = 10
+    keep_hours: float = 72
+
+    def __post_init__(self) -> None:
+        positive(self, "remind_hours", "time_limit", "keep_hours")
+
+
+@dataclass(frozen=True, repr=False)
+class Ping:
+    """The file that holds the URL to ping, which is a secret, and how many seconds one ping may
+    take.
+    """
+
+    url_file: str = ""
+    time_limit: float = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.time_limit <= 60:
+            raise ValueError(
+                f"time_limit must be more than 0 and at most 60, not {self.time_limit}"
+            )
+
+
+@dataclass(frozen=True, repr=False)
+class Metrics:
+    """The file that node_exporter's textfile collector is to read; none where it is empty."""
+
+    textfile: str = ""
+
+    def __post_init__(self) -> None:
+        if self.textfile and not self.textfile.startswith(("/", "~")):
+            raise ValueError(f"textfile must be an absolute path, not {self.textfile!r}")
+
+
+@dataclass(frozen=True, repr=False)
+class Waiver:
+    """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
+
+    reason: str
+    until: Any  # msgspec cannot tell the two kinds of date apart
+    target: str = ""
+
+    def __post_init__(self) -> None:
+        import datetime
+
+        if not isinstance(self.until, datetime.date):  # a date and time is one, too
+            raise ValueError("until must be a date, like 2026-01-31")
+        if not self.reason.strip():
+            raise ValueError("reason must say why")
+
+    @property
+    def end(self) -> float:
+        """In seconds since the epoch: a mere date ends with its day, a time without an offset is
+        local.
+        """
+        import datetime
+
+        if isinstance(self.until, datetime.datetime):
+            return self.until.timestamp()
+        return datetime.datetime.combine(self.until, datetime.time(23, 59, 59)).timestamp()
+
+
+@dataclass(frozen=True, repr=False)
+class Safety:
+    """`roots` are further folders in which a healer's steps may change something, `disposable`
+    those it may delete from.
+
+    `ours_alone` are folders that nobody else uses, no other host, container or user: there, that
+    somebody could be at work who cannot be seen from here is no reason to leave a thing alone.
+    Whoever is seen using it always is one.
+    """
+
+    roots: tuple[str, ...] = ()
+    disposable: tuple[str, ...] = ()
+    ours_alone: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for each in self.ours_alone:
+            if not each.startswith(("/", "~")):
+                raise ValueError(f"ours_alone must name folders by absolute paths, not {each!r}")
+
+
+@dataclass(frozen=True, repr=False)
+class Extend:
+    """`folders` with a user's own checks; their healers lie in a ``healers`` folder inside."""
+
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class CheckSettings:
+    """One check's ``[checks.NAME]``; None is the check's own default."""
+
+    enabled: bool = True
+    threshold: float | None = None
+    clear: float | None = None
+    low: float | None = None
+    medium: float | None = None
+    high: float | None = None
+    critical: float | None = None
+    gate: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        positive(self, "threshold", "clear", "low", "medium", "high", "critical")
+        if self.gate and not 1 <= self.gate[0] <= self.gate[1] <= 100:
+            raise ValueError(
+                f"gate must be like [2, 3], the passes needed and of how many, not {list(self.gate)}"
+            )
+        if self.threshold is not None and self.clear is not None and self.clear > self.threshold:
+            raise ValueError(
+                f"clear must not be above the threshold, {self.threshold:g}, but is {self.clear:g}"
+            )
+
+    def adjust(self, limit: Limit) -> Limit:
+        """The limit a check comes with, as the user wants it."""
+        changed = {severity: getattr(self, severity.label) for severity in Severity}
+        bounds = {
+            **limit.bounds,
+            **{severity: bound for severity, bound in changed.items() if bound is not None},
+        }
+        clear_at = self.clear if self.clear is not None else limit.clear_at
+        if self.threshold is None:
+            return replace(limit, bounds=bounds, clear_at=clear_at)
+        return replace(limit, threshold=self.threshold, bounds=bounds, clear_at=self.clear)
+
+
+@dataclass(frozen=True, repr=False)
+class HealerSettings:
+    """What every healer's ``[healers.NAME]`` knows besides the healer's own options."""
+
+    enabled: bool = True
+    time_limit: float = 300
+    attempts: int | None = None
+    cooldown: float | None = None
+    undo_on_failure: bool = True
+
+    def __post_init__(self) -> None:
+        positive(self, "time_limit", "attempts", "cooldown")
+
+
+@dataclass(frozen=True, repr=False)
+class Config:
+    """Everything that can be set, each section a table of the file; `file` is that file, empty
+    where there is none.
+    """
+
+    disk: Disk = Disk()
+    git: Git = Git()
+    logs: Logs = Logs()
+    processes: Processes = Processes()
+    caches: Caches = Caches()
+    budgets: Budgets = Budgets()
+    brakes: Brakes = Brakes()
+    quarantine: Quarantine = Quarantine()
+    history: History = History()
+    watch: Watch = Watch()
+    alerts: Alerts = Alerts()
+    ping: Ping = Ping()
+    metrics: Metrics = Metrics()
+    safety: Safety = Safety()
+    extend: Extend = Extend()
+    checks: Mapping[str, CheckSettings] = field(default_factory=dict)
+    healers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    waivers: Mapping[str, Waiver] = field(default_factory=dict)
+    source: str = "the defaults"
+    file: str = field(default="", compare=False)
+
+    def check(self, name: str) -> CheckSettings:
+        return self.checks.get(name, CheckSettings())
+
+    def healer(self, name: str) -> HealerSettings:
+        common = {each.name for each in fields(HealerSettings)}
+        return HealerSettings(
+            **{key: value for key, value in self.healers.get(name, {}).items() if key in common}
+        )

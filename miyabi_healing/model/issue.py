@@ -1,0 +1,71 @@
+"""What a failing check found, and the limit it found it by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Severity(IntEnum):
+    """How bad an issue is; ordered, so that severities compare."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    CRITICAL = 4
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a check allows: it trips above `threshold`, and a repair aims for `clear`.
+
+    `bounds` raise the severity: a value at or above ``bounds[Severity.HIGH]`` is high.
+    """
+
+    threshold: float
+    severity: Severity = Severity.MEDIUM
+    bounds: Mapping[Severity, float] = field(default_factory=dict)
+    unit: str = ""
+    clear_at: float | None = None
+
+    @property
+    def clear(self) -> float:
+        """The level a repair aims for: a little below the threshold, so that the issue does not
+        return at once.
+        """
+        if self.clear_at is not None:
+            return self.clear_at
+        return self.threshold - 5 if self.unit == "%" else self.threshold * 0.9
+
+    def severity_of(self, value: float) -> Severity:
+        return max(
+            [
+                self.severity,
+                *(severity for severity, bound in self.bounds.items() if value >= bound),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One thing found wrong on one target.
+
+    `gate` is in how many of how many passes it must be found before watch mode does something about
+    it.
+    """
+
+    name: str
+    target: str
+    description: str
+    metric_value: float
+    limit: Limit
+    gate: tuple[int, int] = (1, 1)
+
+    @property
+    def severity(self) -> Severity:
+        return self.limit.severity_of(self.metric_value)

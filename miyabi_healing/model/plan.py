@@ -1,0 +1,83 @@
+"""What a healer wants done: typed steps, in order, towards a goal. Nothing in this module changes
+the host.
+
+A step is data; `miyabi_healing.gate.execute` is the one place that carries steps out. Besides what
+the gate re-checks of its own accord (identity, allowed roots, protected processes, budgets), a step
+may bring a guard: asked immediately before the step, it answers None to go on or the reason why
+not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from miyabi_healing.model.steps import Step
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When a plan has done enough: asked between steps."""
+
+    text: str
+    met: Callable[[], bool] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something a healer looked at and left alone. `reason` is a short category that is counted;
+    `detail` says more.
+    """
+
+    target: str
+    reason: str
+    detail: str = ""
+
+
+def count_kept(kept: Sequence[Kept]) -> str:
+    """Word what was kept: ``kept 14: 9 dirty, 3 unpushed, 2 in use``; empty when nothing was."""
+    if not kept:
+        return ""
+    reasons = Counter(entry.reason for entry in kept).most_common()
+    return f"kept {len(kept)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps towards a goal, and what was left alone.
+
+    `done` words what was achieved, from the details counted by the steps: ``lambda n: f"Cleaned
+    {n['worktrees']} …"``. `details` are measurements for the report; `min_gain` is the least
+    improvement of the metric that may be called partial success.
+    """
+
+    steps: tuple[Step, ...]
+    goal: Goal
+    kept: tuple[Kept, ...] = ()
+    done: Callable[[Counter[str]], str] | None = field(default=None, compare=False, repr=False)
+    details: dict[str, object] = field(default_factory=dict)
+    min_gain: float = 0
+
+
+def fault(plan: object) -> str | None:
+    """What is wrong with what a healer returned, before anything is done with it; None where it is
+    a plan.
+    """
+    if not isinstance(plan, Plan):
+        return f"returned {type(plan).__name__}, not a Plan"
+    if not isinstance(plan.goal, Goal):
+        return f"has a goal that is {type(plan.goal).__name__}, not a Goal"
+    each: object
+    for kind, name in ((Step, "steps"), (Kept, "kept")):
+        if not isinstance(there := getattr(plan, name), (tuple, list)):
+            return f"has {name} that are {type(there).__name__}, not a tuple"
+        for each in there:
+            if not isinstance(each, kind):
+                return f"has {type(each).__name__} among its {name}"
+    fields = {"target": str, "reason": str, "undo": str, "counts": str, "bytes": int, "later": int}
+    for step, (name, wanted) in product(plan.steps, fields.items()):
+        if not isinstance(value := getattr(step, name), wanted):
+            return f"has a step whose {name} is {type(value).__name__}, not {wanted.__name__}"
+    return None

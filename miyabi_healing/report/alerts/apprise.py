@@ -1,0 +1,45 @@
+"""Alerts to anything else that Apprise knows: mail, Teams, Matrix, ntfy and a hundred more. Needs
+the extra ``notify``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+
+from miyabi_healing.model.config import ConfigError
+from miyabi_healing.report.alerts.decide import Alert
+from miyabi_healing.report.alerts.message import Message, NotSent
+from miyabi_healing.support.secrets import Secret
+
+
+def require() -> None:
+    """Raises ConfigError where Apprise is not installed."""
+    if importlib.util.find_spec("apprise") is None:
+        raise ConfigError("alerts: Apprise is not installed; pip install 'miyabi-healing[notify]'")
+
+
+def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:
+    """Tell every place; where one of them does not take it, all are told again. Raises NotSent."""
+    import apprise
+
+    logging.getLogger("apprise").disabled = True  # it would log addresses
+    found = apprise.Apprise()
+    for number, place in enumerate(places, 1):
+        if not found.add(place.value):
+            raise NotSent(f"line {number} of its addresses is none that Apprise knows")
+    kind = (
+        apprise.NotifyType.SUCCESS
+        if all(is_good(each) for each in message.alerts)
+        else apprise.NotifyType.FAILURE
+    )
+    body = "\n\n".join(f"{each.line}\n{each.advice}" for each in message.alerts)
+    if not found.notify(
+        title=message.title, body=body, notify_type=kind, body_format=apprise.NotifyFormat.TEXT
+    ):
+        raise NotSent("a place did not take it")
+
+
+def is_good(alert: Alert) -> bool:
+    return alert.kind in ("healed", "recovered")

@@ -1,0 +1,276 @@
+"""What of a pass is worth telling somebody: only what has changed since the last time, and a
+reminder while it lasts.
+
+Nothing here sends or remembers anything; `miyabi_healing.report.alerts.queue` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from miyabi_healing.model import config
+from miyabi_healing.model.issue import Severity
+from miyabi_healing.support.flapping import WINDOW, is_flapping
+from miyabi_healing.support.formatting import plain
+
+Document = Mapping[str, Any]
+Key = tuple[str, str]
+# states that somebody was alerted to and waits to see the end of
+OPEN = ("issue", "unknown", "flapping")
+TOLD_BRAKES = (
+    "attempts",
+    "budget",
+    "quarantine limit",
+    "time limit",
+)  # the others are waits that end by themselves, or a person's own wish
+WORDS = {
+    "unhealed": "not healed",
+    "healed": "healed",
+    "recovered": "recovered",
+    "reminder": "still not healed",
+    "brake": "held back",
+    "flapping": "comes and goes",
+    "unknown": "could not be checked",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How one check of one target stands after a pass.
+
+    `state` is one of ``healthy``, ``healed``, ``issue``, ``waiting`` (an issue that has not lasted
+    long enough to act), ``waived``, ``unknown``. `brake` is what held its healers back, `done` is
+    what they say.
+    """
+
+    name: str
+    target: str
+    state: str
+    description: str = ""
+    severity: str = "medium"
+    value: float | None = None
+    threshold: float | None = None
+    unit: str = ""
+    brake: str = ""
+    done: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.name, self.target
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was told last about one check of one target.
+
+    Times are seconds since the epoch; `course` is how the last passes went, ``01101``: wrong or
+    not.
+    """
+
+    state: str = ""
+    severity: str = ""
+    brake: str = ""
+    since: float = 0
+    told: float = 0
+    course: str = ""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to tell. `kind` is a key of `WORDS`; `since` is when it began."""
+
+    kind: str
+    name: str
+    target: str
+    severity: str
+    description: str
+    value: float | None
+    threshold: float | None
+    unit: str
+    done: tuple[str, ...]
+    brake: str
+    advice: str
+    since: float
+
+    @property
+    def subject(self) -> str:
+        where = f" on {self.target}" if self.target else ""
+        return f"{self.name or 'the checks'}{where}"
+
+    @property
+    def measured(self) -> str:
+        """``97.2 % of 90 %``; empty where nothing was measured."""
+        if self.value is None or self.threshold is None:
+            return ""
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{plain(self.value)}{unit} of {plain(self.threshold)}{unit}"
+
+    @property
+    def line(self) -> str:
+        """All of it in a line."""
+        facts = "; ".join(part for part in (self.measured, self.description, *self.done) if part)
+        return f"{WORDS[self.kind]}: {self.subject}" + (f" ({facts})" if facts else "")
+
+
+def findings(document: Document) -> Iterator[Finding]:
+    """How each check stands, from the report of a pass."""
+    issues = {(row["name"], row["target"]): row for row in document["issues_detected"]}
+    unknown = {(row["check"], row.get("target", "")): row["message"] for row in document["errors"]}
+    for (name, target), message in unknown.items():
+        yield Finding(name, target, "unknown", message, "high")
+    if ("", "") not in unknown:
+        yield Finding("", "", "healthy")
+    for metric in document["metrics"]:
+        key = metric["name"], metric["target"]
+        if key not in issues and key not in unknown:
+            state = "waived" if metric["outcome"] == "waived" else "healthy"
+            yield Finding(
+                *key,
+                state,
+                metric["description"],
+                "medium",
+                metric["value"],
+                metric["threshold"],
+                metric["unit"],
+            )
+    for key, row in issues.items():
+        if key in unknown:
+            continue
+        actions = [
+            each for each in document["actions_taken"] if (each["issue"], each["target"]) == key
+        ]
+        brake = next((each["brake"] for each in actions if each["brake"]), "") or vetoed(actions)
+        state = "healed" if row["healed"] else "waiting" if brake.startswith("gate:") else "issue"
+        values = (row["metric_value"], row["threshold"], row["unit"])
+        done = tuple(f"{each['action']}: {each['message']}" for each in actions)
+        yield Finding(*key, state, row["description"], row["severity"], *values, brake, done)
+
+
+def vetoed(actions: Iterable[Document]) -> str:
+    """The brake that stopped single steps."""
+    steps = (step for each in actions for step in each["steps"] if step["status"] == "vetoed")
+    return next((str(step["message"]) for step in steps), "")
+
+
+def decide(
+    document: Document,
+    known: Mapping[Key, Known],
+    brakes: config.Brakes,
+    rules: config.Alerts,
+    now: float,
+) -> tuple[list[Alert], dict[Key, Known]]:
+    """What to tell, and what is to be remembered for the next pass."""
+    alerts: list[Alert] = []
+    remembered: dict[Key, Known] = {}
+    seen = {each.key: each for each in findings(document)}
+    # the pass ran: what could not be checked before, and is no error now, is over
+    if seen["", ""].state == "healthy":
+        seen = {
+            key: Finding(*key, "healthy")
+            for key, before in known.items()
+            if before.state == "unknown"
+        } | seen
+    for key, finding in seen.items():
+        before = known.get(key, Known())
+        if finding.state == "waiting":
+            remembered[key] = before
+            continue
+        wrong = finding.state in ("issue", "unknown")
+        before = replace(before, course=(before.course + "01"[wrong])[-2 * WINDOW :])
+        flaps = is_flapping(
+            [mark == "1" for mark in before.course], brakes.flap_on, brakes.flap_off
+        )
+        kind, after = judge(finding, before, flaps, rules, now)
+        if kind:
+            alerts.append(alert(kind, finding, after or before, str(document["run_id"])))
+        remembered[key] = after
+    # a target that is gone is forgotten after a while, one that was not looked at is not
+    for key, before in known.items():
+        if key not in seen and now - before.told < rules.remind_hours * 3600:
+            remembered[key] = before
+    return alerts, {key: each for key, each in remembered.items() if each != Known()}
+
+
+def judge(
+    finding: Finding, before: Known, flaps: bool, rules: config.Alerts, now: float
+) -> tuple[str, Known]:
+    """The kind of alert there is to give, empty for none, and what is remembered then."""
+    # or the clock was set back
+    due = now - before.told >= rules.remind_hours * 3600 or now < before.told
+    if finding.state == "waived":
+        return "", Known()
+    if flaps:
+        return changed("flapping", "flapping", finding, before, now, "flapping" if due else "")
+    if finding.state == "unknown":
+        return changed("unknown", "unknown", finding, before, now, "reminder" if due else "")
+    if finding.state == "issue":
+        worse = before.state == "issue" and rank(finding.severity) > rank(before.severity)
+        tripped = finding.brake.split(":")[0]
+        braked = tripped in TOLD_BRAKES and tripped != before.brake
+        again = "unhealed" if worse else "brake" if braked else "reminder" if due else ""
+        return changed("issue", "unhealed", finding, before, now, again)
+    if before.state in OPEN:
+        told = Known("healed", since=now, told=now) if finding.state == "healed" else Known()
+        return ("healed" if finding.state == "healed" else "recovered"), replace(
+            told, course=before.course
+        )
+    # nobody waits for it; what is healed in every pass is told once in a while
+    if finding.state == "healed":
+        tell = rules.healed and (before.state != "healed" or due)
+        return "healed" if tell else "", replace(
+            before, state="healed", since=now, told=now
+        ) if tell else before
+    keep = before.state == "healed" and not due
+    return "", before if keep else Known(course=before.course if "1" in before.course else "")
+
+
+def changed(
+    state: str, kind: str, finding: Finding, before: Known, now: float, again: str
+) -> tuple[str, Known]:
+    """An alert where the state is new, another (`again`, empty for none) where it is not."""
+    tripped = finding.brake.split(":")[0]
+    if before.state != state:
+        return kind, Known(state, finding.severity, tripped, now, now, before.course)
+    after = replace(before, severity=finding.severity, brake=tripped or before.brake)
+    return again, replace(after, told=now) if again else after
+
+
+def rank(severity: str) -> int:
+    return Severity[severity.upper()] if severity else 0
+
+
+def alert(kind: str, finding: Finding, known: Known, run: str) -> Alert:
+    return Alert(
+        kind,
+        finding.name,
+        finding.target,
+        finding.severity,
+        finding.description,
+        finding.value,
+        finding.threshold,
+        finding.unit,
+        finding.done,
+        finding.brake,
+        advice(kind, finding, run),
+        known.since,
+    )
+
+
+def advice(kind: str, finding: Finding, run: str) -> str:
+    """What a person can do now."""
+    if kind == "healed":
+        return f"Nothing to do. miyabi-healing rollback {run} undoes it."
+    if kind == "recovered":
+        return "Nothing to do."
+    if kind == "unknown" or finding.state == "unknown":
+        return "What could not be checked is unknown, not healthy: miyabi-healing --dry-run shows the error."
+    if kind == "flapping":
+        course = (
+            f"miyabi-healing history --issue {finding.name}"
+            if finding.name
+            else "miyabi-healing history"
+        )
+        return f"Healing rests until it settles, and alerts too. {course} shows its course."
+    return "miyabi-healing --dry-run shows what could be done, what was kept and why; miyabi-healing status what holds it back."

@@ -1,0 +1,86 @@
+"""One line for Nagios, Icinga and their like
+(https://www.monitoring-plugins.org/doc/guidelines.html).
+
+``MIYABI WARNING - summary; what is wrong | 'check target'=value[UOM];warn;crit``
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from miyabi_healing.model.exit_codes import ExitCode
+
+STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+UNITS = ("%", "s", "B", "KB", "MB", "GB", "TB")  # those that the guidelines know
+LONGEST = 1500  # characters of text, and as many of data: some carriers cut at 4 kB in all
+Document = dict[str, Any]
+
+
+def status(document: Document, code: int) -> int:
+    """What the plugin's exit status says; a critical issue weighs more than what is unknown
+    besides.
+    """
+    if any(
+        row["severity"] == "critical" and not row["healed"] for row in document["issues_detected"]
+    ):
+        return STATES.index("CRITICAL")
+    if code in (ExitCode.HEALTHY, ExitCode.ISSUES):
+        return code
+    return STATES.index("UNKNOWN")
+
+
+def line(document: Document, code: int) -> str:
+    words = [document["summary"]]
+    remaining = [row for row in document["issues_detected"] if not row["healed"]]
+    words += [f"{row['name']} ({row['severity']}): {row['description']}" for row in remaining]
+    words += [
+        f"{row['check'] or 'checks'} could not run: {row['message']}"
+        for row in document["errors"]
+        if row["check"]
+    ]
+    text = one_line("; ".join(words))
+    data: list[str] = []
+    for each in performance(document):
+        if len(" ".join([*data, each])) <= LONGEST:
+            data.append(each)
+    return f"MIYABI {STATES[status(document, code)]} - {text}" + (
+        f" | {' '.join(data)}" if data else ""
+    )
+
+
+def one_line(text: str) -> str:
+    """What stands before the data: it must hold neither a line break nor the bar that the data
+    begin with.
+    """
+    clean = " ".join(
+        "".join(each if each.isprintable() else " " for each in text.replace("|", "/")).split()
+    )
+    return clean if len(clean) <= LONGEST else f"{clean[:LONGEST]}…"
+
+
+def performance(document: Document) -> Iterator[str]:
+    seen = set()
+    for row in document["metrics"]:
+        name = f"{row['name']} {row['target']}".strip()
+        # those in the middle would end it; a database of courses is ASCII
+        label = re.sub(r"['=|]|[^\x20-\x7e]", "_", name)
+        if label in seen or len(label) > 200:
+            continue
+        seen.add(label)
+        limits = f"{number(row['threshold'])};{number(row['critical'])}"
+        yield f"'{label}'={measured(row['value'], row['unit'])};{limits}"
+
+
+def measured(value: float, unit: str) -> str:
+    """``U`` is a value that could not be determined."""
+    return f"{number(value)}{unit if unit in UNITS else ''}" if math.isfinite(value) else "U"
+
+
+def number(value: float | None) -> str:
+    """Without an exponent, which the guidelines do not know."""
+    return (
+        "" if value is None or not math.isfinite(value) else f"{value:.6f}".rstrip("0").rstrip(".")
+    )

@@ -1,0 +1,153 @@
+"""Metrics for Prometheus: a file that node_exporter's textfile collector reads
+(https://github.com/prometheus/node_exporter).
+
+A check that is unknown or waived has no ``up``: neither 0 nor 1 would be true, and NaN would spoil
+every sum it came into.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from miyabi_healing.report.outputs.output import Document, Problem, Told
+from miyabi_healing.runner import registry
+from miyabi_healing.state import history
+from miyabi_healing.state.store import looking
+from miyabi_healing.support import atomic_write, mount_answers, paths
+from miyabi_healing.support.formatting import display
+
+RESULTS = ("success", "partial", "failed", "skipped")
+STALE = 600  # seconds; by then, whoever wrote a temporary file is gone
+LABELS = ("name", "target")
+Totals = dict[tuple[str, str], int]
+
+
+def tell(told: Told) -> None:
+    """Write the file anew. Raises Problem, NoAnswer."""
+    path = Path(os.path.expanduser(told.settings.metrics.textfile))
+    mount_answers.check(path)
+    mount_answers.check(paths.state_folder())
+    names = CollectorRegistry(auto_describe=False)
+    names.register(Pass(told, totals(told)))
+    try:
+        clean(path)
+        atomic_write.replace(path, generate_latest(names))  # another user reads it
+    except OSError as error:
+        raise Problem(f"{display(path)}: {error.strerror}") from None
+
+
+def totals(told: Told) -> Totals:
+    """How often every healer came to every result; 0 for those that never did, so that rates begin
+    there.
+
+    Nothing where the count cannot be read: a counter that falls to 0 would look like as many new
+    heals when it is back.
+    """
+    state = paths.state_folder()
+    # what is wrong with it, the pass itself has told
+    with contextlib.suppress(Exception), looking(state) as journal:
+        healers = registry.folders(told.settings, ()).healer_files()
+        none = {(healer, result): 0 for healer in healers for result in RESULTS}
+        if journal is not None:
+            return {**none, **history.heal_totals(journal)}
+        if not (state / paths.JOURNAL).exists() and paths.refuge_in_use(state) is None:
+            return none
+    return {}
+
+
+@dataclass(eq=False)  # the registry keeps it in a dictionary
+class Pass(Collector):
+    """What one pass is in numbers."""
+
+    told: Told
+    totals: Totals
+
+    def collect(self) -> Iterator[Metric]:
+        document = self.told.document
+        # no two samples may have the same labels
+        found = {where(row): row for row in document["metrics"]}
+        yield gauge(
+            "check_value",
+            "What a check measured last.",
+            ((key, row["value"]) for key, row in found.items()),
+        )
+        yield gauge(
+            "check_threshold",
+            "What a check allows.",
+            ((key, row["threshold"]) for key, row in found.items()),
+        )
+        yield gauge(
+            "check_up",
+            "1 healthy or healed, 0 an issue; missing while it is unknown or waived.",
+            ups(document).items(),
+        )
+        heals = CounterMetricFamily(
+            "miyabi_healing_heals", "Runs of healers by result.", labels=("healer", "result")
+        )
+        for (healer, result), count in sorted(self.totals.items()):
+            heals.add_metric((display(healer), result), count)
+        yield heals
+        issues = sum(not row["healed"] for row in document["issues_detected"])
+        yield GaugeMetricFamily("miyabi_healing_issues", "Issues that remain.", value=issues)
+        yield GaugeMetricFamily(
+            "miyabi_healing_unknown_checks",
+            "Checks that could not run.",
+            value=len(document["errors"]),
+        )
+        yield GaugeMetricFamily(
+            "miyabi_healing_exit_status", "The exit status of the last pass.", value=self.told.code
+        )
+        yield GaugeMetricFamily(
+            "miyabi_healing_last_run_timestamp_seconds",
+            "When the last pass ended.",
+            value=time.time(),
+        )
+        seconds = self.told.seconds
+        yield GaugeMetricFamily(
+            "miyabi_healing_last_run_duration_seconds",
+            "How long the last pass took.",
+            value=seconds,
+        )
+
+
+def gauge(
+    name: str, words: str, samples: Iterable[tuple[tuple[str, str], float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"miyabi_healing_{name}", words, labels=LABELS)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+def ups(document: Document) -> dict[tuple[str, str], int]:
+    """Whether each check is well, as far as that is known."""
+    known = {where(row): 1 for row in document["metrics"] if row["outcome"] in ("passed", "healed")}
+    return {**known, **{where(row): int(row["healed"]) for row in document["issues_detected"]}}
+
+
+def where(row: Document) -> tuple[str, str]:
+    return display(row["name"]), display(row["target"])
+
+
+def clean(path: Path) -> None:
+    """Remove what a write that was killed has left."""
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            if not (entry.name.startswith(f".{path.name}.") and entry.name.endswith(".tmp")):
+                continue
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+                if ours and time.time() - status.st_mtime > STALE:
+                    os.unlink(entry.path)

@@ -1,0 +1,134 @@
+"""How the host stands, from what is remembered: for the ``status`` command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from miyabi_healing.model.config import Config
+from miyabi_healing.report.text import next_expiry
+from miyabi_healing.state import history, quarantine, retention, run_clock, run_lock, watch_presence
+from miyabi_healing.state.journal import Journal, Pause
+from miyabi_healing.state.run_clock import Moment, decided_by
+from miyabi_healing.support.formatting import plain, size_text
+
+Document = dict[str, Any]
+
+
+def build(journal: Journal | None, state: Path, config: Config) -> Document:
+    """The last pass's open issues, the brakes that hold, what is in quarantine. Raises
+    sqlite3.Error.
+    """
+    known = journal if journal and journal.version >= 3 else None
+    now = journal.now() if journal else run_clock.unknown()
+    latest, measured = history.last(known) if known else (None, [])
+    pause = known.paused(now) if known else None
+    held = [each for each in quarantine.find(state) if each.facts]
+    first = retention.next_one(held, config.quarantine.days, now)
+    watching = watch_presence.find(state)
+    return {
+        "last_pass": moment(latest["ended"]) if latest else None,
+        "run_id": latest["run"] if latest else "",
+        "at_work": run_lock.is_held(state),
+        "next_pass": moment(watching.due) if watching else None,
+        "watch_pid": watching.pid if watching else None,
+        "issues": [row for row in measured if row["outcome"] == "issue"],
+        "unknown": [row for row in measured if row["outcome"] == "unknown"],
+        "waived": [row["name"] for row in measured if row["outcome"] == "waived"],
+        "paused": paused(pause, now) if pause else None,
+        "tried": tried(known, config, now) if known else [],
+        "quarantine": {
+            "things": len(held),
+            "bytes": sum(each.bytes for each in held),
+            "limit_bytes": int(config.quarantine.gigabytes * 1e9),
+            "next_expiry": moment(first[0]) if first else None,
+            "next_expiry_by": decided_by(first[1]) if first else None,
+        },
+    }
+
+
+def paused(pause: Pause, now: Moment) -> Document:
+    end, by_runs = pause.end(now)
+    return {
+        "until": moment(end),
+        "until_by": decided_by(by_runs),
+        "reason": pause.reason,
+        "by": pause.person,
+    }
+
+
+def tried(journal: Journal, config: Config, now: Moment) -> list[Document]:
+    """Healers that have tried lately, and how often, of how many times they may."""
+    rows = journal.all("select distinct healer, issue, issue_target from step where issue != ''")
+    found = []
+    for healer, issue, target in rows:
+        forget, own = config.brakes.forget, config.healer(healer)
+        attempts = [
+            began for began, _ in journal.attempts(healer, issue, target, now) if began < forget
+        ]
+        most = config.brakes.attempts if own.attempts is None else own.attempts
+        if attempts:
+            given_up = len(attempts) >= most > 0
+            rest = config.brakes.cooldown if own.cooldown is None else own.cooldown
+            left = forget - attempts[most - 1] if given_up else (rest or 0) - attempts[0]
+            row = {
+                "healer": healer,
+                "issue": issue,
+                "target": target,
+                "attempts": len(attempts),
+                "most": most,
+                "given_up": given_up,
+                "again": moment(now.wall + left) if left > 0 else None,
+            }
+            found.append(row)
+    return found
+
+
+def lines(document: Document) -> Iterator[str]:
+    """For people."""
+    when = document["last_pass"]
+    work = "; a pass is at work now" if document["at_work"] else ""
+    yield f"Last pass: {when.replace('T', ' ')}{work}" if when else f"No pass has run yet{work}."
+    if document["next_pass"]:
+        yield f"Next pass: {document['next_pass'].replace('T', ' ')} (watch, process {document['watch_pid']})"
+    else:
+        yield "Next pass: no watch is running; a timer, cron or you begin it."
+    for row in document["issues"]:
+        yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
+        yield f"   {plain(row['value'])} of {plain(row['threshold'])} {row['unit']}".rstrip() + (
+            f"; {row['actions']}" if row["actions"] else ""
+        )
+    for row in document["unknown"]:
+        yield f"❌ {row['name']} could not run: {row['description']}"
+    if when and not document["issues"] and not document["unknown"]:
+        yield "✅ Nothing is wrong."
+    for name in document["waived"]:
+        yield f"📌 {name} is waived."
+    if pause := document["paused"]:
+        only = (
+            " at the earliest, as only time that runs see pass counts,"
+            if pause["until_by"] == "run clock"
+            else ""
+        )
+        yield f"⛔ Healing is paused until {pause['until'].replace('T', ' ')}{only} by {pause['by']}: {pause['reason']}"
+    for row in document["tried"]:
+        until = row["again"].replace("T", " ") if row["again"] else ""
+        again = (
+            f"; it {'has given up' if row['given_up'] else 'rests'} until {until}" if until else ""
+        )
+        yield (
+            f"⛔ {row['healer']} tried {row['attempts']} of {row['most']} time(s) on {row['issue']} {row['target']}".rstrip()
+            + again
+        )
+    held = document["quarantine"]
+    if held["things"]:
+        size, limit = size_text(held["bytes"]), size_text(held["limit_bytes"])
+        yield f"📦 {held['things']} thing(s) in quarantine, {size}; {next_expiry(held)}"
+        if held["bytes"] > held["limit_bytes"]:
+            yield f"⛔ The quarantine is full: its limit is {limit}, and nothing more is set aside."
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,209 @@
+"""The report for people: coloured on a terminal, plain in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from miyabi_healing.support import console
+from miyabi_healing.support.formatting import plain, size_text
+
+RULE = "=" * 60
+THIN = "-" * 40
+SEVERITIES = {"low": "🔵", "medium": "🟡", "high": "🟠", "critical": "🔴"}
+STATUSES = {"success": "✅", "partial": "⚠️ ", "failed": "❌", "skipped": "⏭️ "}
+STEPS = {
+    "applied": "✓",
+    "planned": "·",
+    "not needed": "–",
+    "skipped": "↷",
+    "vetoed": "⛔",
+    "failed": "✗",
+    "undone": "↩",
+}
+COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
+ALERTS = {"queued": "being sent", "planned": "would be sent"}
+SHOWN = 12
+
+
+def render(document: Mapping[str, Any], colour: bool, journal: bool = False) -> str:
+    """The whole report as text, ending in a line break; for systemd's journal, every line with its
+    priority.
+    """
+    rows = lines(document)
+    text = (
+        "\n".join(console.marked(line, level) if journal else line for level, line in rows) + "\n"
+    )
+    return text if colour else click.unstyle(text)
+
+
+def lines(document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+    """Each with its priority (`miyabi_healing.support.console`)."""
+    yield from ranked(console.INFO, head_lines(document))
+    if document["issues_detected"]:
+        yield from ranked(console.INFO, ("🔍 Issues Detected:", THIN))
+        for issue in document["issues_detected"]:
+            yield from ranked(issue_level(issue), issue_lines(issue))
+        yield console.INFO, ""
+    if document["actions_taken"]:
+        title = (
+            "🔧 Planned Actions (dry run, nothing was changed):"
+            if document["dry_run"]
+            else "🔧 Actions Taken:"
+        )
+        yield from ranked(console.INFO, (title, THIN))
+        for action in document["actions_taken"]:
+            yield from ranked(
+                console.NOTICE if action["status"] == "success" else console.INFO,
+                action_lines(action),
+            )
+        yield console.INFO, ""
+    yield from ranked(console.INFO, side_lines(document))
+    yield from ranked(console.ERROR, error_lines(document))
+    yield from ranked(console.INFO, (closing(document), RULE))
+
+
+def ranked(level: int, rows: Iterable[str]) -> Iterator[tuple[int, str]]:
+    return ((level, row) for row in rows)
+
+
+def issue_level(issue: Mapping[str, Any]) -> int:
+    if issue["healed"]:
+        return console.NOTICE
+    return console.ERROR if issue["severity"] in ("high", "critical") else console.WARNING
+
+
+def head_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    good = document["overall_success"]
+    yield from (RULE, click.style("🔧 Miyabi Self-Healing Report", bold=True), RULE, "")
+    yield f"📅 Timestamp: {document['timestamp'].replace('T', ' ')}"
+    verdict = click.style("Success", fg="green") if good else click.style("Issues remain", fg="red")
+    yield f"{'✅' if good else '❌'} Overall: {verdict}"
+    yield f"📝 Summary: {document['summary']}"
+    yield ""
+
+
+def side_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """What there is to know besides issues and actions."""
+    if document["recovered"]:
+        yield from ("🩹 Left Half Done By An Earlier Pass:", THIN)
+        for row in document["recovered"]:
+            yield f"  {row['kind']} {row['target']} (step {row['step']}, {row['intended'].replace('T', ' ')})"
+            yield f"     {row['result']}"
+        yield ""
+    yield from quarantine_lines(document.get("quarantine"))
+    if document.get("alerts"):
+        yield from (
+            "📣 Alerts:",
+            THIN,
+            *(f"  {alert['text']} [{ALERTS[alert['status']]}]" for alert in document["alerts"]),
+            "",
+        )
+    if document["notes"]:
+        yield from ("📌 Notes:", THIN, *(f"  {note}" for note in document["notes"]), "")
+
+
+def error_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    if not document["errors"]:
+        return
+    yield from ("⚠️  Checks That Could Not Run:", THIN)
+    for error in document["errors"]:
+        yield f"  ❌ {error['check'] or 'all checks'}"
+        yield f"     {error['message']}"
+    yield ""
+
+
+def closing(document: Mapping[str, Any]) -> str:
+    if document["errors"]:
+        return "❌ What could not be checked is unknown, not healthy."
+    if not document["overall_success"]:
+        return (
+            "❌ Some issues remain: see above."
+            if not document["dry_run"]
+            else "💡 Run again without --dry-run to carry this out."
+        )
+    return (
+        "✅ All issues have been addressed successfully!"
+        if document["issues_detected"]
+        else "✅ Nothing to do."
+    )
+
+
+def issue_lines(issue: Mapping[str, Any]) -> Iterator[str]:
+    unit = f" {issue['unit']}" if issue["unit"] else ""
+    yield f"  {SEVERITIES[issue['severity']]} {issue['name']}"
+    yield f"     {issue['description']}"
+    yield f"     Value: {plain(issue['metric_value'])}{unit} (threshold: {plain(issue['threshold'])}{unit})"
+
+
+def action_lines(action: Mapping[str, Any]) -> Iterator[str]:
+    status = action["status"]
+    yield f"  {STATUSES[status]} {click.style(action['action'], fg=COLOURS[status])}"
+    yield f"     {action['message']}"
+    yield f"     Duration: {action['duration_seconds']:.2f}s"
+    for key, value in action["details"].items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            shown = size_text(value) if key.startswith("bytes_") else plain(value)
+            yield f"     {key}: {shown}"
+    yield from shortened(
+        [line for step in action["steps"] for line in step_lines(step)], whole=status == "skipped"
+    )
+    if any(step["status"] == "planned" for step in action["steps"]):
+        yield f"     Between steps it looks again and stops when {action['goal']}."
+    kept = [
+        f"     kept {each['target']}: {each['reason']}{' – ' if each['detail'] else ''}{each['detail']}"
+        for each in action["kept"]
+    ]
+    yield from shortened(kept, whole=False)
+
+
+def quarantine_lines(row: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is kept, how much it takes and until when; nothing where nothing is."""
+    if not row or not (row["things"] or row["purged"]):
+        return
+    yield from ("📦 Quarantine:", THIN)
+    if row["things"]:
+        first = f"; {next_expiry(row)}" if row["next_expiry"] else ""
+        yield f"  {row['things']} thing(s), {size_text(row['bytes'])}{first}"
+        yield "     miyabi-healing rollback, miyabi-healing quarantine list"
+    yield from shortened([line for step in row["purged"] for line in step_lines(step)], whole=False)
+    yield ""
+
+
+def next_expiry(row: Mapping[str, Any]) -> str:
+    """When the first thing leaves the quarantine, for people."""
+    only = (
+        ", as only time that runs see pass counts"
+        if row.get("next_expiry_by") == "run clock"
+        else ""
+    )
+    return f"the first goes on {row['next_expiry'].replace('T', ' ')} at the earliest{only}"
+
+
+def shortened(rows: list[str], whole: bool) -> Iterator[str]:
+    """Long lists end with how much was left out; the JSON report has it all."""
+    yield from (
+        rows
+        if whole or len(rows) <= SHOWN
+        else [*rows[:SHOWN], f"     … and {len(rows) - SHOWN} more (all of them with --json)"]
+    )
+
+
+def step_lines(step: Mapping[str, Any]) -> Iterator[str]:
+    gains = [f"frees {size_text(step['bytes'])}"] if step["bytes"] else []
+    gains += (
+        [f"frees {size_text(step['bytes_later'])} once the quarantine is emptied"]
+        if step["bytes_later"]
+        else []
+    )
+    undo = f"undo: {step['undo']}" if step["undo"] else "cannot be undone"
+    facts = "; ".join([step["reason"], *gains, undo])
+    why = (
+        f" [{step['status']}: {step['message']}]"
+        if step["message"] and step["status"] != "applied"
+        else ""
+    )
+    number = f" (step {step['number']})" if step["number"] else ""
+    yield f"     {STEPS[step['status']]} {step['kind']} {step['target']}{number}{why}\n       {facts}"

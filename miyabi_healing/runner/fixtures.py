@@ -1,0 +1,166 @@
+"""What a check can ask for: readings of the host, taken afresh for every run of the check, its
+limit, and `measure`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.issue import Limit, Severity
+from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.host.filesystems import Mount
+    from miyabi_healing.host.git.repositories import Repository
+    from miyabi_healing.host.logs import LogGroup
+    from miyabi_healing.host.memory import Memory
+    from miyabi_healing.host.processes import Processes
+
+LIMITS = pytest.StashKey[Limit]()
+HOST = pytest.StashKey[Host]()
+TARGETS = ("mount", "repository", "log_group")
+Measure = Callable[[float, str], float]
+
+
+def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
+    """What a fixture is parametrised with: every configured mount, repository or log pattern.
+
+    What people should know of those that were passed over is added to `notes`.
+    """
+    if fixture == "mount":
+        from miyabi_healing.host import filesystems
+
+        return filesystems.mounts(config.disk.mounts)
+    if fixture == "repository":
+        from miyabi_healing.host.git import repositories
+
+        found = repositories.configured(config)
+        notes.extend(note for note in found.notes if note not in notes)
+        return found.paths
+    return config.logs.patterns
+
+
+def validate(config: Config) -> None:
+    """Refuse mounts, repositories and caches that do not exist, before any check runs. Raises
+    ConfigError.
+    """
+    for fixture in TARGETS:
+        targets(fixture, config, [])
+    if config.caches.also:
+        from miyabi_healing.host import caches
+
+        caches.validate(config.caches)
+
+
+def parametrize(metafunc: pytest.Metafunc, config: Config, notes: list[str]) -> None:
+    """Run a check once for each target of the fixture it asks for."""
+    for fixture in TARGETS:
+        if fixture not in metafunc.fixturenames:
+            continue
+        found = targets(fixture, config, notes)
+        none = pytest.param(
+            None, marks=pytest.mark.skip(reason=f"there is no {fixture} to look at"), id="none"
+        )
+        values = [pytest.param(each, id=display(each)) for each in found] or [none]
+        metafunc.parametrize(fixture, values, indirect=True)
+
+
+def limit_of(item: pytest.Item, config: Config) -> Limit:
+    """The limit of a check: its marker's, as adjusted by the configuration. Raises UsageError for a
+    bad marker.
+    """
+    mark = item.get_closest_marker("limit")
+    if mark is None:
+        raise pytest.UsageError(
+            f"{item.nodeid}: a check needs a limit: @pytest.mark.limit(THRESHOLD, severity=…)"
+        )
+    try:
+        limit = read_mark(*mark.args, **mark.kwargs)
+    except (TypeError, KeyError, ValueError) as error:
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.limit: {error}") from None
+    return config.check(issue_name(item)).adjust(limit)
+
+
+def read_mark(
+    threshold: float,
+    *,
+    severity: str = "medium",
+    unit: str = "",
+    clear: float | None = None,
+    **bounds: float,
+) -> Limit:
+    """The arguments of ``@pytest.mark.limit``: ``limit(90, severity="high", critical=95,
+    unit="%")``.
+    """
+    raised = {Severity[name.upper()]: float(bound) for name, bound in bounds.items()}
+    return Limit(float(threshold), Severity[severity.upper()], raised, unit, clear)
+
+
+def issue_name(item: pytest.Item) -> str:
+    """``test_disk_space_critical[/home]`` finds the issue ``disk_space_critical``."""
+    name: str = getattr(item, "originalname", None) or item.name
+    return name.removeprefix("test_")
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest) -> Host:
+    """The whole host, for a check that needs more than one kind of reading."""
+    return request.config.stash[HOST]
+
+
+@pytest.fixture
+def mount(request: pytest.FixtureRequest, host: Host) -> Mount:
+    """One mounted filesystem."""
+    return host.mount(request.param)
+
+
+@pytest.fixture
+def repository(request: pytest.FixtureRequest, host: Host) -> Repository:
+    """One git repository with all its worktrees."""
+    return host.repository(request.param)
+
+
+@pytest.fixture
+def log_group(request: pytest.FixtureRequest, host: Host) -> LogGroup:
+    """The log files that match one configured pattern."""
+    return host.log_group(request.param)
+
+
+@pytest.fixture
+def processes(host: Host) -> Processes:
+    """The processes of the host."""
+    return host.processes()
+
+
+@pytest.fixture
+def memory(host: Host) -> Memory:
+    """The memory of the host, or of the container we are in."""
+    return host.memory()
+
+
+@pytest.fixture
+def limit(request: pytest.FixtureRequest) -> float:
+    """The threshold of the check, as configured."""
+    found: Limit = request.node.stash[LIMITS]
+    return found.threshold
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest) -> Measure:
+    """Note what a check measured, in a number and in words, healthy or not; hands the number back."""
+
+    def note(value: float, description: str) -> float:
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no measurement")
+        request.node.user_properties.append(
+            ("measured", {"value": float(value), "description": description})
+        )
+        return value
+
+    return note

@@ -1,0 +1,215 @@
+"""One pass: pytest over the checks, in this process, its own output kept aside, and the document it
+adds up to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from miyabi_healing.model.config import Config, ConfigError
+from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.runner import registry
+from miyabi_healing.support import console, interrupts, mount_answers, paths, startup
+from miyabi_healing.support.formatting import display
+
+# What pytest brings and a pass has no use for: each costs time, and the last two collect the whole
+# heap's garbage five times.
+NEVER_USED = "cacheprovider pastebin reports setuponly setupplan stepwise threadexception unraisableexception".split()
+# Our own checks need none of these, nor their fixtures; somebody else's may.
+NOT_OURS = "capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings".split()
+
+
+class Stopped(Exception):
+    """A pass that made no report; `code` is the exit status."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run_pass(
+    config: Config,
+    *,
+    dry_run: bool,
+    more_checks: tuple[str, ...] = (),
+    watching: bool = False,
+    junitxml: Path | None = None,
+    collected: Callable[[bool], None] = lambda whole: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> tuple[dict[str, Any], int]:
+    """Run one pass and return the report with the exit status. Raises Stopped, ConfigError.
+
+    `collected` is called between collecting the checks and running them, with whether all could be
+    collected.
+    """
+    try:
+        mount_answers.check(paths.state_folder())
+    except mount_answers.NoAnswer as error:
+        raise Stopped(f"the state folder: {error}", ExitCode.UNKNOWN) from None
+    where = registry.folders(config, more_checks)
+    registry.validate(config, where)
+    if junitxml and (why := unwritable(junitxml)):
+        raise ConfigError(f"--junitxml: {display(junitxml)}: {why}")
+    with sheltered():
+        with startup.postponing():
+            import pytest
+            import pytest_jsonreport.plugin
+
+        from miyabi_healing.report import documents
+        from miyabi_healing.runner import plugin
+
+        class Catch:
+            """Takes the JSON report out of the session before pytest forgets it, also where the
+            JUnit file cannot be written.
+            """
+
+            json_report: dict[str, Any] | None = None
+            problem = ""
+
+            @pytest.hookimpl(wrapper=True, tryfirst=True)
+            def pytest_sessionfinish(
+                self, session: pytest.Session
+            ) -> Generator[None, object, object]:
+                try:
+                    return (yield)
+                except OSError as error:
+                    if not junitxml:
+                        raise
+                    self.problem = f"{display(junitxml)} could not be written: {error.strerror}"
+                    return None
+                finally:
+                    found = getattr(session.config, "_json_report", None)
+                    self.json_report = found.report if found else None
+
+        catch, launch, output = (
+            Catch(),
+            plugin.Launch(config, progress, dry_run, more_checks, watching, collected),
+            io.StringIO(),
+        )
+        with silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            try:
+                code = int(
+                    pytest.main(
+                        arguments(where, junitxml),
+                        plugins=[plugin, pytest_jsonreport.plugin, launch, catch],
+                    )
+                )
+            except TypeError:
+                # where a signal comes between two lines, CPython 3.11 names none, and pytest cannot
+                # show that
+                if not interrupts.received:
+                    raise
+                code = int(pytest.ExitCode.INTERRUPTED)
+    if catch.problem:
+        console.complain(catch.problem)
+    said = output.getvalue().strip()
+    if code == ExitCode.BUSY:
+        raise Stopped(
+            last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), ExitCode.BUSY
+        )
+    if code == pytest.ExitCode.USAGE_ERROR:
+        raise Stopped(last_line(said).removeprefix("ERROR: "), ExitCode.USAGE)
+    if interrupts.received and (launch.healing is None or catch.json_report is None):
+        raise Stopped("stopped before the checks had run", 128 + interrupts.received)
+    if launch.healing is None or catch.json_report is None:
+        raise Stopped(f"pytest ended with status {code}: {last_line(said)}", ExitCode.UNKNOWN)
+    document = documents.build(catch.json_report, launch.records, launch.healing)
+    if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
+        document["errors"].append({"check": "", "message": "the pass was interrupted"})
+        document["overall_success"] = False
+    if interrupts.received:
+        return document, 128 + interrupts.received
+    return document, verdict(document)
+
+
+def verdict(document: dict[str, Any]) -> int:
+    """The exit status a report stands for: what is unknown weighs more than what remains."""
+    if document["errors"] or not (
+        document["metrics"] or document["overall_success"] or document["issues_detected"]
+    ):
+        return ExitCode.UNKNOWN
+    return ExitCode.HEALTHY if document["overall_success"] else ExitCode.ISSUES
+
+
+def last_line(text: str) -> str:
+    return text.splitlines()[-1] if text else "it said nothing"
+
+
+def unwritable(file: Path) -> str:
+    """Why a file cannot be written, as far as that can be told without writing; empty where it can."""
+    if mount_answers.is_silent(file):
+        return "it lies on a mount that does not answer"
+    if file.exists():
+        if not file.is_file():
+            return "is no regular file"
+        return "" if os.access(file, os.W_OK) else "cannot be written"
+    folder = file.parent
+    if not folder.is_dir():
+        return "there is no such folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "its folder cannot be written"
+
+
+def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
+    """pytest as we need it: our own settings alone, whatever lies in the current folder or in
+    PYTEST_ADDOPTS.
+    """
+    left_out = NEVER_USED if len(where.checks) > 1 or junitxml else NEVER_USED + NOT_OURS
+    return [
+        *(str(folder) for folder in where.checks),
+        *([f"--junitxml={junitxml}"] if junitxml else []),
+        f"--config-file={Path(__file__).with_name('pass.ini')}",
+        "--noconftest",
+        "--import-mode=importlib",
+        "--quiet",
+        "--color=no",
+        "--tb=short",
+        *(f"-pno:{name}" for name in left_out),
+        "--json-report",
+        "--json-report-file=none",
+        "--json-report-omit",
+        "log",
+        "streams",
+        "warnings",
+        "keywords",
+    ]
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what programs write to descriptors 1 and 2 out of our own output."""
+    kept = {}
+    for each in (1, 2):
+        with contextlib.suppress(OSError):  # closed by whoever started us
+            kept[each] = os.dup(each)
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for each in kept:
+            os.dup2(nowhere, each)
+        yield
+    finally:
+        for each, before in kept.items():
+            os.dup2(before, each)
+            os.close(before)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def sheltered() -> Iterator[None]:
+    """Keep other people's pytest settings and plugins out of our passes."""
+    before = dict(os.environ)
+    path = list(sys.path)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DEBUG"):
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        sys.path[:] = path

@@ -1,0 +1,171 @@
+"""What every pass measured, found and did, kept in the journal's database for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from miyabi_healing.model import config
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.run_clock import Moment
+from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.model.results import ActionResult, CheckResult
+
+DAY = 86_400
+OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
+Row = dict[str, Any]
+
+
+def record(
+    journal: Journal, run: str, began: float, records: Iterable[CheckResult], rules: config.History
+) -> None:
+    """Keep one pass, and let go of what is too old or too much. Raises sqlite3.Error."""
+    kept = list(records)
+    found = [each for each in kept if each.issue]
+    freed = sum(action.counts["bytes_freed"] for each in found for action in each.actions)
+    healed, unknown = sum(each.healed for each in found), sum(bool(each.error) for each in kept)
+    database = journal.database
+    database.execute("begin immediate")
+    try:
+        now = journal.keep_time()
+        row = (run, began, now.wall, len(kept), len(found), healed, unknown, freed, now.seen)
+        columns = "run, began, ended, checks, found, healed, unknown, freed, clock"
+        number = journal.write(
+            f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+        ).lastrowid
+        for each in kept:
+            write_check(journal, number, each)
+            for action in each.actions:
+                count_heal(journal, action.healer, action.status)
+        prune(journal, rules, now)
+        database.execute("commit")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("rollback")
+        raise
+
+
+def write_check(journal: Journal, number: int | None, each: CheckResult) -> None:
+    outcome = "unknown" if each.error else "waived" if each.waived else "healthy"
+    if each.issue and not each.error:
+        outcome = "healed" if each.healed else "issue"
+    severity = each.issue.severity.label if each.issue else ""
+    value, description = (
+        (each.measured["value"], each.measured["description"])
+        if each.measured
+        else (None, each.error)
+    )
+    if each.issue:
+        value, description = each.issue.metric_value, each.issue.description
+    after = each.actions[-1].value_after if each.actions else None
+    row = (
+        number,
+        each.name,
+        each.target,
+        value,
+        after,
+        each.limit.threshold,
+        each.limit.unit,
+        outcome,
+        severity,
+        display(description),
+        display("; ".join(map(deed, each.actions))),
+    )
+    columns = (
+        "pass, name, target, value, after, threshold, unit, outcome, severity, description, actions"
+    )
+    journal.write(
+        f"insert into measurement ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+    )
+
+
+def deed(action: ActionResult) -> str:
+    """What a healer came to, and what held it back."""
+    return f"{action.healer}: {action.status}" + (f" ({action.brake})" if action.brake else "")
+
+
+def count_heal(journal: Journal, healer: str, result: str) -> None:
+    query = "insert into heal_total values (?, ?, 1) on conflict (healer, result) do update set count = count + 1"
+    journal.write(query, (healer, result))
+
+
+def heal_totals(journal: Journal) -> dict[tuple[str, str], int]:
+    """How often each healer came to each result; nothing from a journal older than that count."""
+    if journal.version < 4:
+        return {}
+    rows = journal.database.execute("select healer, result, count from heal_total")
+    return {(healer, result): count for healer, result, count in rows}
+
+
+def prune(journal: Journal, rules: config.History, now: Moment) -> None:
+    """Keep so many days and so many passes, by both clocks; SQLite uses the space again."""
+    days, steps = rules.days * DAY, max(rules.days, 1) * DAY
+    journal.write(
+        f"delete from pass where {OLD.format('ended')}",
+        (now.wall - days, now.wall, now.seen - days),
+    )
+    journal.write("delete from pass where id <= (select max(id) from pass) - ?", (rules.passes,))
+    journal.write(
+        "delete from measurement where pass < coalesce((select min(id) from pass), 0)", ()
+    )
+    old = f"finished is not null and status not in ('rolled back') and {OLD.format('intended')}"
+    journal.write(f"delete from step where {old}", (now.wall - steps, now.wall, now.seen - steps))
+
+
+def passes(journal: Journal, since: float, limit: int) -> list[Row]:
+    """The last passes, the newest first."""
+    columns = "id, run, began, ended, checks, found, healed, unknown, freed"
+    query = f"select {columns} from pass where ended >= ? order by id desc limit ?"
+    return named(columns, journal.database.execute(query, (since, limit)).fetchall())
+
+
+def course(journal: Journal, issue: str, since: float, limit: int) -> list[Row]:
+    """What one check measured in the last passes, the newest first."""
+    columns = (
+        "run, ended, target, value, after, threshold, unit, outcome, severity, description, actions"
+    )
+    query = (
+        f"select {columns} from measurement join pass on pass.id = measurement.pass where name = ? and ended >= ? "
+        "order by measurement.rowid desc limit ?"
+    )
+    return named(columns, journal.database.execute(query, (issue, since, limit)).fetchall())
+
+
+def outcomes(journal: Journal, issue: str, target: str, limit: int) -> list[str]:
+    """How the last checks went (``issue``, ``healed``, ``healthy``), the oldest first; what is
+    unknown says nothing.
+    """
+    query = (
+        "select outcome from measurement where name = ? and target = ? and outcome in ('issue', 'healed', 'healthy') "
+        "order by rowid desc limit ?"
+    )
+    rows = journal.database.execute(query, (issue, target, limit)).fetchall()
+    return [outcome for (outcome,) in reversed(rows)]
+
+
+def names(journal: Journal) -> list[str]:
+    """Every check that was ever measured."""
+    return [
+        name
+        for (name,) in journal.database.execute(
+            "select distinct name from measurement order by name"
+        )
+    ]
+
+
+def last(journal: Journal) -> tuple[Row | None, list[Row]]:
+    """The last pass, and what it measured."""
+    found = passes(journal, 0, 1)
+    if not found:
+        return None, []
+    columns = "name, target, value, after, threshold, unit, outcome, severity, description, actions"
+    rows = journal.database.execute(
+        f"select {columns} from measurement where pass = ? order by rowid", (found[0]["id"],)
+    )
+    return found[0], named(columns, rows.fetchall())
+
+
+def named(columns: str, rows: Sequence[tuple[Any, ...]]) -> list[Row]:
+    return [dict(zip(columns.split(", "), row, strict=True)) for row in rows]

@@ -1,0 +1,466 @@
+"""The durable record of every step: what was intended, written before it is done; what came of it,
+after.
+
+`miyabi_healing.state.store` opens it, whatever state its folder is in.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from miyabi_healing.state import run_clock
+from miyabi_healing.state.run_clock import Moment
+from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.model.issue import Issue
+    from miyabi_healing.model.results import Outcome
+    from miyabi_healing.model.steps import Step
+
+MIGRATIONS = (
+    # 1: as the first version made it, which did not number its schema
+    """
+    create table if not exists step (
+        id integer primary key, run text not null, healer text not null, kind text not null, target text not null,
+        reason text not null, step text not null, intended real not null, finished real, status text, message text,
+        freed integer, undo text
+    ) strict;
+    """,
+    # 2: what a step was for, pauses, and when an issue was last seen to be gone
+    """
+    alter table step add column issue text not null default '';
+    alter table step add column issue_target text not null default '';
+    alter table step add column bytes integer not null default 0;
+    alter table step add column duration real;
+    create index step_by_run on step (run);
+    create index step_by_target on step (target);
+    create table pause (
+        id integer primary key, begun real not null, until real not null, reason text not null, person text not null, ended real
+    ) strict;
+    create table healthy (issue text, target text, seen real not null, primary key (issue, target)) strict;
+    """,
+    # 3: what every pass measured, found and did
+    """
+    create table pass (
+        id integer primary key, run text not null, began real not null, ended real not null, checks integer not null,
+        found integer not null, healed integer not null, unknown integer not null, freed integer not null
+    ) strict;
+    create index pass_by_end on pass (ended);
+    create table measurement (
+        pass integer not null, name text not null, target text not null, value real, after real, threshold real not null,
+        unit text not null, outcome text not null, severity text not null, description text not null, actions text not null
+    ) strict;
+    create index measurement_by_pass on measurement (pass);
+    create index measurement_by_name on measurement (name, pass);
+    """,
+    # 4: how often every healer came to every result, which outlives what history lets go of
+    """
+    create table heal_total (
+        healer text not null, result text not null, count integer not null, primary key (healer, result)
+    ) strict;
+    """,
+    # 5: what somebody was told of, and what is still to be sent
+    """
+    create table alert_state (
+        name text not null, target text not null, state text not null, severity text not null, brake text not null,
+        since real not null, told real not null, course text not null, primary key (name, target)
+    ) strict;
+    create table outbox (
+        id integer primary key autoincrement, channel text not null, made real not null, message text not null,
+        tries integer not null, next real not null
+    ) strict;
+    """,
+    # 6: the run clock, and its value beside every time that something is measured from. It begins
+    # at 0 with the last thing that is on record, so what older versions noted lies before 0; what
+    # they noted later than that counts from 0.
+    """
+    create table run_clock (
+        only integer primary key check (only = 1), name text not null, seen real not null, boot real not null,
+        boot_id text not null, wall real not null, believed real not null, doubted real
+    ) strict;
+    alter table step add column clock real not null default 0;
+    alter table step add column clock_end real not null default 0;
+    alter table pause add column clock real not null default 0;
+    alter table healthy add column clock real not null default 0;
+    alter table pass add column clock real not null default 0;
+    alter table outbox add column clock real not null default 0;
+    create temp table last as select coalesce(
+        (select ended from pass order by id desc limit 1),
+        (select coalesce(finished, intended) from step order by id desc limit 1), 0
+    ) as wall;
+    update step set clock = min(0, intended - (select wall from last)),
+        clock_end = min(0, coalesce(finished, intended) - (select wall from last));
+    update pause set clock = min(0, begun - (select wall from last));
+    update healthy set clock = min(0, seen - (select wall from last));
+    update pass set clock = min(0, ended - (select wall from last));
+    update outbox set clock = min(0, made - (select wall from last));
+    drop table last;
+    """,
+)
+CLOCK = 6  # the version from which on there is a run clock
+NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt
+COLUMNS = "id, run, healer, issue, issue_target, kind, target, intended, finished, status, message, freed, undo"
+
+
+class TooNew(Exception):
+    """The journal was made by a newer version of this program; the message says so."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step as the journal has it. `finished` and `status` are None while it is in hand, and
+    after a crash.
+    """
+
+    id: int
+    run: str
+    healer: str
+    issue: str
+    issue_target: str
+    kind: str
+    target: str
+    intended: float
+    finished: float | None
+    status: str | None
+    message: str
+    freed: int
+    undo: dict[str, Any]
+    damage: str = ""  # why `undo` cannot be relied on
+
+
+def row_of(values: tuple[Any, ...]) -> Row:
+    named = dict(zip(COLUMNS.split(", "), values, strict=True))
+    undo, damage = note_of(named["undo"])
+    empty = {
+        "message": named["message"] or "",
+        "freed": named["freed"] or 0,
+        "undo": undo,
+        "damage": damage,
+    }
+    return Row(**{**named, **empty})
+
+
+def note_of(text: str | None) -> tuple[dict[str, Any], str]:
+    """What a step noted down for undoing it, and what is wrong with that: one damaged note must not
+    stop anything else.
+    """
+    try:
+        note = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}, "its undo note in the journal is no JSON"
+    lists = [note.get("entries", []), note.get("refs", [])] if isinstance(note, dict) else [None]
+    if not all(
+        isinstance(each, list) and all(isinstance(item, str) for item in each) for each in lists
+    ):
+        return {}, "its undo note in the journal is not as it should be"
+    return note, ""
+
+
+def decoded(raw: bytes) -> str:
+    """Text of the journal, damaged or not."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True)
+class Pause:
+    """When healing rests, and why. Times in seconds since the epoch; `clock` is the run clock's at
+    `begun`, None without one.
+    """
+
+    begun: float
+    until: float
+    reason: str
+    person: str
+    clock: float | None = None
+    number: int = 0
+
+    def is_over(self, now: Moment) -> bool:
+        return now.has_passed(self.until - self.begun, self.begun, self.clock)
+
+    def end(self, now: Moment) -> tuple[float, bool]:
+        """When it ends at the earliest, and whether the run clock decides that."""
+        return now.end_of(self.until - self.begun, self.begun, self.clock)
+
+
+class Journal:
+    """The journal in one file. Every call is on disk when it returns (``synchronous=FULL``). Raises
+    sqlite3.Error.
+    """
+
+    def __init__(self, file: Path, read_only: bool = False) -> None:
+        self.file = file
+        self.make_room: Callable[[], object] = lambda: None  # what to try when the disk is full
+        self.clock: run_clock.State | None = None  # as it was stored last
+        if read_only:
+            self.database = sqlite3.connect(
+                f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None
+            )
+            self.database.text_factory = decoded
+            return
+        self.database = sqlite3.connect(file, isolation_level=None, timeout=10)
+        self.database.text_factory = decoded
+        file.chmod(0o600)
+        try:
+            self.database.execute("pragma journal_mode=wal")
+            self.database.execute("pragma synchronous=full")
+            self.migrate()
+        except BaseException:
+            self.database.close()
+            raise
+
+    @property
+    def version(self) -> int:
+        return int(self.database.execute("pragma user_version").fetchone()[0])
+
+    def migrate(self) -> None:
+        """Bring an older journal up to date, in one transaction. Raises TooNew."""
+        if (before := self.version) > len(MIGRATIONS):
+            raise TooNew(f"{display(self.file)} was made by a newer version of this program")
+        if before == len(MIGRATIONS):
+            return
+        scripts = [
+            f"{MIGRATIONS[number]} pragma user_version={number + 1};"
+            for number in range(before, len(MIGRATIONS))
+        ]
+        try:
+            self.database.executescript(f"begin immediate; {' '.join(scripts)}")
+            if before < CLOCK:
+                self.keep_time()  # its name is on record before anything else is
+            self.database.execute("commit")
+        except BaseException:
+            if self.database.in_transaction:
+                self.database.rollback()
+            raise
+
+    def now(self) -> Moment:
+        """The moment by all clocks. Raises sqlite3.Error."""
+        if self.version < CLOCK:  # read-only, and older than the run clock
+            return run_clock.unknown()
+        return run_clock.moment(self.clock_at(run_clock.read()))
+
+    def clock_at(self, now: run_clock.Reading) -> run_clock.State:
+        self.clock = self.clock or run_clock.load(self.database) or run_clock.begin(now)
+        return run_clock.advance(self.clock, now)
+
+    def keep_time(self) -> Moment:
+        """Store the run clock, in the transaction in hand where there is one, and end the pauses
+        that are over.
+        """
+        self.clock = state = self.clock_at(run_clock.read())
+        self.write(
+            f"insert or replace into run_clock (only, {run_clock.COLUMNS}) values (1, ?, ?, ?, ?, ?, ?, ?)",
+            state,
+        )
+        now = run_clock.moment(state)
+        for pause in self.pauses():
+            if pause.is_over(now):  # or it would begin again when the wall clock is set back
+                self.write("update pause set ended=? where id=?", (now.wall, pause.number))
+        return now
+
+    def write(self, query: str, values: Sequence[object]) -> sqlite3.Cursor:
+        try:
+            return self.database.execute(query, values)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in NO_SPACE:
+                raise
+            self.make_room()
+            return self.database.execute(query, values)
+
+    def intend(self, run: str, healer: str, issue: Issue | None, step: Step) -> int:
+        """Record what is about to be done; returns the step's number."""
+        now = self.now()
+        row = (
+            run,
+            healer,
+            issue.name if issue else "",
+            issue.target if issue else "",
+            step.kind,
+            display(step.target),
+            display(step.reason),
+            display(repr(step)),
+            step.bytes,
+            now.wall,
+            now.seen,
+        )
+        columns = (
+            "run, healer, issue, issue_target, kind, target, reason, step, bytes, intended, clock"
+        )
+        cursor = self.write(
+            f"insert into step ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+        )
+        assert cursor.lastrowid is not None  # an insert has one
+        return cursor.lastrowid
+
+    def finish(self, number: int, outcome: Outcome) -> None:
+        """Record what came of it."""
+        now = self.now()
+        row = (
+            now.wall,
+            now.seen,
+            outcome.status,
+            display(outcome.message),
+            outcome.freed,
+            json.dumps(outcome.undo),
+            outcome.duration,
+            number,
+        )
+        sets = "finished=?, clock_end=?, status=?, message=?, freed=?, undo=?, duration=?"
+        self.write(f"update step set {sets} where id=?", row)
+
+    def mark(self, number: int, status: str, message: str = "") -> None:
+        """Record that a step is being undone, or what became of it later on."""
+        now = self.now()
+        row = (status, display(message), now.wall, now.seen, number)
+        self.write("update step set status=?, message=?, finished=?, clock_end=? where id=?", row)
+
+    def rows(self, where: str, *values: object) -> list[Row]:
+        """Steps, the first first."""
+        old = self.version < 2  # read-only, and from before a step was known to be for an issue
+        columns = COLUMNS.replace("issue, issue_target", "'', ''") if old else COLUMNS
+        try:
+            found = self.database.execute(
+                f"select {columns} from step where {where} order by id", values
+            ).fetchall()
+        except sqlite3.OperationalError:
+            if not old:
+                raise
+            return []
+        return [row_of(each) for each in found]
+
+    def unfinished(self) -> list[Row]:
+        """Steps that a crash left in hand."""
+        return self.rows("finished is null or status='undoing'")
+
+    def steps(self, run: str) -> list[Row]:
+        return self.rows("run=?", run)
+
+    def step(self, number: int) -> Row | None:
+        return next(iter(self.rows("id=?", number)), None)
+
+    def runs(self) -> list[str]:
+        """Every run that carried something out, the last first."""
+        applied = self.rows(
+            "kind != 'purge' and status in ('applied', 'failed', 'interrupted', 'undone', 'rolled back')"
+        )
+        return list(dict.fromkeys(row.run for row in reversed(applied)))
+
+    def attempts(
+        self, healer: str, issue: str, target: str, now: Moment
+    ) -> list[tuple[float, float]]:
+        """How many seconds ago runs of a healer began, and ended, to change something for an issue;
+        the last first.
+
+        Only those since the check was last seen to be healthy, be it that it was healed.
+        """
+        old = self.version < CLOCK
+        measured = "seen, null" if old else "seen, clock"
+        wall, clock = self.one(
+            f"select {measured} from healthy where issue=? and target=?", issue, target
+        ) or (None, None)
+        marks = ", ".join("?" * len(TRIED))
+        where = f"healer=? and issue=? and issue_target=? and status in ({marks})"
+        began: dict[str, float] = {}
+        ended: dict[str, float] = {}
+        query = f"select run, intended, {'null' if old else 'clock'} from step where {where} order by id"
+        for run, intended, begun in self.all(query, healer, issue, target, *TRIED):
+            forgiven = wall is not None and (
+                intended <= wall <= now.wall if old else begun <= clock
+            )
+            # the clock was set back: older versions knew no better
+            if forgiven or (old and intended > now.wall):
+                continue
+            ago = now.wall - intended if old else max(now.seen - begun, 0)
+            began.setdefault(run, ago)
+            ended[run] = ago
+        return sorted((began[run], ended[run]) for run in began)
+
+    def rolled_back(
+        self, kind: str, target: str, seconds: float, now: Moment
+    ) -> tuple[int, float] | None:
+        """The step on a target that was rolled back by hand so lately, and when at the earliest it
+        is not.
+        """
+        columns = "id, finished, null" if self.version < CLOCK else "id, finished, clock_end"
+        query = f"select {columns} from step where kind=? and target=? and status='rolled back' and finished is not null"
+        found = [
+            (number, now.end_of(seconds, wall, clock)[0])
+            for number, wall, clock in self.all(query, kind, display(target))
+            if not now.has_passed(seconds, wall, clock)
+        ]
+        return max(found, key=lambda each: each[1], default=None)
+
+    def is_known(self, issue: str, target: str) -> bool:
+        """Whether something was ever done about an issue."""
+        return (
+            self.one("select 1 from step where issue=? and issue_target=? limit 1", issue, target)
+            is not None
+        )
+
+    def healthy(self, issue: str, target: str) -> None:
+        """Record that a check passes: attempts so far are forgiven."""
+        now = self.now()
+        row = (issue, target, now.wall, now.seen)
+        self.write(
+            "insert or replace into healthy (issue, target, seen, clock) values (?, ?, ?, ?)", row
+        )
+
+    def pause(self, until: float, reason: str, person: str) -> None:
+        now = self.now()
+        columns, values = (
+            "begun, until, reason, person, clock",
+            (now.wall, until, reason, person, now.seen),
+        )
+        self.write(f"insert into pause ({columns}) values (?, ?, ?, ?, ?)", values)
+
+    def resume(self) -> int:
+        """End every pause; returns how many there were."""
+        now = self.now()
+        holding = [each for each in self.pauses() if not each.is_over(now)]
+        self.write("update pause set ended=? where ended is null", (now.wall,))
+        return len(holding)
+
+    def pauses(self) -> Iterator[Pause]:
+        """Those that nobody has ended, and no run has seen to be over."""
+        columns = "begun, until, reason, person, " + (
+            "null, id" if self.version < CLOCK else "clock, id"
+        )
+        yield from (
+            Pause(*row) for row in self.all(f"select {columns} from pause where ended is null")
+        )
+
+    def paused(self, now: Moment) -> Pause | None:
+        """The pause that holds now; of several, the one that ends last."""
+        return max(
+            (each for each in self.pauses() if not each.is_over(now)),
+            key=lambda each: each.end(now),
+            default=None,
+        )
+
+    def all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of an answer; none for a table that an older journal does not have."""
+        try:
+            return self.database.execute(query, values).fetchall()
+        except sqlite3.OperationalError:
+            if self.version >= len(MIGRATIONS):
+                raise
+            return []
+
+    def one(self, query: str, *values: object) -> Any:
+        """The first row of an answer; None without one, and for a table that an older journal does
+        not have.
+        """
+        try:
+            return self.database.execute(query, values).fetchone()
+        except sqlite3.OperationalError:
+            if self.version >= len(MIGRATIONS):
+                raise
+            return None
+
+    def close(self) -> None:
+        self.database.close()

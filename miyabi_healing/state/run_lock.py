@@ -1,0 +1,109 @@
+"""One pass at a time: a lock file in the state folder, held with flock(2), so that a crashed holder
+never blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from miyabi_healing.support import interrupts, paths
+
+FILE = "lock"
+Held = tuple[int, ...]  # descriptors
+
+
+class Busy(Exception):
+    """Another pass is at work; the message says which and since when."""
+
+
+def acquire(state: Path) -> Held:
+    """Take the lock, for `release`; dying gives it back, too. Raises Busy, OSError."""
+    for folder in paths.refuges(state):
+        if (folder / FILE).exists():  # a pass that found the disk full may be at work there
+            release(take(folder))
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if reason := paths.distrust(state):
+            raise PermissionError(errno.EPERM, reason, str(state))
+        return take(state)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        from miyabi_healing.state.store import find_refuge
+
+        return take(find_refuge(state))
+
+
+def release(held: Held) -> None:
+    """Give the lock back, also where a program that was forked meanwhile has inherited it."""
+    for descriptor in held:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def is_held(state: Path) -> bool:
+    """Whether a pass is at work now. Changes nothing."""
+    for path in (
+        each for folder in (state, *paths.refuges(state)) for each in (folder, folder / FILE)
+    ):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:  # a folder on NFS
+                continue
+            finally:
+                os.close(descriptor)
+    return False
+
+
+def take(folder: Path) -> Held:
+    """Lock the folder and the file in it: somebody may delete the file, taking it for stale; NFS
+    locks no folder.
+    """
+    with contextlib.ExitStack() as held:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, place)
+        with contextlib.suppress(OSError):
+            lock(place, folder)
+        path = folder / FILE
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            held.callback(os.close, descriptor)
+            lock(descriptor, folder)
+            # else somebody deleted it meanwhile
+            if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                sign(descriptor)
+                held.pop_all()
+                return place, descriptor
+
+
+def lock(descriptor: int, folder: Path) -> None:
+    """Raises Busy, OSError. Whoever only asks whether it is held holds it for a moment: that is
+    waited for.
+    """
+    for left in reversed(range(5)):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if left:
+                time.sleep(0.01)
+    holder = ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        holder = (folder / FILE).read_text(encoding="utf-8")[:300].strip()
+    raise Busy(f"another pass is at work ({holder or 'just started'}); this one did nothing")
+
+
+def sign(descriptor: int) -> None:
+    """Say who holds the lock; on a full disk the lock is held all the same."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        who = f"pid {interrupts.guardian or os.getpid()} on {os.uname().nodename}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        os.pwrite(descriptor, who.encode(), 0)

@@ -1,0 +1,296 @@
+"""Keeping the journal where nothing can keep it from being written: not a full disk, not a damaged
+file, not a crash.
+
+A ballast file lies beside it, to be given up when the disk is full. Where there is none yet, the
+journal is kept in a private folder on another filesystem until there is room again. A damaged one
+is set aside, never overwritten: it is read through at the first opening of a day, and whenever it
+is not, to the nanosecond, as the last orderly close has left it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from miyabi_healing.state.journal import MIGRATIONS, Journal, TooNew
+from miyabi_healing.support import paths
+from miyabi_healing.support.formatting import display
+
+BALLAST = 4 << 20
+ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
+FILE = paths.JOURNAL
+COMPANIONS = ("", "-wal", "-shm")
+SEAL = "sealed"
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+Say = Callable[[str], None]
+
+
+def has_room(folder: Path, needed: int = ROOM) -> bool:
+    """Whether so many bytes can be written there, or where it is to be made. Raises OSError.
+
+    Where it looks as if they could not, it is tried: root may use a reserve, and a filesystem keeps
+    some of it for itself.
+    """
+    folder = paths.existing(folder)
+    space = os.statvfs(folder)
+    if space.f_bavail * space.f_frsize >= needed:
+        return True
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(os.urandom(needed))
+        file.flush()
+        os.fsync(file.fileno())
+        return True
+    return False
+
+
+def write_ballast(state: Path) -> None:
+    """Have some space to give up when the disk is full, if there is plenty now."""
+    file = state / "ballast"
+    with contextlib.suppress(OSError):
+        if not file.exists() and has_room(state, 8 * BALLAST):
+            descriptor = os.open(
+                file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(os.urandom(BALLAST))  # nothing that a filesystem could compress
+
+
+def give_up_ballast(state: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(state / "ballast")
+
+
+def is_short(state: Path) -> bool:
+    """Whether there is too little space to write, even after giving up the ballast."""
+    if has_room(state):
+        return False
+    give_up_ballast(state)
+    return not has_room(state)
+
+
+def find_refuge(state: Path) -> Path:
+    """Make a private folder where there is room. Raises OSError."""
+    for top in paths.REFUGES:
+        with contextlib.suppress(OSError):
+            folder = paths.refuge(top, state)
+            if os.stat(top).st_dev == os.stat(paths.existing(state)).st_dev or not has_room(
+                Path(top), 2 * BALLAST
+            ):
+                continue
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if paths.is_private(folder):
+                return folder
+    raise OSError(f"the disk of {display(state)} is full, and no other has room for the journal")
+
+
+class Emptied(sqlite3.DatabaseError):
+    """The journal's own file has nothing in it (any more)."""
+
+
+def name_aside() -> str:
+    return f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+
+
+def size_of(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def frames(log: bytes) -> int:
+    """How many pages were written to a write-ahead log since it was begun
+    (sqlite.org/fileformat2.html, 4.1 and 4.2).
+
+    What an earlier round left behind its end has another salt. At least one where even the header
+    cannot be read.
+    """
+    page = int.from_bytes(log[8:12], "big")
+    if log[:4] not in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83") or not 512 <= page <= 65536:
+        return 1
+    salts = [log[start + 8 : start + 16] for start in range(32, len(log), page + 24)]
+    return max((number for number, salt in enumerate(salts, 1) if salt == log[16:24]), default=0)
+
+
+def mark(folder: Path) -> str:
+    """What the journal's file looks like, and the day: any write, by whomever, changes it. Raises
+    OSError.
+    """
+    status = os.stat(folder / FILE)
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {time.strftime('%Y-%m-%d')}"
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether the journal is as it was closed in good order earlier today."""
+    try:
+        return (folder / SEAL).read_text(encoding="ascii") == mark(folder) and not (
+            folder / f"{FILE}-wal"
+        ).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def seal(folder: Path) -> None:
+    """Note how the journal was closed. What cannot be noted only costs a look through it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(
+            folder / SEAL,
+            os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+        )
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(mark(folder))
+
+
+class Keeper:
+    """Opens the journal of a state folder, and takes it home again. `say` is told what people
+    should know.
+    """
+
+    def __init__(self, state: Path, say: Say) -> None:
+        self.state = state
+        self.say = say
+        left = paths.refuge_in_use(state)
+        if left is None and is_short(state):
+            left = find_refuge(state)
+            for name in (FILE + each for each in COMPANIONS):
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(state / name, left / name)
+            say(
+                f"the disk of {display(state)} is full: the journal is in {display(left)} until there is room"
+            )
+        else:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.away = left
+        self.journal = self.open(left or state)
+        self.journal.make_room = lambda: give_up_ballast(state)
+        self.go_home()
+
+    def open(self, folder: Path) -> Journal:
+        """Open the journal, or set it aside if it is damaged and begin another. Raises OSError,
+        sqlite3.Error, TooNew.
+        """
+        whole = is_sealed(folder)
+        try:
+            self.keep_what_cannot_be_read(folder)
+            journal = Journal(folder / FILE)
+            if whole:
+                return journal
+            verdict = journal.database.execute("pragma quick_check(1)").fetchone()[0]
+            if verdict == "ok":
+                return journal
+            journal.close()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED and not isinstance(
+                error, Emptied
+            ):
+                raise
+            verdict = str(error)
+        aside = name_aside()
+        for each in COMPANIONS:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder / f"{FILE}{each}", folder / f"{aside}{each}")
+        self.say(
+            f"the journal was damaged ({verdict.splitlines()[0]}); it was set aside as {display(folder / aside)}"
+        )
+        return Journal(folder / FILE)
+
+    def keep_what_cannot_be_read(self, folder: Path) -> None:
+        """Look at a write-ahead log that was not closed: SQLite passes over what it cannot read
+        there without a word.
+
+        Raises Emptied where the journal itself is gone or empty: SQLite would delete the log with
+        it. Raises sqlite3.Error.
+        """
+        file, log = folder / FILE, folder / f"{FILE}-wal"
+        content = log.read_bytes() if log.exists() else b""
+        if (file.exists() or content) and size_of(file) == 0:
+            raise Emptied("it is empty" if file.exists() else "only its write-ahead log is there")
+        if not content:
+            return
+        with contextlib.closing(sqlite3.connect(file, timeout=10)) as database:
+            read = database.execute("pragma wal_checkpoint(passive)").fetchone()[1]
+            if read >= (written := frames(content)):
+                return
+            aside = folder / f"{name_aside()}-wal"
+            with contextlib.suppress(OSError):  # on a full disk it is only said
+                aside.touch(mode=0o600)
+                aside.write_bytes(content)
+        lost = f"{written - read} of {written} pages"
+        self.say(
+            f"the end of the journal could not be read ({lost}); it is kept as {display(aside)}"
+        )
+
+    def go_home(self) -> None:
+        """Take the journal back to its own folder as soon as there is room. What fails is tried
+        again later.
+        """
+        if self.away is None or not has_room(self.state, 2 * ROOM):
+            return
+        with contextlib.suppress(sqlite3.Error, OSError):
+            self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            home = self.open(self.state)
+            try:
+                self.journal.database.backup(home.database)
+            except BaseException:
+                home.close()
+                raise
+            self.journal.database.close()
+            for name in (FILE + each for each in COMPANIONS):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.away / name)
+            self.journal.file, self.journal.database, self.away = home.file, home.database, None
+
+    def close(self) -> None:
+        self.go_home()
+        self.journal.close()
+        if self.away is None:
+            seal(self.state)
+        for folder in paths.refuges(self.state) if self.away is None else ():
+            with contextlib.suppress(OSError):
+                (folder / "lock").unlink(missing_ok=True)
+                folder.rmdir()
+        write_ballast(self.state)
+
+
+@contextlib.contextmanager
+def looking(state: Path) -> Iterator[Journal | None]:
+    """The journal to read only, without leaving a trace in its folder; None where there is none, or
+    none that can be read.
+    """
+    folder = paths.refuge_in_use(state) or state
+    if not (folder / FILE).exists():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:
+        try:
+            journal = look_into(folder / FILE, Path(scratch) / FILE)
+        except sqlite3.DatabaseError:
+            yield None
+            return
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def look_into(file: Path, copy: Path) -> Journal:
+    """A journal to read only. Where it was not closed, a copy: SQLite would write beside it to read
+    it. Raises TooNew.
+    """
+    if Path(f"{file}-wal").exists():
+        for each in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{file}{each}", f"{copy}{each}")
+        with contextlib.closing(sqlite3.connect(copy)) as database:
+            database.execute("pragma wal_checkpoint(truncate)")
+        file = copy
+    journal = Journal(file, read_only=True)
+    if journal.version > len(MIGRATIONS):
+        journal.close()
+        raise TooNew(f"{display(file)} was made by a newer version of this program")
+    return journal

@@ -1,0 +1,65 @@
+"""Writing files of the program's own, that somebody asked for: units, configurations, metrics.
+Nothing is healed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def create(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a new file, durably. Raises FileExistsError where there is one, also a dangling link,
+    and OSError.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode
+    )
+    try:
+        fill(descriptor, data)
+    except BaseException:
+        path.unlink()
+        raise
+    sync(path.parent)
+
+
+def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Put a file in its place as a whole, or not at all, and durably; a link there is replaced, not
+    followed. Raises OSError.
+    """
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        os.fchmod(descriptor, mode)
+        fill(descriptor, data)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    sync(path.parent)
+
+
+def fill(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Delete a file, durably. Raises OSError."""
+    path.unlink()
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Have a folder's entries on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,185 @@
+"""Reading the configuration: defaults, over them one TOML file, over it the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from miyabi_healing.model.config import CheckSettings, Config, ConfigError, HealerSettings, Waiver
+from miyabi_healing.support import ownership, paths
+from miyabi_healing.support.formatting import display
+
+T = TypeVar("T")
+
+
+VARIABLE = "MIYABI_HEALING_CONFIG"
+
+
+PREFIX = "MIYABI_HEALING__"
+
+
+def nearest(wrong: str, valid: Iterable[str]) -> str:
+    """Name the valid word a wrong one was probably meant to be, or all of them."""
+    import difflib
+
+    words = sorted(valid)
+    close = difflib.get_close_matches(wrong, words, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid: {', '.join(words)}" if words else "there is none to set"
+
+
+def convert(table: Any, kind: type[T], where: str, also: Iterable[str] = ()) -> T:
+    """Make a frozen dataclass of a table, refusing unknown keys and wrong types. Raises
+    ConfigError.
+    """
+    import msgspec  # only a host that has a configuration pays for it
+
+    if not is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} is not a dataclass")
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: expected a table, got {type(table).__name__}")
+    known = [each.name for each in fields(kind)]
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: unknown key; {nearest(key, [*known, *also])}")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        key = path.rstrip("`")
+        raise ConfigError(f"{where}{key}: {message[0].lower()}{message[1:]}") from None
+
+
+def interpret(table: Mapping[str, Any], source: str) -> Config:
+    """Check a whole document and make it a `Config`. Raises ConfigError."""
+    sections = {each.name: each for each in fields(Config) if each.name not in ("source", "file")}
+    values: dict[str, Any] = {"source": source}
+    for key, value in table.items():
+        where = f"{source}: {key}"
+        if key not in sections:
+            raise ConfigError(f"{where}: unknown section; {nearest(key, sections)}")
+        if key in ("checks", "healers", "waivers") and not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a table, got {type(value).__name__}")
+        if key == "checks":
+            values[key] = {
+                name: convert(inner, CheckSettings, f"{where}.{name}")
+                for name, inner in value.items()
+            }
+        elif key == "waivers":
+            values[key] = {
+                name: convert(inner, Waiver, f"{where}.{name}") for name, inner in value.items()
+            }
+        elif key == "healers":
+            for name, inner in value.items():
+                if not isinstance(inner, Mapping):
+                    raise ConfigError(
+                        f"{where}.{name}: expected a table, got {type(inner).__name__}"
+                    )
+                common = {each.name for each in fields(HealerSettings)}
+                convert(
+                    {k: v for k, v in inner.items() if k in common},
+                    HealerSettings,
+                    f"{where}.{name}",
+                )
+            values[key] = value
+        else:
+            values[key] = convert(value, type(getattr(Config, key)), where)
+    return Config(**values)
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The tables that ``MIYABI_HEALING__SECTION__KEY`` variables stand for. Raises ConfigError."""
+    result: dict[str, Any] = {}
+    for name in sorted(environment):
+        if not name.startswith(PREFIX):
+            continue
+        parts = name.removeprefix(PREFIX).lower().split("__")
+        if len(parts) < 2 or not all(parts):
+            raise ConfigError(f"{name}: expected {PREFIX}SECTION__KEY")
+        import tomllib
+
+        try:
+            value = tomllib.loads(f"value = {environment[name]}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = environment[name]
+        table = result
+        for part in parts[:-1]:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name}: contradicts another {PREFIX} variable")
+        table[parts[-1]] = value
+    return result
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one document over another, table by table."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = (
+            merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
+    """The configuration file to read; None where there is none. Raises ConfigError for a named one
+    that is missing.
+    """
+    named = explicit or environment.get(VARIABLE)
+    if named:
+        path = Path(named).expanduser()
+        answered(path)
+        if not path.is_file():
+            origin = "--config" if explicit else VARIABLE
+            raise ConfigError(f"{origin}: {display(path)}: no such file")
+        return path
+    return next((path for path in paths.config_candidates() if answered(path).is_file()), None)
+
+
+def answered(path: Path) -> Path:
+    """A path that can be looked at without waiting for a server that is gone. Raises ConfigError."""
+    from miyabi_healing.support import mount_answers
+
+    try:
+        mount_answers.check(path)
+    except mount_answers.NoAnswer as error:
+        raise ConfigError(str(error)) from None
+    return path
+
+
+def load(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the configuration that holds here. Raises ConfigError."""
+    path = find(explicit, environment)
+    overrides = from_environment(environment)
+    if path is None:
+        return interpret(overrides, "environment") if overrides else Config()
+    import tomllib
+
+    try:
+        if os.geteuid() == 0 and (reason := ownership.objection(path, ownership.trusted())):
+            raise ConfigError(
+                f"{display(path)}: root obeys no configuration that others can change: {reason}"
+            )
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{display(path)}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{display(path)}: not valid TOML: {error}") from None
+    config = interpret(table, display(path))
+    if overrides:
+        # so that a bad variable is named as one, not as a line of the file
+        interpret(overrides, "environment")
+        config = interpret(merge(table, overrides), display(path))
+    return replace(config, file=os.path.abspath(path))
+
+
+def healer_options(config: Config, name: str, kind: type[T]) -> T:
+    """The healer's own options, as its dataclass `kind`. Raises ConfigError."""
+    common = {each.name for each in fields(HealerSettings)}
+    own = {key: value for key, value in config.healers.get(name, {}).items() if key not in common}
+    return convert(own, kind, f"{config.source}: healers.{name}", also=common)

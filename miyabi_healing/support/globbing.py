@@ -1,0 +1,177 @@
+"""Finding files by a pattern, the cheap way: names first, a folder at a time, and a look only at
+what matches. Looks only.
+
+What glob(7) calls a pattern; hidden names match too, and a link to a folder is one, as in the
+shell. A pattern that leads into a mount that does not answer finds nothing that could be relied on:
+NoAnswer.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing.support import mount_answers
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that the pattern leads to: every name in it, and those that match, each looked at
+    without following a link.
+
+    `shut`: it may hold matches, but cannot be read.
+    """
+
+    path: str
+    names: Sequence[str] = ()
+    matches: Sequence[tuple[str, os.stat_result]] = ()
+    shut: bool = False
+
+
+def fixed_part(pattern: str) -> Path:
+    """The folder a pattern starts from: ``/var/log/app*/*.log`` gives ``/var/log``."""
+    folder = Path(os.path.abspath(os.path.expanduser(pattern))).parent
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return folder
+
+
+def search(pattern: str) -> Iterator[Folder]:
+    """The folders that may hold matches, in order; those that are not there, or are no folders, are
+    passed over.
+
+    Raises NoAnswer.
+    """
+    top = fixed_part(pattern)
+    parts = Path(os.path.abspath(os.path.expanduser(pattern))).relative_to(top).parts
+    for found in descend(str(top), parts[:-1]):
+        if found.shut:
+            yield found
+        elif parts:
+            yield from look(found.path, parts[-1])
+
+
+def descend(top: str, parts: Sequence[str]) -> Iterator[Folder]:
+    """The folders below `top` that match `parts`, one part a level; on the way, those that are
+    shut.
+    """
+    if not parts:
+        yield Folder(top)
+        return
+    first, *rest = parts
+    if not glob.has_magic(first):
+        yield from descend(os.path.join(top, first), rest)
+        return
+    mount_answers.check(top)
+    try:
+        with os.scandir(top) as entries:
+            found = {entry.name: entry for entry in entries}
+    except PermissionError:
+        yield Folder(top, shut=True)
+        return
+    except OSError:
+        return
+    for name in fit(found, first):
+        if is_folder(found[name]):
+            yield from descend(os.path.join(top, name), rest)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    if mount_answers.is_point(entry.path) or entry.is_symlink():
+        mount_answers.check(entry.path)
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere we may look
+        return False
+
+
+def look(folder: str, last: str) -> Iterator[Folder]:
+    """One folder with what matches `last` in it; one that cannot be read is still asked for a name
+    that is no pattern.
+    """
+    mount_answers.check(folder)
+    try:
+        descriptor = os.open(folder, FOLDER_FLAGS)
+    except PermissionError:
+        yield Folder(folder, shut=True)
+        if not glob.has_magic(last):
+            yield Folder(folder, matches=stats([os.path.join(folder, last)], None))
+        return
+    except OSError:
+        return
+    try:
+        names = os.listdir(descriptor)
+        matching = fit(names, last)
+        if mount_answers.may_block():
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+            for name in matching:
+                # a mount's own folder is on the mount
+                if mount_answers.is_point(os.path.join(real, name)):
+                    mount_answers.check(os.path.join(real, name))
+        yield Folder(folder, names, stats(matching, descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def fit(names: Iterable[str], pattern: str) -> list[str]:
+    """Those names that match one part of a pattern, in order. Most names are told apart by how they
+    end.
+    """
+    if not glob.has_magic(pattern):
+        return [pattern] if pattern in names else []
+    end = re.split(r"[*?\[\]]", pattern)[-1]
+    near = sorted(name for name in names if name.endswith(end))
+    if pattern == f"*{end}":
+        return near
+    return list(filter(re.compile(fnmatch.translate(pattern)).match, near))
+
+
+def stats(names: Iterable[str], folder: int | None) -> list[tuple[str, os.stat_result]]:
+    """Each name with its status, none of those that are gone meanwhile."""
+    found = []
+    for name in names:
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            continue
+        found.append((os.path.basename(name) if folder is None else name, status))
+    return found
+
+
+def expand(pattern: str) -> list[str]:
+    """What a pattern leads to, in order, as glob.glob has it. What does not answer may be it, and
+    is in the list.
+
+    Whatever lies below a mount that does not answer cannot be told; the mount's folder stands for
+    it.
+    """
+    top = os.path.abspath(os.path.expanduser(pattern))
+    fixed = fixed_part(top) if glob.has_magic(top) else Path(top)
+    return sorted(dict.fromkeys(below(str(fixed), Path(top).relative_to(fixed).parts)))
+
+
+def below(top: str, parts: Sequence[str]) -> Iterator[str]:
+    if mount_answers.is_silent(top):
+        yield top
+        return
+    if not parts:
+        if os.path.lexists(top):
+            yield top
+        return
+    first, *rest = parts
+    names = [first]
+    if glob.has_magic(first):
+        try:
+            names = fit(os.listdir(top), first)
+        except OSError:
+            return
+        names = [name for name in names if first.startswith(".") or not name.startswith(".")]
+    for name in names:
+        yield from below(os.path.join(top, name), rest)

@@ -1,0 +1,108 @@
+"""The house: which folder of the package may import which, and that nothing goes round in a circle."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT
+
+PACKAGE = PROJECT / "miyabi_healing"
+# Each room, and the rooms that it may import from; imports for types alone count too.
+ROOMS: dict[str, set[str]] = {
+    "model": set(),
+    "support": {"model"},
+    "state": {"model", "support"},
+    "host": {"model", "support", "state"},
+    "gate": {"model", "support", "state", "host"},
+    "report": {"model", "support", "state"},
+    "runner": {"model", "support", "state", "host", "gate", "report"},
+    "cli": {"model", "support", "state", "host", "gate", "report", "runner"},
+}
+MOST_FLOORS = 8
+NOT_YET = {
+    ("report.documents", "runner.healing"),
+    ("report.outputs.textfile", "runner.registry"),
+    ("host.git.repositories", "host.git.locks"),
+}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name without the package's own."""
+    files = (file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE)
+    found = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in files}
+    return {name.removesuffix(".__init__"): file for name, file in found.items()}
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """The modules of the package that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}: a relative import"
+            names = [node.module or "", *(f"{node.module}.{each.name}" for each in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [each.name for each in node.names]
+        else:
+            continue
+        inside = [
+            each.removeprefix("miyabi_healing.")
+            for each in names
+            if each.startswith("miyabi_healing.")
+        ]
+        found |= {
+            each for each in inside if each in modules() and modules()[each].name != "__init__.py"
+        }
+    return frozenset(found - {name})
+
+
+def room(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def test_every_module_is_in_a_room() -> None:
+    assert {room(name) for name in modules()} - {"checks", "healers"} == set(ROOMS)
+    top = {file.name for file in PACKAGE.glob("*.py")}
+    assert top == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_no_arrow_points_up(name: str) -> None:
+    up = {each for each in imports(name) if room(each) not in ROOMS[room(name)] | {room(name)}}
+    up -= {each for each in up if (name, each) in NOT_YET}
+    assert not up, f"{name} may not import {', '.join(sorted(up))}"
+
+
+def test_nothing_goes_round_in_a_circle() -> None:
+    try:
+        TopologicalSorter(
+            {
+                name: {each for each in imports(name) if (name, each) not in NOT_YET}
+                for name in modules()
+            }
+        ).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_there_are_at_most_eight_floors() -> None:
+    floors: dict[str, int] = {}
+    for each in TopologicalSorter(ROOMS).static_order():
+        floors[each] = 1 + max((floors[below] for below in ROOMS[each]), default=0)
+    assert max(floors.values()) <= MOST_FLOORS
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, file in modules().items() if file.name == "__init__.py")
+)
+def test_room_says_what_lives_there_and_how_to_add_one_more(name: str) -> None:
+    tree = ast.parse(modules()[name].read_text())
+    lines = [line for line in (ast.get_docstring(tree) or "").splitlines() if line]
+    assert len(lines) == 3, "what lives here, what it may touch, how to add one more"
+    assert len(tree.body) == 1, "a package's own module stays empty but for that"
