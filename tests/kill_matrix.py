@@ -25,8 +25,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from miyabi_healing.support.files import identity_at
-
 PROJECT = Path(__file__).resolve().parent.parent
 # Where a kill may fall: a folder ends with a slash, a module with .py. Who moves one changes its
 # line here.
@@ -64,6 +62,7 @@ from miyabi_healing.model.steps import (
     TrimLog,
 )
 from miyabi_healing.state import quarantine, retention
+from miyabi_healing.support.files import identity_at
 
 TAKEN = "archive log, name taken"
 # of the points of a run that is killed so that there is something to recover

@@ -181,7 +181,7 @@ def test_system_keepers_are_asked_where_their_data_is(
     said = healer.__globals__
     mount = filesystems.read("/")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(said["tools"], "find", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(said["commands"], "find", lambda name: f"/bin/{name}")
     monkeypatch.setattr(os.path, "exists", lambda path: True)
     monkeypatch.setitem(said, "on_device", lambda folder, device: device == mount.device)
 

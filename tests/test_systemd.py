@@ -307,7 +307,9 @@ def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: P
 
 PROBE = """
 import ctypes, json, os, signal, socket, subprocess, sys
-from miyabi_healing.gate.execute.primitives.syscalls import KEEP_SIZE, PUNCH_HOLE, fallocate, rename_new
+from miyabi_healing.gate.primitives.syscalls import (
+    KEEP_SIZE, PUNCH_HOLE, fallocate, rename_new,
+)
 
 def works(action):
     try:
