@@ -12,17 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from miyabi_healing.gate import target_checks, undo
-from miyabi_healing.gate.handlers import (
-    delete,
-    log_undo,
-    logs,
-    purge,
-    quarantine,
-    reclaim,
-    retire_worktree,
-    run,
-    signal,
-)
+from miyabi_healing.gate.handlers import table  # noqa: F401  (so that every kind is known)
 from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.policy import Brakes
 from miyabi_healing.gate.primitives.context import Context, Refused, error_text
@@ -37,8 +27,6 @@ from miyabi_healing.support import deadline
 from miyabi_healing.support.command_errors import OutOfTime
 from miyabi_healing.support.interrupts import held_back
 
-# Each registers what it knows about its kind of step.
-HANDLERS = (delete, log_undo, logs, purge, quarantine, reclaim, retire_worktree, run, signal)
 POLL = 0.1
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from miyabi_healing.gate import endings, undo
-from miyabi_healing.gate.handlers import purge
+from miyabi_healing.gate.handlers import (
+    purge,
+    table,  # noqa: F401  (so that every kind is known)
+)
 from miyabi_healing.gate.primitives.context import Context, error_text
 from miyabi_healing.model.results import Outcome
 from miyabi_healing.state.journal import Journal, Row
