@@ -131,8 +131,8 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 OURS = """
     cli cli.main host host.filesystems host.git host.git.locks host.git.repositories host.logs host.memory host.processes host.readings
     model model.config model.exit_codes model.identity model.issue model.results
-    report report.documents report.outputs report.outputs.dispatch report.outputs.output report.text
-    runner runner.fixtures runner.healing runner.plugin runner.registry runner.session
+    report report.documents report.outputs report.outputs.dispatch report.text
+    runner runner.fixtures runner.plugin runner.registry runner.resources runner.selection runner.session
     state state.history state.journal state.quarantine state.run_clock state.run_lock state.store
     support support.config_loader support.console support.files support.formatting support.globbing support.interrupts
     support.mount_answers support.ownership support.paths support.secrets support.startup

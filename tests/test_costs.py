@@ -40,8 +40,9 @@ from miyabi_healing.model.steps import (
     Step,
     TrimLog,
 )
-from miyabi_healing.runner import registry
-from miyabi_healing.runner.healing import Healing
+from miyabi_healing.runner import housekeeping, registry
+from miyabi_healing.runner.healing import describe
+from miyabi_healing.runner.resources import Resources
 from miyabi_healing.state import quarantine, retention
 from miyabi_healing.support.files import identity_at
 
@@ -218,9 +219,11 @@ def test_dry_run_charges_the_same(home: Path) -> None:
     steps = [set_aside(home / f"thing {number}", "x" * 10_000) for number in range(6)]
     limits = Budgets(gigabytes=0.00004)
     where = context(home, budgets=limits)
-    healing = Healing(where.host.config, registry.Folders((), ()), "run", where.state, dry_run=True)
+    healing = Resources(
+        where.host.config, registry.Folders((), ()), "run", where.state, dry_run=True
+    )
     action = ActionResult("some_healer", ISSUE)
-    healing.describe(action, plan(*steps))
+    describe(healing, action, plan(*steps))
     healing.close()
     planned = [each.status for each in action.outcomes]
     assert planned == ["planned"] * 3 + ["vetoed"] * 3
@@ -429,9 +432,12 @@ def test_housekeeping_that_fails_does_not_take_the_report_along(
 ) -> None:
     where = context(home)
     carry_out(where, set_aside(home / "thing"))
-    healing = Healing(where.host.config, registry.Folders((), ()), "run", where.state, dry_run=True)
+    healing = Resources(
+        where.host.config, registry.Folders((), ()), "run", where.state, dry_run=True
+    )
     monkeypatch.setattr(retention, "due", lambda *_: 1 / 0)
-    healing.finish([])
+    healing.remember([])
+    housekeeping.look_after_quarantine(healing)
     healing.close()
     assert healing.notes == [
         "the quarantine could not be looked after: ZeroDivisionError: division by zero"

@@ -43,7 +43,7 @@ def everything(tmp_path: Path) -> config.Config:
 
 
 def tell(settings: config.Config, code: int = 0, dry_run: bool = False) -> None:
-    dispatch.tell(documents.failed("why"), code, settings, dry_run=dry_run, seconds=1)
+    dispatch.send(documents.failed("why"), code, settings, dry_run=dry_run, seconds=1)
 
 
 def test_each_outlet_is_told_whatever_happened_to_the_one_before(
@@ -55,7 +55,7 @@ def test_each_outlet_is_told_whatever_happened_to_the_one_before(
     monkeypatch.setitem(
         secrets.withdrawn, secrets.PING, secrets.Secret(f"{monitor.url}/ok/{SECRET}")
     )
-    monkeypatch.setattr(textfile, "tell", bug)
+    monkeypatch.setattr(textfile, "send", bug)
     tell(everything(tmp_path), 3)
     assert (said, monitor.paths()) == (["textfile: RuntimeError"], [f"/ok/{SECRET}/3"])
     monkeypatch.setattr(ping, "start", bug)

@@ -157,7 +157,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def told(shown: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
-    dispatch.tell(shown, 1, config.Config(), dry_run=False, seconds=1, annotate=1)
+    dispatch.send(shown, 1, config.Config(), dry_run=False, seconds=1, annotate=1)
     said = capsys.readouterr()
     return said.out + said.err
 

@@ -75,7 +75,7 @@ def told(
     monkeypatch.setattr(dispatch.console, "complain", said.append)
     monkeypatch.setitem(secrets.withdrawn, secrets.PING, secrets.Secret(url.strip()))
     chosen = config.Config(ping=config.Ping(time_limit=limit))
-    dispatch.tell({"summary": body}, 0, chosen, dry_run=False, seconds=1)
+    dispatch.send({"summary": body}, 0, chosen, dry_run=False, seconds=1)
     assert len(said) <= 1
     return "".join(said)
 
@@ -162,8 +162,8 @@ def test_certificate_nobody_vouches_for_is_refused_without_naming_the_host(
      "http://host/\nhttp://other", "http://host/\x00", "http://[::1/", "http://hö.st/", "x" * 5000, "http://h/" + "x" * 5000],
 )  # fmt: skip
 def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(output.Problem) as caught:
-        ping.send(url, "start", "", 1)
+    with pytest.raises(output.OutputError) as caught:
+        ping.post(url, "start", "", 1)
     assert (
         str(caught.value)
         == "the URL must be one line: http:// or https://, a host without a user, a path"

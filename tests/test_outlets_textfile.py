@@ -21,7 +21,8 @@ from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.results import ActionResult, CheckResult
 from miyabi_healing.report import documents
 from miyabi_healing.report.outputs import textfile
-from miyabi_healing.report.outputs.output import Told
+from miyabi_healing.report.outputs.output import OutputRequest
+from miyabi_healing.runner import registry
 from miyabi_healing.state import history, journal
 from miyabi_healing.support import atomic_write, paths
 
@@ -91,9 +92,15 @@ def metrics(home: Path) -> Samples:
     return parsed(file.read_text())
 
 
-def told(document: dict[str, Any], code: int = 0, file: str = "") -> Told:
-    return Told(
-        document, code, config.Config(metrics=config.Metrics(file)), dry_run=False, seconds=1.5
+def told(document: dict[str, Any], code: int = 0, file: str = "") -> OutputRequest:
+    chosen = config.Config(metrics=config.Metrics(file))
+    return OutputRequest(
+        document,
+        code,
+        chosen,
+        dry_run=False,
+        seconds=1.5,
+        healers=lambda: registry.healer_names(chosen),
     )
 
 
@@ -242,7 +249,7 @@ def test_unknown_and_waived_checks_are_neither_up_nor_down(home: Path, tmp_path:
         issues_detected=[issue("bad", False), issue("mended", True)],
         errors=[{"check": "odd", "message": "x"}],
     )
-    textfile.tell(told(shown, 3, f"{tmp_path}/m.prom"))
+    textfile.send(told(shown, 3, f"{tmp_path}/m.prom"))
     seen = parsed((tmp_path / "m.prom").read_text())
     ups = {key[0]: value for (name, key), value in seen.items() if name == "check_up"}
     assert ups == {"fine": 1, "bad": 0, "mended": 1, "strange": 1}
@@ -268,7 +275,7 @@ def test_hostile_names_and_twins_make_a_file_that_can_be_read(home: Path, tmp_pa
     shown = document(
         metrics=[metric("check", number, "passed", name) for number, name in enumerate(names)]
     )
-    textfile.tell(told(shown, 0, f"{tmp_path}/m.prom"))
+    textfile.send(told(shown, 0, f"{tmp_path}/m.prom"))
     seen = parsed((tmp_path / "m.prom").read_text())
     values = {key[1]: value for (name, key), value in seen.items() if name == "check_value"}
     assert (len(values), values["twin"], values["\\xff"]) == (9, 9, 0)

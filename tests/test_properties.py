@@ -26,8 +26,9 @@ from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Brakes, Budgets, Config
 from miyabi_healing.model.results import ActionResult, Outcome
 from miyabi_healing.model.steps import ArchiveLog, Quarantine, Step, TrimLog
-from miyabi_healing.runner import registry
-from miyabi_healing.runner.healing import Healing
+from miyabi_healing.runner import housekeeping, registry
+from miyabi_healing.runner.healing import describe
+from miyabi_healing.runner.resources import Resources
 from miyabi_healing.state import quarantine
 from miyabi_healing.support.files import identity_at
 
@@ -292,10 +293,11 @@ def test_dry_run_changes_nothing_and_lists_the_steps_of_the_real_run(
         limits = Budgets(gigabytes=data.draw(st.integers(0, 20)) / 1e9)
         config = replace(context.host.config, budgets=limits)
         before = snapshot(top)
-        healing = Healing(config, registry.Folders((), ()), "run", context.state, dry_run=True)
+        healing = Resources(config, registry.Folders((), ()), "run", context.state, dry_run=True)
         action = ActionResult("some_healer", ISSUE)
-        healing.describe(action, plan(*steps))
-        healing.finish([])
+        describe(healing, action, plan(*steps))
+        healing.remember([])
+        housekeeping.look_after_quarantine(healing)
         healing.close()
         assert snapshot(top) == before
         assert [outcome.step for outcome in action.outcomes] == steps

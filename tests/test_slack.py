@@ -25,8 +25,7 @@ from test_alerts import report as document_of
 from conftest import PROJECT, wait_for
 from miyabi_healing.model import config
 from miyabi_healing.report.alerts import decide, queue
-from miyabi_healing.report.alerts.message import Message
-from miyabi_healing.report.alerts.queue import Channel
+from miyabi_healing.report.alerts.message import Channel, Message
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import secrets
 from miyabi_healing.support.paths import JOURNAL

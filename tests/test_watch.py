@@ -541,7 +541,7 @@ def test_course_is_drawn_against_the_limit() -> None:
 
 def test_stranger_with_the_pid_of_a_pass_that_has_ended_is_not_signalled(start: Any) -> None:
     stranger, keeper = start("sleep", "30"), start("sleep", "30")
-    pass_ = run_process.Ordered(keeper.pid, -1, source=run_process.Passes([], pid=keeper.pid))
+    pass_ = run_process.Ordered(keeper.pid, -1, source=run_process.RunSource([], pid=keeper.pid))
     pass_.hear({"pid": stranger.pid})  # the keeper is not its parent
     pass_.ask_to_end(signal.SIGTERM)
     pass_.ask_to_end(signal.SIGTERM)
@@ -559,7 +559,7 @@ print(pid, flush=True)
 print(os.wait()[1], flush=True)"""
     keeper = start(sys.executable, "-c", script, stdout=subprocess.PIPE)
     pass_ = run_process.Ordered(
-        keeper.pid, -1, source=run_process.Passes([], pid=keeper.pid), asked=time.monotonic()
+        keeper.pid, -1, source=run_process.RunSource([], pid=keeper.pid), asked=time.monotonic()
     )
     pass_.hear({"pid": int(keeper.stdout.readline())})
     assert int(keeper.stdout.readline()) == signal.SIGTERM

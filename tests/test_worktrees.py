@@ -37,7 +37,7 @@ from miyabi_healing.model.config import Config, Git, Safety
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import RetireWorktree
-from miyabi_healing.runner.healing import registry
+from miyabi_healing.runner import registry
 from miyabi_healing.support.files import identity_at
 
 assert execute

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import click
 
@@ -22,7 +22,7 @@ from miyabi_healing import __version__
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.report.outputs import dispatch
-from miyabi_healing.runner import session
+from miyabi_healing.runner import registry, session
 from miyabi_healing.support import (
     config_loader,
     console,
@@ -38,7 +38,8 @@ FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a for
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from miyabi_healing.report.alerts.queue import Channel
+    from miyabi_healing.report.alerts.message import Channel
+    from miyabi_healing.report.document_types import Document
 
 EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 something could not be checked, "
@@ -179,7 +180,7 @@ def command(
         with interrupts.in_order(), progress_line(quiet or as_json or nagios) as progress:
             dispatch.begin(settings, dry_run)
             xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
-            document, code = session.run_pass(
+            document, code = session.run_checks(
                 settings, dry_run=dry_run, more_checks=checks, junitxml=xml, progress=progress
             )
     except config.ConfigError as error:
@@ -205,8 +206,15 @@ def command(
             supervised.reported()
         annotate = (console.STDERR if as_json or nagios else console.STDOUT) if github else 0
         seconds = time.monotonic() - began
-        dispatch.tell(
-            document, code, settings, dry_run=dry_run, seconds=seconds, annotate=annotate, mail=mail
+        dispatch.send(
+            document,
+            code,
+            settings,
+            dry_run=dry_run,
+            seconds=seconds,
+            annotate=annotate,
+            mail=mail,
+            healers=partial(registry.healer_names, settings),
         )
     sys.exit(ended)
 
@@ -221,7 +229,6 @@ def keep_watching(
     checks: tuple[str, ...],
 ) -> int:
     from miyabi_healing.report import live
-    from miyabi_healing.runner import registry
     from miyabi_healing.runner.watch import loop
 
     try:
@@ -245,7 +252,7 @@ def keep_watching(
         ).run()
 
 
-def no_report(reason: str, silent: bool) -> dict[str, Any]:
+def no_report(reason: str, silent: bool) -> Document:
     """Say why there is no report; who asked for JSON, or for one line, gets a document that says so
     as well.
     """
@@ -256,11 +263,12 @@ def no_report(reason: str, silent: bool) -> dict[str, Any]:
     return documents.failed(reason)
 
 
-def show_line(document: dict[str, Any], code: int) -> int:
+def show_line(document: Document, code: int) -> int:
     """Print what a monitoring plugin prints; returns the status it ends with."""
     from miyabi_healing.report.outputs import nagios
+    from miyabi_healing.report.outputs.output import OutputRequest
 
-    click.echo(nagios.line(document, code).encode(sys.stdout.encoding or "utf-8", "replace"))
+    nagios.send(OutputRequest(document, code, config.Config(), document["dry_run"], 0))
     return nagios.status(document, code)
 
 
@@ -270,7 +278,7 @@ def stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def show(document: dict[str, Any], as_json: bool, github: bool = False) -> None:
+def show(document: Document, as_json: bool, github: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return

@@ -1,10 +1,12 @@
-"""What became of things: of a step, of an action, of a check."""
+"""What became of things: of a step, of an action, of a check, of a run."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypedDict
 
 from miyabi_healing.model.issue import Issue, Limit
 
@@ -40,6 +42,22 @@ class Outcome:
         return self.step.later if self.later is None else self.later
 
 
+class ActionStatus(StrEnum):
+    """What an action came to, in the words of the documented report."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Measurement(TypedDict):
+    """What `measure` records; pytest keeps it among a test's properties, so it is a plain dict."""
+
+    value: float
+    description: str
+
+
 @dataclass
 class ActionResult:
     """One run of a healer for one issue. `verdict` is set by the check that ran again: the new
@@ -72,16 +90,16 @@ class ActionResult:
         return 0 if self.value_after is None else self.issue.metric_value - self.value_after
 
     @property
-    def status(self) -> str:
+    def status(self) -> ActionStatus:
         """As the documented report has it."""
         applied = any(each.status == "applied" for each in self.outcomes)
         if self.passed and not self.problem:
-            return "success"
+            return ActionStatus.SUCCESS
         if applied and self.plan and self.gain > 0 and self.gain >= self.plan.min_gain:
-            return "partial"
+            return ActionStatus.PARTIAL
         if self.problem or applied or any(each.status == "failed" for each in self.outcomes):
-            return "failed"
-        return "skipped"
+            return ActionStatus.FAILED
+        return ActionStatus.SKIPPED
 
 
 @dataclass
@@ -94,9 +112,59 @@ class CheckResult:
     issue: Issue | None = None
     actions: list[ActionResult] = field(default_factory=list)
     error: str = ""
-    measured: dict[str, Any] | None = None
+    measured: Measurement | None = None
     waived: str = ""
 
     @property
     def healed(self) -> bool:
         return any(action.passed for action in self.actions)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A step that an earlier run was ended in, by the journal, and what became of it.
+
+    `intended` is when it was written down, in seconds since the epoch.
+    """
+
+    step: int
+    run_id: str
+    kind: str
+    target: str
+    intended: float
+    result: str
+
+
+@dataclass(frozen=True)
+class QuarantineSummary:
+    """What is in quarantine at the end of a run.
+
+    `next_expiry` is when the first thing leaves it, in seconds since the epoch, None where nothing
+    is in it; `by_runs` is whether what runs have seen pass decides that, not the wall clock.
+    """
+
+    things: int
+    bytes: int
+    limit_bytes: int
+    next_expiry: float | None = None
+    by_runs: bool = False
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to: all that its report is made of, besides what pytest reports.
+
+    `blocked` is why nothing might be changed, empty where something might. `checks` are by pytest's
+    node id; `unknown` are folders of checks that could not be looked into, each with why. `notes`
+    are lines for people. `purged` is what left the quarantine because its time had come.
+    """
+
+    run_id: str
+    dry_run: bool
+    blocked: str
+    checks: Mapping[str, CheckResult]
+    unknown: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    recovered: tuple[Recovered, ...]
+    purged: tuple[Outcome, ...]
+    quarantine: QuarantineSummary

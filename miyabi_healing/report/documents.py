@@ -1,4 +1,4 @@
-"""The documented report: one JSON document a pass, made from pytest-json-report's and from what the
+"""The documented report: one JSON document a run, made from pytest-json-report's and from what the
 healers did.
 
 ``report.schema.json`` beside this module describes it. The seven documented keys never change;
@@ -13,71 +13,77 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from miyabi_healing.model.issue import Limit, Severity
-from miyabi_healing.model.results import ActionResult, CheckResult
-from miyabi_healing.runner.healing import Healing, goal_text, message
-from miyabi_healing.state import quarantine, run_clock
+from miyabi_healing.model.results import ActionResult, CheckResult, RunResult
+from miyabi_healing.state import run_clock
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.formatting import display, printable
 
 if TYPE_CHECKING:
-    from miyabi_healing.model.results import Outcome
-    from miyabi_healing.state.journal import Row
+    from miyabi_healing.model.results import Outcome, Recovered
+    from miyabi_healing.report.document_types import (
+        ActionRow,
+        Document,
+        ErrorRow,
+        IssueRow,
+        MetricRow,
+        QuarantineRow,
+        RecoveredRow,
+        StepRow,
+    )
 
 SCHEMA_VERSION = 1
-Document = dict[str, Any]
 
 
-def build(
-    json_report: Mapping[str, Any], records: Mapping[str, CheckResult], healing: Healing
-) -> Document:
-    """The report of one pass. A check that did not run to its end is an error, and then nothing is
+def build(json_report: Mapping[str, Any], result: RunResult) -> Document:
+    """The report of one run. A check that did not run to its end is an error, and then nothing is
     called healthy.
 
     Whatever others have named, written or said is in it as one printable line each: nobody forges a
     line of it.
     """
+    checks = result.checks
     tests = json_report.get("tests", [])
-    errors = [error for test in tests if (error := trouble(test, records.get(test["nodeid"])))]
-    errors += [{"check": name, "message": why} for name, why in healing.folders.unknown]
+    errors = [error for test in tests if (error := _trouble(test, checks.get(test["nodeid"])))]
+    errors += [{"check": name, "message": why} for name, why in result.unknown]
     errors += [
-        uncollected(each)
+        _uncollected(each)
         for each in json_report.get("collectors", [])
         if each["outcome"] == "failed"
     ]
-    found = [record for record in records.values() if record.issue]
-    actions = [action for record in found for action in record.actions]
-    healed = sum(record.healed for record in found)
-    document = {
+    found = [check for check in checks.values() if check.issue]
+    actions = [action for check in found for action in check.actions]
+    healed = sum(check.healed for check in found)
+    document: Document = {
         "schema_version": SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "host": os.uname().nodename,
-        "run_id": healing.run_id,
-        "dry_run": healing.dry_run,
+        "run_id": result.run_id,
+        "dry_run": result.dry_run,
         "overall_success": not errors and healed == len(found) and bool(tests),
-        "summary": summary(len(found), healed, len(errors), healing, bool(tests)),
-        "issues_detected": [issue_row(record) for record in found],
-        "actions_taken": [action_row(action, healing.dry_run) for action in actions],
-        "metrics": [metric for test in tests if (metric := metric_row(test, records))],
+        "summary": _summary(len(found), healed, len(errors), result, bool(tests)),
+        "issues_detected": [_issue_row(check) for check in found],
+        "actions_taken": [_action_row(action, result.dry_run) for action in actions],
+        "metrics": [metric for test in tests if (metric := _metric_row(test, checks))],
         "errors": errors,
-        "notes": [*healing.notes, *mount_answers.notes(), *waivers(records)],
-        "recovered": [recovered_row(row, result) for row, result in healing.recovered],
-        "quarantine": quarantine_row(healing),
+        "notes": [*result.notes, *mount_answers.notes(), *_waivers(checks)],
+        "recovered": [_recovered_row(each) for each in result.recovered],
+        "quarantine": _quarantine_row(result),
     }
-    return {key: printable(value) for key, value in document.items()}
+    return cast("Document", {key: printable(value) for key, value in document.items()})
 
 
-def failed(reason: str, healing: Healing | None = None) -> Document:
-    """The report of a pass that could not run."""
+def failed(reason: str) -> Document:
+    """The report of a run that could not begin, or came to no end."""
     reason = display(reason)
     return {
         "schema_version": SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "host": os.uname().nodename,
-        "run_id": healing.run_id if healing else "",
-        "dry_run": bool(healing and healing.dry_run),
+        "run_id": "",
+        "dry_run": False,
         "overall_success": False,
         "summary": f"The checks could not run: {reason}",
         "issues_detected": [],
@@ -89,50 +95,44 @@ def failed(reason: str, healing: Healing | None = None) -> Document:
     }
 
 
-def waivers(records: Mapping[str, CheckResult]) -> list[str]:
+def _waivers(checks: Mapping[str, CheckResult]) -> list[str]:
     rows = [
-        (record, f" on {record.target}" if record.target else "")
-        for record in records.values()
-        if record.waived
+        (check, f" on {check.target}" if check.target else "")
+        for check in checks.values()
+        if check.waived
     ]
-    return [f"{record.name}{where} is {record.waived}" for record, where in rows]
+    return [f"{check.name}{where} is {check.waived}" for check, where in rows]
 
 
-def recovered_row(row: Row, result: str) -> Document:
-    """A step that an earlier pass was ended in, and what became of it."""
+def _recovered_row(found: Recovered) -> RecoveredRow:
     return {
-        "step": row.id,
-        "run_id": row.run,
-        "kind": row.kind,
-        "target": row.target,
-        "intended": moment(row.intended),
-        "result": result,
+        "step": found.step,
+        "run_id": found.run_id,
+        "kind": found.kind,
+        "target": found.target,
+        "intended": _moment(found.intended),
+        "result": found.result,
     }
 
 
-def quarantine_row(healing: Healing) -> Document:
-    """What is in quarantine, what that will free and when, and what was purged in this pass."""
-    held = [each for each in quarantine.find(healing.state) if each.facts]
-    first: tuple[float, bool] | None = None
-    if held:
-        from miyabi_healing.state import retention
-
-        first = retention.next_one(held, healing.config.quarantine.days, healing.last_moment())
+def _quarantine_row(result: RunResult) -> QuarantineRow:
+    held = result.quarantine
+    first = held.next_expiry
     return {
-        "things": len(held),
-        "bytes": sum(each.bytes for each in held),
-        "limit_bytes": int(healing.config.quarantine.gigabytes * 1e9),
-        "next_expiry": moment(first[0]) if first else None,
-        "next_expiry_by": run_clock.decided_by(first[1]) if first else None,
-        "purged": [step_row(each) for each in healing.purged],
+        "things": held.things,
+        "bytes": held.bytes,
+        "limit_bytes": held.limit_bytes,
+        "next_expiry": None if first is None else _moment(first),
+        "next_expiry_by": None if first is None else run_clock.decided_by(held.by_runs),
+        "purged": [_step_row(each) for each in result.purged],
     }
 
 
-def moment(seconds: float) -> str:
+def _moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
 
 
-def summary(found: int, healed: int, errors: int, healing: Healing, any_test: bool) -> str:
+def _summary(found: int, healed: int, errors: int, result: RunResult, any_test: bool) -> str:
     unknown = f" {errors} check(s) could not run." if errors else ""
     if not any_test:
         return f"No check ran.{unknown}"
@@ -142,16 +142,16 @@ def summary(found: int, healed: int, errors: int, healing: Healing, any_test: bo
             if errors
             else "No issues detected. System is healthy."
         )
-    if healing.dry_run:
+    if result.dry_run:
         return f"Dry run: {found} issue(s) detected, nothing was changed.{unknown}"
-    if healing.blocked:
-        return f"{found} issue(s) detected, nothing was changed: {healing.blocked}.{unknown}"
+    if result.blocked:
+        return f"{found} issue(s) detected, nothing was changed: {result.blocked}.{unknown}"
     if healed == found:
         return f"Successfully healed {healed} issue(s).{unknown}"
     return f"Healed {healed}/{found} issues. {found - healed} failed.{unknown}"
 
 
-def trouble(test: Mapping[str, Any], record: CheckResult | None) -> Document | None:
+def _trouble(test: Mapping[str, Any], record: CheckResult | None) -> ErrorRow | None:
     """Why a check's result is unknown; None where it is known. A check whose call never ended
     counts as not run.
     """
@@ -167,7 +167,7 @@ def trouble(test: Mapping[str, Any], record: CheckResult | None) -> Document | N
     )
 
 
-def uncollected(collector: Mapping[str, Any]) -> Document:
+def _uncollected(collector: Mapping[str, Any]) -> ErrorRow:
     lines = str(collector.get("longrepr", "")).strip().splitlines()
     last = next(
         (line.removeprefix("E").strip() for line in reversed(lines) if line.startswith("E")),
@@ -176,7 +176,7 @@ def uncollected(collector: Mapping[str, Any]) -> Document:
     return {"check": collector["nodeid"], "message": f"could not be loaded: {last}"}
 
 
-def issue_row(record: CheckResult) -> Document:
+def _issue_row(record: CheckResult) -> IssueRow:
     issue = record.issue
     assert issue is not None  # only records with one are asked
     return {
@@ -184,33 +184,38 @@ def issue_row(record: CheckResult) -> Document:
         "description": issue.description,
         "severity": issue.severity.label,
         "metric_value": issue.metric_value,
-        "threshold": number(issue.limit.threshold),
+        "threshold": _number(issue.limit.threshold),
         "unit": issue.limit.unit,
         "target": issue.target,
         "healed": record.healed,
     }
 
 
-def critical(limit: Limit) -> float | int | None:
+def _critical(limit: Limit) -> float | int | None:
     """From where on an issue is critical; None where it never is."""
     bound = (
         limit.threshold
         if limit.severity == Severity.CRITICAL
         else limit.bounds.get(Severity.CRITICAL)
     )
-    return None if bound is None else number(max(bound, limit.threshold))
+    return None if bound is None else _number(max(bound, limit.threshold))
 
 
-def number(value: float) -> float | int:
+def _number(value: float) -> float | int:
     """A whole number without its ``.0``, as the documented sample has thresholds."""
     return int(value) if float(value).is_integer() else value
 
 
-def action_row(action: ActionResult, dry_run: bool) -> Document:
+def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
+    from miyabi_healing.report.wording import goal_text, message
+
     plan = action.plan
     kept = plan.kept if plan else ()
-    said, trouble = as_json(plan.details if plan else {})
-    details: Document = {**said, **{key: count for key, count in action.counts.items() if count}}
+    said, trouble = _as_json(plan.details if plan else {})
+    details: dict[str, Any] = {
+        **said,
+        **{key: count for key, count in action.counts.items() if count},
+    }
     if kept:
         details["kept"] = dict(Counter(each.reason for each in kept).most_common())
     if action.value_after is not None:
@@ -225,7 +230,7 @@ def action_row(action: ActionResult, dry_run: bool) -> Document:
     text = message(action, dry_run)
     return {
         "action": action.healer,
-        "status": action.status,
+        "status": action.status.value,
         "message": f"{text}; the healer's details cannot be written as JSON: {trouble}"
         if trouble
         else text,
@@ -235,14 +240,14 @@ def action_row(action: ActionResult, dry_run: bool) -> Document:
         "target": action.issue.target,
         "goal": goal_text(plan) if plan else "",
         "brake": action.brake,
-        "steps": [step_row(each) for each in action.outcomes],
+        "steps": [_step_row(each) for each in action.outcomes],
         "kept": [
             {"target": each.target, "reason": each.reason, "detail": each.detail} for each in kept
         ],
     }
 
 
-def as_json(details: object) -> tuple[Document, str]:
+def _as_json(details: object) -> tuple[dict[str, Any], str]:
     """A healer's details as JSON can have them, and why they are not what it gave, empty where they
     are.
     """
@@ -255,7 +260,7 @@ def as_json(details: object) -> tuple[Document, str]:
         trouble = " ".join(f"{type(error).__name__}: {error}".split())
     if not isinstance(details, dict):
         return {}, trouble
-    good: Document = {}
+    good: dict[str, Any] = {}
     for key, value in details.items():
         with contextlib.suppress(Exception):  # what can be kept is kept
             json.dumps(value, allow_nan=False)
@@ -263,7 +268,7 @@ def as_json(details: object) -> tuple[Document, str]:
     return good, trouble
 
 
-def step_row(outcome: Outcome) -> Document:
+def _step_row(outcome: Outcome) -> StepRow:
     step = outcome.step
     return {
         "number": outcome.number,
@@ -281,7 +286,7 @@ def step_row(outcome: Outcome) -> Document:
     }
 
 
-def metric_row(test: Mapping[str, Any], records: Mapping[str, CheckResult]) -> Document | None:
+def _metric_row(test: Mapping[str, Any], records: Mapping[str, CheckResult]) -> MetricRow | None:
     """What a check measured in the run that counts."""
     record = records.get(test["nodeid"])
     measured = [each["measured"] for each in test.get("user_properties", []) if "measured" in each]
@@ -292,8 +297,8 @@ def metric_row(test: Mapping[str, Any], records: Mapping[str, CheckResult]) -> D
         "target": record.target,
         "value": measured[-1]["value"],
         "description": measured[-1]["description"],
-        "threshold": number(record.limit.threshold),
-        "critical": critical(record.limit),
+        "threshold": _number(record.limit.threshold),
+        "critical": _critical(record.limit),
         "unit": record.limit.unit,
         "outcome": "waived" if record.waived else test["outcome"],
     }

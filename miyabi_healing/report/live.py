@@ -11,7 +11,7 @@ import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,15 +22,16 @@ from miyabi_healing.support import console, formatting
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from miyabi_healing.report.document_types import Document
+
 BARS = "▁▂▃▄▅▆▇█"
 REMEMBERED = 24  # values of each metric that are drawn
-Document = dict[str, Any]
-Show = Callable[[Document, int, float], None]
+Show = Callable[["Document", int, float], None]
 
 
 @contextlib.contextmanager
 def showing(as_json: bool, quiet: bool) -> Iterator[Show]:
-    """The way to show a pass: its document, its exit status, and how many seconds it is to the next
+    """The way to show a run: its document, its exit status, and how many seconds it is to the next
     one.
     """
     if as_json:
@@ -62,7 +63,7 @@ def plain(document: Document, code: int, wait: float, quiet: bool) -> str:
 @contextlib.contextmanager
 def view() -> Iterator[Show]:
     """A table that stays in its place: each metric against its limit, its recent course, the last
-    actions, the next pass.
+    actions, the next run.
     """
     from rich.console import Console
     from rich.live import Live

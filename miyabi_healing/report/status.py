@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 
 def build(journal: Journal | None, state: Path, config: Config) -> Document:
-    """The last pass's open issues, the brakes that hold, what is in quarantine. Raises
+    """The last run's open issues, the brakes that hold, what is in quarantine. Raises
     sqlite3.Error.
     """
     known = journal if journal and journal.version >= 3 else None
@@ -92,7 +92,8 @@ def lines(document: Document) -> Iterator[str]:
     work = "; a pass is at work now" if document["at_work"] else ""
     yield f"Last pass: {when.replace('T', ' ')}{work}" if when else f"No pass has run yet{work}."
     if document["next_pass"]:
-        yield f"Next pass: {document['next_pass'].replace('T', ' ')} (watch, process {document['watch_pid']})"
+        when_next = document["next_pass"].replace("T", " ")
+        yield f"Next pass: {when_next} (watch, process {document['watch_pid']})"
     else:
         yield "Next pass: no watch is running; a timer, cron or you begin it."
     for row in document["issues"]:
@@ -112,16 +113,16 @@ def lines(document: Document) -> Iterator[str]:
             if pause["until_by"] == "run clock"
             else ""
         )
-        yield f"⛔ Healing is paused until {pause['until'].replace('T', ' ')}{only} by {pause['by']}: {pause['reason']}"
+        until = pause["until"].replace("T", " ")
+        yield f"⛔ Healing is paused until {until}{only} by {pause['by']}: {pause['reason']}"
     for row in document["tried"]:
         until = row["again"].replace("T", " ") if row["again"] else ""
         again = (
             f"; it {'has given up' if row['given_up'] else 'rests'} until {until}" if until else ""
         )
-        yield (
-            f"⛔ {row['healer']} tried {row['attempts']} of {row['most']} time(s) on {row['issue']} {row['target']}".rstrip()
-            + again
-        )
+        often = f"{row['attempts']} of {row['most']} time(s)"
+        what = f"{row['issue']} {row['target']}".rstrip()
+        yield f"⛔ {row['healer']} tried {often} on {what}{again}"
     held = document["quarantine"]
     if held["things"]:
         size, limit = size_text(held["bytes"]), size_text(held["limit_bytes"])

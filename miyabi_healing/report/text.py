@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from miyabi_healing.support import console
 from miyabi_healing.support.formatting import plain, size_text
+
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import (
+        ActionRow,
+        Document,
+        IssueRow,
+        QuarantineRow,
+        StepRow,
+    )
 
 RULE = "=" * 60
 THIN = "-" * 40
@@ -28,7 +37,7 @@ ALERTS = {"queued": "being sent", "planned": "would be sent"}
 SHOWN = 12
 
 
-def render(document: Mapping[str, Any], colour: bool, journal: bool = False) -> str:
+def render(document: Document, colour: bool, journal: bool = False) -> str:
     """The whole report as text, ending in a line break; for systemd's journal, every line with its
     priority.
     """
@@ -39,7 +48,7 @@ def render(document: Mapping[str, Any], colour: bool, journal: bool = False) -> 
     return text if colour else click.unstyle(text)
 
 
-def lines(document: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
+def lines(document: Document) -> Iterator[tuple[int, str]]:
     """Each with its priority (`miyabi_healing.support.console`)."""
     yield from ranked(console.INFO, head_lines(document))
     if document["issues_detected"]:
@@ -69,13 +78,13 @@ def ranked(level: int, rows: Iterable[str]) -> Iterator[tuple[int, str]]:
     return ((level, row) for row in rows)
 
 
-def issue_level(issue: Mapping[str, Any]) -> int:
+def issue_level(issue: IssueRow) -> int:
     if issue["healed"]:
         return console.NOTICE
     return console.ERROR if issue["severity"] in ("high", "critical") else console.WARNING
 
 
-def head_lines(document: Mapping[str, Any]) -> Iterator[str]:
+def head_lines(document: Document) -> Iterator[str]:
     good = document["overall_success"]
     yield from (RULE, click.style("🔧 Miyabi Self-Healing Report", bold=True), RULE, "")
     yield f"📅 Timestamp: {document['timestamp'].replace('T', ' ')}"
@@ -85,12 +94,13 @@ def head_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def side_lines(document: Mapping[str, Any]) -> Iterator[str]:
+def side_lines(document: Document) -> Iterator[str]:
     """What there is to know besides issues and actions."""
     if document["recovered"]:
         yield from ("🩹 Left Half Done By An Earlier Pass:", THIN)
         for row in document["recovered"]:
-            yield f"  {row['kind']} {row['target']} (step {row['step']}, {row['intended'].replace('T', ' ')})"
+            when = row["intended"].replace("T", " ")
+            yield f"  {row['kind']} {row['target']} (step {row['step']}, {when})"
             yield f"     {row['result']}"
         yield ""
     yield from quarantine_lines(document.get("quarantine"))
@@ -105,7 +115,7 @@ def side_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield from ("📌 Notes:", THIN, *(f"  {note}" for note in document["notes"]), "")
 
 
-def error_lines(document: Mapping[str, Any]) -> Iterator[str]:
+def error_lines(document: Document) -> Iterator[str]:
     if not document["errors"]:
         return
     yield from ("⚠️  Checks That Could Not Run:", THIN)
@@ -115,7 +125,7 @@ def error_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def closing(document: Mapping[str, Any]) -> str:
+def closing(document: Document) -> str:
     if document["errors"]:
         return "❌ What could not be checked is unknown, not healthy."
     if not document["overall_success"]:
@@ -131,14 +141,15 @@ def closing(document: Mapping[str, Any]) -> str:
     )
 
 
-def issue_lines(issue: Mapping[str, Any]) -> Iterator[str]:
+def issue_lines(issue: IssueRow) -> Iterator[str]:
     unit = f" {issue['unit']}" if issue["unit"] else ""
     yield f"  {SEVERITIES[issue['severity']]} {issue['name']}"
     yield f"     {issue['description']}"
-    yield f"     Value: {plain(issue['metric_value'])}{unit} (threshold: {plain(issue['threshold'])}{unit})"
+    value, threshold = plain(issue["metric_value"]), plain(issue["threshold"])
+    yield f"     Value: {value}{unit} (threshold: {threshold}{unit})"
 
 
-def action_lines(action: Mapping[str, Any]) -> Iterator[str]:
+def action_lines(action: ActionRow) -> Iterator[str]:
     status = action["status"]
     yield f"  {STATUSES[status]} {click.style(action['action'], fg=COLOURS[status])}"
     yield f"     {action['message']}"
@@ -153,13 +164,14 @@ def action_lines(action: Mapping[str, Any]) -> Iterator[str]:
     if any(step["status"] == "planned" for step in action["steps"]):
         yield f"     Between steps it looks again and stops when {action['goal']}."
     kept = [
-        f"     kept {each['target']}: {each['reason']}{' – ' if each['detail'] else ''}{each['detail']}"
+        f"     kept {each['target']}: {each['reason']}"
+        + (f" – {each['detail']}" if each["detail"] else "")
         for each in action["kept"]
     ]
     yield from shortened(kept, whole=False)
 
 
-def quarantine_lines(row: Mapping[str, Any] | None) -> Iterator[str]:
+def quarantine_lines(row: QuarantineRow | None) -> Iterator[str]:
     """What is kept, how much it takes and until when; nothing where nothing is."""
     if not row or not (row["things"] or row["purged"]):
         return
@@ -191,7 +203,7 @@ def shortened(rows: list[str], whole: bool) -> Iterator[str]:
     )
 
 
-def step_lines(step: Mapping[str, Any]) -> Iterator[str]:
+def step_lines(step: StepRow) -> Iterator[str]:
     gains = [f"frees {size_text(step['bytes'])}"] if step["bytes"] else []
     gains += (
         [f"frees {size_text(step['bytes_later'])} once the quarantine is emptied"]
@@ -206,4 +218,5 @@ def step_lines(step: Mapping[str, Any]) -> Iterator[str]:
         else ""
     )
     number = f" (step {step['number']})" if step["number"] else ""
-    yield f"     {STEPS[step['status']]} {step['kind']} {step['target']}{number}{why}\n       {facts}"
+    mark = STEPS[step["status"]]
+    yield f"     {mark} {step['kind']} {step['target']}{number}{why}\n       {facts}"

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.issue import Limit, Severity
+from miyabi_healing.model.results import Measurement
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
@@ -153,14 +154,23 @@ def limit(request: pytest.FixtureRequest) -> float:
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Measure:
-    """Note what a check measured, in a number and in words, healthy or not; hands the number back."""
+    """Note what a check measured, a number and words, healthy or not; hands the number back."""
 
     def note(value: float, description: str) -> float:
         if not math.isfinite(value):
             raise ValueError(f"{value} is no measurement")
-        request.node.user_properties.append(
-            ("measured", {"value": float(value), "description": description})
-        )
+        measured: Measurement = {"value": float(value), "description": description}
+        request.node.user_properties.append(("measured", measured))
         return value
 
     return note
+
+
+def measured(item: pytest.Item) -> Measurement | None:
+    """What a check has measured last, since its properties were cleared; None where it has not."""
+    found = [
+        value
+        for name, value in item.user_properties
+        if name == "measured" and isinstance(value, dict)
+    ]
+    return cast("Measurement", found[-1]) if found else None

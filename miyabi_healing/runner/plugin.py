@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,20 +21,30 @@ import pytest
 # private; pytest-rerunfailures has relied on it from pytest 8.2 on
 from _pytest.runner import runtestprotocol
 
-from miyabi_healing.host.git.repositories import NoRepository
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Config, ConfigError
-from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.results import ActionResult, CheckResult
+from miyabi_healing.model.config import ConfigError
+from miyabi_healing.model.results import CheckResult
 from miyabi_healing.runner import fixtures, registry
-from miyabi_healing.runner.fixtures import HOST, LIMITS, issue_name, limit_of
-from miyabi_healing.runner.healing import Healing
+from miyabi_healing.runner.fixtures import HOST, LIMITS, issue_name
+from miyabi_healing.runner.resources import Resources
+from miyabi_healing.runner.selection import (
+    RECORDS,
+    REPORTS,
+    RESOURCES,
+    OnTheWay,
+    disarmed,
+    is_check,
+    launch_of,
+    make_room_first,
+    prepare,
+    put_causes_first,
+    target_of,
+    touches,
+)
 from miyabi_healing.state import run_lock
-from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support import paths
-from miyabi_healing.support.config_loader import load, nearest
+from miyabi_healing.support.config_loader import load
 from miyabi_healing.support.formatting import display
-from miyabi_healing.support.mount_answers import NoAnswer
 from miyabi_healing.support.paths import new_run_id
 
 host = fixtures.host
@@ -47,30 +56,7 @@ memory = fixtures.memory
 limit = fixtures.limit
 measure = fixtures.measure
 
-
-@dataclass(eq=False)  # pytest keeps plugins in a set
-class Launch:
-    """How a pass is started from our own command line, handed over as a plugin object.
-
-    `collected` is called when the checks are collected, with whether all could be, and may return
-    more than once, in a fork each time (watch mode).
-    """
-
-    config: Config
-    progress: Callable[[str], None]
-    dry_run: bool
-    more_checks: tuple[str, ...] = ()
-    watching: bool = False
-    collected: Callable[[bool], None] = lambda whole: None
-    records: dict[str, CheckResult] = field(default_factory=dict)
-    healing: Healing | None = None
-
-
-ROOM = 1 << 20  # bytes
-RECORDS = pytest.StashKey[dict[str, CheckResult]]()
-REPORTS = pytest.StashKey[list[pytest.TestReport]]()
-HEALING = pytest.StashKey[Healing]()
-REHEARSAL = pytest.StashKey[bool]()
+_REHEARSAL = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,33 +72,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:
-    """Why this session repairs nothing; None where it may.
-
-    A repair has to be asked for: every path on the command line lies in a folder with checks, and
-    neither a debugger nor an outer test run is at work. A bare ``pytest``, ``pytest .`` or an IDE's
-    test run never repairs.
-    """
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        return "no checks folder was named"
-    tops = tuple(folders)
-    for path in named(config):
-        if not any(path.is_relative_to(top) for top in tops):
-            return f"{display(path)} is not in a checks folder"
-    if getattr(config.option, "usepdb", False):  # a pass of our own leaves the debugger out
-        return "a debugger was asked for (--pdb)"
-    if "PYTEST_CURRENT_TEST" in os.environ:
-        return "it runs inside another test (PYTEST_CURRENT_TEST is set)"
-    if hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None):
-        return "parallel workers would repair at the same time (-n)"
-    return None
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "heal(*names, after=(), gate=(1, 1)): healers to try in order; checks whose repair may spare this one; "
+        "heal(*names, after=(), gate=(1, 1)): healers to try in order; "
+        "checks whose repair may spare this one; "
         "in how many of how many passes it must fail before watch mode acts",
     )
     config.addinivalue_line(
@@ -138,7 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     config.stash[RECORDS] = launch.records if launch else {}
     config.stash[HOST] = Host(settings)
-    config.stash[HEALING] = Healing(
+    config.stash[RESOURCES] = Resources(
         settings,
         folders,
         run_id=new_run_id(),
@@ -149,87 +114,64 @@ def pytest_configure(config: pytest.Config) -> None:
         watching=bool(launch and launch.watching),
     )
     if note := paths.note_on_home():
-        config.stash[HEALING].notes.append(note)
+        config.stash[RESOURCES].notes.append(note)
     if launch:
-        launch.healing = config.stash[HEALING]
+        launch.resources = config.stash[RESOURCES]
     elif config.pluginmanager.has_plugin("pytest_jsonreport") and not config.option.json_report:
         # what our own report is made of
         config.option.json_report, config.option.json_report_file = True, None
 
 
-def launch_of(config: pytest.Config) -> Launch | None:
-    """How our own command line started this session; None for plain pytest."""
-    return next(
-        (each for each in config.pluginmanager.get_plugins() if isinstance(each, Launch)), None
-    )
-
-
-def named(config: pytest.Config) -> list[Path]:
-    """The files and folders that were named on the command line."""
-    return [
-        (config.invocation_params.dir / str(argument).split("::")[0]).resolve()
-        for argument in config.args
-    ]
-
-
-def touches(config: pytest.Config, folders: Iterable[Path]) -> bool:
-    """Whether a session has to do with checks at all: a path lies in a checks folder, or around
-    one.
-    """
-    return any(
-        path.is_relative_to(top) or top.is_relative_to(path)
-        for path in named(config)
-        for top in folders
-    )
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
-    healing = session.config.stash.get(HEALING, None)
-    if healing is None:
+    resources = session.config.stash.get(RESOURCES, None)
+    if resources is None:
         return
-    session.config.add_cleanup(healing.close)
+    session.config.add_cleanup(resources.close)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Begin a pass: from here on, what is looked at is looked at afresh."""
-    healing = session.config.stash.get(HEALING, None)
-    if healing is None or session.config.option.collectonly:
+    """Begin a run: from here on, what is looked at is looked at afresh."""
+    resources = session.config.stash.get(RESOURCES, None)
+    if resources is None or session.config.option.collectonly:
         return
     if launch := launch_of(session.config):
-        if launch.watching and len(healing.folders.checks) == 1:
-            rehearse(session)
+        if launch.watching and len(resources.folders.checks) == 1:
+            _rehearse(session)
         launch.collected(not session.testsfailed)
-    healing.begin(new_run_id())
-    if not healing.looks_only:
-        take_lock(session, healing)
-    healing.recover()
-    for item in session.items:
-        if is_check(item, healing):
-            waive(item, healing)
-    if make_room_first(healing):
+    resources.begin(new_run_id())
+    if not resources.looks_only:
+        _take_lock(session, resources)
+    resources.recover()
+    if resources.config.waivers:
+        from miyabi_healing.runner import waivers
+
+        for item in session.items:
+            if is_check(item, resources):
+                waivers.waive(item, resources)
+    if make_room_first(resources):
         session.items.sort(key=lambda item: "mount" not in getattr(item, "fixturenames", ()))
 
 
-def rehearse(session: pytest.Session) -> None:
+def _rehearse(session: pytest.Session) -> None:
     """Run our own checks once and forget what they say: what they need is then at hand in every
     fork, and not made in each.
     """
-    session.stash[REHEARSAL] = True
+    session.stash[_REHEARSAL] = True
     for item, following in zip(session.items, [*session.items[1:], None], strict=True):
         item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
-    del session.stash[REHEARSAL]
+    del session.stash[_REHEARSAL]
 
 
-def take_lock(session: pytest.Session, healing: Healing) -> None:
-    """Keep every other pass out until this one has ended; where that cannot be, change nothing."""
+def _take_lock(session: pytest.Session, resources: Resources) -> None:
+    """Keep every other run out until this one has ended; where that cannot be, change nothing."""
     try:
-        descriptor = run_lock.acquire(healing.state)
+        descriptor = run_lock.acquire(resources.state)
     except run_lock.Busy as busy:
         pytest.exit(str(busy), returncode=75)
     except OSError as error:
-        healing.blocked = (
-            f"the state folder {display(healing.state)} cannot be written: {error.strerror}"
+        resources.blocked = (
+            f"the state folder {display(resources.state)} cannot be written: {error.strerror}"
         )
         return
     session.config.add_cleanup(partial(run_lock.release, descriptor))
@@ -237,152 +179,57 @@ def take_lock(session: pytest.Session, healing: Healing) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    healing = session.config.stash.get(HEALING, None)
-    if healing is not None and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        healing.finish(session.config.stash[RECORDS].values())
+    resources = session.config.stash.get(RESOURCES, None)
+    if resources is None or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return
+    records = session.config.stash[RECORDS].values()
+    if any(record.issue for record in records):
+        # where no process can be seen at all, the checks that need them say so
+        with contextlib.suppress(OSError):
+            resources.notes += resources.host.witness().limits()
+    resources.remember(records)
+    if resources.has_quarantine:
+        from miyabi_healing.runner import housekeeping
 
-
-class OnTheWay(pytest.Directory):
-    """A folder above one with checks. Nothing else in it is looked at, as pytest would at every
-    entry: it may not answer.
-    """
-
-    def collect(self) -> Iterator[pytest.Collector]:
-        tops = self.config.stash[HEALING].folders.checks
-        names = {top.relative_to(self.path).parts[0] for top in tops if self.path in top.parents}
-        for name in sorted(names):
-            found = self.ihook.pytest_collect_directory(path=self.path / name, parent=self)
-            if found is not None:
-                yield found
+        housekeeping.look_after_quarantine(resources)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    healing = parent.config.stash.get(HEALING, None)
-    if healing is None or not launch_of(parent.config):
+    resources = parent.config.stash.get(RESOURCES, None)
+    if resources is None or not launch_of(parent.config):
         return None
-    if any(path.is_relative_to(top) for top in healing.folders.checks):
+    if any(path.is_relative_to(top) for top in resources.folders.checks):
         return None
     found: pytest.Collector = OnTheWay.from_parent(parent, path=path)
     return found
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    healing = metafunc.config.stash.get(HEALING, None)
-    if healing is not None and is_check(metafunc.definition, healing):
-        fixtures.parametrize(metafunc, healing.config, healing.notes)
+    resources = metafunc.config.stash.get(RESOURCES, None)
+    if resources is not None and is_check(metafunc.definition, resources):
+        fixtures.parametrize(metafunc, resources.config, resources.notes)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give every check its limit, leave out the disabled ones, and put causes before consequences."""
-    healing = config.stash.get(HEALING, None)
-    if healing is None:
+    """Give every check its limit, leave out the disabled ones, and put causes first."""
+    resources = config.stash.get(RESOURCES, None)
+    if resources is None:
         return
     for item in items:
-        if not is_check(item, healing):
-            continue
-        item.stash[LIMITS] = limit_of(item, healing.config)
-        for healer in healers_of(item):
-            if healer not in healing.files:
-                hint = nearest(healer, healing.files)
-                raise pytest.UsageError(
-                    f"{item.nodeid}: no healer {healer!r} in the healers folders; {hint}"
-                )
-        if not healing.config.check(issue_name(item)).enabled:
-            item.add_marker(pytest.mark.skip(reason=f"switched off in {healing.config.source}"))
-    after = {issue_name(item): causes_of(item) for item in items if is_check(item, healing)}
-    items.sort(key=lambda item: depth(issue_name(item), after, ()))
-
-
-def make_room_first(healing: Healing) -> bool:
-    """Whether disks come before everything else: without space to write in, nothing else can be
-    repaired.
-    """
-    try:
-        space = os.statvfs(paths.existing(healing.state))
-    except OSError:
-        return False
-    return space.f_bavail * space.f_frsize < ROOM
-
-
-def waive(item: pytest.Item, healing: Healing) -> None:
-    """Let a check fail that is put up with for the time being: it is measured and reported, but no
-    issue and not healed.
-    """
-    waiver = healing.config.waivers.get(issue_name(item))
-    if waiver is None or waiver.target not in ("", target_of(item)):
-        return
-    now = healing.moment()
-    if min(now.wall, now.believed) > waiver.end:
-        healing.notes.append(
-            f"the waiver of {issue_name(item)} has expired ({waiver.until}): {waiver.reason}"
-        )
-        return
-    if (now.wall > waiver.end) != (now.believed > waiver.end):
-        healing.notes.append(in_doubt(now, issue_name(item)))
-    reason = f"waived until {waiver.until}: {waiver.reason}"
-    item.add_marker(pytest.mark.xfail(raises=AssertionError, reason=reason, strict=False))
-
-
-def in_doubt(now: Moment, name: str) -> str:
-    """That a waiver lasts longer because the wall clock cannot be believed, where that is so."""
-    days = f"{abs(now.doubt) / 86_400:.0f} days"
-    if now.doubt > 0:
-        return f"the wall clock is {days} ahead of what runs have seen: it ends the waiver of {name} once that has lasted a day"
-    return f"the wall clock is {days} behind what runs have seen: the waiver of {name} lasts until it is right"
-
-
-def is_check(item: pytest.Item, healing: Healing) -> bool:
-    return any(item.path.is_relative_to(folder) for folder in healing.folders.checks)
-
-
-def healers_of(item: pytest.Item) -> list[str]:
-    return [name for mark in item.iter_markers("heal") for name in mark.args]
-
-
-def gate_of(item: pytest.Item) -> tuple[int, int]:
-    """In how many of how many passes an issue must be found before watch mode acts."""
-    return next(
-        (mark.kwargs["gate"] for mark in item.iter_markers("heal") if "gate" in mark.kwargs), (1, 1)
-    )
-
-
-def causes_of(item: pytest.Item) -> set[str]:
-    return {name for mark in item.iter_markers("heal") for name in mark.kwargs.get("after", ())}
-
-
-def depth(name: str, after: dict[str, set[str]], above: tuple[str, ...]) -> int:
-    """How many checks have to come before this one. Raises UsageError where checks wait for each
-    other.
-    """
-    if name in above:
-        raise pytest.UsageError(
-            f"these checks each want to come after the other: {', '.join((*above, name))}"
-        )
-    return 1 + max(
-        (depth(cause, after, (*above, name)) for cause in after.get(name, ())), default=-1
-    )
-
-
-def pending(item: pytest.Item) -> str | None:
-    """The next healer this check may call; None when it may call none."""
-    record = item.config.stash[RECORDS][item.nodeid]
-    names = healers_of(item)
-    tried = len(record.actions)
-    healing = item.config.stash[HEALING]
-    if tried and (healing.dry_run or healing.blocked):
-        return None
-    return names[tried] if tried < len(names) else None
+        if is_check(item, resources):
+            prepare(item, resources)
+    put_causes_first(items, resources)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a check, its healers one after the other while it fails, and the check again after each."""
-    healing = item.config.stash.get(HEALING, None)
-    if healing is None or not is_check(item, healing):
+    """Run a check, its healers in order while it fails, and the check again after each."""
+    resources = item.config.stash.get(RESOURCES, None)
+    if resources is None or not is_check(item, resources):
         return None
-    if REHEARSAL in item.session.stash:
+    if _REHEARSAL in item.session.stash:
         runtestprotocol(item, log=False, nextitem=nextitem)
         return True
     record = CheckResult(issue_name(item), target_of(item), item.stash[LIMITS])
@@ -394,10 +241,10 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             tried = len(record.actions)
             item.stash[REPORTS] = []
             item.user_properties.clear()
-            with no_exit():
+            with _no_exit():
                 runtestprotocol(item, log=False, nextitem=nextitem)
             # nothing was changed in this teardown
-            if len(record.actions) == tried or healing.dry_run or healing.blocked:
+            if len(record.actions) == tried or resources.dry_run or resources.blocked:
                 break
             reports = item.stash[REPORTS]
     finally:  # also on Ctrl-C: what was seen so far must reach the reports
@@ -419,7 +266,7 @@ class EndedItself(Exception):
 
 
 @contextlib.contextmanager
-def no_exit() -> Iterator[None]:
+def _no_exit() -> Iterator[None]:
     """Let a check or healer end a child that it has made, but not the run."""
     real, ours = os._exit, os.getpid()
 
@@ -447,62 +294,16 @@ def pytest_runtest_makereport(
     if record.actions and report.passed:
         report.healed_by = [action.healer for action in record.actions]  # type: ignore[attr-defined]
     if call.when == "call":
-        judge(item, call, record)
+        record.measured = fixtures.measured(item)
+        if call.excinfo or record.actions:
+            from miyabi_healing.runner import judging  # a healthy host needs none
+
+            judging.judge(item, call, record)
     elif report.failed and call.excinfo:
-        known = isinstance(call.excinfo.value, (NoRepository, NoAnswer, ConfigError))
-        record.error = (
-            str(call.excinfo.value)
-            if known
-            else f"{call.excinfo.typename} in {call.when}: {call.excinfo.value}"
-        )
+        from miyabi_healing.runner import judging
+
+        record.error = judging.around_it(call, call.excinfo)
     return report
-
-
-def judge(item: pytest.Item, call: pytest.CallInfo[None], record: CheckResult) -> None:
-    """Note what a run of the check says, and order a repair where it found something."""
-    measured = [
-        value
-        for name, value in item.user_properties
-        if name == "measured" and isinstance(value, dict)
-    ]
-    record.measured = measured[-1] if measured else None
-    value = measured[-1]["value"] if measured else 0.0
-    action = record.actions[-1] if record.actions else None
-    if action and not item.config.stash[HEALING].dry_run:
-        action.passed, action.value_after = call.excinfo is None, value
-    if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
-        return
-    if not call.excinfo.errisinstance(AssertionError):
-        record.error = f"{call.excinfo.typename}: {call.excinfo.value}"
-        return
-    if waived := item.get_closest_marker("xfail"):
-        record.waived = str(waived.kwargs["reason"])
-        return
-    if record.issue is None:
-        description = (
-            measured[-1]["description"] if measured else str(call.excinfo.value).splitlines()[0]
-        )
-        record.issue = Issue(
-            record.name, record.target, description, value, record.limit, gate_of(item)
-        )
-    if name := pending(item):
-        # Finalizers run last in, first out: this is the first thing teardown does, while the
-        # check's fixtures live.
-        item.addfinalizer(partial(heal, item, name, record))
-
-
-def heal(item: pytest.Item, name: str, record: CheckResult) -> None:
-    if REPORTS not in item.stash or record.issue is None:
-        return  # pytest.exit or Ctrl-C came first; this is only the session's cleanup
-    values: dict[str, object] = dict(getattr(item, "funcargs", {}))
-    record.actions.append(ActionResult(name, record.issue))
-    item.config.stash[HEALING].run(record.actions[-1], values)
-
-
-def target_of(item: pytest.Item) -> str:
-    """What a parametrised check looked at; empty for the host as a whole."""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return next((display(value) for value in parameters.values()), "")
 
 
 def pytest_report_teststatus(
@@ -514,14 +315,14 @@ def pytest_report_teststatus(
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    healing = config.stash.get(HEALING, None)
-    if healing is None:
+    resources = config.stash.get(RESOURCES, None)
+    if resources is None:
         return None
     mode = (
         "dry run"
-        if healing.dry_run
-        else f"repairs nothing: {healing.blocked}"
-        if healing.blocked
+        if resources.dry_run
+        else f"repairs nothing: {resources.blocked}"
+        if resources.blocked
         else "armed"
     )
     return f"miyabi healing: {mode}"
@@ -530,11 +331,16 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """With plain ``pytest checks/``, print the same report as the command does."""
     plugin = getattr(config, "_json_report", None)
-    if launch_of(config) or plugin is None or plugin.report is None or HEALING not in config.stash:
+    if (
+        launch_of(config)
+        or plugin is None
+        or plugin.report is None
+        or RESOURCES not in config.stash
+    ):
         return
     from miyabi_healing.report import documents, text
 
     records = config.stash[RECORDS]
-    document = documents.build(plugin.report, records, config.stash[HEALING])
+    document = documents.build(plugin.report, config.stash[RESOURCES].result(records))
     terminalreporter.write_line("")
     terminalreporter.write(text.render(document, sys.stdout.isatty()))

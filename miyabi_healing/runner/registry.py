@@ -58,7 +58,8 @@ class Folders:
         for file in (file for folder in self.healers for file in sorted(folder.glob("[!_]*.py"))):
             if file.stem in found:
                 raise ConfigError(
-                    f"healer {file.stem!r} exists twice: {display(found[file.stem])} and {display(file)}"
+                    f"healer {file.stem!r} exists twice: "
+                    f"{display(found[file.stem])} and {display(file)}"
                 )
             found[file.stem] = file
         return found
@@ -85,6 +86,11 @@ def folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
     return Folders((builtin("checks"), *added), (builtin("healers"), *healers), tuple(unknown))
 
 
+def healer_names(config: Config) -> list[str]:
+    """The names of all healers but those of folders on the command line. Raises ConfigError."""
+    return list(folders(config).healer_files())
+
+
 def check_answers(folder: Path) -> None:
     """Refuse a folder of checks of which anything lies on a mount that does not answer. Raises
     NoAnswer.
@@ -106,7 +112,8 @@ def distrust(folder: Path) -> None:
         reason = f"it cannot be looked through: {error}"
     if reason:
         raise ConfigError(
-            f"checks folder {display(folder)}: {reason}; code of others is not run: chmod go-w or chown it"
+            f"checks folder {display(folder)}: {reason}; "
+            "code of others is not run: chmod go-w or chown it"
         )
 
 

@@ -1,4 +1,4 @@
-"""One pass: pytest over the checks, in this process, its own output kept aside, and the document it
+"""One run: pytest over the checks, in this process, its own output kept aside, and the document it
 adds up to.
 """
 
@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.model.config import Config, ConfigError
 from miyabi_healing.model.exit_codes import ExitCode
@@ -18,22 +18,29 @@ from miyabi_healing.runner import registry
 from miyabi_healing.support import console, interrupts, mount_answers, paths, startup
 from miyabi_healing.support.formatting import display
 
-# What pytest brings and a pass has no use for: each costs time, and the last two collect the whole
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import Document
+
+# What pytest brings and a run has no use for: each costs time, and the last two collect the whole
 # heap's garbage five times.
-NEVER_USED = "cacheprovider pastebin reports setuponly setupplan stepwise threadexception unraisableexception".split()
+NEVER_USED = """
+    cacheprovider pastebin reports setuponly setupplan stepwise threadexception unraisableexception
+""".split()
 # Our own checks need none of these, nor their fixtures; somebody else's may.
-NOT_OURS = "capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings".split()
+NOT_OURS = """
+    capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings
+""".split()
 
 
 class Stopped(Exception):
-    """A pass that made no report; `code` is the exit status."""
+    """A run that made no report; `code` is the exit status."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
 
 
-def run_pass(
+def run_checks(
     config: Config,
     *,
     dry_run: bool,
@@ -42,8 +49,8 @@ def run_pass(
     junitxml: Path | None = None,
     collected: Callable[[bool], None] = lambda whole: None,
     progress: Callable[[str], None] = lambda text: None,
-) -> tuple[dict[str, Any], int]:
-    """Run one pass and return the report with the exit status. Raises Stopped, ConfigError.
+) -> tuple[Document, int]:
+    """Run one run and return the report with the exit status. Raises Stopped, ConfigError.
 
     `collected` is called between collecting the checks and running them, with whether all could be
     collected.
@@ -62,7 +69,7 @@ def run_pass(
             import pytest_jsonreport.plugin
 
         from miyabi_healing.report import documents
-        from miyabi_healing.runner import plugin
+        from miyabi_healing.runner import plugin, selection
 
         class Catch:
             """Takes the JSON report out of the session before pytest forgets it, also where the
@@ -89,7 +96,7 @@ def run_pass(
 
         catch, launch, output = (
             Catch(),
-            plugin.Launch(config, progress, dry_run, more_checks, watching, collected),
+            selection.Launch(config, progress, dry_run, more_checks, watching, collected),
             io.StringIO(),
         )
         with silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -115,11 +122,11 @@ def run_pass(
         )
     if code == pytest.ExitCode.USAGE_ERROR:
         raise Stopped(last_line(said).removeprefix("ERROR: "), ExitCode.USAGE)
-    if interrupts.received and (launch.healing is None or catch.json_report is None):
+    if interrupts.received and (launch.resources is None or catch.json_report is None):
         raise Stopped("stopped before the checks had run", 128 + interrupts.received)
-    if launch.healing is None or catch.json_report is None:
+    if launch.resources is None or catch.json_report is None:
         raise Stopped(f"pytest ended with status {code}: {last_line(said)}", ExitCode.UNKNOWN)
-    document = documents.build(catch.json_report, launch.records, launch.healing)
+    document = documents.build(catch.json_report, launch.resources.result(launch.records))
     if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
         document["errors"].append({"check": "", "message": "the pass was interrupted"})
         document["overall_success"] = False
@@ -128,7 +135,7 @@ def run_pass(
     return document, verdict(document)
 
 
-def verdict(document: dict[str, Any]) -> int:
+def verdict(document: Document) -> int:
     """The exit status a report stands for: what is unknown weighs more than what remains."""
     if document["errors"] or not (
         document["metrics"] or document["overall_success"] or document["issues_detected"]
@@ -142,7 +149,7 @@ def last_line(text: str) -> str:
 
 
 def unwritable(file: Path) -> str:
-    """Why a file cannot be written, as far as that can be told without writing; empty where it can."""
+    """Why a file cannot be written, as far as that can be told without; empty where it can."""
     if mount_answers.is_silent(file):
         return "it lies on a mount that does not answer"
     if file.exists():
@@ -201,7 +208,7 @@ def silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def sheltered() -> Iterator[None]:
-    """Keep other people's pytest settings and plugins out of our passes."""
+    """Keep other people's pytest settings and plugins out of our runs."""
     before = dict(os.environ)
     path = list(sys.path)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

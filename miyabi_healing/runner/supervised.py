@@ -59,7 +59,10 @@ class Ending:
                 if killed
                 else ""
             )
-            return f"stopped by {name} before the run had reported;{late} the next run repairs what is half done"
+            return (
+                f"stopped by {name} before the run had reported;{late} "
+                "the next run repairs what is half done"
+            )
         if self.code is None or self.code == -signal.SIGKILL:
             how = "was killed"
         elif self.code < 0:

@@ -1,4 +1,4 @@
-"""What of a pass is worth telling somebody: only what has changed since the last time, and a
+"""What of a run is worth telling somebody: only what has changed since the last time, and a
 reminder while it lasts.
 
 Nothing here sends or remembers anything; `miyabi_healing.report.alerts.queue` does.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from miyabi_healing.model import config
 from miyabi_healing.model.issue import Severity
 from miyabi_healing.support.flapping import WINDOW, is_flapping
 from miyabi_healing.support.formatting import plain
 
-Document = Mapping[str, Any]
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import ActionRow, Document
+
 Key = tuple[str, str]
 # states that somebody was alerted to and waits to see the end of
 OPEN = ("issue", "unknown", "flapping")
@@ -38,7 +40,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """How one check of one target stands after a pass.
+    """How one check of one target stands after a run.
 
     `state` is one of ``healthy``, ``healed``, ``issue``, ``waiting`` (an issue that has not lasted
     long enough to act), ``waived``, ``unknown``. `brake` is what held its healers back, `done` is
@@ -65,7 +67,7 @@ class Finding:
 class Known:
     """What was told last about one check of one target.
 
-    Times are seconds since the epoch; `course` is how the last passes went, ``01101``: wrong or
+    Times are seconds since the epoch; `course` is how the last runs went, ``01101``: wrong or
     not.
     """
 
@@ -115,7 +117,7 @@ class Alert:
 
 
 def findings(document: Document) -> Iterator[Finding]:
-    """How each check stands, from the report of a pass."""
+    """How each check stands, from the report of a run."""
     issues = {(row["name"], row["target"]): row for row in document["issues_detected"]}
     unknown = {(row["check"], row.get("target", "")): row["message"] for row in document["errors"]}
     for (name, target), message in unknown.items():
@@ -143,12 +145,21 @@ def findings(document: Document) -> Iterator[Finding]:
         ]
         brake = next((each["brake"] for each in actions if each["brake"]), "") or vetoed(actions)
         state = "healed" if row["healed"] else "waiting" if brake.startswith("gate:") else "issue"
-        values = (row["metric_value"], row["threshold"], row["unit"])
         done = tuple(f"{each['action']}: {each['message']}" for each in actions)
-        yield Finding(*key, state, row["description"], row["severity"], *values, brake, done)
+        yield Finding(
+            *key,
+            state,
+            row["description"],
+            row["severity"],
+            row["metric_value"],
+            row["threshold"],
+            row["unit"],
+            brake,
+            done,
+        )
 
 
-def vetoed(actions: Iterable[Document]) -> str:
+def vetoed(actions: Iterable[ActionRow]) -> str:
     """The brake that stopped single steps."""
     steps = (step for each in actions for step in each["steps"] if step["status"] == "vetoed")
     return next((str(step["message"]) for step in steps), "")
@@ -161,11 +172,11 @@ def decide(
     rules: config.Alerts,
     now: float,
 ) -> tuple[list[Alert], dict[Key, Known]]:
-    """What to tell, and what is to be remembered for the next pass."""
+    """What to tell, and what is to be remembered for the next run."""
     alerts: list[Alert] = []
     remembered: dict[Key, Known] = {}
     seen = {each.key: each for each in findings(document)}
-    # the pass ran: what could not be checked before, and is no error now, is over
+    # the run ran: what could not be checked before, and is no error now, is over
     if seen["", ""].state == "healthy":
         seen = {
             key: Finding(*key, "healthy")
@@ -216,7 +227,7 @@ def judge(
         return ("healed" if finding.state == "healed" else "recovered"), replace(
             told, course=before.course
         )
-    # nobody waits for it; what is healed in every pass is told once in a while
+    # nobody waits for it; what is healed in every run is told once in a while
     if finding.state == "healed":
         tell = rules.healed and (before.state != "healed" or due)
         return "healed" if tell else "", replace(
@@ -265,7 +276,10 @@ def advice(kind: str, finding: Finding, run: str) -> str:
     if kind == "recovered":
         return "Nothing to do."
     if kind == "unknown" or finding.state == "unknown":
-        return "What could not be checked is unknown, not healthy: miyabi-healing --dry-run shows the error."
+        return (
+            "What could not be checked is unknown, not healthy: "
+            "miyabi-healing --dry-run shows the error."
+        )
     if kind == "flapping":
         course = (
             f"miyabi-healing history --issue {finding.name}"
@@ -273,4 +287,7 @@ def advice(kind: str, finding: Finding, run: str) -> str:
             else "miyabi-healing history"
         )
         return f"Healing rests until it settles, and alerts too. {course} shows its course."
-    return "miyabi-healing --dry-run shows what could be done, what was kept and why; miyabi-healing status what holds it back."
+    return (
+        "miyabi-healing --dry-run shows what could be done, what was kept and why; "
+        "miyabi-healing status what holds it back."
+    )

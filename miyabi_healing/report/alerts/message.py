@@ -1,9 +1,11 @@
-"""What one pass has to tell, in one message, whatever channel it goes through."""
+"""What one run has to tell, in one message, and the channels that it goes through."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from miyabi_healing.report.alerts import decide
 from miyabi_healing.report.alerts.decide import Alert
@@ -11,7 +13,7 @@ from miyabi_healing.report.alerts.decide import Alert
 
 @dataclass(frozen=True)
 class Message:
-    """What one pass has to tell, in one message."""
+    """What one run has to tell, in one message."""
 
     host: str
     run_id: str
@@ -48,3 +50,22 @@ class NotSent(Exception):
         super().__init__(reason)
         self.retry_after = retry_after
         self.hopeless = hopeless
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Where messages go. `send` takes a message and how many seconds there are; raises NotSent."""
+
+    name: str
+    send: Callable[[Message, float], None]
+
+
+@dataclass(frozen=True)
+class Mail:
+    """What there is to send, and to whom: what is queued in a state folder, or `direct`, where
+    nothing can be queued.
+    """
+
+    to: tuple[Channel, ...]
+    state: Path
+    direct: Message | None = None

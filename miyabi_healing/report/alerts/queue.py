@@ -7,44 +7,28 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from miyabi_healing.model import config
 from miyabi_healing.report.alerts import decide
 from miyabi_healing.report.alerts.decide import Alert, Key, Known
-from miyabi_healing.report.alerts.message import Message, NotSent
+from miyabi_healing.report.alerts.message import Channel, Mail, Message, NotSent
+from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.state import run_lock
 from miyabi_healing.state.journal import Journal, TooNew
 from miyabi_healing.support import secrets
 from miyabi_healing.support.bounded_wait import within
 
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import Document
+
 MOST_QUEUED = 50  # messages a channel; of more than that, the oldest are dropped
 BACKOFF = (60, 3600)  # seconds: before the second try, and at most
 KNOWN = "state, severity, brake, since, told, course"
-Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Channel:
-    """Where messages go. `send` takes a message and how many seconds there are, and raises NotSent."""
-
-    name: str
-    send: Callable[[Message, float], None]
-
-
-@dataclass(frozen=True)
-class Mail:
-    """What there is to send, and to whom: what is queued in a state folder, or `direct`, where
-    nothing can be queued.
-    """
-
-    to: tuple[Channel, ...]
-    state: Path
-    direct: Message | None = None
 
 
 def channels(rules: config.Alerts, slack: bool) -> tuple[Channel, ...]:
@@ -78,7 +62,7 @@ def to_slack(url: secrets.Secret, message: Message, seconds: float) -> None:
 def queue(
     document: Document, settings: config.Config, to: Sequence[Channel], state: Path, dry_run: bool
 ) -> Mail | None:
-    """Note in the report what has changed since the last pass, and queue it; in a dry run, only
+    """Note in the report what has changed since the last run, and queue it; in a dry run, only
     note it.
 
     Returns what is to be sent, None where nothing is.
@@ -137,7 +121,7 @@ def enqueue(
 
 @contextlib.contextmanager
 def open_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
-    """The journal, under the lock: no two passes tell the same. Raises Busy, OSError,
+    """The journal, under the lock: no two runs tell the same. Raises Busy, OSError,
     sqlite3.Error, TooNew.
     """
     from miyabi_healing.state.store import Keeper
@@ -147,6 +131,14 @@ def open_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
         keeper = Keeper(state, say)
         held.callback(keeper.close)
         yield keeper.journal
+
+
+def send(given: OutputRequest) -> None:
+    """Send what this run has queued, and what earlier ones could not send. Raises OutputError,
+    OSError, sqlite3.Error, TooNew.
+    """
+    if given.mail and (problems := post(given.mail, given.settings.alerts)):
+        raise OutputError("; ".join(problems))
 
 
 def post(mail: Mail, rules: config.Alerts) -> list[str]:
@@ -161,7 +153,7 @@ def post(mail: Mail, rules: config.Alerts) -> list[str]:
             except NotSent as problem:
                 problems.append(f"could not be sent to {channel.name}: {problem}")
         return problems
-    # the other pass sends it
+    # the other run sends it
     with contextlib.suppress(run_lock.Busy), open_journal(mail.state, problems.append) as journal:
         problems += filter(
             None, (deliver(journal, channel, rules, time.time()) for channel in mail.to)
@@ -205,13 +197,14 @@ def remember(
         for channel in to if told else ():
             row = (channel.name, now, message.dump(), journal.now().seen)
             journal.write(
-                "insert into outbox (channel, made, message, tries, next, clock) values (?, ?, ?, 0, 0, ?)",
+                "insert into outbox (channel, made, message, tries, next, clock) "
+                "values (?, ?, ?, 0, 0, ?)",
                 row,
             )
     return told
 
 
-def message_of(document: Mapping[str, Any], told: Sequence[Alert]) -> Message:
+def message_of(document: Document, told: Sequence[Alert]) -> Message:
     return Message(document["host"], document["run_id"], document["timestamp"], tuple(told))
 
 

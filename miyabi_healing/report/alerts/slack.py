@@ -68,7 +68,7 @@ class Patience(RateLimitErrorRetryHandler):
 
 
 def wait_asked(headers: Any) -> float:
-    """The seconds in a Retry-After header; a minute where it says nothing that can be understood."""
+    """The seconds in a Retry-After header; a minute where it says nothing to be understood."""
     value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
     text = str(value[0] if isinstance(value, list) else value)
     return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else 60.0
@@ -127,7 +127,8 @@ def blocks(message: Message) -> list[Block]:
         found += [DividerBlock(), *parts(each)]
     facts = [
         *more(message),
-        f"pass {message.run_id} of {message.timestamp.replace('T', ' ')}, Miyabi Healing {__version__}",
+        f"pass {message.run_id} of {message.timestamp.replace('T', ' ')}, "
+        f"Miyabi Healing {__version__}",
     ]
     return [*found, DividerBlock(), ContextBlock(elements=[plain(each, 300) for each in facts])]
 

@@ -1,8 +1,8 @@
-"""Where a finished report goes besides standard output: one outlet a module, imported only where it
+"""Where a finished report goes besides standard output: one output a module, imported only where it
 is set up.
 
-Whatever happens to an outlet changes neither the report nor the exit status: a problem is one line
-on standard error.
+Whatever happens to an output changes neither the report nor the exit status: what went wrong is one
+line on standard error.
 """
 
 from __future__ import annotations
@@ -10,36 +10,66 @@ from __future__ import annotations
 import contextlib
 import importlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.exit_codes import ExitCode
-from miyabi_healing.report.outputs.output import Document, Problem, Told
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import console, interrupts, mount_answers, paths, secrets
 
 if TYPE_CHECKING:
-    from miyabi_healing.report.alerts.queue import Channel, Mail
+    from miyabi_healing.report.alerts.message import Channel, Mail
+    from miyabi_healing.report.document_types import Document
+    from miyabi_healing.report.outputs.output import Output, OutputRequest, Setup
 
 
-def pings(settings: Config) -> bool:
-    return bool(settings.ping.url_file or secrets.PING in secrets.withdrawn)
+@dataclass(frozen=True)
+class _Setup:
+    """What is asked before anything is made for the outputs: a host without any pays for none."""
+
+    settings: Config
+    dry_run: bool
+    annotate: int = 0
+    mail: Mail | None = None
 
 
-OUTLETS: tuple[tuple[str, Callable[[Told], bool]], ...] = (  # and when it is wanted
-    ("textfile", lambda told: bool(told.settings.metrics.textfile) and not told.dry_run),
-    ("github", lambda told: bool(told.annotate)),
-    ("alerts", lambda told: told.mail is not None),
-    ("ping", lambda told: pings(told.settings) and not told.dry_run),
+@dataclass(frozen=True)
+class _Module:
+    """An output that is a module of ``report``, imported when there is something to send."""
+
+    name: str
+    module: str
+    wants: Callable[[Setup], bool]
+
+    def wanted(self, given: Setup) -> bool:
+        return self.wants(given)
+
+    def send(self, given: OutputRequest) -> None:
+        importlib.import_module(f"miyabi_healing.report.{self.module}").send(given)
+
+
+def _pings(given: Setup) -> bool:
+    is_set_up = given.settings.ping.url_file or secrets.PING in secrets.withdrawn
+    return bool(is_set_up) and not given.dry_run
+
+
+OUTPUTS: tuple[Output, ...] = (
+    _Module(
+        "textfile",
+        "outputs.textfile",
+        lambda given: bool(given.settings.metrics.textfile) and not given.dry_run,
+    ),
+    _Module("github", "outputs.github", lambda given: bool(given.annotate)),
+    _Module("alerts", "alerts.queue", lambda given: given.mail is not None),
+    _Module("ping", "outputs.ping", _pings),
 )
 
 
 def wanted(settings: Config, to: Sequence[Channel]) -> bool:
-    """Whether anything is to be told of a pass that changes something."""
-    return bool(to) or any(
-        wants(Told({}, 0, settings, dry_run=False, seconds=0)) for _, wants in OUTLETS
-    )
+    """Whether anything is to be sent after a run that changes something."""
+    return bool(to) or any(each.wanted(_Setup(settings, False)) for each in OUTPUTS)
 
 
 def channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
@@ -55,12 +85,12 @@ def channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
 
 
 def begin(settings: Config, dry_run: bool) -> None:
-    """Say that a pass begins, to whom that matters. While another one is at work, this one will not
+    """Say that a run begins, to whom that matters. While another one is at work, this one will not
     be told either.
     """
-    if dry_run or not pings(settings):
+    if not _pings(_Setup(settings, dry_run)):
         return
-    with guarded("ping"):
+    with _guarded("ping"):
         mount_answers.check(paths.state_folder())
         if not run_lock.is_held(paths.state_folder()):
             from miyabi_healing.report.outputs import ping
@@ -71,12 +101,12 @@ def begin(settings: Config, dry_run: bool) -> None:
 def queue(
     document: Document, code: int, settings: Config, to: Sequence[Channel], dry_run: bool
 ) -> Mail | None:
-    """Note in the report what somebody is alerted to, and queue it; a pass that was cut short is
+    """Note in the report what somebody is alerted to, and queue it; a run that was cut short is
     not told.
     """
     if not to or code == ExitCode.BUSY or code > 128:
         return None
-    with guarded("alerts"), interrupts.held_back():
+    with _guarded("alerts"), interrupts.held_back():
         mount_answers.check(paths.state_folder())
         from miyabi_healing.report.alerts import queue
 
@@ -84,7 +114,7 @@ def queue(
     return None
 
 
-def tell(
+def send(
     document: Document,
     code: int,
     settings: Config,
@@ -93,35 +123,45 @@ def tell(
     seconds: float,
     annotate: int = 0,
     mail: Mail | None = None,
+    healers: Callable[[], Iterable[str]] = tuple,
 ) -> None:
-    """Tell what came of a pass, once it is over. Ctrl-C cuts that short; a service that is being
-    stopped has the time for it.
+    """Send what came of a run, once it is over. Ctrl-C cuts that short; a service that is being
+    stopped has the time for it. `healers` gives the names of all healers there are.
     """
-    if code == ExitCode.BUSY:
+    setup = _Setup(settings, dry_run, annotate, mail)
+    outputs = [each for each in OUTPUTS if each.wanted(setup)]
+    if code == ExitCode.BUSY or not outputs:
         return
-    told = Told(document, code, settings, dry_run, seconds, annotate, mail)
     with interrupts.held_back((signal.SIGTERM, signal.SIGHUP)):
         try:
             with interrupts.in_order():
-                for name in [name for name, wants in OUTLETS if wants(told)]:
-                    with guarded(name):
-                        importlib.import_module(f"{__package__}.{name}").tell(told)
+                from miyabi_healing.report.outputs.output import OutputRequest
+
+                given = OutputRequest(
+                    document, code, settings, dry_run, seconds, annotate, mail, healers
+                )
+                for output in outputs:
+                    with _guarded(output.name):
+                        output.send(given)
         except interrupts.Asked as asked:
-            complain(f"{asked} came before everybody had been told")
+            _complain(f"{asked} came before everybody had been told")
 
 
 @contextlib.contextmanager
-def guarded(name: str) -> Iterator[None]:
+def _guarded(name: str) -> Iterator[None]:
     """Make one line of whatever goes wrong."""
     try:
         yield
-    except (Problem, mount_answers.NoAnswer) as problem:
-        complain(f"{name}: {problem}")
+    except mount_answers.NoAnswer as problem:
+        _complain(f"{name}: {problem}")
     except Exception as error:
-        # a bug, or something nobody thought of: its words might hold a secret
-        complain(f"{name}: {type(error).__name__}")
+        from miyabi_healing.report.outputs.output import OutputError
+
+        # else a bug, or something nobody thought of: its words might hold a secret
+        what = str(error) if isinstance(error, OutputError) else type(error).__name__
+        _complain(f"{name}: {what}")
 
 
-def complain(words: str) -> None:
+def _complain(words: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # standard error may be closed
         console.complain(words)

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
+
+import click
 
 from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.report.outputs.output import OutputRequest
+
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import Document
 
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 UNITS = ("%", "s", "B", "KB", "MB", "GB", "TB")  # those that the guidelines know
 LONGEST = 1500  # characters of text, and as many of data: some carriers cut at 4 kB in all
-Document = dict[str, Any]
+
+
+def send(given: OutputRequest) -> None:
+    """Print the line."""
+    words = line(given.document, given.code)
+    click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"))
 
 
 def status(document: Document, code: int) -> int:
@@ -41,9 +53,9 @@ def line(document: Document, code: int) -> str:
         for row in document["errors"]
         if row["check"]
     ]
-    text = one_line("; ".join(words))
+    text = _one_line("; ".join(words))
     data: list[str] = []
-    for each in performance(document):
+    for each in _performance(document):
         if len(" ".join([*data, each])) <= LONGEST:
             data.append(each)
     return f"MIYABI {STATES[status(document, code)]} - {text}" + (
@@ -51,7 +63,7 @@ def line(document: Document, code: int) -> str:
     )
 
 
-def one_line(text: str) -> str:
+def _one_line(text: str) -> str:
     """What stands before the data: it must hold neither a line break nor the bar that the data
     begin with.
     """
@@ -61,7 +73,7 @@ def one_line(text: str) -> str:
     return clean if len(clean) <= LONGEST else f"{clean[:LONGEST]}…"
 
 
-def performance(document: Document) -> Iterator[str]:
+def _performance(document: Document) -> Iterator[str]:
     seen = set()
     for row in document["metrics"]:
         name = f"{row['name']} {row['target']}".strip()
@@ -70,16 +82,16 @@ def performance(document: Document) -> Iterator[str]:
         if label in seen or len(label) > 200:
             continue
         seen.add(label)
-        limits = f"{number(row['threshold'])};{number(row['critical'])}"
-        yield f"'{label}'={measured(row['value'], row['unit'])};{limits}"
+        limits = f"{_number(row['threshold'])};{_number(row['critical'])}"
+        yield f"'{label}'={_measured(row['value'], row['unit'])};{limits}"
 
 
-def measured(value: float, unit: str) -> str:
+def _measured(value: float, unit: str) -> str:
     """``U`` is a value that could not be determined."""
-    return f"{number(value)}{unit if unit in UNITS else ''}" if math.isfinite(value) else "U"
+    return f"{_number(value)}{unit if unit in UNITS else ''}" if math.isfinite(value) else "U"
 
 
-def number(value: float | None) -> str:
+def _number(value: float | None) -> str:
     """Without an exponent, which the guidelines do not know."""
     return (
         "" if value is None or not math.isfinite(value) else f"{value:.6f}".rstrip("0").rstrip(".")

@@ -16,7 +16,7 @@ from typing import IO
 
 from miyabi_healing import __version__
 from miyabi_healing.model.config import Config, ConfigError
-from miyabi_healing.report.outputs.output import Problem, Told
+from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.support import secrets
 from miyabi_healing.support.bounded_wait import within
 
@@ -25,31 +25,31 @@ LONGEST = 4096  # bytes of a URL
 
 
 def start(settings: Config) -> None:
-    """Say that a pass begins. Raises Problem."""
-    send(url_of(settings), "start", "", settings.ping.time_limit)
+    """Say that a run begins. Raises OutputError."""
+    post(_url_of(settings), "start", "", settings.ping.time_limit)
 
 
-def tell(told: Told) -> None:
-    """Say how a pass ended. Raises Problem."""
-    send(
-        url_of(told.settings),
-        str(told.code),
-        told.document["summary"],
-        told.settings.ping.time_limit,
+def send(given: OutputRequest) -> None:
+    """Say how a run ended. Raises OutputError."""
+    post(
+        _url_of(given.settings),
+        str(given.code),
+        given.document["summary"],
+        given.settings.ping.time_limit,
     )
 
 
-def url_of(settings: Config) -> str:
-    """The URL, from the environment or from its file. Raises Problem."""
+def _url_of(settings: Config) -> str:
+    """The URL, from the environment or from its file. Raises OutputError."""
     try:
         found = secrets.find(secrets.PING, settings.ping.url_file)
     except ConfigError as error:
-        raise Problem(str(error)) from None
+        raise OutputError(str(error)) from None
     return found.value if found else ""
 
 
-def address(url: str, what: str) -> str:
-    """Where to send `what`: below the path, before a query. Raises Problem."""
+def _address(url: str, what: str) -> str:
+    """Where to send `what`: below the path, before a query. Raises OutputError."""
     try:
         parts = urllib.parse.urlsplit(url)
         good = (
@@ -61,7 +61,7 @@ def address(url: str, what: str) -> str:
     except ValueError:
         good = False
     if not good or len(url) >= LONGEST or not url.isascii() or not url.isprintable() or " " in url:
-        raise Problem(
+        raise OutputError(
             "the URL must be one line: http:// or https://, a host without a user, a path"
         )
     return urllib.parse.urlunsplit(
@@ -69,7 +69,7 @@ def address(url: str, what: str) -> str:
     )
 
 
-class SameHost(urllib.request.HTTPRedirectHandler):
+class _SameHost(urllib.request.HTTPRedirectHandler):
     """Follows redirects that stay on the host they come from, and never from https to http."""
 
     def redirect_request(
@@ -86,34 +86,34 @@ class SameHost(urllib.request.HTTPRedirectHandler):
             "https",
             old.scheme,
         ):
-            raise Problem("the server redirects to another one, which was not followed")
+            raise OutputError("the server redirects to another one, which was not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def send(url: str, what: str, body: str, limit: float) -> None:
+def post(url: str, what: str, body: str, limit: float) -> None:
     """Post `body` within `limit` seconds, whatever the server or the resolver of names do. Raises
-    Problem.
+    OutputError.
     """
     data = body.encode("utf-8", "replace")[:BODY].decode("utf-8", "ignore").encode()
     headers = {
         "User-Agent": f"miyabi-healing/{__version__}",
         "Content-Type": "text/plain; charset=utf-8",
     }
-    request = urllib.request.Request(address(url, what), data=data, headers=headers)
+    request = urllib.request.Request(_address(url, what), data=data, headers=headers)
     try:
-        problem = within(limit, lambda: attempt(request, limit))
+        problem = within(limit, lambda: _attempt(request, limit))
     except TimeoutError:
         problem = f"no answer within {limit:g} s"
     if problem:
-        raise Problem(problem)
+        raise OutputError(problem)
 
 
-def attempt(request: urllib.request.Request, limit: float) -> str:
+def _attempt(request: urllib.request.Request, limit: float) -> str:
     """Post once; what went wrong, in words of our own: those of libraries may hold the URL."""
     try:
-        with urllib.request.build_opener(SameHost).open(request, timeout=limit):
+        with urllib.request.build_opener(_SameHost).open(request, timeout=limit):
             return ""
-    except Problem as problem:
+    except OutputError as problem:
         return str(problem)
     except urllib.error.HTTPError as error:
         error.close()

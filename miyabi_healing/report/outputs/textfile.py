@@ -14,18 +14,21 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from miyabi_healing.report.outputs.output import Document, Problem, Told
-from miyabi_healing.runner import registry
+from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.state import history
 from miyabi_healing.state.store import looking
 from miyabi_healing.support import atomic_write, mount_answers, paths
 from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import Document, IssueRow, MetricRow
 
 RESULTS = ("success", "partial", "failed", "skipped")
 STALE = 600  # seconds; by then, whoever wrote a temporary file is gone
@@ -33,21 +36,21 @@ LABELS = ("name", "target")
 Totals = dict[tuple[str, str], int]
 
 
-def tell(told: Told) -> None:
-    """Write the file anew. Raises Problem, NoAnswer."""
-    path = Path(os.path.expanduser(told.settings.metrics.textfile))
+def send(given: OutputRequest) -> None:
+    """Write the file anew. Raises OutputError, NoAnswer."""
+    path = Path(os.path.expanduser(given.settings.metrics.textfile))
     mount_answers.check(path)
     mount_answers.check(paths.state_folder())
     names = CollectorRegistry(auto_describe=False)
-    names.register(Pass(told, totals(told)))
+    names.register(_RunMetrics(given, totals(given)))
     try:
         clean(path)
         atomic_write.replace(path, generate_latest(names))  # another user reads it
     except OSError as error:
-        raise Problem(f"{display(path)}: {error.strerror}") from None
+        raise OutputError(f"{display(path)}: {error.strerror}") from None
 
 
-def totals(told: Told) -> Totals:
+def totals(given: OutputRequest) -> Totals:
     """How often every healer came to every result; 0 for those that never did, so that rates begin
     there.
 
@@ -55,10 +58,9 @@ def totals(told: Told) -> Totals:
     heals when it is back.
     """
     state = paths.state_folder()
-    # what is wrong with it, the pass itself has told
+    # what is wrong with it, the run itself has told
     with contextlib.suppress(Exception), looking(state) as journal:
-        healers = registry.folders(told.settings, ()).healer_files()
-        none = {(healer, result): 0 for healer in healers for result in RESULTS}
+        none = {(healer, result): 0 for healer in given.healers() for result in RESULTS}
         if journal is not None:
             return {**none, **history.heal_totals(journal)}
         if not (state / paths.JOURNAL).exists() and paths.refuge_in_use(state) is None:
@@ -67,30 +69,30 @@ def totals(told: Told) -> Totals:
 
 
 @dataclass(eq=False)  # the registry keeps it in a dictionary
-class Pass(Collector):
-    """What one pass is in numbers."""
+class _RunMetrics(Collector):
+    """What one run is in numbers."""
 
-    told: Told
+    given: OutputRequest
     totals: Totals
 
     def collect(self) -> Iterator[Metric]:
-        document = self.told.document
+        document = self.given.document
         # no two samples may have the same labels
-        found = {where(row): row for row in document["metrics"]}
-        yield gauge(
+        found = {_where(row): row for row in document["metrics"]}
+        yield _gauge(
             "check_value",
             "What a check measured last.",
             ((key, row["value"]) for key, row in found.items()),
         )
-        yield gauge(
+        yield _gauge(
             "check_threshold",
             "What a check allows.",
             ((key, row["threshold"]) for key, row in found.items()),
         )
-        yield gauge(
+        yield _gauge(
             "check_up",
             "1 healthy or healed, 0 an issue; missing while it is unknown or waived.",
-            ups(document).items(),
+            _ups(document).items(),
         )
         heals = CounterMetricFamily(
             "miyabi_healing_heals", "Runs of healers by result.", labels=("healer", "result")
@@ -106,14 +108,14 @@ class Pass(Collector):
             value=len(document["errors"]),
         )
         yield GaugeMetricFamily(
-            "miyabi_healing_exit_status", "The exit status of the last pass.", value=self.told.code
+            "miyabi_healing_exit_status", "The exit status of the last pass.", value=self.given.code
         )
         yield GaugeMetricFamily(
             "miyabi_healing_last_run_timestamp_seconds",
             "When the last pass ended.",
             value=time.time(),
         )
-        seconds = self.told.seconds
+        seconds = self.given.seconds
         yield GaugeMetricFamily(
             "miyabi_healing_last_run_duration_seconds",
             "How long the last pass took.",
@@ -121,7 +123,7 @@ class Pass(Collector):
         )
 
 
-def gauge(
+def _gauge(
     name: str, words: str, samples: Iterable[tuple[tuple[str, str], float]]
 ) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"miyabi_healing_{name}", words, labels=LABELS)
@@ -130,13 +132,15 @@ def gauge(
     return family
 
 
-def ups(document: Document) -> dict[tuple[str, str], int]:
+def _ups(document: Document) -> dict[tuple[str, str], int]:
     """Whether each check is well, as far as that is known."""
-    known = {where(row): 1 for row in document["metrics"] if row["outcome"] in ("passed", "healed")}
-    return {**known, **{where(row): int(row["healed"]) for row in document["issues_detected"]}}
+    known = {
+        _where(row): 1 for row in document["metrics"] if row["outcome"] in ("passed", "healed")
+    }
+    return {**known, **{_where(row): int(row["healed"]) for row in document["issues_detected"]}}
 
 
-def where(row: Document) -> tuple[str, str]:
+def _where(row: MetricRow | IssueRow) -> tuple[str, str]:
     return display(row["name"]), display(row["target"])
 
 

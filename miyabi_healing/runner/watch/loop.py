@@ -1,7 +1,7 @@
-"""Watch mode: a long-lived parent that is always the same size, and one child a pass.
+"""Watch mode: a long-lived parent that is always the same size, and one child a run.
 
 The schedule is counted from the start by the monotonic clock, so it neither drifts nor overlaps,
-and no clock that is set can disturb it. A pass that was missed (a suspended machine, a pass that
+and no clock that is set can disturb it. A run that was missed (a suspended machine, a run that
 took longer) is not made up for.
 """
 
@@ -17,27 +17,27 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.report.outputs import dispatch
-from miyabi_healing.runner.watch import run_process
+from miyabi_healing.runner.watch import child, run_process
 from miyabi_healing.state import watch_presence
 from miyabi_healing.support import mount_answers, paths, systemd_notify
 
 if TYPE_CHECKING:
-    from miyabi_healing.report.alerts.queue import Channel
+    from miyabi_healing.report.alerts.message import Channel
+    from miyabi_healing.report.document_types import Document
 
-ISSUES_INTERVAL = 60.0  # seconds at most between two passes while issues remain
+ISSUES_INTERVAL = 60.0  # seconds at most between two runs while issues remain
 JITTER = 0.1  # of the interval: how far hosts that were started together drift apart
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-Document = dict[str, Any]
 
 
 @dataclass
 class Schedule:
-    """When the next pass is due, in seconds of the monotonic clock."""
+    """When the next run is due, in seconds of the monotonic clock."""
 
     interval: float
     began: float
@@ -66,7 +66,7 @@ def offset_of(host: str, interval: float) -> float:
 
 @dataclass
 class Watch:
-    """What passes are made with, and what is done with each report."""
+    """What runs are made with, and what is done with each report."""
 
     settings: config.Config
     load: Callable[[], config.Config]
@@ -83,9 +83,9 @@ class Watch:
     received: list[int] = field(default_factory=list)
 
     def run(self) -> int:
-        """Make passes until somebody asks to stop; returns the exit status."""
+        """Make runs until somebody asks to stop; returns the exit status."""
         run_process.warm_up()
-        passes = run_process.Passes(self.again)
+        passes = run_process.RunSource(self.again)
         schedule = Schedule(
             self.interval, time.monotonic(), offset_of(os.uname().nodename, self.interval)
         )
@@ -94,7 +94,7 @@ class Watch:
             systemd_notify.send("READY=1", "STATUS=the first pass is at work")
             while True:
                 document, code = self.one(passes, bell)
-                # what a pass leaves in circles is little, but would add up until the collector
+                # what a run leaves in circles is little, but would add up until the collector
                 # comes by itself
                 gc.collect()
                 schedule.wrong = code != ExitCode.HEALTHY
@@ -107,20 +107,20 @@ class Watch:
                     passes.end()
                     return 128 + number
 
-    def one(self, passes: run_process.Passes, bell: int) -> tuple[Document, int]:
-        """One pass, from its start to its report, and to whom else that is told."""
+    def one(self, passes: run_process.RunSource, bell: int) -> tuple[Document, int]:
+        """One run, from its start to its report, and to whom else that is told."""
         self.reload()
-        how = run_process.How(self.settings, self.dry_run, self.more_checks, self.to)
+        how = child.How(self.settings, self.dry_run, self.more_checks, self.to)
         at_work = passes.start(how)
         self.follow(at_work, bell)
         document, code = at_work.end()
         if not at_work.reported and not self.dry_run and dispatch.wanted(self.settings, self.to):
-            teller = run_process.tell(how, document, time.monotonic() - at_work.began)
+            teller = run_process.send(how, document, time.monotonic() - at_work.began)
             self.follow(teller, bell, telling=True)
             teller.end()
         return document, code
 
-    def follow(self, at_work: run_process.Pass, bell: int, telling: bool = False) -> None:
+    def follow(self, at_work: run_process.RunProcess, bell: int, telling: bool = False) -> None:
         """Take what a child says until it has ended, or is made to."""
         open_pipe = True
         while open_pipe:
@@ -141,7 +141,7 @@ class Watch:
             open_pipe = not at_work.is_over() and (at_work.pipe not in ready or at_work.read())
 
     def rest(self, bell: int, due: float) -> int:
-        """Wait for the next pass; returns the signal that asked to stop, 0 where none did. SIGHUP
+        """Wait for the next run; returns the signal that asked to stop, 0 where none did. SIGHUP
         begins the next one at once.
         """
         while True:

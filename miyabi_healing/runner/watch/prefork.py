@@ -1,9 +1,9 @@
-"""Watch mode's passes on Linux: a process that has collected the checks, and runs them in a fork of
+"""Watch mode's runs on Linux: a process that has collected the checks, and runs them in a fork of
 its own for each order.
 
 Collecting costs several times what checking does, and gives the same as long as nothing changes
 that it rests on: the files of checks and healers (and what these import), and which mounts and
-repositories there are. That is looked at before each pass; where something has changed, the process
+repositories there are. That is looked at before each run; where something has changed, the process
 ends, and another one collects afresh.
 """
 
@@ -74,7 +74,7 @@ class Collected:
     """What this process has collected, and what that rests on. Orders come as bytes, answers go out
     as lines of JSON.
 
-    `begin` is called in a fork before its pass.
+    `begin` is called in a fork before its run.
     """
 
     settings: config.Config
@@ -101,7 +101,7 @@ class Collected:
     def serve(self, whole: bool) -> None:
         """Return in a fork for the first order, and for each one to come; in this process, never.
 
-        Where not the `whole` was collected, the next pass collects anew: what was missing may be
+        Where not the `whole` was collected, the next run collects anew: what was missing may be
         there by then.
         """
         imported = modules(frozenset(sys.modules) - self.before)

@@ -1,4 +1,4 @@
-"""One pass in a process of its own: a fork of a warm parent on Linux, where that is safe, a program
+"""One run in a process of its own: a fork of a warm parent on Linux, where that is safe, a program
 of its own elsewhere.
 
 Whatever happens to the child (a crash, a hang, a leak), the parent goes on.
@@ -17,23 +17,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
-from miyabi_healing.report.outputs import dispatch
-from miyabi_healing.runner import session
-from miyabi_healing.support import interrupts, secrets, startup
+from miyabi_healing.runner.watch import child
+from miyabi_healing.support import secrets, startup
 
 if TYPE_CHECKING:
-    from miyabi_healing.report.alerts.queue import Channel
+    from miyabi_healing.report.document_types import Document
 
 WARM = (
     "pytest",
     "pytest_jsonreport.plugin",
     "miyabi_healing.runner.plugin",
+    "miyabi_healing.runner.judging",
+    "miyabi_healing.runner.watch.child",
     "miyabi_healing.report.documents",
     "miyabi_healing.state.history",
     "miyabi_healing.state.store",
@@ -44,7 +44,7 @@ WARM = (
     "miyabi_healing.host.memory",
     "miyabi_healing.host.processes",
 )
-# seconds a pass that was asked to end may take to finish or take back its step: over within five
+# seconds a run that was asked to end may take to finish or take back its step: over within five
 PATIENCE = 4.0
 TELLING = 15.0  # the same once it has reported: for who else is to be told
 UNPICKLED = "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
@@ -52,8 +52,8 @@ FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a for
 
 
 @dataclass
-class Pass:
-    """A pass that runs. Its pipe is readable when there is something to read, and at its end."""
+class RunProcess:
+    """A run at work. Its pipe is readable when there is something to read, and at its end."""
 
     pid: int
     pipe: int
@@ -92,8 +92,8 @@ class Pass:
         """
         os.kill(self.pid, number)
 
-    def end(self) -> tuple[dict[str, Any], int]:
-        """The report and the exit status of a pass whose pipe is at its end. `reported` is whether
+    def end(self) -> tuple[Document, int]:
+        """The report and the exit status of a run whose pipe is at its end. `reported` is whether
         it has told them itself.
         """
         os.close(self.pipe)
@@ -109,8 +109,8 @@ class Pass:
             return unreported(status)
 
 
-def unreported(status: int) -> tuple[dict[str, Any], int]:
-    """What stands for the report of a pass that came to none."""
+def unreported(status: int) -> tuple[Document, int]:
+    """What stands for the report of a run that came to none."""
     from miyabi_healing.report import documents
 
     how = (
@@ -122,7 +122,7 @@ def unreported(status: int) -> tuple[dict[str, Any], int]:
 
 
 def warm_up() -> None:
-    """Import once what every pass needs, and keep the garbage collector from touching it, so that
+    """Import once what every run needs, and keep the garbage collector from touching it, so that
     forks share its memory.
     """
     for name in WARM:
@@ -131,41 +131,22 @@ def warm_up() -> None:
     gc.freeze()
 
 
-@dataclass(frozen=True)
-class How:
-    """What a pass is made with."""
-
-    settings: config.Config
-    dry_run: bool
-    more_checks: tuple[str, ...]
-    to: tuple[Channel, ...]
-
-    def is_like(self, other: How | None) -> bool:
-        """Whether a pass that is made with it is made the same way; a channel is known by what it
-        sends with.
-        """
-        channels = [(each.name, getattr(each.send, "args", each.send)) for each in self.to]
-        return other is not None and replace(self, to=()) == replace(other, to=()) and channels == [
-            (each.name, getattr(each.send, "args", each.send)) for each in other.to
-        ]  # fmt: skip
-
-
 @dataclass
-class Passes:
-    """Where passes come from: on Linux a process that has collected the checks, elsewhere a program
+class RunSource:
+    """Where runs come from: on Linux a process that has collected the checks, elsewhere a program
     for each.
 
-    `again` is the command line that makes the same pass as a program of its own.
+    `again` is the command line that makes the same run as a program of its own.
     """
 
     again: Sequence[str]
-    how: How | None = None
+    how: child.How | None = None
     pid: int = 0
     pipe: int = -1
     orders: int = -1
 
-    def start(self, how: How) -> Pass:
-        """Begin a pass."""
+    def start(self, how: child.How) -> RunProcess:
+        """Begin a run."""
         if not FORKS:
             pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
             return follow(
@@ -186,12 +167,12 @@ class Passes:
         return Ordered(self.pid, self.pipe, source=self)
 
     def renew(self) -> None:
-        """Make another process that collects the checks and begins a pass, and another one for each
+        """Make another process that collects the checks and begins a run, and another one for each
         byte that it is sent.
         """
         assert self.how is not None
         orders, self.orders = os.pipe()
-        worker = fork(partial(run_and_tell, self.how, orders), but=(self.orders,))
+        worker = fork(partial(child.run_and_send, self.how, orders), but=(self.orders,))
         os.close(orders)
         self.pid, self.pipe = worker.pid, worker.pipe
 
@@ -211,15 +192,15 @@ class Passes:
 
 
 @dataclass
-class Ordered(Pass):
-    """A pass that another process makes for us, or in a fork of its own: what becomes of it comes
+class Ordered(RunProcess):
+    """A run that another process makes for us, or in a fork of its own: what becomes of it comes
     as lines of JSON.
 
     `handle` is the fork's pidfd: it is no child of ours, and its pid may be another's as soon as it
     has ended. None until it has begun, -1 where there is none to be had.
     """
 
-    source: Passes = field(kw_only=True)
+    source: RunSource = field(kw_only=True)
     handle: int | None = None
     status: int | None = None
     answer: dict[str, Any] = field(default_factory=dict)
@@ -279,13 +260,13 @@ class Ordered(Pass):
                 os.kill(self.pid, number)
 
     def is_the_one(self) -> bool:
-        """Whether the pid is still that of the fork: then its parent is the process that made it."""
+        """Whether the pid is still that of the fork: then its parent is what made it."""
         from miyabi_healing.host import processes
 
         found = processes.read(self.pid)
         return found is not None and found.ppid == self.source.pid
 
-    def end(self) -> tuple[dict[str, Any], int]:
+    def end(self) -> tuple[Document, int]:
         if self.handle is not None and self.handle >= 0:
             os.close(self.handle)
         if self.reported:
@@ -301,28 +282,28 @@ def handle_of(pid: int) -> int:
         return -1
 
 
-def tell(how: How, document: dict[str, Any], seconds: float) -> Pass:
-    """Begin a small child that only tells of a pass that came to no report."""
-    told = partial(queue_and_tell, how, document, ExitCode.UNKNOWN, seconds)
+def send(how: child.How, document: Document, seconds: float) -> RunProcess:
+    """Begin a small child that only sends what came of a run that came to no report."""
+    sending = partial(child.queue_and_send, how, document, ExitCode.UNKNOWN, seconds)
     if FORKS:
-        return fork(lambda _pipe: told())
+        return fork(lambda _pipe: sending())
     program = [sys.executable, "-I", "-c", UNPICKLED, *sys.path]
     teller = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert teller.stdin is not None
     with contextlib.suppress(BrokenPipeError), teller.stdin:
-        teller.stdin.write(pickle.dumps(told))
+        teller.stdin.write(pickle.dumps(sending))
     return follow(teller)
 
 
-def follow(program: subprocess.Popen[bytes]) -> Pass:
+def follow(program: subprocess.Popen[bytes]) -> RunProcess:
     """What is known of a program of its own, as of a fork."""
     assert program.stdout is not None
     pipe = os.dup(program.stdout.fileno())
     program.stdout.close()
-    return Pass(program.pid, pipe)
+    return RunProcess(program.pid, pipe)
 
 
-def fork(action: Callable[[int], None], but: tuple[int, ...] = ()) -> Pass:
+def fork(action: Callable[[int], None], but: tuple[int, ...] = ()) -> RunProcess:
     """Do something in a fork; it gets a pipe to answer into, and does not keep the descriptors in
     `but`.
     """
@@ -333,65 +314,7 @@ def fork(action: Callable[[int], None], but: tuple[int, ...] = ()) -> Pass:
             os.close(each)
         in_fork(action, theirs)
     os.close(theirs)
-    return Pass(pid, ours)
-
-
-def run_and_tell(how: How, orders: int, pipe: int) -> None:
-    """A whole pass. Its report is in the pipe before anybody else is told, so that nothing can
-    happen to it.
-
-    What collects the checks returns from `run` in a fork for each pass; only if it cannot collect
-    them, in this process.
-    """
-    from miyabi_healing.runner.watch import prefork
-
-    began = time.monotonic()
-
-    def begin() -> None:
-        nonlocal began
-        began = time.monotonic()
-        dispatch.begin(how.settings, how.dry_run)
-
-    document, code = run(how, orders, pipe, begin)
-    mail = dispatch.queue(document, code, how.settings, how.to, how.dry_run)
-    prefork.tell(pipe, {"document": document, "code": code})
-    dispatch.tell(
-        document,
-        code,
-        how.settings,
-        dry_run=how.dry_run,
-        seconds=time.monotonic() - began,
-        mail=mail,
-    )
-
-
-def queue_and_tell(how: How, document: dict[str, Any], code: int, seconds: float) -> None:
-    mail = dispatch.queue(document, code, how.settings, how.to, how.dry_run)
-    dispatch.tell(document, code, how.settings, dry_run=how.dry_run, seconds=seconds, mail=mail)
-
-
-def run(how: How, orders: int, pipe: int, begin: Callable[[], None]) -> tuple[dict[str, Any], int]:
-    from miyabi_healing.report import documents
-    from miyabi_healing.runner.watch.prefork import Collected
-
-    try:
-        with interrupts.in_order():
-            basis = Collected(how.settings, how.more_checks, orders, pipe, begin)
-            return session.run_pass(
-                how.settings,
-                dry_run=how.dry_run,
-                more_checks=how.more_checks,
-                watching=True,
-                collected=basis.serve,
-            )
-    except session.Stopped as stopped:
-        return documents.failed(str(stopped)), stopped.code
-    except interrupts.Asked as asked:
-        return documents.failed(f"stopped by {asked}"), 128 + interrupts.received
-    except config.ConfigError as error:
-        return documents.failed(str(error)), ExitCode.USAGE
-    except Exception as error:  # a bug of ours must not pass for an issue of the host
-        return documents.failed(f"{type(error).__name__}: {error}"), ExitCode.UNKNOWN
+    return RunProcess(pid, ours)
 
 
 def in_fork(action: Callable[[int], None], pipe: int) -> NoReturn:

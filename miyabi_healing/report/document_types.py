@@ -1,0 +1,135 @@
+"""The keys of the documented report and of its rows, as ``report.schema.json`` describes them.
+
+For types alone: at run time nobody needs this module.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+
+class ErrorRow(TypedDict):
+    """A check whose result is unknown, and why; `check` is empty where it is all of them."""
+
+    check: str
+    target: NotRequired[str]
+    message: str
+
+
+class IssueRow(TypedDict):
+    """An issue that a check found."""
+
+    name: str
+    description: str
+    severity: str
+    metric_value: float
+    threshold: float | int
+    unit: str
+    target: str
+    healed: bool
+
+
+class StepRow(TypedDict):
+    """One step of a plan, and what became of it."""
+
+    number: int
+    kind: str
+    target: str
+    reason: str
+    bytes: int
+    bytes_later: int
+    undo: str
+    status: str
+    message: str
+    freed: int
+    details: dict[str, object]
+    duration_seconds: float
+
+
+class KeptRow(TypedDict):
+    """A thing that a healer left alone, and why."""
+
+    target: str
+    reason: str
+    detail: str
+
+
+class ActionRow(TypedDict):
+    """One run of a healer for one issue."""
+
+    action: str
+    status: str
+    message: str
+    duration_seconds: float
+    details: dict[str, Any]
+    issue: str
+    target: str
+    goal: str
+    brake: str
+    steps: list[StepRow]
+    kept: list[KeptRow]
+
+
+class MetricRow(TypedDict):
+    """What a check measured in the run of it that counts."""
+
+    name: str
+    target: str
+    value: float
+    description: str
+    threshold: float | int
+    critical: float | int | None
+    unit: str
+    outcome: str
+
+
+class RecoveredRow(TypedDict):
+    """A step that an earlier run was ended in, and what became of it."""
+
+    step: int
+    run_id: str
+    kind: str
+    target: str
+    intended: str
+    result: str
+
+
+class QuarantineRow(TypedDict):
+    """What is in quarantine, what that will free and when, and what was purged."""
+
+    things: int
+    bytes: int
+    limit_bytes: int
+    next_expiry: str | None
+    next_expiry_by: str | None
+    purged: list[StepRow]
+
+
+class AlertRow(TypedDict):
+    """What somebody is alerted to."""
+
+    kind: str
+    name: str
+    target: str
+    text: str
+    status: str
+
+
+class Document(TypedDict):
+    """The report of one run; one that could not run has no `quarantine`."""
+
+    schema_version: int
+    timestamp: str
+    host: str
+    run_id: str
+    dry_run: bool
+    overall_success: bool
+    summary: str
+    issues_detected: list[IssueRow]
+    actions_taken: list[ActionRow]
+    metrics: list[MetricRow]
+    errors: list[ErrorRow]
+    notes: list[str]
+    recovered: list[RecoveredRow]
+    quarantine: NotRequired[QuarantineRow]
+    alerts: NotRequired[list[AlertRow]]

@@ -1,0 +1,90 @@
+"""What a report says of an action: in its healer's words, or in ours where those fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from miyabi_healing.model.plan import Plan, count_kept
+from miyabi_healing.model.results import ActionResult
+
+
+def message(action: ActionResult, dry_run: bool) -> str:
+    """What an action did, or why it did nothing, in a line."""
+    if action.problem:
+        applied = sum(each.status == "applied" for each in action.outcomes)
+        before = f"; {applied} step(s) had been applied" if applied else ""
+        return f"{action.healer} failed: {' '.join(action.problem.split())}{before}"
+    plan = action.plan
+    kept = count_kept(plan.kept) if plan else ""
+    tail = f"; {kept}" if kept else ""
+    if plan is None:
+        return f"Skipped: {action.brake}"
+    if action.brake:
+        return f"Skipped: {action.brake}; {len(plan.steps)} step(s) held back{tail}"
+    planned = [each for each in action.outcomes if each.status == "planned"]
+    if dry_run:
+        what = (
+            f"{len(planned)} step(s) planned, until {goal_text(plan)}"
+            if planned
+            else "nothing safe to do"
+        )
+        return f"Dry run: {what}{tail}"
+    statuses = Counter(each.status for each in action.outcomes)
+    if not statuses["applied"]:
+        told = ("failed",) if statuses["undone"] else ("skipped", "vetoed", "failed")
+        why = Counter(each.message for each in action.outcomes if each.status in told)
+        if statuses["undone"]:
+            undone = f"Undid {statuses['undone']} step(s) because a later one failed"
+            return f"{undone}: {'; '.join(why)}{tail}"
+        lead = "; ".join(
+            f"{reason} ({number}x)" if number > 1 else reason
+            for reason, number in why.most_common(3)
+        )
+        return (f"Nothing done: {lead}" if lead else "Nothing safe to do") + tail
+    text = _achieved(plan, action.counts, statuses["applied"])
+    if action.passed is False:
+        text += ", still over the limit"
+    left_out = [
+        f"{statuses[status]} {status}"
+        for status in ("skipped", "vetoed", "failed", "undone")
+        if statuses[status]
+    ]
+    return text + (f" ({', '.join(left_out)})" if left_out else "") + tail
+
+
+def _achieved(plan: Plan, counts: Counter[str], applied: int) -> str:
+    """What a plan came to, in its healer's words, or in ours where those fail."""
+    plainly = f"{applied} step(s) applied"
+    if not plan.done:
+        return plainly
+    text, trouble = _healer_says(lambda: plan.done(counts) if plan.done else plainly)
+    return (
+        f"{plainly}; the healer's summary failed: {trouble}" if trouble else " ".join(text.split())
+    )
+
+
+def goal_text(plan: Plan) -> str:
+    """When a plan has done enough, in its healer's words."""
+    text, trouble = _healer_says(lambda: plan.goal.text)
+    return f"its goal, which cannot be told: {trouble}" if trouble else text
+
+
+def _healer_says(words: Callable[[], object]) -> tuple[str, str]:
+    """A text that a healer's own code gives, and why it gave none: whatever that code does, the
+    report is not lost with it.
+    """
+    try:
+        text = words()
+        if isinstance(text, str):
+            return text, ""
+        return "", f"it is {type(text).__name__}, not a text"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # pytest's own exceptions, and SystemExit, are no Exception
+        import traceback
+
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return "", f"{text} ({Path(where.filename).name}, line {where.lineno})"

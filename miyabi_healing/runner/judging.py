@@ -1,0 +1,76 @@
+"""What it means that a check failed: an issue, which a healer is called for, or an error, after
+which nothing is known.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from miyabi_healing.host.git.repositories import NoRepository
+from miyabi_healing.model.config import ConfigError
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.results import ActionResult, CheckResult
+from miyabi_healing.runner.healing import heal
+from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of
+from miyabi_healing.support.mount_answers import NoAnswer
+
+
+def around_it(call: pytest.CallInfo[Any], failure: pytest.ExceptionInfo[BaseException]) -> str:
+    """Why a check's result is unknown where what comes before or after it failed."""
+    if isinstance(failure.value, (NoRepository, NoAnswer, ConfigError)):
+        return str(failure.value)
+    return f"{failure.typename} in {call.when}: {failure.value}"
+
+
+def _pending(item: pytest.Item) -> str | None:
+    """The next healer this check may call; None when it may call none."""
+    record = item.config.stash[RECORDS][item.nodeid]
+    names = healers_of(item)
+    tried = len(record.actions)
+    resources = item.config.stash[RESOURCES]
+    if tried and (resources.dry_run or resources.blocked):
+        return None
+    return names[tried] if tried < len(names) else None
+
+
+def judge(item: pytest.Item, call: pytest.CallInfo[None], record: CheckResult) -> None:
+    """Note what a check that failed, or that a healer worked for, says now; order a repair where it
+    found something.
+    """
+    value = record.measured["value"] if record.measured else 0.0
+    action = record.actions[-1] if record.actions else None
+    if action and not item.config.stash[RESOURCES].dry_run:
+        action.passed, action.value_after = call.excinfo is None, value
+    if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
+        return
+    if not call.excinfo.errisinstance(AssertionError):
+        record.error = f"{call.excinfo.typename}: {call.excinfo.value}"
+        return
+    if waived := item.get_closest_marker("xfail"):
+        record.waived = str(waived.kwargs["reason"])
+        return
+    if record.issue is None:
+        description = (
+            record.measured["description"]
+            if record.measured
+            else str(call.excinfo.value).splitlines()[0]
+        )
+        record.issue = Issue(
+            record.name, record.target, description, value, record.limit, gate_of(item)
+        )
+    if name := _pending(item):
+        # Finalizers run last in, first out: this is the first thing teardown does, while the
+        # check's fixtures live.
+        item.addfinalizer(partial(_heal, item, name, record))
+
+
+def _heal(item: pytest.Item, name: str, record: CheckResult) -> None:
+    """Call a healer, in the teardown of the check."""
+    if REPORTS not in item.stash or record.issue is None:
+        return  # pytest.exit or Ctrl-C came first; this is only the session's cleanup
+    values: dict[str, object] = dict(getattr(item, "funcargs", {}))
+    record.actions.append(ActionResult(name, record.issue))
+    heal(item.config.stash[RESOURCES], record.actions[-1], values)

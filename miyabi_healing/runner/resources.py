@@ -1,0 +1,257 @@
+"""What a run has at hand: the journal, the brakes, the gate's context, each made when it is asked
+for; and what the run came to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.issue import Issue
+from miyabi_healing.model.results import CheckResult, QuarantineSummary, Recovered, RunResult
+from miyabi_healing.runner.registry import Folders
+from miyabi_healing.state import run_lock
+from miyabi_healing.support import paths
+from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.gate.execute import Work
+    from miyabi_healing.gate.policy import Brakes
+    from miyabi_healing.gate.primitives.context import Context
+    from miyabi_healing.model.results import Outcome
+    from miyabi_healing.state.journal import Journal, Row
+    from miyabi_healing.state.run_clock import Moment
+    from miyabi_healing.state.store import Keeper
+
+
+@dataclass
+class Resources:
+    """What checks and healers of one run share. `blocked` is why nothing may be changed, empty
+    when something may.
+
+    `notes` are lines for people; `recovered` is what an earlier run left half done, with what
+    became of it; `purged` is what left the quarantine because its time had come.
+    """
+
+    config: Config
+    folders: Folders
+    run_id: str
+    state: Path
+    dry_run: bool
+    blocked: str = ""
+    watching: bool = False
+    progress: Callable[[str], None] = lambda text: None
+    began: float = field(default_factory=time.time)
+    notes: list[str] = field(default_factory=list)
+    recovered: list[tuple[Row, str]] = field(default_factory=list)
+    purged: list[Outcome] = field(default_factory=list)
+    ended: Moment | None = None
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def looks_only(self) -> bool:
+        return self.dry_run or bool(self.blocked)
+
+    @cached_property
+    def host(self) -> Host:
+        return Host(self.config)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        return self.folders.healer_files()
+
+    def begin(self, run_id: str) -> None:
+        """Start a run; several may start from one collection of the checks, in forks."""
+        self.run_id, self.began = run_id, time.time()
+
+    def work(self, healer: str, issue: Issue | None) -> Work:
+        from miyabi_healing.gate.execute import Work
+
+        settings = self.config.healer(healer)
+        keeper = self.keeper
+        return Work(
+            healer,
+            issue,
+            settings,
+            self.context,
+            keeper.journal,
+            self.brakes,
+            self.progress,
+            applied=keeper.go_home,
+        )
+
+    @cached_property
+    def brakes(self) -> Brakes:
+        from miyabi_healing.gate.policy import Brakes, Spent
+
+        journal = self.reading if self.looks_only else self.keeper.journal
+        return Brakes(
+            self.config,
+            journal,
+            Spent(self.config.budgets),
+            watching=self.watching,
+            state=self.state,
+        )
+
+    def moment(self) -> Moment:
+        """Now, by all clocks."""
+        from miyabi_healing.state import run_clock
+
+        journal = (
+            self.reading if self.looks_only else None if self.no_journal else self.keeper.journal
+        )
+        self.ended = journal.now() if journal else run_clock.unknown()
+        return self.ended
+
+    def last_moment(self) -> Moment:
+        """The last one that was asked for, also when everything is closed; the journal's as it lies
+        there where none was.
+        """
+        if self.ended is None:
+            from miyabi_healing.state import run_clock
+            from miyabi_healing.state.store import looking
+
+            self.ended = run_clock.unknown()
+            with contextlib.suppress(Exception), looking(self.state) as journal:
+                self.ended = journal.now() if journal else self.ended
+        return self.ended
+
+    @cached_property
+    def context(self) -> Context:
+        from miyabi_healing.gate.primitives.context import Context
+        from miyabi_healing.gate.primitives.roots import allowed
+
+        return Context(self.host, self.run_id, self.state, allowed(self.config))
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """The journal, to write. Raises OSError, sqlite3.Error, TooNew."""
+        from miyabi_healing.state.store import Keeper
+
+        keeper = Keeper(self.state, self.notes.append)
+        self.closing.callback(keeper.close)
+        return keeper
+
+    @cached_property
+    def no_journal(self) -> str:
+        """Why nothing can be recorded, so that nothing may be changed; empty where it can."""
+        if self.looks_only:
+            return ""
+        try:
+            self.keeper.go_home()
+            return ""
+        except Exception as error:  # of SQLite, of the system, or because a newer version made it
+            return f"the journal in {display(self.state)} cannot be written: {error}"
+
+    @cached_property
+    def reading(self) -> Journal | None:
+        """The journal, to look at only; None without one."""
+        if not self.has_journal:
+            return None
+        from miyabi_healing.state.store import looking
+
+        try:
+            return self.closing.enter_context(looking(self.state))
+        except Exception as error:
+            self.notes.append(f"the journal in {display(self.state)} cannot be read: {error}")
+            return None
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether anything was ever recorded: an always healthy host pays nothing for it."""
+        return (self.state / paths.JOURNAL).exists() or paths.refuge_in_use(self.state) is not None
+
+    def recover(self) -> None:
+        """Take back what an earlier run left half done; where nothing may be changed, name it."""
+        if not (paths.crashed(self.state) if self.looks_only else self.has_journal):
+            # a run that may change something asks the journal itself: it can have been closed all
+            # the same
+            return
+        if self.looks_only and run_lock.is_held(self.state):
+            return  # what is in hand there is not left half done
+        if self.looks_only:
+            rows = self.reading.unfinished() if self.reading else []
+            if rows:
+                from miyabi_healing.gate import endings
+
+                self.recovered = [(row, endings.to_come(row.kind)) for row in rows]
+        elif not self.no_journal and self.keeper.journal.unfinished():
+            # almost never: it is as much to load as all the rest of ours
+            from miyabi_healing.gate import recover
+
+            self.recovered = recover.recover(self.context, self.keeper.journal)
+
+    def result(self, checks: Mapping[str, CheckResult]) -> RunResult:
+        """What the run came to, for its report; also when everything is closed."""
+        return RunResult(
+            self.run_id,
+            self.dry_run,
+            self.blocked,
+            checks,
+            self.folders.unknown,
+            tuple(self.notes),
+            tuple(
+                Recovered(row.id, row.run, row.kind, row.target, row.intended, what)
+                for row, what in self.recovered
+            ),
+            tuple(self.purged),
+            self._held(),
+        )
+
+    def _held(self) -> QuarantineSummary:
+        from miyabi_healing.state import quarantine
+
+        rules = self.config.quarantine
+        held = [each for each in quarantine.find(self.state) if each.facts]
+        first: tuple[float, bool] | None = None
+        if held:
+            from miyabi_healing.state import retention
+
+            first = retention.next_one(held, rules.days, self.last_moment())
+        return QuarantineSummary(
+            len(held),
+            sum(each.bytes for each in held),
+            int(rules.gigabytes * 1e9),
+            *(first or (None, False)),
+        )
+
+    @property
+    def has_quarantine(self) -> bool:
+        """Whether anything was ever set aside."""
+        from miyabi_healing.state import quarantine
+
+        places = self.state / "quarantine", self.state / quarantine.BASES
+        return any(map(os.path.lexists, places))
+
+    def remember(self, records: Iterable[CheckResult]) -> None:
+        """Write down what the checks found, and forgive what is healthy again. Raises what the
+        journal raises.
+        """
+        if self.looks_only or self.no_journal:
+            return
+        from miyabi_healing.state import history
+
+        journal = self.keeper.journal
+        records = list(records)
+        history.record(journal, self.run_id, self.began, records, self.config.history)
+        for record in records:
+            healthy = (
+                record.measured
+                and not record.error
+                and not record.waived
+                and (not record.issue or record.healed)
+            )
+            if healthy and journal.is_known(record.name, record.target):
+                journal.healthy(record.name, record.target)
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self.closing.close()
