@@ -150,7 +150,7 @@ def retire_worktrees(repository: str, state: str, expected: str) -> None:
     """Find the merged worktrees and take them away, through the gate."""
 
     from healers.cleanup_worktrees import Options, cleanup_worktrees
-    from miyabi_healing.host.context import View
+    from miyabi_healing.host.context import HealerContext
     from miyabi_healing.host.readings import Host
     from miyabi_healing.model.config import Budgets, Config, Git
     from miyabi_healing.model.issue import Issue, Limit
@@ -159,7 +159,9 @@ def retire_worktrees(repository: str, state: str, expected: str) -> None:
     host = Host(config)
     issue = Issue("excessive_worktrees", repository, "", 200, Limit(0))
     plan = cleanup_worktrees(
-        View(host, {"repository": host.repository(repository)}), issue, Options(idle_days=0)
+        HealerContext(host, {"repository": host.repository(repository)}),
+        issue,
+        Options(idle_days=0),
     )
     assert len(plan.steps) == int(expected), (len(plan.steps), plan.kept[:3])
     print(f'{{"gate": {carry_out(plan.steps, config, state)}}}')

@@ -13,21 +13,34 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from miyabi_healing.host import caches, filesystems
-from miyabi_healing.host.caches import Cache
-from miyabi_healing.host.context import View
-from miyabi_healing.host.processes import OpenFiles, Processes, told_by
-from miyabi_healing.host.users import Witness
-from miyabi_healing.model import config
-from miyabi_healing.model.identity import Identity
-from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.plan import Goal, Kept, Plan
-from miyabi_healing.model.steps import Delete, Quarantine, Run, Step, Unit
-from miyabi_healing.state import retention
-from miyabi_healing.support import commands
-from miyabi_healing.support.files import MEGABYTE, newest, used
-from miyabi_healing.support.formatting import display
-from miyabi_healing.support.mount_answers import behind, check, check_tree, is_silent
+from miyabi_healing.api import (
+    MEGABYTE,
+    Cache,
+    Goal,
+    HealerContext,
+    Identity,
+    Issue,
+    Kept,
+    OpenFiles,
+    Plan,
+    Processes,
+    Step,
+    Unit,
+    Witness,
+    caches,
+    commands,
+    delete,
+    display,
+    filesystems,
+    mount_answers,
+    newest,
+    positive,
+    quarantine,
+    retention,
+    run_tool,
+    told_by,
+    used,
+)
 
 # files a step, and no more bytes than a quarter of what is needed: so often the gate looks if it is
 # enough
@@ -45,23 +58,25 @@ class Options:
     tool_time_limit: float = 120
 
     def __post_init__(self) -> None:
-        config.positive(self, "idle_minutes", "downloads_days", "tool_time_limit")
+        positive(self, "idle_minutes", "downloads_days", "tool_time_limit")
 
 
-def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
+def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """Owners' own tools first, then deleting idle parts of caches, then the owners' thorough ways,
     downloads last.
     """
-    mount = view.reading(filesystems.Mount)
-    processes = view.host.processes()
-    witness = view.host.witness()
+    mount = context.reading(filesystems.Mount)
+    processes = context.host.processes()
+    witness = context.host.witness()
     files = witness.files
-    others = [home for home in caches.homes(view.host.config.caches) if not caches.may_clean(home)]
+    others = [
+        home for home in caches.homes(context.host.config.caches) if not caches.may_clean(home)
+    ]
     kept = [Kept(display(home), "another user's") for home in others]
     kept += [
         Kept(display(each), "no answer")
-        for each in caches.home_folders(view.host.config.caches)
-        if is_silent(each)
+        for each in caches.home_folders(context.host.config.caches)
+        if mount_answers.is_silent(each)
     ]
     surplus = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
     # short of inodes, only the number of files counts
@@ -69,7 +84,7 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
     gentle: list[Step] = []
     plain: list[Step] = []
     strong: list[Step] = []
-    for cache in view.host.caches():
+    for cache in context.host.caches():
         if cache.trouble:
             kept.append(Kept(display(cache.path), "not followed", cache.trouble))
         elif cache.device != mount.device:
@@ -94,15 +109,15 @@ def cleanup_disk(view: View, issue: Issue, options: Options) -> Plan:
             strong += thorough
             if not (tidy or thorough):
                 plain += deletions(cache, files, processes, options, kept, piece)
-    tidy, thorough = system_tools(mount, options, "docker" in view.host.config.caches.also)
+    tidy, thorough = system_tools(mount, options, "docker" in context.host.config.caches.also)
     gentle += tidy
     strong += thorough
     steps = [
         *gentle,
         *plain,
         *strong,
-        *downloads(view, mount, witness, options, kept),
-        *early(view, mount),
+        *downloads(context, mount, witness, options, kept),
+        *early(context, mount),
     ]
     return Plan(
         tuple(steps),
@@ -135,11 +150,10 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
             return []
         argv = cache.command(command)
         return [
-            Run(
-                target=display(" ".join(argv)),
-                reason=reason,
+            run_tool(
+                argv,
+                reason,
                 counts="caches_cleaned",
-                argv=argv,
                 time_limit=options.tool_time_limit,
                 user=owner,
                 optional=True,
@@ -191,15 +205,14 @@ def deletions(
             )
         )
     for units in chunks(idle, piece):
-        yield Delete(
-            target=display(cache.path),
-            reason=f"{len(units)} idle part(s), {sum(unit.files for unit in units)} files; {cache.known.name} makes them again",
-            bytes=sum(unit.bytes for unit in units),
+        count = sum(unit.files for unit in units)
+        yield delete(
+            cache.path,
+            units,
+            f"{len(units)} idle part(s), {count} files; {cache.known.name} makes them again",
             counts="caches_cleaned",
             optional=True,
             guard=partial(still_unused, processes, cache.known.users),
-            root=cache.path,
-            units=units,
             locks=tuple(cache.home / lock for lock in cache.known.locks),
         )
 
@@ -243,11 +256,10 @@ def system_tools(
         ):
             return []
         return [
-            Run(
-                target=command,
-                reason=reason,
+            run_tool(
+                argv,
+                reason,
                 counts="caches_cleaned",
-                argv=argv,
                 time_limit=options.tool_time_limit,
                 optional=True,
             )
@@ -269,19 +281,23 @@ def system_tools(
 
 def on_device(folder: str, device: int) -> bool:
     try:
-        check(folder)
+        mount_answers.check(folder)
         return os.stat(folder).st_dev == device
     except OSError:
         return False
 
 
 def downloads(
-    view: View, mount: filesystems.Mount, witness: Witness, options: Options, kept: list[Kept]
+    context: HealerContext,
+    mount: filesystems.Mount,
+    witness: Witness,
+    options: Options,
+    kept: list[Kept],
 ) -> Iterator[Step]:
     """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be
     had back.
     """
-    for home in caches.homes(view.host.config.caches):
+    for home in caches.homes(context.host.config.caches):
         folder = home / "Downloads"
         if (
             not caches.may_clean(home)
@@ -290,7 +306,7 @@ def downloads(
         ):
             continue
         try:
-            check_tree(folder)
+            mount_answers.check_tree(folder)
             names = sorted(os.listdir(folder))
         except OSError as error:  # on macOS it takes a permission that people give by hand
             kept.append(Kept(display(folder), "not readable", error.strerror or str(error)))
@@ -310,26 +326,24 @@ def downloads(
             elif unseen := could_be_in_use(witness, path):
                 kept.append(Kept(display(path), "could be in use", unseen))
             else:
-                yield Quarantine(
-                    target=display(path),
-                    reason=f"untouched for {days:.0f} days; frees nothing until the quarantine is emptied",
-                    later=used(status),
-                    undo="moved back from quarantine",
-                    counts="downloads_quarantined",
-                    path=path,
+                yield quarantine(
+                    path,
+                    f"untouched for {days:.0f} days; frees nothing until the quarantine is emptied",
                     identity=Identity.of(status),
+                    later=used(status),
+                    counts="downloads_quarantined",
                 )
 
 
-def early(view: View, mount: filesystems.Mount) -> Iterator[Step]:
+def early(context: HealerContext, mount: filesystems.Mount) -> Iterator[Step]:
     """Purge what the configuration lets go before its time, the oldest first, when nothing else was
     enough.
     """
-    days = view.host.config.quarantine.early_days
+    days = context.host.config.quarantine.early_days
     if days is None:
         return
-    now = view.now()
-    for held in retention.early(view.host.quarantine(), days, now):
+    now = context.now()
+    for held in retention.early(context.host.quarantine(), days, now):
         if on_device(str(held.folder), mount.device):
             yield retention.purge(
                 held, f"{retention.kept(held, now)}; on a full disk {days:g} are enough"
@@ -355,7 +369,9 @@ def ghost_size(pid: int, device: int) -> int:
             with contextlib.suppress(OSError):
                 if not os.readlink(f"{folder}/{name}").endswith(" (deleted)"):
                     continue
-                if behind(f"{folder}/{name}", told_by(f"/proc/{pid}/fdinfo/{name}")[1]):
+                if mount_answers.behind(
+                    f"{folder}/{name}", told_by(f"/proc/{pid}/fdinfo/{name}")[1]
+                ):
                     continue
                 status = os.stat(f"{folder}/{name}")
                 if status.st_dev == device and status.st_nlink == 0:

@@ -6,14 +6,21 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from miyabi_healing.host.context import View
-from miyabi_healing.host.git.repositories import Repository, Worktree
-from miyabi_healing.host.git.worktrees import DAY, Reason, Survey
-from miyabi_healing.model import config
-from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.plan import Goal, Kept, Plan
-from miyabi_healing.model.steps import RetireWorktree
-from miyabi_healing.support.files import identity_at
+from miyabi_healing.api import (
+    DAY,
+    Goal,
+    HealerContext,
+    Issue,
+    Kept,
+    Plan,
+    Reason,
+    Repository,
+    RetireWorktree,
+    Survey,
+    Worktree,
+    positive,
+    retire_worktree,
+)
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,12 @@ class Options:
     prune_days: float = 90
 
     def __post_init__(self) -> None:
-        config.positive(self, "idle_days", "prune_days")
+        positive(self, "idle_days", "prune_days")
 
 
-def cleanup_worktrees(view: View, issue: Issue, options: Options) -> Plan:
+def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """Retire merged, clean, idle worktrees, the longest unused first, until there are few enough."""
-    repository = view.reading(Repository)
+    repository = context.reading(Repository)
     steps: list[RetireWorktree] = []
     kept = [Kept(str(repository), "main")]
     worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
@@ -88,17 +95,14 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
             reason = Survey(repository, [worktree]).by_the_files(worktree, options.idle_days)
         return f"{reason.category}: {reason.detail}" if reason else None
 
-    return RetireWorktree(
+    return retire_worktree(
+        worktree.path if there else None,
+        worktree.admin,
+        repository.common,
+        "merged, clean and idle" if there else "its folder has been missing for long",
         target=str(worktree),
-        reason="merged, clean and idle" if there else "its folder has been missing for long",
-        undo="moved back from quarantine",
         counts="worktrees_removed" if there else "pruned",
         guard=guard,
-        path=worktree.path if there else None,
-        admin=worktree.admin,
-        common=repository.common,
-        admin_identity=identity_at(worktree.admin),
-        identity=identity_at(worktree.path) if there else None,
     )
 
 

@@ -10,14 +10,23 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host import memory
-from miyabi_healing.host.context import View
-from miyabi_healing.host.processes import Process, Processes
-from miyabi_healing.model import config
-from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.plan import Goal, Kept, Plan
-from miyabi_healing.model.steps import Reclaim, Run, Signal, Step
-from miyabi_healing.support import commands
+from miyabi_healing.api import (
+    Goal,
+    HealerContext,
+    Issue,
+    Kept,
+    Plan,
+    Process,
+    Processes,
+    Signal,
+    Step,
+    commands,
+    memory,
+    positive,
+    reclaim,
+    run_tool,
+    send_signal,
+)
 
 
 @dataclass(frozen=True)
@@ -33,16 +42,16 @@ class Options:
     tool_time_limit: float = 120
 
     def __post_init__(self) -> None:
-        config.positive(self, "kill_above", "patience", "tool_time_limit")
+        positive(self, "kill_above", "patience", "tool_time_limit")
 
 
-def clear_cache(view: View, issue: Issue, options: Options) -> Plan:
+def clear_cache(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """The harmless steps first: a tool's own cache, the kernel's. Then, only if configured,
     programs by name.
     """
-    reading = view.reading(memory.Memory)
+    reading = context.reading(memory.Memory)
     steps, kept = harmless(reading, options)
-    processes = view.host.processes()
+    processes = context.host.processes()
     steps += ends(processes, options, issue.limit.threshold)
     if not options.may_stop:
         kept.append(Kept("running programs", "not asked for", "none is named in may_stop"))
@@ -65,12 +74,11 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
     kept: list[Kept] = []
     if commands.find("npm"):
         steps.append(
-            Run(
-                target="npm cache verify",
-                reason="npm tidies its own cache",
+            run_tool(
+                ("npm", "cache", "verify"),
+                "npm tidies its own cache",
                 counts="reclaims",
                 optional=True,
-                argv=("npm", "cache", "verify"),
                 time_limit=options.tool_time_limit,
                 unless_running=("npm", "npx", "pnpm", "yarn"),
             )
@@ -79,27 +87,12 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
         kept.append(Kept("npm", "tool missing", commands.missing("npm")))
     root = os.geteuid() == 0
     if sys.platform == "darwin":
-        purge = Run(
-            target="purge",
-            reason="macOS drops its file cache",
-            argv=("purge",),
-            time_limit=60,
-            counts="reclaims",
-            optional=True,
-        )
+        purge = run_tool(("purge",), "macOS drops its file cache", counts="reclaims", optional=True)
         steps += [purge] if root else []
     else:
         control, value, why = control_file(reading)
-        reclaim = Reclaim(
-            target=str(control),
-            reason=why,
-            counts="reclaims",
-            undo="nothing to undo",
-            optional=True,
-            control=control,
-            value=value,
-        )
-        steps += [reclaim] if root else []
+        ask = reclaim(control, value, why, counts="reclaims", optional=True)
+        steps += [ask] if root else []
     if not root:
         kept.append(Kept("the kernel's caches", "needs root", "only root may ask for them"))
     return steps, kept
@@ -131,7 +124,7 @@ def ends(processes: Processes, options: Options, threshold: float) -> list[Step]
         each for each in processes.running(options.may_stop) if processes.protection(each) is None
     ]
     avoided = {each.pid for each in processes.running(options.avoid)}
-    candidates.sort(key=lambda each: (each.pid in avoided, -size_of(each)))
+    candidates.sort(key=lambda each: (each.pid in avoided, -memory.resident(each.pid)))
     gentle = [signal_step(each, signal.SIGTERM, threshold, options.patience) for each in candidates]
     return [
         *gentle,
@@ -140,15 +133,6 @@ def ends(processes: Processes, options: Options, threshold: float) -> list[Step]
             for each in candidates
         ),
     ]
-
-
-def size_of(process: Process) -> int:
-    import psutil
-
-    try:
-        return int(psutil.Process(process.pid).memory_info().rss)
-    except psutil.Error:
-        return 0
 
 
 def signal_step(process: Process, signum: signal.Signals, above: float, patience: float) -> Signal:
@@ -160,13 +144,11 @@ def signal_step(process: Process, signum: signal.Signals, above: float, patience
             else f"{now:.1f} % of the memory is taken, not more than {above:g} %"
         )
 
-    return Signal(
-        target=f"{signum.name} to {process.name} (pid {process.pid})",
-        reason=f"it may be stopped while more than {above:g} % is taken",
+    return send_signal(
+        process,
+        signum,
+        f"it may be stopped while more than {above:g} % is taken",
         counts="processes_signalled",
         settle=patience,
         guard=guard,
-        pid=process.pid,
-        start=process.start,
-        signal=signum,
     )

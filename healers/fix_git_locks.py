@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from functools import partial
 
-from miyabi_healing.host.context import View
-from miyabi_healing.host.git.locks import Holders, Lock, locks, stale
-from miyabi_healing.host.git.repositories import Repository
-from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.plan import Goal, Kept, Plan
-from miyabi_healing.model.steps import Quarantine
-from miyabi_healing.support.files import used
+from miyabi_healing.api import (
+    Goal,
+    HealerContext,
+    Holders,
+    Issue,
+    Kept,
+    Lock,
+    Plan,
+    Quarantine,
+    Repository,
+    locks,
+    quarantine,
+    stale,
+)
 
 
-def fix_git_locks(view: View, issue: Issue, options: None) -> Plan:
+def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
     """Quarantine the stale locks, the oldest first; of each other one, say who holds it, or could
     without being seen.
     """
-    repository = view.reading(Repository)
+    repository = context.reading(Repository)
     older_than = issue.limit.threshold
     holders = Holders(repository)
     found: list[Lock] = []
@@ -51,15 +58,12 @@ def short(reason: str) -> str:
 
 
 def take_away(lock: Lock, repository: Repository, older_than: float) -> Quarantine:
-    return Quarantine(
-        target=str(lock),
-        reason=f"unchanged for {lock.age:.0f} s and held by nobody",
-        later=used(lock.path.lstat()),
-        undo="moved back from quarantine",
+    return quarantine(
+        lock.path,
+        f"unchanged for {lock.age:.0f} s and held by nobody",
+        identity=lock.identity,
         counts="locks_removed",
         guard=partial(still_stale, lock, repository, older_than),
-        path=lock.path,
-        identity=lock.identity,
     )
 
 

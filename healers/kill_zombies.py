@@ -9,12 +9,19 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
-from miyabi_healing.host.context import View
-from miyabi_healing.host.processes import Process, Processes, catches
-from miyabi_healing.model import config
-from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.plan import Goal, Kept, Plan
-from miyabi_healing.model.steps import Signal
+from miyabi_healing.api import (
+    Goal,
+    HealerContext,
+    Issue,
+    Kept,
+    Plan,
+    Process,
+    Processes,
+    Signal,
+    catches,
+    positive,
+    send_signal,
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +35,14 @@ class Options:
     patience: float = 5
 
     def __post_init__(self) -> None:
-        config.positive(self, "patience")
+        positive(self, "patience")
 
 
-def kill_zombies(view: View, issue: Issue, options: Options) -> Plan:
+def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """A ladder over the parents, those with the most zombies first: SIGCHLD, SIGTERM, and SIGKILL
     if asked for.
     """
-    processes = view.reading(Processes)
+    processes = context.reading(Processes)
     zombies = processes.zombies()
     everyone = {process.pid: process for process in processes.all()}
     numbers = Counter(zombie.ppid for zombie in zombies)
@@ -114,16 +121,14 @@ def step(
     reason: str,
     undo: str = "",
 ) -> Signal:
-    return Signal(
-        target=f"{signum.name} to {label(parent, parent.pid)}",
-        reason=reason,
+    return send_signal(
+        parent,
+        signum,
+        reason,
         undo=undo,
         counts="processes_signalled",
         settle=settle,
         guard=partial(still_guilty, processes, parent.pid),
-        pid=parent.pid,
-        start=parent.start,
-        signal=signum,
     )
 
 

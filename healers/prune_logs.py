@@ -10,16 +10,27 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
-from miyabi_healing.host import log_text, logs
-from miyabi_healing.host.context import View
-from miyabi_healing.host.logs import LogFile, LogGroup
-from miyabi_healing.model import config
-from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.plan import Goal, Kept, Plan
-from miyabi_healing.model.steps import ArchiveLog, CutLog, Step, TrimLog
-from miyabi_healing.support import globbing
-from miyabi_healing.support.files import MEGABYTE
-from miyabi_healing.support.formatting import display, size_text
+from miyabi_healing.api import (
+    MEGABYTE,
+    ArchiveLog,
+    Goal,
+    HealerContext,
+    Issue,
+    Kept,
+    LogFile,
+    LogGroup,
+    Plan,
+    Step,
+    TrimLog,
+    archive_log,
+    display,
+    globbing,
+    log_text,
+    logs,
+    positive,
+    size_text,
+    trim_log,
+)
 
 RATIO = 0.15  # what zstd leaves of ordinary logs
 WORTH = 16 << 10  # bytes; an archive with its manifest and folder takes nearly as much
@@ -40,13 +51,13 @@ class Options:
     archive: bool = True
 
     def __post_init__(self) -> None:
-        config.positive(self, "keep_lines", "keep_megabytes", "archive_after_days")
+        positive(self, "keep_lines", "keep_megabytes", "archive_after_days")
 
 
-def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
+def prune_logs(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """Closed old files first, the oldest first; then the live ones, the largest first."""
-    group = view.reading(LogGroup)
-    witness = view.host.witness()
+    group = context.reading(LogGroup)
+    witness = context.host.witness()
     kept = [Kept(display(path), "no log", reason) for path, reason in group.odd]
     top = globbing.fixed_part(group.pattern)
     closed: list[LogFile] = []
@@ -90,7 +101,7 @@ def prune_logs(view: View, issue: Issue, options: Options) -> Plan:
         tuple(steps),
         Goal(
             f"below {issue.limit.clear:g} MB",
-            lambda: view.host.log_group(pattern).megabytes < issue.limit.clear,
+            lambda: context.host.log_group(pattern).megabytes < issue.limit.clear,
         ),
         kept=tuple(kept),
         done=words,
@@ -121,16 +132,15 @@ def trimmable(file: LogFile, options: Options) -> int:
 
 def archive(file: LogFile, options: Options) -> ArchiveLog:
     days = (time.time() - file.last) / 86_400
-    return ArchiveLog(
-        target=str(file),
-        reason=f"closed, untouched for {days:.1f} days{', rotated' if file.rotated else ''}; kept compressed",
+    rotated = ", rotated" if file.rotated else ""
+    return archive_log(
+        file.path,
+        f"closed, untouched for {days:.1f} days{rotated}; kept compressed",
+        identity=file.identity,
         bytes=int(file.size * (1 - RATIO)),
         later=int(file.size * RATIO),
-        undo="unpacked from the archive",
         counts="logs_archived",
         guard=partial(still_old, file, options.archive_after_days),
-        path=file.path,
-        identity=file.identity,
     )
 
 
@@ -149,16 +159,15 @@ def glob_of(file: LogFile) -> str:
 
 
 def trim(file: LogFile, gone: int, options: Options) -> TrimLog:
-    kind, fate = (TrimLog, "kept compressed") if options.archive else (CutLog, "gone for good")
-    return kind(
-        target=str(file),
-        reason=f"{size_text(file.size)}; its last {options.keep_lines} lines stay, the rest is {fate}",
-        bytes=int(gone * (1 - RATIO)) if options.archive else gone,
-        later=int(gone * RATIO) if options.archive else 0,
-        undo="what was cut off is put back in front" if options.archive else "",
-        counts="logs_trimmed",
-        path=file.path,
-        identity=file.identity,
+    fate = "kept compressed" if options.archive else "gone for good"
+    return trim_log(
+        file.path,
+        f"{size_text(file.size)}; its last {options.keep_lines} lines stay, the rest is {fate}",
         keep_lines=options.keep_lines,
         keep_bytes=int(options.keep_megabytes * MEGABYTE),
+        archive=options.archive,
+        identity=file.identity,
+        bytes=int(gone * (1 - RATIO)) if options.archive else gone,
+        later=int(gone * RATIO) if options.archive else 0,
+        counts="logs_trimmed",
     )

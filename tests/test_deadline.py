@@ -38,7 +38,7 @@ import pathlib, sys, time
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.steps import Run
 
-def slow(view, issue, options):
+def slow(context, issue, options):
     PLANNING
     steps = [Run(target="sleep", reason="slow", argv=("sleep", "30"), time_limit=100)]
     return Plan(tuple(steps), Goal("never", lambda: False))

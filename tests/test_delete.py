@@ -23,7 +23,7 @@ from miyabi_healing.gate.handlers import delete
 from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches, filesystems
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Budgets, Caches, Config, ConfigError, Safety
 from miyabi_healing.model.config import Quarantine as Rules
@@ -362,7 +362,7 @@ def plan(home: Path, clear: float = 0, **options: float) -> Plan:
     healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
     assert kind is not None
     config = Config(caches=Caches(homes=(str(home),)))
-    view = View(Host(config), {"mount": filesystems.read(str(home))})
+    view = HealerContext(Host(config), {"mount": filesystems.read(str(home))})
     found = healer(
         view,
         Issue("disk_space_critical", str(home), "", 95, Limit(90, unit="%", clear_at=clear)),
@@ -525,7 +525,7 @@ def test_quarantine_is_purged_before_its_time_only_where_the_configuration_lets_
             "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
         )
         assert kind is not None
-        view = View(
+        view = HealerContext(
             Host(config),
             {"mount": filesystems.read(str(home))},
             lambda: Moment(now, now, seen, "clock"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_delete import carry_out, fill, plan
 
 from miyabi_healing.host import filesystems
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Caches, Config
 from miyabi_healing.model.issue import Issue, Limit
@@ -186,7 +186,9 @@ def test_system_keepers_are_asked_where_their_data_is(
     monkeypatch.setitem(said, "on_device", lambda folder, device: device == mount.device)
 
     def argv(*also: str) -> list[tuple[str, ...]]:
-        view = View(Host(Config(caches=Caches(homes=(str(home),), also=also))), {"mount": mount})
+        view = HealerContext(
+            Host(Config(caches=Caches(homes=(str(home),), also=also))), {"mount": mount}
+        )
         steps = healer(
             view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()
         ).steps
@@ -232,7 +234,7 @@ def test_view_of_the_healer_is_the_failing_filesystem(home: Path) -> None:
     fill(home / ".cache" / "thumbnails")
     healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
     assert kind is not None
-    view = View(
+    view = HealerContext(
         Host(Config(caches=Caches(homes=(str(home),)))), {"mount": filesystems.read("/dev/shm")}
     )
     found = healer(

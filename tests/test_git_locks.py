@@ -21,7 +21,7 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import users
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.git import repositories as git_view
 from miyabi_healing.host.git.locks import Holders, locks, stale
 from miyabi_healing.host.readings import Host
@@ -55,7 +55,7 @@ def plan(repo: Path, threshold: float = 600) -> Plan:
     healer, kind = registry.load("fix_git_locks", registry.builtin("healers") / "fix_git_locks.py")
     assert kind is None
     return healer(
-        View(Host(place.config), {"repository": place}),
+        HealerContext(Host(place.config), {"repository": place}),
         Issue("stale_git_lock", "", "", 1, Limit(threshold)),
         None,
     )

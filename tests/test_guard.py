@@ -40,7 +40,7 @@ HEALER = """
 import os
 from miyabi_healing.model.plan import Goal, Plan
 
-def tidy(view, issue, options):
+def tidy(context, issue, options):
     HEAL
     return Plan((), Goal("never", lambda: False))
 """

@@ -34,7 +34,7 @@ def loop():
     found.append(found)
     return found
 
-def tidy(view, issue, options):
+def tidy(context, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
         Quarantine(target=str(path), reason="too many", path=path, identity=identity_at(path))

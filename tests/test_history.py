@@ -108,7 +108,8 @@ def test_status_counts_attempts(home: Path) -> None:
         "    assert measure(2, 'always') <= limit\n"
     )
     (folder / "healers" / "vain.py").write_text(
-        "from miyabi_healing.model.plan import Goal, Plan; from miyabi_healing.model.steps import Run\ndef vain(view, issue, options):\n"
+        "from miyabi_healing.api import Goal, Plan, Run\n"
+        "def vain(context, issue, options):\n"
         "    step = Run(target='true', reason='', argv=('true',), time_limit=5)\n"
         "    return Plan((step,), Goal('never', lambda: False))\n"
     )

@@ -24,7 +24,7 @@ from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.primitives import compression, quarantine_writer, syscalls
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import logs
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.issue import Issue, Limit
@@ -458,7 +458,7 @@ def hostile(folder: Path) -> dict[str, str]:
 def plan(pattern: str, clear: float = 0, config: Config | None = None, **options: float) -> Plan:
     healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
-    view = View(Host(config or Config()), {"log_group": logs.read(pattern)})
+    view = HealerContext(Host(config or Config()), {"log_group": logs.read(pattern)})
     return healer(
         view, Issue("large_log_files", "", "", 1, Limit(0, clear_at=clear)), kind(**options)
     )

@@ -20,7 +20,7 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import memory
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.issue import Issue, Limit
@@ -153,7 +153,7 @@ def test_consumers_can_be_printed() -> None:
 def plan(kernel: Path, **options: object) -> Plan:
     healer, kind = registry.load("clear_cache", registry.builtin("healers") / "clear_cache.py")
     assert kind is not None
-    view = View(Host(Config()), {"memory": memory.read()})
+    view = HealerContext(Host(Config()), {"memory": memory.read()})
     return healer(
         view, Issue("high_memory_usage", "", "", 94, Limit(90, unit="%")), kind(**options)
     )

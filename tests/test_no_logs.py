@@ -24,7 +24,7 @@ from miyabi_healing.cli.setup import discovery
 from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import databases, log_text, logs
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config, Logs
 from miyabi_healing.model.issue import Issue, Limit
@@ -208,7 +208,7 @@ def test_configuration_names_further_databases(tmp_path: Path) -> None:
     healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
     found = healer(
-        View(host, {"log_group": group}),
+        HealerContext(host, {"log_group": group}),
         Issue("large_log_files", "", "", 1, Limit(0)),
         kind(archive_after_days=0),
     )

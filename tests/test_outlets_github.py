@@ -32,7 +32,7 @@ from miyabi_healing.support.files import identity_at
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.steps import Quarantine
 
-def tidy(view, issue, options):
+def tidy(context, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
         Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))

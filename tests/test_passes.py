@@ -42,8 +42,8 @@ from miyabi_healing.support.files import identity_at
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.steps import Quarantine
 
-def tidy(view, issue, options):
-    fixture = view.fixtures["folder"]
+def tidy(context, issue, options):
+    fixture = context.fixtures["folder"]
     assert not fixture.ended, "the check's fixtures had ended"
     folder = fixture.path
     steps = tuple(
@@ -163,7 +163,7 @@ def test_healer_that_does_not_help_leaves_the_issue(mine: Path) -> None:
     ],
 )
 def test_healer_that_breaks_is_a_failed_action(mine: Path, body: str, said: str) -> None:
-    (mine / "healers" / "tidy.py").write_text(f"def tidy(view, issue, options):\n    {body}\n")
+    (mine / "healers" / "tidy.py").write_text(f"def tidy(context, issue, options):\n    {body}\n")
     code, document = report(*arguments(mine))
     assert code == 1
     assert document["actions_taken"][0]["status"] == "failed"
@@ -174,7 +174,7 @@ def test_healer_that_breaks_is_a_failed_action(mine: Path, body: str, said: str)
 def test_nothing_safe_to_do_is_skipped_with_what_was_kept(mine: Path) -> None:
     (mine / "healers" / "tidy.py").write_text(
         "from miyabi_healing.model.plan import Goal, Kept, Plan\n"
-        "def tidy(view, issue, options):\n"
+        "def tidy(context, issue, options):\n"
         "    kept = (Kept('a', 'dirty'), Kept('b', 'dirty'), Kept('c', 'in use'))\n"
         "    return Plan((), Goal('none', lambda: False), kept=kept)\n"
     )
@@ -275,7 +275,7 @@ def test_checks_that_wait_for_each_other_are_refused(mine: Path) -> None:
 def test_two_healers_are_tried_one_after_the_other(mine: Path) -> None:
     (mine / "test_things.py").write_text(CHECK.replace('heal("tidy")', 'heal("shrug", "tidy")'))
     (mine / "healers" / "shrug.py").write_text(
-        "def shrug(view, issue, options):\n    raise RuntimeError('not today')\n"
+        "def shrug(context, issue, options):\n    raise RuntimeError('not today')\n"
     )
     code, document = report(*arguments(mine))
     assert code == 0

@@ -38,24 +38,24 @@ def modules() -> dict[str, Path]:
 @cache
 def imports(name: str) -> frozenset[str]:
     """The modules of the package that a module imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(modules()[name].read_text())):
+    inside = {each.removeprefix("miyabi_healing.") for each in imported_by(modules()[name])}
+    return frozenset(
+        each
+        for each in inside - {name}
+        if each in modules() and modules()[each].name != "__init__.py"
+    )
+
+
+def imported_by(file: Path) -> set[str]:
+    """All that a file imports, with the names that it takes from there."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{name}: a relative import"
-            names = [node.module or "", *(f"{node.module}.{each.name}" for each in node.names)]
+            assert not node.level, f"{file}: a relative import"
+            found |= {node.module or "", *(f"{node.module}.{each.name}" for each in node.names)}
         elif isinstance(node, ast.Import):
-            names = [each.name for each in node.names]
-        else:
-            continue
-        inside = [
-            each.removeprefix("miyabi_healing.")
-            for each in names
-            if each.startswith("miyabi_healing.")
-        ]
-        found |= {
-            each for each in inside if each in modules() and modules()[each].name != "__init__.py"
-        }
-    return frozenset(found - {name})
+            found |= {each.name for each in node.names}
+    return found
 
 
 def room(name: str) -> str:
@@ -65,7 +65,14 @@ def room(name: str) -> str:
 def test_every_module_is_in_a_room() -> None:
     assert {room(name) for name in modules()} - {"checks", "healers"} == set(ROOMS)
     top = {file.name for file in PACKAGE.glob("*.py")}
-    assert top == {"__init__.py", "__main__.py"}
+    assert top == {"__init__.py", "__main__.py", "api.py"}
+
+
+def test_nothing_in_the_package_imports_what_authors_import() -> None:
+    """It stands above all rooms: whoever is in one imports from the other rooms directly."""
+    for file in PACKAGE.rglob("*.py"):
+        if file.parent.name != "healers":
+            assert "miyabi_healing.api" not in imported_by(file), file
 
 
 @pytest.mark.parametrize("name", sorted(modules()))

@@ -27,7 +27,7 @@ from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import readings, users
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.git import repositories as git_view
 from miyabi_healing.host.git import worktrees
 from miyabi_healing.host.git.index import is_ordinary
@@ -68,7 +68,9 @@ def plan(repo: Path, config: Config | None = None, clear: float = 0, **options: 
     assert kind is not None
     issue = Issue("excessive_worktrees", str(repo), "", 1, Limit(0, clear_at=clear))
     return healer(
-        View(Host(place.config), {"repository": place}), issue, kind(**{"idle_days": 0, **options})
+        HealerContext(Host(place.config), {"repository": place}),
+        issue,
+        kind(**{"idle_days": 0, **options}),
     )
 
 

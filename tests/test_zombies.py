@@ -19,7 +19,7 @@ from conftest import PROJECT, wait_for
 from miyabi_healing.gate.handlers.handler import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import processes
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.processes import Process, Processes, parse_stat, read, read_psutil
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Budgets, Config
@@ -73,7 +73,7 @@ def careless(start: Start, number: int = 4) -> psutil.Popen:
 def plan(protected: tuple[str, ...] = (), **options: object) -> Plan:
     healer, kind = registry.load("kill_zombies", registry.builtin("healers") / "kill_zombies.py")
     assert kind is not None
-    view = View(Host(Config()), {"processes": Processes(protected)})
+    view = HealerContext(Host(Config()), {"processes": Processes(protected)})
     return healer(view, Issue("zombie_processes", "", "", 9, Limit(5)), kind(**options))
 
 

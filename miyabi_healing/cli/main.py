@@ -111,6 +111,14 @@ class Somewhere(click.Path):
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
 @click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    envvar="MIYABI_HEALING_DEBUG",
+    help="Tell on standard error what is asked, how long it takes, and where checks and "
+    "healers fail; also with MIYABI_HEALING_DEBUG=1.",
+)
+@click.option(
     "--nagios",
     is_flag=True,
     help="Print one line and end with 0, 1, 2 or 3, as monitoring plugins do.",
@@ -143,13 +151,18 @@ class Somewhere(click.Path):
 @click.version_option(__version__, prog_name="miyabi-healing")
 @click.pass_context
 def command(
-    context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float, slack: bool, quiet: bool,
-    nagios: bool, github: bool, junitxml: str | None, config_file: str | None, checks: tuple[str, ...],
+    context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float,
+    slack: bool, quiet: bool, verbose: bool, nagios: bool, github: bool, junitxml: str | None,
+    config_file: str | None, checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
     With --dry-run: show the plan and change nothing.
     """
+    if verbose:
+        from miyabi_healing.support import verbose as telling
+
+        telling.begin()
     if nagios and (as_json or watch or context.invoked_subcommand):
         raise click.UsageError(
             "--nagios prints one line about one pass: leave out --json, --watch and commands"
@@ -166,10 +179,13 @@ def command(
         context.obj = Given(config_file, dry_run, as_json)
         return
     if watch:
-        sys.exit(keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks))
+        sys.exit(
+            keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks, verbose)
+        )
     github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
     to: tuple[Channel, ...] = ()
+    unseen = quiet or as_json or nagios or verbose
     try:
         settings = config_loader.load(config_file)
         to = dispatch.channels(settings, slack)
@@ -177,7 +193,7 @@ def command(
             from miyabi_healing.runner import supervised
 
             supervised.enter()
-        with interrupts.in_order(), progress_line(quiet or as_json or nagios) as progress:
+        with interrupts.in_order(), progress_line(unseen) as progress:
             dispatch.begin(settings, dry_run)
             xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
             document, code = session.run_checks(
@@ -191,6 +207,8 @@ def command(
         reason, code = f"stopped by {asked}", 128 + interrupts.received
     except Exception as error:  # a bug of ours must not pass for an issue of the host
         reason, code = f"{type(error).__name__}: {error}", ExitCode.UNKNOWN
+        if verbose:
+            telling.end(error)
     if reason:
         document = no_report(reason, silent=nagios)
     ended, mail = code, dispatch.queue(document, code, settings, to, dry_run)
@@ -227,6 +245,7 @@ def keep_watching(
     quiet: bool,
     slack: bool,
     checks: tuple[str, ...],
+    verbose: bool = False,
 ) -> int:
     from miyabi_healing.report import live
     from miyabi_healing.runner.watch import loop
@@ -237,7 +256,9 @@ def keep_watching(
         dispatch.channels(settings, slack)
     except config.ConfigError as error:
         stop(str(error), ExitCode.USAGE)
-    with live.showing(as_json, quiet) as show:
+    except ImportError as error:  # of a healer with options
+        stop(str(error), ExitCode.UNKNOWN)
+    with live.showing(as_json, quiet, lines=verbose) as show:
         return loop.Watch(
             settings,
             partial(config_loader.load, config_file),

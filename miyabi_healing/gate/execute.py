@@ -7,6 +7,7 @@ Only then is it carried out, and what came of it is recorded. What fails half wa
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from miyabi_healing.support.command_errors import OutOfTime
 from miyabi_healing.support.interrupts import held_back
 
 POLL = 0.1
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,14 @@ def together(groups: Iterable[Sequence[Step]], work: Work, outcomes: list[Outcom
 def one(step: Step, work: Work) -> Outcome:
     """Re-check, record and carry out one step. Raises only what ends the whole program."""
     begun = time.monotonic()
+    outcome = checked(step, work, begun)
+    told = f"{outcome.status}{outcome.message and ': '}{outcome.message}"
+    logger.debug("%s %s: %s, %.3f s", step.kind, step.target, told, time.monotonic() - begun)
+    return outcome
+
+
+def checked(step: Step, work: Work, begun: float) -> Outcome:
+    """As `one`, for a step that was `begun` at that time of the monotonic clock."""
     context = replace(work.context, look=work.context.host.witness())
     try:
         reason = (
@@ -157,6 +167,7 @@ def one(step: Step, work: Work) -> Outcome:
         )
     except Exception as error:
         reason = f"could not be re-checked: {error_text(error)}"
+        logger.debug("%s %s", step.target, reason, exc_info=error)
     if reason:
         return Outcome(step, "skipped", reason)
     try:
@@ -179,6 +190,7 @@ def one(step: Step, work: Work) -> Outcome:
         elif isinstance(problem, (Refused, PermissionError, OutOfTime)):
             outcome = left_alone(step, context, problem)
         else:
+            logger.debug("%s %s failed", step.kind, step.target, exc_info=problem)
             outcome = failed(step, context, "interrupted" if ending else error_text(problem))
         later = sum(sizes.values()) if sizes else None
         outcome = replace(outcome, duration=time.monotonic() - begun, number=number, later=later)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class View:
+class HealerContext:
     """The host, and the fixtures of the check that failed, still alive."""
 
     host: Host

@@ -135,6 +135,16 @@ def consumers(count: int = 5) -> list[dict[str, object]]:
     return rows
 
 
+def resident(pid: int) -> int:
+    """The bytes of memory that a process takes; 0 where that cannot be told."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
 def out_of_memory_kills() -> int:
     """How many processes the kernel has killed for want of memory since boot (``oom_kill`` in
     proc_vmstat(5)).

@@ -30,13 +30,13 @@ Show = Callable[["Document", int, float], None]
 
 
 @contextlib.contextmanager
-def showing(as_json: bool, quiet: bool) -> Iterator[Show]:
+def showing(as_json: bool, quiet: bool, lines: bool = False) -> Iterator[Show]:
     """The way to show a run: its document, its exit status, and how many seconds it is to the next
-    one.
+    one. With `lines`, no view that stays in its place: others write to the terminal as well.
     """
     if as_json:
         yield lambda document, _code, _wait: write(json.dumps(document))
-    elif sys.stdout.isatty() and not quiet and os.environ.get("TERM") != "dumb":
+    elif sys.stdout.isatty() and not (quiet or lines) and os.environ.get("TERM") != "dumb":
         with view() as show:
             yield show
     else:

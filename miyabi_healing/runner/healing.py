@@ -4,16 +4,19 @@ the check that runs again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from miyabi_healing.host.context import View
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.model.plan import Plan, fault
 from miyabi_healing.model.results import ActionResult, Outcome
 from miyabi_healing.runner import registry
 from miyabi_healing.runner.resources import Resources
 from miyabi_healing.support import deadline
+
+logger = logging.getLogger(__name__)
 
 
 def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, object]) -> None:
@@ -26,15 +29,24 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
         action.brake = f"{healer} is switched off in {resources.config.source}"
         return
     try:
+        logger.debug(
+            "healer %s: asked about %s (%s), to bring it to %g",
+            *(healer, f"{issue.name} {issue.target}".rstrip(), issue.description),
+            issue.limit.clear,
+        )
         resources.progress(f"{healer}: looking for what can be done about {issue.name}")
         with deadline.of(healer, resources.config.healer(healer).time_limit):
             with deadline.planning():
                 function, kind = registry.load(healer, resources.files[healer])
                 options = registry.options(resources.config, healer, kind)
-                plan = function(View(resources.host, fixtures, resources.moment), issue, options)
+                plan = function(
+                    HealerContext(resources.host, fixtures, resources.moment), issue, options
+                )
             if wrong := fault(plan):
                 raise TypeError(f"{healer} {wrong}")
             action.plan = plan
+            planned = f"{len(plan.steps)} step(s), {len(plan.kept)} thing(s) kept"
+            logger.debug("healer %s: %s, %.3f s", healer, planned, time.monotonic() - begun)
             action.brake = resources.blocked or resources.no_journal
             if resources.dry_run or action.brake:
                 describe(resources, action, action.plan)
@@ -42,13 +54,25 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
                 action.brake = _carry_out(resources, action, action.plan)
     except deadline.TooLong as late:
         action.problem = f"{late}, and it had not made its plan"
+        _trace(resources, healer, late)
     except Exception as error:
         action.problem = f"{type(error).__name__}: {error}"
+        _trace(resources, healer, error)
     except BaseException:
         action.problem = "interrupted"
         raise
     finally:
         action.duration = time.monotonic() - begun
+        logger.debug("healer %s: over, %.3f s", healer, action.duration)
+
+
+def _trace(resources: Resources, healer: str, error: BaseException) -> None:
+    """Where a healer failed, from its own file on, for who wants to know."""
+    if logger.isEnabledFor(logging.DEBUG):
+        from miyabi_healing.support import verbose
+
+        where = verbose.raised(error, resources.files.get(healer))
+        logger.debug("healer %s: failed", healer, exc_info=where)
 
 
 def describe(resources: Resources, action: ActionResult, plan: Plan) -> None:

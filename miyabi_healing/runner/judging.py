@@ -4,6 +4,7 @@ which nothing is known.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,12 @@ from miyabi_healing.host.git.repositories import NoRepository
 from miyabi_healing.model.config import ConfigError
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.results import ActionResult, CheckResult
+from miyabi_healing.runner.fixtures import issue_name
 from miyabi_healing.runner.healing import heal
 from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of
 from miyabi_healing.support.mount_answers import NoAnswer
+
+logger = logging.getLogger(__name__)
 
 
 def around_it(call: pytest.CallInfo[Any], failure: pytest.ExceptionInfo[BaseException]) -> str:
@@ -74,3 +78,16 @@ def _heal(item: pytest.Item, name: str, record: CheckResult) -> None:
     values: dict[str, object] = dict(getattr(item, "funcargs", {}))
     record.actions.append(ActionResult(name, record.issue))
     heal(item.config.stash[RESOURCES], record.actions[-1], values)
+
+
+def trace(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
+    """Say for who wants to know how long a check took, and where it failed."""
+    from miyabi_healing.support import verbose
+
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    name = " ".join([issue_name(item), *(str(each) for each in parameters.values() if each)])
+    if call.when != "teardown":  # in which healers are at work, who have times of their own
+        logger.debug("check %s: %s %s, %.3f s", name, call.when, report.outcome, call.duration)
+    if call.excinfo and not call.excinfo.errisinstance(pytest.skip.Exception):
+        where = verbose.raised(call.excinfo.value, item.path)
+        logger.debug("check %s: failed in %s", name, call.when, exc_info=where)

@@ -9,6 +9,7 @@ see `disarmed`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -57,6 +58,8 @@ limit = fixtures.limit
 measure = fixtures.measure
 
 _REHEARSAL = pytest.StashKey[bool]()
+
+logger = logging.getLogger(__name__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -293,6 +296,10 @@ def pytest_runtest_makereport(
     record = item.config.stash[RECORDS][item.nodeid]
     if record.actions and report.passed:
         report.healed_by = [action.healer for action in record.actions]  # type: ignore[attr-defined]
+    if logger.isEnabledFor(logging.DEBUG):
+        from miyabi_healing.runner import judging
+
+        judging.trace(item, call, report)
     if call.when == "call":
         record.measured = fixtures.measured(item)
         if call.excinfo or record.actions:
@@ -304,6 +311,11 @@ def pytest_runtest_makereport(
 
         record.error = judging.around_it(call, call.excinfo)
     return report
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        logger.debug("%s cannot be loaded\n%s", report.nodeid, report.longreprtext)
 
 
 def pytest_report_teststatus(

@@ -18,11 +18,11 @@ from miyabi_healing.support.formatting import display
 from miyabi_healing.support.paths import PACKAGE
 
 if TYPE_CHECKING:
-    from miyabi_healing.host.context import View
+    from miyabi_healing.host.context import HealerContext
     from miyabi_healing.model.issue import Issue
     from miyabi_healing.model.plan import Plan
 
-Healer = Callable[["View", "Issue", Any], "Plan"]
+Healer = Callable[["HealerContext", "Issue", Any], "Plan"]
 
 
 def builtin(name: str) -> Path:
@@ -138,7 +138,7 @@ def load(name: str, file: Path) -> tuple[Healer, type[Any] | None]:
 
 def validate(config: Config, where: Folders) -> None:
     """Refuse settings for checks and healers that do not exist, and options that healers do not
-    have. Raises ConfigError.
+    have. Raises ConfigError; ImportError for a healer with options that cannot be loaded.
     """
     if config.checks or config.waivers:
         names = where.check_names()
@@ -155,7 +155,12 @@ def validate(config: Config, where: Folders) -> None:
                 raise ConfigError(
                     f"{config.source}: healers.{name}: no such healer; {nearest(name, files)}"
                 )
-            options(config, name, load(name, files[name])[1])
+            try:
+                kind = load(name, files[name])[1]
+            except Exception as error:  # before anything has run: nobody else would say where
+                said = f"healer {display(files[name])} cannot be loaded"
+                raise ImportError(f"{said}: {type(error).__name__}: {error}") from error
+            options(config, name, kind)
 
 
 def options(config: Config, name: str, kind: type[Any] | None) -> Any:

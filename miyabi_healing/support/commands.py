@@ -10,6 +10,7 @@ nobody can write but root and the user it runs as.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pwd
 import select
@@ -29,6 +30,8 @@ from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
     import subprocess
+
+logger = logging.getLogger(__name__)
 
 # What everybody's program gets of our environment; HOME and names are the user's own. Nothing that
 # can hold a secret.
@@ -177,6 +180,7 @@ def run(
     groups = os.getgrouplist(account.pw_name, account.pw_gid) if account else None
     by_proc = isinstance(cwd, int) and sys.platform.startswith("linux")
     process: subprocess.Popen[bytes] | None = None
+    begun = time.monotonic()
     try:
         with interrupts.put_off():  # else a program could have started that we know nothing of
             process = subprocess.Popen(
@@ -215,6 +219,8 @@ def run(
         if process is not None:
             with process:
                 pass
+        status = "not started" if process is None else f"status {process.returncode}"
+        logger.debug("%s: %s, %.3f s", " ".join(argv), status, time.monotonic() - begun)
     return Result(process.returncode, output, errors)
 
 

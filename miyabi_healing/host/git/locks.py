@@ -74,6 +74,7 @@ def names_in(folder: str) -> list[str]:
 
 
 def locks(repository: Repository) -> tuple[Lock, ...]:
+    """The lock files that lie in a repository now, held or not."""
     return tuple(lock for path in lock_paths(repository.common) if (lock := look(path)))
 
 

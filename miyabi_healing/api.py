@@ -1,0 +1,178 @@
+"""What authors of checks and healers import, and all that they need: ``from miyabi_healing.api
+import Plan, quarantine``.
+
+The names in NAMES stay as they are. Those in READINGS are what the built-in healers look at
+besides: they are there for all, and change with them. Nothing is loaded until its name is used.
+One more: a line in one of the tables, and one among the imports for type checkers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+# Each name: the module that has it, and what it is.
+NAMES: dict[str, tuple[str, str]] = {
+    # What a healer is given and hands back.
+    "HealerContext": ("host.context", "the host, the check's fixtures, `reading(kind)`, `now()`"),
+    "Host": ("host.readings", "every reading of the host, each taken once in a pass"),
+    "Issue": ("model.issue", "what a check found: name, target, metric_value, limit, severity"),
+    "Limit": ("model.issue", "what a check allows: it trips above threshold, healed below clear"),
+    "Severity": ("model.issue", "LOW, MEDIUM, HIGH or CRITICAL; they compare"),
+    "Plan": ("model.plan", "steps towards a goal, and what was left alone"),
+    "Goal": ("model.plan", "when a plan has done enough: a text, and a question"),
+    "Kept": ("model.plan", "one thing that was looked at and left alone, with a short reason"),
+    # Steps with what can be derived filled in: the way to make one.
+    "quarantine": ("host.planning", "Quarantine of a path"),
+    "delete": ("host.planning", "Delete of paths below a folder"),
+    "retire_worktree": ("host.planning", "RetireWorktree of a linked git worktree"),
+    "archive_log": ("host.planning", "ArchiveLog of a path"),
+    "trim_log": ("host.planning", "TrimLog of a path, or CutLog without an archive"),
+    "send_signal": ("host.planning", "Signal to a process"),
+    "run_tool": ("host.planning", "Run of a command line"),
+    "reclaim": ("host.planning", "Reclaim through a control file of the kernel"),
+    "unit": ("host.planning", "the Unit that a file or folder is"),
+    # The kinds of steps, to name their types or to fill in everything by hand.
+    "Step": ("model.steps", "any of them: target, reason, bytes, later, undo, counts, guard"),
+    "Quarantine": ("model.steps", "renames a file or folder into quarantine"),
+    "Delete": ("model.steps", "deletes what can be made again; gone for good"),
+    "Unit": ("model.steps", "a file or folder of a Delete that goes or stays as a whole"),
+    "RetireWorktree": ("model.steps", "sets a linked git worktree aside"),
+    "ArchiveLog": ("model.steps", "compresses a closed log"),
+    "TrimLog": ("model.steps", "archives and cuts the beginning of a live log"),
+    "CutLog": ("model.steps", "cuts the beginning of a live log for good"),
+    "Signal": ("model.steps", "one signal to one process"),
+    "Run": ("model.steps", "an owner's own tool"),
+    "Reclaim": ("model.steps", "asks the kernel for memory"),
+    "Purge": ("model.steps", "deletes one thing from quarantine for good"),
+    # What a check's fixtures are: `context.reading(Mount)`.
+    "Mount": ("host.filesystems", "a filesystem (fixture mount)"),
+    "Repository": ("host.git.repositories", "a git repository (fixture repository)"),
+    "Worktree": ("host.git.repositories", "a linked worktree of a repository"),
+    "LogGroup": ("host.logs", "the files of a log pattern (fixture log_group)"),
+    "LogFile": ("host.logs", "one of them"),
+    "Processes": ("host.processes", "the processes of the host (fixture processes)"),
+    "Process": ("host.processes", "one of them: pid, name, start, ppid"),
+    "Memory": ("host.memory", "the memory of the host, or of the container (fixture memory)"),
+    # Looking, measuring, wording.
+    "Identity": ("model.identity", "what makes a file the one that was measured"),
+    "identity_at": ("support.files", "the Identity of a path"),
+    "used": ("support.files", "the bytes that a file occupies, by its status"),
+    "newest": ("support.files", "when anything happened to a file last, by its status"),
+    "MEGABYTE": ("support.files", "bytes"),
+    "size_text": ("support.formatting", "bytes in words: 1.5 GB"),
+    "display": ("support.formatting", "a path or text of others as one printable line"),
+    "positive": ("model.config", "for Options: refuses settings that are negative"),
+}
+
+READINGS: dict[str, tuple[str, str]] = {
+    "caches": ("host", "module: known caches, their parts, the homes they are in"),
+    "filesystems": ("host", "module: reads a filesystem anew"),
+    "log_text": ("host", "module: whether a file is a log by its content"),
+    "logs": ("host", "module: reads logs, and who writes to them"),
+    "memory": ("host", "module: reads memory anew, and who takes most"),
+    "retention": ("state", "module: what may leave the quarantine"),
+    "commands": ("support", "module: finds programs that may be started"),
+    "globbing": ("support", "module: patterns of paths"),
+    "mount_answers": ("support", "module: whether a mount answers"),
+    "Cache": ("host.caches", "a known cache in a home"),
+    "OpenFiles": ("host.processes", "the files that processes have open"),
+    "catches": ("host.processes", "whether a process catches a signal"),
+    "told_by": ("host.processes", "what a descriptor's fdinfo says"),
+    "Witness": ("host.users", "who uses a path, or could unseen"),
+    "Holders": ("host.git.locks", "who holds a lock of git"),
+    "Lock": ("host.git.locks", "a lock file of git"),
+    "locks": ("host.git.locks", "the locks of a repository"),
+    "stale": ("host.git.locks", "those that nobody holds"),
+    "DAY": ("host.git.worktrees", "seconds"),
+    "Reason": ("host.git.worktrees", "why a worktree is kept"),
+    "Survey": ("host.git.worktrees", "what would be missed in worktrees"),
+}
+
+if TYPE_CHECKING:
+    from miyabi_healing.host import caches as caches
+    from miyabi_healing.host import filesystems as filesystems
+    from miyabi_healing.host import log_text as log_text
+    from miyabi_healing.host import logs as logs
+    from miyabi_healing.host import memory as memory
+    from miyabi_healing.host.caches import Cache as Cache
+    from miyabi_healing.host.context import HealerContext as HealerContext
+    from miyabi_healing.host.filesystems import Mount as Mount
+    from miyabi_healing.host.git.locks import Holders as Holders
+    from miyabi_healing.host.git.locks import Lock as Lock
+    from miyabi_healing.host.git.locks import locks as locks
+    from miyabi_healing.host.git.locks import stale as stale
+    from miyabi_healing.host.git.repositories import Repository as Repository
+    from miyabi_healing.host.git.repositories import Worktree as Worktree
+    from miyabi_healing.host.git.worktrees import DAY as DAY
+    from miyabi_healing.host.git.worktrees import Reason as Reason
+    from miyabi_healing.host.git.worktrees import Survey as Survey
+    from miyabi_healing.host.logs import LogFile as LogFile
+    from miyabi_healing.host.logs import LogGroup as LogGroup
+    from miyabi_healing.host.memory import Memory as Memory
+    from miyabi_healing.host.planning import archive_log as archive_log
+    from miyabi_healing.host.planning import delete as delete
+    from miyabi_healing.host.planning import quarantine as quarantine
+    from miyabi_healing.host.planning import reclaim as reclaim
+    from miyabi_healing.host.planning import retire_worktree as retire_worktree
+    from miyabi_healing.host.planning import run_tool as run_tool
+    from miyabi_healing.host.planning import send_signal as send_signal
+    from miyabi_healing.host.planning import trim_log as trim_log
+    from miyabi_healing.host.planning import unit as unit
+    from miyabi_healing.host.processes import OpenFiles as OpenFiles
+    from miyabi_healing.host.processes import Process as Process
+    from miyabi_healing.host.processes import Processes as Processes
+    from miyabi_healing.host.processes import catches as catches
+    from miyabi_healing.host.processes import told_by as told_by
+    from miyabi_healing.host.readings import Host as Host
+    from miyabi_healing.host.users import Witness as Witness
+    from miyabi_healing.model.config import positive as positive
+    from miyabi_healing.model.identity import Identity as Identity
+    from miyabi_healing.model.issue import Issue as Issue
+    from miyabi_healing.model.issue import Limit as Limit
+    from miyabi_healing.model.issue import Severity as Severity
+    from miyabi_healing.model.plan import Goal as Goal
+    from miyabi_healing.model.plan import Kept as Kept
+    from miyabi_healing.model.plan import Plan as Plan
+    from miyabi_healing.model.steps import ArchiveLog as ArchiveLog
+    from miyabi_healing.model.steps import CutLog as CutLog
+    from miyabi_healing.model.steps import Delete as Delete
+    from miyabi_healing.model.steps import Purge as Purge
+    from miyabi_healing.model.steps import Quarantine as Quarantine
+    from miyabi_healing.model.steps import Reclaim as Reclaim
+    from miyabi_healing.model.steps import RetireWorktree as RetireWorktree
+    from miyabi_healing.model.steps import Run as Run
+    from miyabi_healing.model.steps import Signal as Signal
+    from miyabi_healing.model.steps import Step as Step
+    from miyabi_healing.model.steps import TrimLog as TrimLog
+    from miyabi_healing.model.steps import Unit as Unit
+    from miyabi_healing.state import retention as retention
+    from miyabi_healing.support import commands as commands
+    from miyabi_healing.support import globbing as globbing
+    from miyabi_healing.support import mount_answers as mount_answers
+    from miyabi_healing.support.files import MEGABYTE as MEGABYTE
+    from miyabi_healing.support.files import identity_at as identity_at
+    from miyabi_healing.support.files import newest as newest
+    from miyabi_healing.support.files import used as used
+    from miyabi_healing.support.formatting import display as display
+    from miyabi_healing.support.formatting import size_text as size_text
+
+_WHERE = {**NAMES, **READINGS}
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> object:
+    """Load what a name stands for, once. Raises AttributeError."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place, what = _WHERE[name]
+    if what.startswith("module:"):
+        found: object = importlib.import_module(f"miyabi_healing.{place}.{name}")
+    else:
+        found = getattr(importlib.import_module(f"miyabi_healing.{place}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,173 @@
+"""Steps with what can be derived filled in: what the target is now, what it is called, how it is
+undone, and what it takes.
+
+A step itself is data and looks at nothing; these look at the host, and change nothing. Whatever is
+given stands as it was given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from signal import Signals
+from typing import TypedDict, Unpack
+
+from miyabi_healing.host import caches
+from miyabi_healing.host.processes import Process
+from miyabi_healing.model.identity import Identity
+from miyabi_healing.model.steps import (
+    ArchiveLog,
+    CutLog,
+    Delete,
+    Guard,
+    Quarantine,
+    Reclaim,
+    RetireWorktree,
+    Run,
+    Signal,
+    TrimLog,
+    Unit,
+)
+from miyabi_healing.support.files import identity_at, used
+from miyabi_healing.support.formatting import display
+
+FROM_QUARANTINE = "moved back from quarantine"
+FROM_ARCHIVE = "unpacked from the archive"
+IN_FRONT = "what was cut off is put back in front"
+NOTHING = "nothing to undo"
+
+
+class Common(TypedDict, total=False):
+    """What every step can be given besides its own: see `Step`."""
+
+    target: str
+    bytes: int
+    later: int
+    undo: str
+    counts: str
+    settle: float
+    optional: bool
+    guard: Guard
+
+
+def quarantine(
+    path: Path, reason: str, *, identity: Identity | None = None, **more: Unpack[Common]
+) -> Quarantine:
+    """Set a file or folder aside. Without `identity` it is measured now, a file's size as well.
+    Raises OSError where it is gone.
+    """
+    if identity is None or "later" not in more:
+        status = os.lstat(path)
+        identity = identity or Identity.of(status)
+        more.setdefault("later", used(status))
+    more.setdefault("target", display(path))
+    more.setdefault("undo", FROM_QUARANTINE)
+    return Quarantine(path=path, identity=identity, reason=reason, **more)
+
+
+def delete(
+    root: Path,
+    units: Iterable[Unit | Path],
+    reason: str,
+    *,
+    locks: tuple[Path, ...] = (),
+    **more: Unpack[Common],
+) -> Delete:
+    """Delete for good what can be made again, below `root`; a path is weighed now. Raises OSError."""
+    weighed = tuple(each if isinstance(each, Unit) else unit(each) for each in units)
+    more.setdefault("target", display(root))
+    more.setdefault("bytes", sum(each.bytes for each in weighed))
+    return Delete(root=root, units=weighed, locks=locks, reason=reason, **more)
+
+
+def unit(path: Path) -> Unit:
+    """Weigh a file or folder that is to be deleted as a whole. Raises OSError."""
+    return caches.measure(path, os.lstat(path).st_dev)
+
+
+def retire_worktree(
+    path: Path | None, admin: Path, common: Path, reason: str, **more: Unpack[Common]
+) -> RetireWorktree:
+    """Set a linked worktree aside; `path` is None where its folder is gone. Raises OSError."""
+    more.setdefault("target", display(path or admin))
+    more.setdefault("undo", FROM_QUARANTINE)
+    return RetireWorktree(
+        path=path,
+        admin=admin,
+        common=common,
+        admin_identity=identity_at(admin),
+        identity=identity_at(path) if path else None,
+        reason=reason,
+        **more,
+    )
+
+
+def archive_log(
+    path: Path, reason: str, *, identity: Identity | None = None, **more: Unpack[Common]
+) -> ArchiveLog:
+    """Compress a closed log. Without `identity` it is measured now. Raises OSError."""
+    more.setdefault("target", display(path))
+    more.setdefault("undo", FROM_ARCHIVE)
+    return ArchiveLog(path=path, identity=identity or identity_at(path), reason=reason, **more)
+
+
+def trim_log(
+    path: Path,
+    reason: str,
+    *,
+    keep_lines: int,
+    keep_bytes: int,
+    archive: bool = True,
+    identity: Identity | None = None,
+    **more: Unpack[Common],
+) -> TrimLog:
+    """Cut away the beginning of a live log; without `archive`, for good. Raises OSError."""
+    more.setdefault("target", display(path))
+    if archive:
+        more.setdefault("undo", IN_FRONT)
+    kind = TrimLog if archive else CutLog
+    return kind(
+        path=path,
+        identity=identity or identity_at(path),
+        keep_lines=keep_lines,
+        keep_bytes=keep_bytes,
+        reason=reason,
+        **more,
+    )
+
+
+def send_signal(process: Process, number: Signals, reason: str, **more: Unpack[Common]) -> Signal:
+    """Send one signal to a process, as it was seen: its pid may be another's by now."""
+    more.setdefault("target", f"{number.name} to {display(process.name)} (pid {process.pid})")
+    return Signal(pid=process.pid, start=process.start, signal=number, reason=reason, **more)
+
+
+def run_tool(
+    argv: Sequence[str],
+    reason: str,
+    *,
+    time_limit: float = 60,
+    user: int | None = None,
+    unless_running: tuple[str, ...] = (),
+    changes: tuple[Path, ...] = (),
+    **more: Unpack[Common],
+) -> Run:
+    """Run an owner's own tool, which is called by its command line."""
+    more.setdefault("target", display(" ".join(argv)))
+    return Run(
+        argv=tuple(argv),
+        time_limit=time_limit,
+        user=user,
+        unless_running=unless_running,
+        changes=changes,
+        reason=reason,
+        **more,
+    )
+
+
+def reclaim(control: Path, value: str, reason: str, **more: Unpack[Common]) -> Reclaim:
+    """Ask the kernel for memory through one of its control files."""
+    more.setdefault("target", display(control))
+    more.setdefault("undo", NOTHING)
+    return Reclaim(control=control, value=value, reason=reason, **more)
