@@ -112,7 +112,7 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     from miyabi_healing.model.issue import Issue, Limit
     from miyabi_healing.model.plan import Goal, Plan
     from miyabi_healing.state import run_clock
-    from miyabi_healing.state.store import Keeper
+    from miyabi_healing.state.store import JournalKeeper
 
     class NoJournal:
         """What the gate asks of a journal, and nothing on record."""
@@ -130,7 +130,7 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
             return run_clock.unknown()
 
     outcomes: list[Outcome] = []
-    keeper = Keeper(Path(state), print) if journal else None
+    keeper = JournalKeeper(Path(state), print) if journal else None
     record: Any = keeper.journal if keeper else NoJournal()
     issue = Issue("some_issue", "", "", 2, Limit(1))
     brakes = Brakes(config, record if keeper else None, Spent(config.budgets), state=Path(state))
@@ -250,10 +250,10 @@ def roll_back(repository: str, state: str) -> None:
     from miyabi_healing.gate.primitives.roots import allowed
     from miyabi_healing.host.readings import Host
     from miyabi_healing.model.config import Config, Git
-    from miyabi_healing.state.store import Keeper
+    from miyabi_healing.state.store import JournalKeeper
 
     config = Config(git=Git(repos=(repository,)))
-    keeper = Keeper(Path(state), print)
+    keeper = JournalKeeper(Path(state), print)
     context = Context(Host(config), "later", Path(state), allowed(config))
     rows = rollback.choose(Path(state), keeper.journal, "bench", None)
     rollback.carry_out(rows, context, keeper.journal)

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from miyabi_healing import __version__
-from miyabi_healing.cli import setting_up
+from miyabi_healing.cli.completion import completion_script
 from miyabi_healing.cli.main import command
 from miyabi_healing.cli.setup import service_units
 
@@ -48,7 +48,7 @@ def share() -> dict[str, bytes]:
         "fish": "fish/vendor_completions.d/miyabi-healing.fish",
     }
     found = {
-        f"share/{place}": setting_up.completion_script(shell).encode()
+        f"share/{place}": completion_script(shell, command).encode()
         for shell, place in places.items()
     }
     return {**found, "share/man/man1/miyabi-healing.1": manual().encode()}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from miyabi_healing.api import (
     MEGABYTE,
@@ -21,6 +22,7 @@ from miyabi_healing.api import (
     Identity,
     Issue,
     Kept,
+    Meta,
     OpenFiles,
     Plan,
     Processes,
@@ -34,7 +36,6 @@ from miyabi_healing.api import (
     filesystems,
     mount_answers,
     newest,
-    positive,
     quarantine,
     retention,
     run_tool,
@@ -53,12 +54,9 @@ class Options:
     `tool_time_limit` in seconds.
     """
 
-    idle_minutes: float = 60
-    downloads_days: float = 30
-    tool_time_limit: float = 120
-
-    def __post_init__(self) -> None:
-        positive(self, "idle_minutes", "downloads_days", "tool_time_limit")
+    idle_minutes: Annotated[float, Meta(ge=0)] = 60
+    downloads_days: Annotated[float, Meta(ge=0)] = 30
+    tool_time_limit: Annotated[float, Meta(ge=0)] = 120
 
 
 def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan:

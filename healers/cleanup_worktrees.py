@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
+from typing import Annotated
 
 from miyabi_healing.api import (
     DAY,
@@ -12,13 +13,13 @@ from miyabi_healing.api import (
     HealerContext,
     Issue,
     Kept,
+    Meta,
     Plan,
     Reason,
     Repository,
     RetireWorktree,
     Survey,
     Worktree,
-    positive,
     retire_worktree,
 )
 
@@ -29,11 +30,8 @@ class Options:
     missing (as git gc waits).
     """
 
-    idle_days: float = 7
-    prune_days: float = 90
-
-    def __post_init__(self) -> None:
-        positive(self, "idle_days", "prune_days")
+    idle_days: Annotated[float, Meta(ge=0)] = 7
+    prune_days: Annotated[float, Meta(ge=0)] = 90
 
 
 def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) -> Plan:

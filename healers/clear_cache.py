@@ -9,12 +9,14 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from miyabi_healing.api import (
     Goal,
     HealerContext,
     Issue,
     Kept,
+    Meta,
     Plan,
     Process,
     Processes,
@@ -22,7 +24,6 @@ from miyabi_healing.api import (
     Step,
     commands,
     memory,
-    positive,
     reclaim,
     run_tool,
     send_signal,
@@ -37,12 +38,9 @@ class Options:
 
     may_stop: tuple[str, ...] = ()
     avoid: tuple[str, ...] = ()
-    kill_above: float = 97
-    patience: float = 10
-    tool_time_limit: float = 120
-
-    def __post_init__(self) -> None:
-        positive(self, "kill_above", "patience", "tool_time_limit")
+    kill_above: Annotated[float, Meta(ge=0)] = 97
+    patience: Annotated[float, Meta(ge=0)] = 10
+    tool_time_limit: Annotated[float, Meta(ge=0)] = 120
 
 
 def clear_cache(context: HealerContext, issue: Issue, options: Options) -> Plan:

@@ -8,18 +8,19 @@ import signal
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 from miyabi_healing.api import (
     Goal,
     HealerContext,
     Issue,
     Kept,
+    Meta,
     Plan,
     Process,
     Processes,
     Signal,
     catches,
-    positive,
     send_signal,
 )
 
@@ -32,10 +33,7 @@ class Options:
 
     with_children: bool = False
     kill: bool = False
-    patience: float = 5
-
-    def __post_init__(self) -> None:
-        positive(self, "patience")
+    patience: Annotated[float, Meta(ge=0)] = 5
 
 
 def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan:

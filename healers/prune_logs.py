@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 from miyabi_healing.api import (
     MEGABYTE,
@@ -19,6 +20,7 @@ from miyabi_healing.api import (
     Kept,
     LogFile,
     LogGroup,
+    Meta,
     Plan,
     Step,
     TrimLog,
@@ -27,7 +29,6 @@ from miyabi_healing.api import (
     globbing,
     log_text,
     logs,
-    positive,
     size_text,
     trim_log,
 )
@@ -45,13 +46,10 @@ class Options:
     same.
     """
 
-    keep_lines: int = 1000
-    keep_megabytes: float = 10
-    archive_after_days: float = 1
+    keep_lines: Annotated[int, Meta(ge=0)] = 1000
+    keep_megabytes: Annotated[float, Meta(ge=0)] = 10
+    archive_after_days: Annotated[float, Meta(ge=0)] = 1
     archive: bool = True
-
-    def __post_init__(self) -> None:
-        positive(self, "keep_lines", "keep_megabytes", "archive_after_days")
 
 
 def prune_logs(context: HealerContext, issue: Issue, options: Options) -> Plan:

@@ -62,7 +62,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "MEGABYTE": ("support.files", "bytes"),
     "size_text": ("support.formatting", "bytes in words: 1.5 GB"),
     "display": ("support.formatting", "a path or text of others as one printable line"),
-    "positive": ("model.config", "for Options: refuses settings that are negative"),
+    "Meta": ("support.ranges", "for Options: Annotated[float, Meta(ge=0)] is zero or more"),
 }
 
 READINGS: dict[str, tuple[str, str]] = {
@@ -126,7 +126,6 @@ if TYPE_CHECKING:
     from miyabi_healing.host.processes import told_by as told_by
     from miyabi_healing.host.readings import Host as Host
     from miyabi_healing.host.users import Witness as Witness
-    from miyabi_healing.model.config import positive as positive
     from miyabi_healing.model.identity import Identity as Identity
     from miyabi_healing.model.issue import Issue as Issue
     from miyabi_healing.model.issue import Limit as Limit
@@ -156,6 +155,7 @@ if TYPE_CHECKING:
     from miyabi_healing.support.files import used as used
     from miyabi_healing.support.formatting import display as display
     from miyabi_healing.support.formatting import size_text as size_text
+    from miyabi_healing.support.ranges import Meta as Meta
 
 _WHERE = {**NAMES, **READINGS}
 __all__ = sorted(_WHERE)

@@ -14,8 +14,8 @@ from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Step
-from miyabi_healing.state.quarantine import Held
-from miyabi_healing.state.store import Keeper
+from miyabi_healing.state.quarantine import QuarantineEntry
+from miyabi_healing.state.store import JournalKeeper
 
 ISSUE = Issue("some_issue", "", "Found something", 2, Limit(1))
 
@@ -28,7 +28,7 @@ def work(
     budgets: Budgets | None = None,
 ) -> Iterator[execute.Work]:
     """What the gate works with, on the journal in the context's state folder."""
-    keeper = Keeper(context.state, print)
+    keeper = JournalKeeper(context.state, print)
     config = context.host.config
     try:
         brakes = Brakes(
@@ -59,7 +59,7 @@ def carry_out(
     return outcomes
 
 
-def make_older(held: Held, days: float, wall: bool = True, runs: bool = True) -> None:
+def make_older(held: QuarantineEntry, days: float, wall: bool = True, runs: bool = True) -> None:
     """Have a thing been in quarantine for longer, by the wall clock and by what runs have seen
     pass.
     """

@@ -73,7 +73,7 @@ def test_names_that_are_promised_are_not_dropped() -> None:
         archive_log trim_log send_signal run_tool reclaim unit Step Quarantine Delete Unit
         RetireWorktree ArchiveLog TrimLog CutLog Signal Run Reclaim Purge Mount Repository Worktree
         LogGroup LogFile Processes Process Memory Identity identity_at used newest MEGABYTE
-        size_text display positive
+        size_text display Meta
     """.split()
     assert list(api.NAMES) == promised
 

@@ -20,6 +20,7 @@ from miyabi_healing.model.steps import Quarantine, Signal, Step
 from miyabi_healing.state import run_clock
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.run_clock import DAY, Reading
+from miyabi_healing.support import config_loader
 from miyabi_healing.support.config_loader import interpret
 from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.paths import JOURNAL
@@ -488,3 +489,15 @@ def test_durations_for_people() -> None:
         "2 h",
         "2 d",
     ]
+
+
+@pytest.mark.parametrize("section", ["policy", "brakes"])
+@pytest.mark.parametrize("variable", ["POLICY", "BRAKES"])
+def test_policy_can_be_set_under_its_older_name_as_well(
+    tmp_path: Path, section: str, variable: str
+) -> None:
+    file = tmp_path / "miyabi.toml"
+    file.write_text(f"[{section}]\nattempts = 7\ncooldown = 1\n")
+    named = {f"MIYABI_HEALING__{variable}__COOLDOWN": "2"}
+    rules = config_loader.load(str(file), named).brakes
+    assert (rules.attempts, rules.cooldown) == (7, 2)

@@ -68,13 +68,13 @@ DAMAGE: Mapping[str, Spoil] = {
 }
 
 
-def of(home: Path, name: str) -> quarantine.Held:
+def of(home: Path, name: str) -> quarantine.QuarantineEntry:
     return next(
         held for held in quarantine.find(state_of(home)) if held.original.endswith(f"/{name}")
     )
 
 
-def spoil(held: quarantine.Held, how: Spoil) -> bytes:
+def spoil(held: quarantine.QuarantineEntry, how: Spoil) -> bytes:
     file = held.folder / "manifest.json"
     content = file.read_bytes()
     file.write_bytes(how(content))

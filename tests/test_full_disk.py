@@ -96,8 +96,8 @@ def test_disk_that_is_full_to_the_last_byte_is_healed(
     assert rows == [(step["number"], step["kind"], "applied") for step in applied]
     assert {step["kind"] for step in applied} >= {"delete", "trim log"}
     assert not any(
-        paths.refuge(top, disk / ".local" / "state" / "miyabi-healing").exists()
-        for top in paths.REFUGES
+        paths.fallback_folder(top, disk / ".local" / "state" / "miyabi-healing").exists()
+        for top in paths.FALLBACK_TOPS
     )
     assert run("--config", file, "rollback", cwd=disk).returncode in (0, 1)
     assert (disk / "logs" / "app.log").read_bytes() == LINES * 4

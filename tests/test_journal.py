@@ -27,7 +27,7 @@ from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Quarantine
-from miyabi_healing.state import journal, run_lock, store
+from miyabi_healing.state import journal, run_lock, schema, store
 from miyabi_healing.support import paths
 from miyabi_healing.support.files import identity_at
 
@@ -61,7 +61,7 @@ def refuges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """One place to go when the disk is full, of the test's own."""
     folder = Path("/dev/shm") / f"refuge-{os.getpid()}-{tmp_path.name}"
     folder.mkdir()
-    monkeypatch.setattr(paths, "REFUGES", (str(folder),))
+    monkeypatch.setattr(paths, "FALLBACK_TOPS", (str(folder),))
     yield folder
     shutil.rmtree(folder)
 
@@ -74,7 +74,7 @@ def test_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
         old.executescript(FIRST_VERSION)
     old.close()
     opened = journal.Journal(tmp_path / paths.JOURNAL)
-    assert opened.version == len(journal.MIGRATIONS)
+    assert opened.version == len(schema.MIGRATIONS)
     assert [(row.run, row.status, row.issue) for row in opened.steps("old run")] == [
         ("old run", "applied", "")
     ]
@@ -85,7 +85,7 @@ def test_journal_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> N
 def older(file: Path, version: int) -> None:
     """A journal as that version made it, with one step on record."""
     with contextlib.closing(sqlite3.connect(file)) as old:
-        old.executescript("".join(journal.MIGRATIONS[:version]) + f"pragma user_version={version};")
+        old.executescript("".join(schema.MIGRATIONS[:version]) + f"pragma user_version={version};")
         values = (
             "old run",
             "healer",
@@ -105,7 +105,7 @@ def older(file: Path, version: int) -> None:
         old.commit()
 
 
-@pytest.mark.parametrize("version", range(1, len(journal.MIGRATIONS) + 1))
+@pytest.mark.parametrize("version", range(1, len(schema.MIGRATIONS) + 1))
 def test_journal_of_every_version_becomes_what_a_new_one_is(tmp_path: Path, version: int) -> None:
     def layout(opened: journal.Journal) -> list[str]:
         return [
@@ -124,7 +124,7 @@ def test_journal_of_every_version_becomes_what_a_new_one_is(tmp_path: Path, vers
         ]
 
 
-@pytest.mark.parametrize("version", range(1, len(journal.MIGRATIONS)))
+@pytest.mark.parametrize("version", range(1, len(schema.MIGRATIONS)))
 @pytest.mark.parametrize(
     "command",
     [("history",), ("status",), ("rollback", "--dry-run"), ("quarantine", "list")],
@@ -146,7 +146,7 @@ def test_journal_of_every_version_can_be_looked_into_as_it_is(
 
 def test_documents_name_every_table_and_column(tmp_path: Path) -> None:
     page = (PROJECT / "docs" / "state-folder.md").read_text()
-    assert f"is its version, {len(journal.MIGRATIONS)}." in page
+    assert f"is its version, {len(schema.MIGRATIONS)}." in page
     with contextlib.closing(journal.Journal(tmp_path / "new")) as new:
         tables = [
             name
@@ -165,7 +165,7 @@ def test_older_journal_brings_its_promises_along(tmp_path: Path) -> None:
     beginning of the run clock.
     """
     with contextlib.closing(sqlite3.connect(tmp_path / "old")) as old:
-        old.executescript("".join(journal.MIGRATIONS[:5]) + "pragma user_version=5;")
+        old.executescript("".join(schema.MIGRATIONS[:5]) + "pragma user_version=5;")
         old.execute("insert into pass values (1, 'r', 900, 1000, 1, 0, 0, 0, 0)")
         for begun, until in ((100, 700), (900, 1100), (1050, 5000)):
             old.execute(
@@ -190,8 +190,9 @@ def test_migration_that_fails_leaves_the_journal_as_it_was(
     with sqlite3.connect(tmp_path / paths.JOURNAL) as old:
         old.executescript(FIRST_VERSION)
     old.close()
+    monkeypatch.setattr(journal, "VERSION", journal.VERSION + 1)
     monkeypatch.setattr(
-        journal, "MIGRATIONS", (*journal.MIGRATIONS, "create table extra (x); select nonsense;")
+        schema, "MIGRATIONS", (*schema.MIGRATIONS, "create table extra (x); select nonsense;")
     )
     with pytest.raises(sqlite3.OperationalError):
         journal.Journal(tmp_path / paths.JOURNAL)
@@ -329,7 +330,7 @@ def test_full_disk_gives_up_the_ballast(mounted: Callable[..., Path]) -> None:
     folder = mounted("tmpfs", "64M")
     with work(context(folder)):
         pass
-    assert (folder / "state" / "ballast").stat().st_size == store.BALLAST
+    assert (folder / "state" / "ballast").stat().st_size == store.RESERVE
     things = step(folder / "thing")
     fill(folder)
     with work(context(folder)) as prepared:
@@ -376,24 +377,24 @@ def test_journal_is_read_through_unless_it_is_as_it_was_closed_today(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state"
-    store.Keeper(state, print).close()
-    assert store.is_sealed(state)
+    store.JournalKeeper(state, print).close()
+    assert store.was_closed_cleanly(state)
     file = state / paths.JOURNAL
     with monkeypatch.context() as tomorrow:
         tomorrow.setattr(store.time, "strftime", lambda form: "2099-01-01")
-        assert not store.is_sealed(state)
+        assert not store.was_closed_cleanly(state)
     (state / f"{paths.JOURNAL}-wal").touch()  # a pass that was ended
-    assert not store.is_sealed(state)
+    assert not store.was_closed_cleanly(state)
     (state / f"{paths.JOURNAL}-wal").unlink()
-    assert store.is_sealed(state)
+    assert store.was_closed_cleanly(state)
     times = file.stat()
     with file.open("r+b") as stream:
         stream.seek(4096)
         stream.write(b"\xff" * 3000)
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # size and mtime are as before
-    assert not store.is_sealed(state)
+    assert not store.was_closed_cleanly(state)
     told: list[str] = []
-    store.Keeper(state, told.append).close()
+    store.JournalKeeper(state, told.append).close()
     assert "the journal was damaged" in told[0]
 
 
@@ -404,7 +405,7 @@ def test_journal_left_elsewhere_by_a_crash_is_found_again(
     folder = mounted("tmpfs", "64M")
     (folder / "state").mkdir(mode=0o700)
     fill(folder)
-    keeper = store.Keeper(folder / "state", print)
+    keeper = store.JournalKeeper(folder / "state", print)
     keeper.journal.intend("run", "x", ISSUE, elsewhere(folder))
     keeper.journal.database.close()  # the crash
     (folder / "filler").unlink()
@@ -475,10 +476,10 @@ def test_asking_whether_it_is_held_keeps_nobody_out(tmp_path: Path) -> None:
 
 
 def test_refuge_that_somebody_else_prepared_is_not_used(tmp_path: Path, refuges: Path) -> None:
-    paths.refuge(str(refuges), tmp_path).mkdir(mode=0o777)
-    paths.refuge(str(refuges), tmp_path).chmod(0o777)
-    (paths.refuge(str(refuges), tmp_path) / paths.JOURNAL).touch()
-    assert paths.refuge_in_use(tmp_path) is None
+    paths.fallback_folder(str(refuges), tmp_path).mkdir(mode=0o777)
+    paths.fallback_folder(str(refuges), tmp_path).chmod(0o777)
+    (paths.fallback_folder(str(refuges), tmp_path) / paths.JOURNAL).touch()
+    assert paths.fallback_in_use(tmp_path) is None
 
 
 def fill(folder: Path) -> None:
@@ -532,7 +533,7 @@ def test_damaged_journal_is_set_aside_and_told(tmp_path: Path, damage: str) -> N
     }[damage]
     file.write_bytes(ruined)
     notes: list[str] = []
-    keeper = store.Keeper(tmp_path / "state", notes.append)
+    keeper = store.JournalKeeper(tmp_path / "state", notes.append)
     assert keeper.journal.rows("true") == []
     keeper.close()
     (aside,) = (tmp_path / "state").glob(f"{paths.JOURNAL}.damaged-*[0-9]")
@@ -547,7 +548,7 @@ def crash(state: Path, number: int = 5) -> Path:
     """
     pid = os.fork()
     if pid == 0:
-        keeper = store.Keeper(state, print)
+        keeper = store.JournalKeeper(state, print)
         for _ in range(number):
             keeper.journal.pause(1, "x", "y")
         os._exit(0)
@@ -568,7 +569,7 @@ def test_damaged_write_ahead_log_is_kept_and_told(tmp_path: Path, damage: str) -
     }[damage]  # fmt: skip
     log.write_bytes(ruined)
     notes: list[str] = []
-    store.Keeper(tmp_path, notes.append).close()
+    store.JournalKeeper(tmp_path, notes.append).close()
     (aside,) = tmp_path.glob(f"{paths.JOURNAL}.damaged-*-wal")
     assert aside.read_bytes() == ruined
     assert aside.stat().st_mode & 0o777 == 0o600
@@ -587,7 +588,7 @@ def test_write_ahead_log_without_its_journal_is_set_aside(tmp_path: Path, damage
     else:
         (tmp_path / paths.JOURNAL).unlink()
     notes: list[str] = []
-    store.Keeper(tmp_path, notes.append).close()
+    store.JournalKeeper(tmp_path, notes.append).close()
     (aside,) = tmp_path.glob(f"{paths.JOURNAL}.damaged-*-wal")
     assert aside.read_bytes() == content
     assert [note.split(";")[0].startswith("the journal was damaged") for note in notes] == [True]
@@ -597,11 +598,11 @@ def test_crash_alone_is_no_damage(tmp_path: Path) -> None:
     """Nor is what an earlier round left behind the end of the log."""
     crash(tmp_path, 500)
     notes: list[str] = []
-    keeper = store.Keeper(tmp_path, notes.append)
+    keeper = store.JournalKeeper(tmp_path, notes.append)
     keeper.journal.database.execute("pragma wal_checkpoint(restart)")
     keeper.close()
     crash(tmp_path, 3)
-    keeper = store.Keeper(tmp_path, notes.append)
+    keeper = store.JournalKeeper(tmp_path, notes.append)
     assert keeper.journal.one("select count(*) from pause") == (503,)
     keeper.close()
     assert notes == []
@@ -631,3 +632,7 @@ def test_what_is_in_quarantine_comes_back_without_the_journal(home: Path) -> Non
     assert "was damaged" in done.stderr
     assert done.returncode == 0
     assert thing.read_text() == "x"
+
+
+def test_version_of_the_schema_is_the_number_of_its_migrations() -> None:
+    assert len(schema.MIGRATIONS) == journal.VERSION

@@ -163,8 +163,8 @@ def test_state_of_another_user_is_known_by_its_journal(home: Path, state: Path) 
 def test_refuge_on_another_disk_is_known(
     home: Path, state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(paths, "REFUGES", (str(tmp_path),))
-    refuge = paths.refuge(str(tmp_path), state)
+    monkeypatch.setattr(paths, "FALLBACK_TOPS", (str(tmp_path),))
+    refuge = paths.fallback_folder(str(tmp_path), state)
     refuge.mkdir(mode=0o700)
     (refuge / "a.log").write_bytes(LINES)
     assert OwnState(state).objection(refuge / "a.log") == OURS

@@ -434,6 +434,20 @@ def test_files_in_the_current_folder_have_no_say(mine: Path) -> None:
         ),
         ('[checks.things]\nthreshold = "many"\n', "checks.things.threshold: expected `float"),
         ("[checks.things]\nthreshold = -1\n", "threshold must be zero or more, not -1"),
+        ("[budgets]\nfiles = -1\n", "budgets: files must be zero or more, not -1"),
+        ("[policy]\ncooldown = -2.5\n", "policy: cooldown must be zero or more, not -2.5"),
+        ("[policy]\nforget = inf\n", "policy: forget must be zero or more, not inf"),
+        ("[brakes]\nattempts = -1\n", "brakes: attempts must be zero or more, not -1"),
+        ("[healers.tidy]\ncooldown = -1\n", "healers.tidy: cooldown must be zero or more, not -1"),
+        (
+            "[healers.cleanup_worktrees]\nidle_days = nan\n",
+            "healers.cleanup_worktrees: idle_days must be zero or more, not nan",
+        ),
+        (
+            "[healers.cleanup_worktrees]\nidle_days = -1\n",
+            "healers.cleanup_worktrees: idle_days must be zero or more, not -1",
+        ),
+        ("[policy]\nattempts = 1\n[brakes]\nattempts = 1\n", "keep [policy] alone"),
         ("[healers.tidi]\nenabled = false\n", "healers.tidi: no such healer; did you mean 'tidy'?"),
         ("[healers.tidy]\nfast = true\n", "healers.tidy.fast: unknown key"),
         (

@@ -26,7 +26,7 @@ from miyabi_healing.model.config import Brakes, Config
 from miyabi_healing.model.steps import Quarantine
 from miyabi_healing.state import history, quarantine, retention, run_clock
 from miyabi_healing.state.journal import Journal
-from miyabi_healing.state.quarantine import Held
+from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.state.run_clock import DAY, Moment, Reading, State, advance
 from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.paths import JOURNAL
@@ -141,11 +141,11 @@ def test_journal_that_is_begun_anew_has_another_clock(tmp_path: Path) -> None:
 # What is in quarantine
 
 
-def held(days: float, by_runs: float | None, clock: str = "a clock") -> Held:
+def held(days: float, by_runs: float | None, clock: str = "a clock") -> QuarantineEntry:
     facts: dict[str, Any] = {"time": NOW - days * DAY, "kind": "quarantine"}
     if by_runs is not None:
         facts |= {"seen": 100 * DAY - by_runs * DAY, "clock": clock}
-    return Held(Path("/quarantine/run/0001-quarantine"), facts)
+    return QuarantineEntry(Path("/quarantine/run/0001-quarantine"), facts)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,14 @@ def held(days: float, by_runs: float | None, clock: str = "a clock") -> Held:
     ids=["both", "the wall clock alone", "the run clock alone", "ten years ahead", "set aside in 1970", "set aside in the future",
          "set aside in the future, lately", "of an older version", "of a lost journal"],
 )  # fmt: skip
-def test_thing_has_expired_only_when_both_clocks_say_so(thing: Held, over: bool) -> None:
+def test_thing_has_expired_only_when_both_clocks_say_so(thing: QuarantineEntry, over: bool) -> None:
     assert thing.is_older(30, Moment(NOW, NOW, 100 * DAY, "a clock")) == over
 
 
 @pytest.mark.parametrize("thing", [held(31, None), held(31, 31, clock="a clock that was lost")])
-def test_thing_of_another_clock_counts_from_the_beginning_of_this_one(thing: Held) -> None:
+def test_thing_of_another_clock_counts_from_the_beginning_of_this_one(
+    thing: QuarantineEntry,
+) -> None:
     assert not thing.is_older(30, Moment(NOW, NOW, 29 * DAY, "a clock"))
     assert thing.end_of(30, Moment(NOW, NOW, 29 * DAY, "a clock")) == (NOW + DAY, True)
     assert thing.is_older(30, Moment(NOW, NOW, 30 * DAY, "a clock"))
@@ -184,7 +186,9 @@ def test_thing_of_another_clock_counts_from_the_beginning_of_this_one(thing: Hel
         (held(3, 10), (27, False)),
     ],
 )
-def test_earliest_end_is_that_of_the_slower_clock(thing: Held, end: tuple[float, bool]) -> None:
+def test_earliest_end_is_that_of_the_slower_clock(
+    thing: QuarantineEntry, end: tuple[float, bool]
+) -> None:
     at, by_runs = thing.end_of(30, Moment(NOW, NOW, 100 * DAY, "a clock"))
     assert ((at - NOW) / DAY, by_runs) == end
 
@@ -202,7 +206,7 @@ def state_of(home: Path) -> Path:
     return home / ".local" / "state" / "miyabi-healing"
 
 
-def put_aside(home: Path, name: str = "thing") -> Held:
+def put_aside(home: Path, name: str = "thing") -> QuarantineEntry:
     (home / name).write_text("precious")
     host = Host(Config(brakes=Brakes(cooldown=0)))
     context = Context(host, "some-run", state_of(home), (home,))

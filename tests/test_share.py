@@ -16,7 +16,7 @@ import pytest
 from program import run
 
 from conftest import PROJECT
-from miyabi_healing.cli import setting_up
+from miyabi_healing.cli.completion import completion_script
 from miyabi_healing.cli.main import command
 
 SHARE = PROJECT / "deploy" / "share"
@@ -92,7 +92,7 @@ def test_completion_is_printed_as_it_is_shipped(name: str) -> None:
     assert (
         run("completion", name).stdout
         == FILES[name].read_text()
-        == setting_up.completion_script(name)
+        == completion_script(name, command)
     )
 
 

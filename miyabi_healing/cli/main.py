@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NoReturn
@@ -36,13 +34,12 @@ from miyabi_healing.support import (
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 if TYPE_CHECKING:
-    from rich.live import Live
-
     from miyabi_healing.report.alerts.message import Channel
     from miyabi_healing.report.document_types import Document
 
 EPILOG = (
-    "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, 3 something could not be checked, "
+    "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
+    "3 something could not be checked, "
     "75 another pass is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
 )
 
@@ -50,16 +47,17 @@ EPILOG = (
 class Later(click.Group):
     """Loads a subcommand when somebody asks for it: a pass needs none."""
 
+    # The module of each command.
     modules: ClassVar = {
-        "rollback": "commands",
-        "quarantine": "commands",
-        "pause": "commands",
-        "resume": "commands",
-        "history": "commands",
-        "status": "commands",
-        "install": "setting_up",
-        "init": "setting_up",
-        "completion": "setting_up",
+        "completion": "completion",
+        "history": "history",
+        "init": "init",
+        "install": "install",
+        "pause": "pause",
+        "quarantine": "quarantine",
+        "resume": "pause",
+        "rollback": "rollback",
+        "status": "status",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -170,7 +168,7 @@ def command(
     if watch and (github or junitxml):
         raise click.UsageError("--github and --junitxml are about one pass: leave out --watch")
     if context.invoked_subcommand:
-        from miyabi_healing.cli.commands import Given
+        from miyabi_healing.cli.common import Given
 
         if context.invoked_subcommand != "completion" and mount_answers.is_silent(
             paths.state_folder()
@@ -193,7 +191,7 @@ def command(
             from miyabi_healing.runner import supervised
 
             supervised.enter()
-        with interrupts.in_order(), progress_line(unseen) as progress:
+        with interrupts.in_order(), console.progress_line(unseen) as progress:
             dispatch.begin(settings, dry_run)
             xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
             document, code = session.run_checks(
@@ -314,56 +312,6 @@ def show(document: Document, as_json: bool, github: bool = False) -> None:
     click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
 
 
-@contextlib.contextmanager
-def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
-    """Show what is being done, in one changing line, on a terminal only. pytest captures descriptor
-    2, so a copy is used.
-    """
-    if silent or not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
-        shown: list[Live] = []
-
-        def progress(text: str) -> None:
-            from rich.console import Console
-            from rich.live import Live
-            from rich.spinner import Spinner
-
-            # pytest exchanges sys.stdout meanwhile, so rich must keep its hands off it
-            if not shown:
-                console = Console(file=terminal)
-                shown.append(
-                    Live(
-                        console=console,
-                        transient=True,
-                        redirect_stdout=False,
-                        redirect_stderr=False,
-                    )
-                )
-                shown[0].start()
-            shown[0].update(Spinner("dots", text))
-
-        try:
-            yield progress
-        finally:
-            for each in shown:
-                each.stop()
-
-
-def open_what_is_closed() -> None:
-    """Have all three standard streams: the next file would get the descriptor of a closed one, and
-    pytest needs them.
-    """
-    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
-            for each in (name, f"__{name}__"):
-                setattr(
-                    sys, each, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False)
-                )
-
-
 def show_error(error: click.ClickException) -> None:
     """As click does; and of an option that the program has, but the command that it follows has
     not, where it goes.
@@ -373,7 +321,10 @@ def show_error(error: click.ClickException) -> None:
         return
     if any(error.option_name in each.opts for each in command.params):
         click.echo(
-            f"It goes before the command: miyabi-healing {error.option_name} ... {error.ctx.info_name}",
+            (
+                f"It goes before the command: miyabi-healing {error.option_name} "
+                f"... {error.ctx.info_name}"
+            ),
             err=True,
         )
 
@@ -388,7 +339,7 @@ def main() -> None:
 
 
 def run() -> NoReturn:
-    open_what_is_closed()
+    startup.open_what_is_closed()
     try:
         here = os.getcwd()
     except FileNotFoundError:  # the folder it was started in is gone; pytest could not start there

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.processes import Processes
     from miyabi_healing.host.users import Witness
     from miyabi_healing.model.config import Config
-    from miyabi_healing.state.quarantine import Held
+    from miyabi_healing.state.quarantine import QuarantineEntry
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Host:
 
         return caches.find(self.config.caches)
 
-    def quarantine(self) -> tuple[Held, ...]:
+    def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """What waits in quarantine, the oldest first."""
         from miyabi_healing.state import quarantine
         from miyabi_healing.support import paths

@@ -6,26 +6,22 @@ joined by two underscores, the value is TOML (a text that is no TOML value count
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from miyabi_healing.model.issue import Limit, Severity
+
+if TYPE_CHECKING:
+    # Ranges of numbers. Whoever converts a table puts it here: a host without a configuration
+    # does not pay for msgspec.
+    from msgspec import Meta
 
 
 class ConfigError(Exception):
     """A configuration that cannot be used; the message is one line that names file, key and the way
     out.
     """
-
-
-def positive(settings: object, *names: str) -> None:
-    """Refuse settings that are negative or not finite. Raises ValueError."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and (not math.isfinite(value) or value < 0):
-            raise ValueError(f"{name} must be zero or more, not {value}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,13 +75,10 @@ class Caches:
 class Budgets:
     """The most one pass may do, whatever its healers plan."""
 
-    worktrees: int = 20
-    processes: int = 5
-    gigabytes: float = 20
-    files: int = 10_000
-
-    def __post_init__(self) -> None:
-        positive(self, "worktrees", "processes", "gigabytes", "files")
+    worktrees: Annotated[int, Meta(ge=0)] = 20
+    processes: Annotated[int, Meta(ge=0)] = 5
+    gigabytes: Annotated[float, Meta(ge=0)] = 20
+    files: Annotated[int, Meta(ge=0)] = 10_000
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,25 +91,15 @@ class Brakes:
     among its last results, until they are below `flap_off`: then nothing is done about it.
     """
 
-    attempts: int = 3
-    forget: float = 3600
-    cooldown: float = 120
-    cooldown_signals: float = 15
-    respect_days: float = 7
-    flap_on: float = 30
-    flap_off: float = 20
+    attempts: Annotated[int, Meta(ge=0)] = 3
+    forget: Annotated[float, Meta(ge=0)] = 3600
+    cooldown: Annotated[float, Meta(ge=0)] = 120
+    cooldown_signals: Annotated[float, Meta(ge=0)] = 15
+    respect_days: Annotated[float, Meta(ge=0)] = 7
+    flap_on: Annotated[float, Meta(ge=0)] = 30
+    flap_off: Annotated[float, Meta(ge=0)] = 20
 
     def __post_init__(self) -> None:
-        positive(
-            self,
-            "attempts",
-            "forget",
-            "cooldown",
-            "cooldown_signals",
-            "respect_days",
-            "flap_on",
-            "flap_off",
-        )
         if self.flap_off > self.flap_on:
             raise ValueError(
                 f"flap_off must not be above flap_on, {self.flap_on:g}, but is {self.flap_off:g}"
@@ -131,33 +114,24 @@ class Quarantine:
     go before their time; without it, none.
     """
 
-    days: float = 30
-    gigabytes: float = 50
-    early_days: float | None = None
-
-    def __post_init__(self) -> None:
-        positive(self, "days", "gigabytes", "early_days")
+    days: Annotated[float, Meta(ge=0)] = 30
+    gigabytes: Annotated[float, Meta(ge=0)] = 50
+    early_days: Annotated[float, Meta(ge=0)] | None = None
 
 
 @dataclass(frozen=True, repr=False)
 class History:
     """How many days, and how many passes, are remembered."""
 
-    days: float = 90
-    passes: int = 20_000
-
-    def __post_init__(self) -> None:
-        positive(self, "days", "passes")
+    days: Annotated[float, Meta(ge=0)] = 90
+    passes: Annotated[int, Meta(ge=0)] = 20_000
 
 
 @dataclass(frozen=True, repr=False)
 class Watch:
     """How many seconds one pass of watch mode may take before it is ended."""
 
-    time_limit: float = 1800
-
-    def __post_init__(self) -> None:
-        positive(self, "time_limit")
+    time_limit: Annotated[float, Meta(ge=0)] = 1800
 
 
 @dataclass(frozen=True, repr=False)
@@ -174,12 +148,9 @@ class Alerts:
     slack_url_file: str = ""
     apprise_urls_file: str = ""
     healed: bool = True
-    remind_hours: float = 24
-    time_limit: float = 10
-    keep_hours: float = 72
-
-    def __post_init__(self) -> None:
-        positive(self, "remind_hours", "time_limit", "keep_hours")
+    remind_hours: Annotated[float, Meta(ge=0)] = 24
+    time_limit: Annotated[float, Meta(ge=0)] = 10
+    keep_hours: Annotated[float, Meta(ge=0)] = 72
 
 
 @dataclass(frozen=True, repr=False)
@@ -189,13 +160,7 @@ class Ping:
     """
 
     url_file: str = ""
-    time_limit: float = 5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.time_limit <= 60:
-            raise ValueError(
-                f"time_limit must be more than 0 and at most 60, not {self.time_limit}"
-            )
+    time_limit: Annotated[float, Meta(gt=0, le=60)] = 5
 
 
 @dataclass(frozen=True, repr=False)
@@ -269,19 +234,19 @@ class CheckSettings:
     """One check's ``[checks.NAME]``; None is the check's own default."""
 
     enabled: bool = True
-    threshold: float | None = None
-    clear: float | None = None
-    low: float | None = None
-    medium: float | None = None
-    high: float | None = None
-    critical: float | None = None
+    threshold: Annotated[float, Meta(ge=0)] | None = None
+    clear: Annotated[float, Meta(ge=0)] | None = None
+    low: Annotated[float, Meta(ge=0)] | None = None
+    medium: Annotated[float, Meta(ge=0)] | None = None
+    high: Annotated[float, Meta(ge=0)] | None = None
+    critical: Annotated[float, Meta(ge=0)] | None = None
     gate: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        positive(self, "threshold", "clear", "low", "medium", "high", "critical")
         if self.gate and not 1 <= self.gate[0] <= self.gate[1] <= 100:
             raise ValueError(
-                f"gate must be like [2, 3], the passes needed and of how many, not {list(self.gate)}"
+                "gate must be like [2, 3], the passes needed and of how many, "
+                f"not {list(self.gate)}"
             )
         if self.threshold is not None and self.clear is not None and self.clear > self.threshold:
             raise ValueError(
@@ -306,19 +271,18 @@ class HealerSettings:
     """What every healer's ``[healers.NAME]`` knows besides the healer's own options."""
 
     enabled: bool = True
-    time_limit: float = 300
-    attempts: int | None = None
-    cooldown: float | None = None
+    time_limit: Annotated[float, Meta(ge=0)] = 300
+    attempts: Annotated[int, Meta(ge=0)] | None = None
+    cooldown: Annotated[float, Meta(ge=0)] | None = None
     undo_on_failure: bool = True
-
-    def __post_init__(self) -> None:
-        positive(self, "time_limit", "attempts", "cooldown")
 
 
 @dataclass(frozen=True, repr=False)
 class Config:
     """Everything that can be set, each section a table of the file; `file` is that file, empty
     where there is none.
+
+    In a file `brakes` is ``[policy]``; ``[brakes]`` is its older name.
     """
 
     disk: Disk = Disk()

@@ -47,7 +47,8 @@ class Step:
         kind = cls.__dict__.get("kind")
         if not isinstance(kind, str) or not kind:
             raise TypeError(
-                f"{cls.__name__} has no kind of its own: give it one, as text, that no other step has"
+                f"{cls.__name__} has no kind of its own: give it one, as text, "
+                "that no other step has"
             )
 
 

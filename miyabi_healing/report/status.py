@@ -27,7 +27,7 @@ def build(journal: Journal | None, state: Path, config: Config) -> Document:
     pause = known.paused(now) if known else None
     held = [each for each in quarantine.find(state) if each.facts]
     first = retention.next_one(held, config.quarantine.days, now)
-    watching = watch_presence.find(state)
+    watching = watch_presence.find_running(state)
     return {
         "last_pass": moment(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",

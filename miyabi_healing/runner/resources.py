@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from miyabi_healing.model.results import Outcome
     from miyabi_healing.state.journal import Journal, Row
     from miyabi_healing.state.run_clock import Moment
-    from miyabi_healing.state.store import Keeper
+    from miyabi_healing.state.store import JournalKeeper
 
 
 @dataclass
@@ -117,10 +117,10 @@ class Resources:
         """
         if self.ended is None:
             from miyabi_healing.state import run_clock
-            from miyabi_healing.state.store import looking
+            from miyabi_healing.state.store import open_read_only
 
             self.ended = run_clock.unknown()
-            with contextlib.suppress(Exception), looking(self.state) as journal:
+            with contextlib.suppress(Exception), open_read_only(self.state) as journal:
                 self.ended = journal.now() if journal else self.ended
         return self.ended
 
@@ -132,11 +132,11 @@ class Resources:
         return Context(self.host, self.run_id, self.state, allowed(self.config))
 
     @cached_property
-    def keeper(self) -> Keeper:
+    def keeper(self) -> JournalKeeper:
         """The journal, to write. Raises OSError, sqlite3.Error, TooNew."""
-        from miyabi_healing.state.store import Keeper
+        from miyabi_healing.state.store import open_for_write
 
-        keeper = Keeper(self.state, self.notes.append)
+        keeper = open_for_write(self.state, self.notes.append, recover=None)
         self.closing.callback(keeper.close)
         return keeper
 
@@ -156,10 +156,10 @@ class Resources:
         """The journal, to look at only; None without one."""
         if not self.has_journal:
             return None
-        from miyabi_healing.state.store import looking
+        from miyabi_healing.state.store import open_read_only
 
         try:
-            return self.closing.enter_context(looking(self.state))
+            return self.closing.enter_context(open_read_only(self.state))
         except Exception as error:
             self.notes.append(f"the journal in {display(self.state)} cannot be read: {error}")
             return None
@@ -167,7 +167,9 @@ class Resources:
     @property
     def has_journal(self) -> bool:
         """Whether anything was ever recorded: an always healthy host pays nothing for it."""
-        return (self.state / paths.JOURNAL).exists() or paths.refuge_in_use(self.state) is not None
+        return (self.state / paths.JOURNAL).exists() or paths.fallback_in_use(
+            self.state
+        ) is not None
 
     def recover(self) -> None:
         """Take back what an earlier run left half done; where nothing may be changed, name it."""

@@ -87,7 +87,10 @@ def deed(action: ActionResult) -> str:
 
 
 def count_heal(journal: Journal, healer: str, result: str) -> None:
-    query = "insert into heal_total values (?, ?, 1) on conflict (healer, result) do update set count = count + 1"
+    query = (
+        "insert into heal_total values (?, ?, 1) on conflict (healer, result) do "
+        "update set count = count + 1"
+    )
     journal.write(query, (healer, result))
 
 
@@ -127,7 +130,8 @@ def course(journal: Journal, issue: str, since: float, limit: int) -> list[Row]:
         "run, ended, target, value, after, threshold, unit, outcome, severity, description, actions"
     )
     query = (
-        f"select {columns} from measurement join pass on pass.id = measurement.pass where name = ? and ended >= ? "
+        f"select {columns} from measurement join pass on pass.id = measurement.pass "
+        "where name = ? and ended >= ? "
         "order by measurement.rowid desc limit ?"
     )
     return named(columns, journal.database.execute(query, (issue, since, limit)).fetchall())
@@ -138,7 +142,8 @@ def outcomes(journal: Journal, issue: str, target: str, limit: int) -> list[str]
     unknown says nothing.
     """
     query = (
-        "select outcome from measurement where name = ? and target = ? and outcome in ('issue', 'healed', 'healthy') "
+        "select outcome from measurement where name = ? and target = ? "
+        "and outcome in ('issue', 'healed', 'healthy') "
         "order by rowid desc limit ?"
     )
     rows = journal.database.execute(query, (issue, target, limit)).fetchall()

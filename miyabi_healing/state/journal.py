@@ -22,90 +22,14 @@ if TYPE_CHECKING:
     from miyabi_healing.model.results import Outcome
     from miyabi_healing.model.steps import Step
 
-MIGRATIONS = (
-    # 1: as the first version made it, which did not number its schema
-    """
-    create table if not exists step (
-        id integer primary key, run text not null, healer text not null, kind text not null, target text not null,
-        reason text not null, step text not null, intended real not null, finished real, status text, message text,
-        freed integer, undo text
-    ) strict;
-    """,
-    # 2: what a step was for, pauses, and when an issue was last seen to be gone
-    """
-    alter table step add column issue text not null default '';
-    alter table step add column issue_target text not null default '';
-    alter table step add column bytes integer not null default 0;
-    alter table step add column duration real;
-    create index step_by_run on step (run);
-    create index step_by_target on step (target);
-    create table pause (
-        id integer primary key, begun real not null, until real not null, reason text not null, person text not null, ended real
-    ) strict;
-    create table healthy (issue text, target text, seen real not null, primary key (issue, target)) strict;
-    """,
-    # 3: what every pass measured, found and did
-    """
-    create table pass (
-        id integer primary key, run text not null, began real not null, ended real not null, checks integer not null,
-        found integer not null, healed integer not null, unknown integer not null, freed integer not null
-    ) strict;
-    create index pass_by_end on pass (ended);
-    create table measurement (
-        pass integer not null, name text not null, target text not null, value real, after real, threshold real not null,
-        unit text not null, outcome text not null, severity text not null, description text not null, actions text not null
-    ) strict;
-    create index measurement_by_pass on measurement (pass);
-    create index measurement_by_name on measurement (name, pass);
-    """,
-    # 4: how often every healer came to every result, which outlives what history lets go of
-    """
-    create table heal_total (
-        healer text not null, result text not null, count integer not null, primary key (healer, result)
-    ) strict;
-    """,
-    # 5: what somebody was told of, and what is still to be sent
-    """
-    create table alert_state (
-        name text not null, target text not null, state text not null, severity text not null, brake text not null,
-        since real not null, told real not null, course text not null, primary key (name, target)
-    ) strict;
-    create table outbox (
-        id integer primary key autoincrement, channel text not null, made real not null, message text not null,
-        tries integer not null, next real not null
-    ) strict;
-    """,
-    # 6: the run clock, and its value beside every time that something is measured from. It begins
-    # at 0 with the last thing that is on record, so what older versions noted lies before 0; what
-    # they noted later than that counts from 0.
-    """
-    create table run_clock (
-        only integer primary key check (only = 1), name text not null, seen real not null, boot real not null,
-        boot_id text not null, wall real not null, believed real not null, doubted real
-    ) strict;
-    alter table step add column clock real not null default 0;
-    alter table step add column clock_end real not null default 0;
-    alter table pause add column clock real not null default 0;
-    alter table healthy add column clock real not null default 0;
-    alter table pass add column clock real not null default 0;
-    alter table outbox add column clock real not null default 0;
-    create temp table last as select coalesce(
-        (select ended from pass order by id desc limit 1),
-        (select coalesce(finished, intended) from step order by id desc limit 1), 0
-    ) as wall;
-    update step set clock = min(0, intended - (select wall from last)),
-        clock_end = min(0, coalesce(finished, intended) - (select wall from last));
-    update pause set clock = min(0, begun - (select wall from last));
-    update healthy set clock = min(0, seen - (select wall from last));
-    update pass set clock = min(0, ended - (select wall from last));
-    update outbox set clock = min(0, made - (select wall from last));
-    drop table last;
-    """,
-)
+VERSION = 6  # of the schema: how many migrations `schema` has
 CLOCK = 6  # the version from which on there is a run clock
 NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt
-COLUMNS = "id, run, healer, issue, issue_target, kind, target, intended, finished, status, message, freed, undo"
+COLUMNS = (
+    "id, run, healer, issue, issue_target, kind, target, intended, finished, "
+    "status, message, freed, undo"
+)
 
 
 class TooNew(Exception):
@@ -209,7 +133,7 @@ class Journal:
         try:
             self.database.execute("pragma journal_mode=wal")
             self.database.execute("pragma synchronous=full")
-            self.migrate()
+            self._migrate()
         except BaseException:
             self.database.close()
             raise
@@ -218,25 +142,16 @@ class Journal:
     def version(self) -> int:
         return int(self.database.execute("pragma user_version").fetchone()[0])
 
-    def migrate(self) -> None:
-        """Bring an older journal up to date, in one transaction. Raises TooNew."""
-        if (before := self.version) > len(MIGRATIONS):
+    def _migrate(self) -> None:
+        """Bring an older journal up to date. Raises TooNew."""
+        if (before := self.version) > VERSION:
             raise TooNew(f"{display(self.file)} was made by a newer version of this program")
-        if before == len(MIGRATIONS):
-            return
-        scripts = [
-            f"{MIGRATIONS[number]} pragma user_version={number + 1};"
-            for number in range(before, len(MIGRATIONS))
-        ]
-        try:
-            self.database.executescript(f"begin immediate; {' '.join(scripts)}")
-            if before < CLOCK:
-                self.keep_time()  # its name is on record before anything else is
-            self.database.execute("commit")
-        except BaseException:
-            if self.database.in_transaction:
-                self.database.rollback()
-            raise
+        if before < VERSION:
+            from miyabi_healing.state import schema  # a journal is seldom new, or older
+
+            # the run clock's name is on record before anything else is
+            then = self.keep_time if before < CLOCK else lambda: None
+            schema.migrate(self.database, before, then)
 
     def now(self) -> Moment:
         """The moment by all clocks. Raises sqlite3.Error."""
@@ -254,7 +169,10 @@ class Journal:
         """
         self.clock = state = self.clock_at(run_clock.read())
         self.write(
-            f"insert or replace into run_clock (only, {run_clock.COLUMNS}) values (1, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                f"insert or replace into run_clock (only, {run_clock.COLUMNS}) "
+                "values (1, ?, ?, ?, ?, ?, ?, ?)"
+            ),
             state,
         )
         now = run_clock.moment(state)
@@ -346,7 +264,8 @@ class Journal:
     def runs(self) -> list[str]:
         """Every run that carried something out, the last first."""
         applied = self.rows(
-            "kind != 'purge' and status in ('applied', 'failed', 'interrupted', 'undone', 'rolled back')"
+            "kind != 'purge' and status in ('applied', 'failed', "
+            "'interrupted', 'undone', 'rolled back')"
         )
         return list(dict.fromkeys(row.run for row in reversed(applied)))
 
@@ -367,7 +286,10 @@ class Journal:
         where = f"healer=? and issue=? and issue_target=? and status in ({marks})"
         began: dict[str, float] = {}
         ended: dict[str, float] = {}
-        query = f"select run, intended, {'null' if old else 'clock'} from step where {where} order by id"
+        query = (
+            f"select run, intended, {'null' if old else 'clock'} from step "
+            f"where {where} order by id"
+        )
         for run, intended, begun in self.all(query, healer, issue, target, *TRIED):
             forgiven = wall is not None and (
                 intended <= wall <= now.wall if old else begun <= clock
@@ -387,7 +309,10 @@ class Journal:
         is not.
         """
         columns = "id, finished, null" if self.version < CLOCK else "id, finished, clock_end"
-        query = f"select {columns} from step where kind=? and target=? and status='rolled back' and finished is not null"
+        query = (
+            f"select {columns} from step where kind=? and target=? and "
+            "status='rolled back' and finished is not null"
+        )
         found = [
             (number, now.end_of(seconds, wall, clock)[0])
             for number, wall, clock in self.all(query, kind, display(target))
@@ -447,7 +372,7 @@ class Journal:
         try:
             return self.database.execute(query, values).fetchall()
         except sqlite3.OperationalError:
-            if self.version >= len(MIGRATIONS):
+            if self.version >= VERSION:
                 raise
             return []
 
@@ -458,7 +383,7 @@ class Journal:
         try:
             return self.database.execute(query, values).fetchone()
         except sqlite3.OperationalError:
-            if self.version >= len(MIGRATIONS):
+            if self.version >= VERSION:
                 raise
             return None
 

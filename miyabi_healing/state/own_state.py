@@ -50,7 +50,7 @@ class OwnState:
         return tuple(os.path.abspath(each) for each in self.named())
 
     def named(self) -> Iterator[Path]:
-        yield from (self.state, *paths.refuges(self.state), *quarantine.bases(self.state))
+        yield from (self.state, *paths.fallback_folders(self.state), *quarantine.bases(self.state))
         yield paths.PACKAGE
         if sys.prefix != sys.base_prefix:
             yield Path(sys.prefix)

@@ -21,7 +21,7 @@ BASES = "bases"
 
 
 @dataclass(frozen=True)
-class Held:
+class QuarantineEntry:
     """One thing in quarantine. `facts` is its manifest; without one it can be looked at, but
     neither restored nor purged.
 
@@ -81,7 +81,7 @@ class Held:
         return now.since(self.time, self.seen(now))
 
     def end_of(self, days: float, now: Moment) -> tuple[float, bool]:
-        """When at the earliest so many days will be over, and whether the run clock decides that."""
+        """When at the earliest so many days are over, and whether the run clock decides that."""
         return now.end_of(days * DAY, self.time, self.seen(now))
 
     @property
@@ -129,7 +129,7 @@ def listed(state: Path) -> tuple[list[Path], list[str]]:
     return found, wrong
 
 
-def damage(state: Path, held: Iterable[Held]) -> list[str]:
+def damage(state: Path, held: Iterable[QuarantineEntry]) -> list[str]:
     """What of the quarantine cannot be relied on, in a line each: it stays as it is, and nothing
     else suffers by it.
     """
@@ -141,7 +141,7 @@ def damage(state: Path, held: Iterable[Held]) -> list[str]:
     return [*listed(state)[1], *found]
 
 
-def find(state: Path) -> list[Held]:
+def find(state: Path) -> list[QuarantineEntry]:
     """Everything in quarantine, the oldest first."""
     return sorted(
         (held for base in bases(state) for held in inside(base)),
@@ -149,7 +149,7 @@ def find(state: Path) -> list[Held]:
     )
 
 
-def inside(base: Path) -> Iterator[Held]:
+def inside(base: Path) -> Iterator[QuarantineEntry]:
     """The things in one quarantine; one that cannot be looked into, or does not answer, counts as
     empty.
     """
@@ -172,7 +172,7 @@ def folders(path: Path) -> list[Path]:
         return []
 
 
-def read(folder: Path) -> Held:
+def read(folder: Path) -> QuarantineEntry:
     """One entry with its manifest, if that can be read and nobody but us can have written it:
     things are moved by it.
     """
@@ -184,14 +184,14 @@ def read(folder: Path) -> Held:
         )
         with os.fdopen(descriptor, "rb") as file:
             if not is_our_own(os.fstat(descriptor)):
-                return Held(folder, damage="its manifest is not ours alone")
-            return Held(folder, manifest.parse(file.read()))
+                return QuarantineEntry(folder, damage="its manifest is not ours alone")
+            return QuarantineEntry(folder, manifest.parse(file.read()))
     except FileNotFoundError:
-        return Held(folder)
+        return QuarantineEntry(folder)
     except OSError as error:
-        return Held(folder, damage=f"its manifest cannot be read: {error.strerror}")
+        return QuarantineEntry(folder, damage=f"its manifest cannot be read: {error.strerror}")
     except manifest.Damaged as damage:
-        return Held(folder, damage=f"its manifest is damaged: {damage}")
+        return QuarantineEntry(folder, damage=f"its manifest is damaged: {damage}")
 
 
 def is_our_own(status: os.stat_result) -> bool:

@@ -9,19 +9,21 @@ from collections.abc import Iterable, Sequence
 
 from miyabi_healing.model import config
 from miyabi_healing.model.steps import Purge
-from miyabi_healing.state.quarantine import Held
+from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.state.run_clock import DAY, Moment
 from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.formatting import display, size_text
 
 
-def due(held: Sequence[Held], rules: config.Quarantine, now: Moment, run: str) -> list[list[Purge]]:
+def due(
+    held: Sequence[QuarantineEntry], rules: config.Quarantine, now: Moment, run: str
+) -> list[list[Purge]]:
     """Steps that purge what is over its time, the oldest first; nothing that was set aside in this
     `run`.
 
     What one step took goes together: half of a worktree is of no use to anybody.
     """
-    steps: dict[tuple[str, int], list[Held]] = {}
+    steps: dict[tuple[str, int], list[QuarantineEntry]] = {}
     for each in oldest_first(held, now):
         if each.facts and each.run != run:  # without a manifest nobody can say what it is
             steps.setdefault((each.run, each.step), []).append(each)
@@ -38,21 +40,21 @@ def due(held: Sequence[Held], rules: config.Quarantine, now: Moment, run: str) -
     return groups
 
 
-def early(held: Iterable[Held], days: float, now: Moment) -> list[Held]:
+def early(held: Iterable[QuarantineEntry], days: float, now: Moment) -> list[QuarantineEntry]:
     """What may go before its time, the oldest first, where so many `days` are enough."""
     return [each for each in oldest_first(held, now) if each.facts and each.is_older(days, now)]
 
 
-def oldest_first(held: Iterable[Held], now: Moment) -> list[Held]:
+def oldest_first(held: Iterable[QuarantineEntry], now: Moment) -> list[QuarantineEntry]:
     """By both clocks: what was set aside while the wall clock was wrong is not older for that."""
     return sorted(held, key=lambda each: (-each.age(now), each.time, each.folder))
 
 
-def kept(held: Held, now: Moment) -> str:
+def kept(held: QuarantineEntry, now: Moment) -> str:
     return f"kept for {held.age(now) / DAY:.0f} days"
 
 
-def purge(held: Held, reason: str) -> Purge:
+def purge(held: QuarantineEntry, reason: str) -> Purge:
     """The step that deletes one thing for good. Raises OSError where it is gone."""
     return Purge(
         target=held.name,
@@ -64,7 +66,7 @@ def purge(held: Held, reason: str) -> Purge:
     )
 
 
-def full(held: Iterable[Held], rules: config.Quarantine, refused: bool) -> list[str]:
+def full(held: Iterable[QuarantineEntry], rules: config.Quarantine, refused: bool) -> list[str]:
     """What people should know where the quarantine is over its limit, or something was `refused`
     because it would be.
     """
@@ -78,11 +80,16 @@ def full(held: Iterable[Held], rules: config.Quarantine, refused: bool) -> list[
     )
     ways = "miyabi-healing quarantine purge makes room, or raise [quarantine] gigabytes"
     return [
-        f"the quarantine {state}; it holds {size_text(size)}, its limit is {size_text(limit)}; {ways}"
+        (
+            f"the quarantine {state}; it holds {size_text(size)}, its limit is "
+            f"{size_text(limit)}; {ways}"
+        )
     ]
 
 
-def next_one(held: Iterable[Held], days: float, now: Moment) -> tuple[float, bool] | None:
+def next_one(
+    held: Iterable[QuarantineEntry], days: float, now: Moment
+) -> tuple[float, bool] | None:
     """When at the earliest the first thing goes, and whether the run clock decides that; None where
     nothing is there.
     """

@@ -23,7 +23,7 @@ class Busy(Exception):
 
 def acquire(state: Path) -> Held:
     """Take the lock, for `release`; dying gives it back, too. Raises Busy, OSError."""
-    for folder in paths.refuges(state):
+    for folder in paths.fallback_folders(state):
         if (folder / FILE).exists():  # a pass that found the disk full may be at work there
             release(take(folder))
     try:
@@ -34,9 +34,9 @@ def acquire(state: Path) -> Held:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        from miyabi_healing.state.store import find_refuge
+        from miyabi_healing.state.store import make_fallback_folder
 
-        return take(find_refuge(state))
+        return take(make_fallback_folder(state))
 
 
 def release(held: Held) -> None:
@@ -49,7 +49,9 @@ def release(held: Held) -> None:
 def is_held(state: Path) -> bool:
     """Whether a pass is at work now. Changes nothing."""
     for path in (
-        each for folder in (state, *paths.refuges(state)) for each in (folder, folder / FILE)
+        each
+        for folder in (state, *paths.fallback_folders(state))
+        for each in (folder, folder / FILE)
     ):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,5 +107,8 @@ def sign(descriptor: int) -> None:
     """Say who holds the lock; on a full disk the lock is held all the same."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
-        who = f"pid {interrupts.guardian or os.getpid()} on {os.uname().nodename}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        who = (
+            f"pid {interrupts.guardian or os.getpid()} on {os.uname().nodename}, "
+            f"since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        )
         os.pwrite(descriptor, who.encode(), 0)

@@ -1,7 +1,7 @@
 """Keeping the journal where nothing can keep it from being written: not a full disk, not a damaged
 file, not a crash.
 
-A ballast file lies beside it, to be given up when the disk is full. Where there is none yet, the
+A reserve file lies beside it, to be given up when the disk is full. Where there is none yet, the
 journal is kept in a private folder on another filesystem until there is room again. A damaged one
 is set aside, never overwritten: it is read through at the first opening of a day, and whenever it
 is not, to the nanosecond, as the last orderly close has left it.
@@ -18,15 +18,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from miyabi_healing.state.journal import MIGRATIONS, Journal, TooNew
+from miyabi_healing.state.journal import VERSION, Journal, TooNew
 from miyabi_healing.support import paths
 from miyabi_healing.support.formatting import display
 
-BALLAST = 4 << 20
+RESERVE = 4 << 20
 ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
 FILE = paths.JOURNAL
 COMPANIONS = ("", "-wal", "-shm")
-SEAL = "sealed"
+CLEAN_SHUTDOWN = "sealed"  # the marker of an orderly close
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 Say = Callable[[str], None]
@@ -50,38 +50,38 @@ def has_room(folder: Path, needed: int = ROOM) -> bool:
     return False
 
 
-def write_ballast(state: Path) -> None:
+def write_reserve_file(state: Path) -> None:
     """Have some space to give up when the disk is full, if there is plenty now."""
     file = state / "ballast"
     with contextlib.suppress(OSError):
-        if not file.exists() and has_room(state, 8 * BALLAST):
+        if not file.exists() and has_room(state, 8 * RESERVE):
             descriptor = os.open(
                 file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(os.urandom(BALLAST))  # nothing that a filesystem could compress
+                stream.write(os.urandom(RESERVE))  # nothing that a filesystem could compress
 
 
-def give_up_ballast(state: Path) -> None:
+def give_up_reserve_file(state: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(state / "ballast")
 
 
 def is_short(state: Path) -> bool:
-    """Whether there is too little space to write, even after giving up the ballast."""
+    """Whether there is too little space to write, even after giving up the reserve file."""
     if has_room(state):
         return False
-    give_up_ballast(state)
+    give_up_reserve_file(state)
     return not has_room(state)
 
 
-def find_refuge(state: Path) -> Path:
+def make_fallback_folder(state: Path) -> Path:
     """Make a private folder where there is room. Raises OSError."""
-    for top in paths.REFUGES:
+    for top in paths.FALLBACK_TOPS:
         with contextlib.suppress(OSError):
-            folder = paths.refuge(top, state)
+            folder = paths.fallback_folder(top, state)
             if os.stat(top).st_dev == os.stat(paths.existing(state)).st_dev or not has_room(
-                Path(top), 2 * BALLAST
+                Path(top), 2 * RESERVE
             ):
                 continue
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -116,37 +116,40 @@ def frames(log: bytes) -> int:
     return max((number for number, salt in enumerate(salts, 1) if salt == log[16:24]), default=0)
 
 
-def mark(folder: Path) -> str:
+def _mark(folder: Path) -> str:
     """What the journal's file looks like, and the day: any write, by whomever, changes it. Raises
     OSError.
     """
     status = os.stat(folder / FILE)
-    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {time.strftime('%Y-%m-%d')}"
+    return (
+        f"{status.st_ino} {status.st_size} {status.st_mtime_ns} "
+        f"{status.st_ctime_ns} {time.strftime('%Y-%m-%d')}"
+    )
 
 
-def is_sealed(folder: Path) -> bool:
+def was_closed_cleanly(folder: Path) -> bool:
     """Whether the journal is as it was closed in good order earlier today."""
     try:
-        return (folder / SEAL).read_text(encoding="ascii") == mark(folder) and not (
+        return (folder / CLEAN_SHUTDOWN).read_text(encoding="ascii") == _mark(folder) and not (
             folder / f"{FILE}-wal"
         ).exists()
     except (OSError, ValueError):
         return False
 
 
-def seal(folder: Path) -> None:
+def mark_clean_shutdown(folder: Path) -> None:
     """Note how the journal was closed. What cannot be noted only costs a look through it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(
-            folder / SEAL,
+            folder / CLEAN_SHUTDOWN,
             os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
             0o600,
         )
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(mark(folder))
+            stream.write(_mark(folder))
 
 
-class Keeper:
+class JournalKeeper:
     """Opens the journal of a state folder, and takes it home again. `say` is told what people
     should know.
     """
@@ -154,27 +157,28 @@ class Keeper:
     def __init__(self, state: Path, say: Say) -> None:
         self.state = state
         self.say = say
-        left = paths.refuge_in_use(state)
+        left = paths.fallback_in_use(state)
         if left is None and is_short(state):
-            left = find_refuge(state)
+            left = make_fallback_folder(state)
             for name in (FILE + each for each in COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(state / name, left / name)
             say(
-                f"the disk of {display(state)} is full: the journal is in {display(left)} until there is room"
+                f"the disk of {display(state)} is full: the journal is in "
+                f"{display(left)} until there is room"
             )
         else:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.away = left
         self.journal = self.open(left or state)
-        self.journal.make_room = lambda: give_up_ballast(state)
+        self.journal.make_room = lambda: give_up_reserve_file(state)
         self.go_home()
 
     def open(self, folder: Path) -> Journal:
         """Open the journal, or set it aside if it is damaged and begin another. Raises OSError,
         sqlite3.Error, TooNew.
         """
-        whole = is_sealed(folder)
+        whole = was_closed_cleanly(folder)
         try:
             self.keep_what_cannot_be_read(folder)
             journal = Journal(folder / FILE)
@@ -195,7 +199,8 @@ class Keeper:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(folder / f"{FILE}{each}", folder / f"{aside}{each}")
         self.say(
-            f"the journal was damaged ({verdict.splitlines()[0]}); it was set aside as {display(folder / aside)}"
+            f"the journal was damaged ({verdict.splitlines()[0]}); it was set "
+            f"aside as {display(folder / aside)}"
         )
         return Journal(folder / FILE)
 
@@ -249,26 +254,48 @@ class Keeper:
         self.go_home()
         self.journal.close()
         if self.away is None:
-            seal(self.state)
-        for folder in paths.refuges(self.state) if self.away is None else ():
+            mark_clean_shutdown(self.state)
+        for folder in paths.fallback_folders(self.state) if self.away is None else ():
             with contextlib.suppress(OSError):
                 (folder / "lock").unlink(missing_ok=True)
                 folder.rmdir()
-        write_ballast(self.state)
+        write_reserve_file(self.state)
+
+
+def open_for_write(
+    state: Path, say: Say, recover: Callable[[Journal], object] | None
+) -> JournalKeeper:
+    """Open the journal of a state folder to write; whoever opens it closes it.
+
+    The lock is the caller's: it is held before this is called, and released after the close.
+    `recover` is called where a crash left steps unfinished, before anything else is written. It
+    needs the gate, which this may not import. None is for a run, which recovers as its first step
+    and reports that, and for alerts, which have a journal open and touch no step.
+
+    Raises OSError, sqlite3.Error, TooNew, and what `recover` raises.
+    """
+    keeper = JournalKeeper(state, say)
+    try:
+        if recover and keeper.journal.unfinished():
+            recover(keeper.journal)
+    except BaseException:
+        keeper.close()
+        raise
+    return keeper
 
 
 @contextlib.contextmanager
-def looking(state: Path) -> Iterator[Journal | None]:
+def open_read_only(state: Path) -> Iterator[Journal | None]:
     """The journal to read only, without leaving a trace in its folder; None where there is none, or
     none that can be read.
     """
-    folder = paths.refuge_in_use(state) or state
+    folder = paths.fallback_in_use(state) or state
     if not (folder / FILE).exists():
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:
         try:
-            journal = look_into(folder / FILE, Path(scratch) / FILE)
+            journal = _look_into(folder / FILE, Path(scratch) / FILE)
         except sqlite3.DatabaseError:
             yield None
             return
@@ -278,7 +305,7 @@ def looking(state: Path) -> Iterator[Journal | None]:
             journal.close()
 
 
-def look_into(file: Path, copy: Path) -> Journal:
+def _look_into(file: Path, copy: Path) -> Journal:
     """A journal to read only. Where it was not closed, a copy: SQLite would write beside it to read
     it. Raises TooNew.
     """
@@ -290,7 +317,7 @@ def look_into(file: Path, copy: Path) -> Journal:
             database.execute("pragma wal_checkpoint(truncate)")
         file = copy
     journal = Journal(file, read_only=True)
-    if journal.version > len(MIGRATIONS):
+    if journal.version > VERSION:
         journal.close()
         raise TooNew(f"{display(file)} was made by a newer version of this program")
     return journal

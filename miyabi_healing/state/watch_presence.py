@@ -1,4 +1,4 @@
-"""A watch says in the state folder that it is there, and when its next pass is due: a file that it
+"""A watch says in the state folder that it is there, and when its next run is due: a file that it
 keeps locked (flock(2)).
 """
 
@@ -18,37 +18,37 @@ FILE = "watch"
 
 
 @dataclass(frozen=True)
-class Watching:
-    """A watch that runs. `due` is when its next pass begins, in seconds since the epoch."""
+class RunningWatch:
+    """A watch that runs. `due` is when its next run begins, in seconds since the epoch."""
 
     pid: int
     due: float
 
 
 @dataclass
-class Sign:
-    """The watch's own end of it. What cannot be written is nobody's loss."""
+class PresenceFile:
+    """The file, as the watch that holds it sees it. What cannot be written is nobody's loss."""
 
     state: Path
     descriptor: int = -1
 
     def renew(self, seconds: float) -> None:
-        """Say that the next pass is due in so many seconds."""
+        """Say that the next run is due in so many seconds."""
         with contextlib.suppress(OSError):
             mount_answers.check(self.state)
-            if not self.is_there():
-                self.take()
+            if not self._still_holds_it():
+                self._take()
             data = json.dumps({"pid": os.getpid(), "due": time.time() + seconds}).encode()
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, data, 0)
 
-    def is_there(self) -> bool:
+    def _still_holds_it(self) -> bool:
         """Whether the file is still the one that we hold: a state folder may vanish."""
         with contextlib.suppress(OSError):
             return os.path.samestat(os.fstat(self.descriptor), os.stat(self.state / FILE))
         return False
 
-    def take(self) -> None:
+    def _take(self) -> None:
         self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self.descriptor = os.open(self.state / FILE, flags, 0o600)
@@ -60,7 +60,7 @@ class Sign:
             self.descriptor = -1
 
 
-def find(state: Path) -> Watching | None:
+def find_running(state: Path) -> RunningWatch | None:
     """The watch that runs with this state folder; None where none does. Changes nothing."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         descriptor = os.open(
@@ -70,7 +70,7 @@ def find(state: Path) -> Watching | None:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             row = json.loads(os.pread(descriptor, 300, 0))
-            return Watching(int(row["pid"]), float(row["due"]))
+            return RunningWatch(int(row["pid"]), float(row["due"]))
         finally:
             os.close(descriptor)
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from miyabi_healing.model.config import CheckSettings, Config, ConfigError, HealerSettings, Waiver
 from miyabi_healing.support import ownership, paths
@@ -19,6 +21,9 @@ VARIABLE = "MIYABI_HEALING_CONFIG"
 
 
 PREFIX = "MIYABI_HEALING__"
+
+# A section, and what it was called before: also what the attribute of `Config` is called.
+POLICY, OLD_POLICY = "policy", "brakes"
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:
@@ -47,20 +52,53 @@ def convert(table: Any, kind: type[T], where: str, also: Iterable[str] = ()) -> 
         if key not in known:
             raise ConfigError(f"{where}.{key}: unknown key; {nearest(key, [*known, *also])}")
     try:
+        vars(sys.modules[kind.__module__]).setdefault("Meta", msgspec.Meta)
+        ranges = _ranges(kind)
+        for key, words in ranges.items():
+            if isinstance(value := table.get(key), float) and not math.isfinite(value):
+                raise ConfigError(f"{where}: {key} must be {words}, not {value}")
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         key = path.rstrip("`")
+        name = key.removeprefix(".")
+        if name in ranges and not message.partition(", got ")[1]:
+            raise ConfigError(
+                f"{where}: {name} must be {ranges[name]}, not {table[name]}"
+            ) from None
         raise ConfigError(f"{where}{key}: {message[0].lower()}{message[1:]}") from None
+
+
+def _ranges(kind: type[Any]) -> dict[str, str]:
+    """The range of each setting that has one, in words."""
+    found = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        for each in (hint, *get_args(hint)):
+            for meta in getattr(each, "__metadata__", ()):
+                bounds = (
+                    ("{} or more", meta.ge),
+                    ("more than {}", meta.gt),
+                    ("less than {}", meta.lt),
+                    ("at most {}", meta.le),
+                )
+                said = " and ".join(words.format(end) for words, end in bounds if end is not None)
+                found[name] = said.replace("0 or more", "zero or more") if meta.ge == 0 else said
+    return found
 
 
 def interpret(table: Mapping[str, Any], source: str) -> Config:
     """Check a whole document and make it a `Config`. Raises ConfigError."""
     sections = {each.name: each for each in fields(Config) if each.name not in ("source", "file")}
+    sections[POLICY] = sections.pop(OLD_POLICY)
+    if POLICY in table and OLD_POLICY in table:
+        raise ConfigError(
+            f"{source}: {OLD_POLICY}: is the older name of [{POLICY}], which is given as well; "
+            f"keep [{POLICY}] alone"
+        )
     values: dict[str, Any] = {"source": source}
     for key, value in table.items():
         where = f"{source}: {key}"
-        if key not in sections:
+        if key not in sections and key != OLD_POLICY:
             raise ConfigError(f"{where}: unknown section; {nearest(key, sections)}")
         if key in ("checks", "healers", "waivers") and not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a table, got {type(value).__name__}")
@@ -87,7 +125,8 @@ def interpret(table: Mapping[str, Any], source: str) -> Config:
                 )
             values[key] = value
         else:
-            values[key] = convert(value, type(getattr(Config, key)), where)
+            name = OLD_POLICY if key == POLICY else key
+            values[name] = convert(value, type(getattr(Config, name)), where)
     return Config(**values)
 
 
@@ -126,6 +165,12 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _named_alike(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    """A document that calls the policy's section what the one below it calls it."""
+    name = OLD_POLICY if OLD_POLICY in below else POLICY
+    return {name if key in (POLICY, OLD_POLICY) else key: value for key, value in above.items()}
+
+
 def find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
     """The configuration file to read; None where there is none. Raises ConfigError for a named one
     that is missing.
@@ -142,7 +187,10 @@ def find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
 
 
 def answered(path: Path) -> Path:
-    """A path that can be looked at without waiting for a server that is gone. Raises ConfigError."""
+    """A path that can be looked at without waiting for a server that is gone.
+
+    Raises ConfigError.
+    """
     from miyabi_healing.support import mount_answers
 
     try:
@@ -174,7 +222,7 @@ def load(explicit: str | None = None, environment: Mapping[str, str] = os.enviro
     if overrides:
         # so that a bad variable is named as one, not as a line of the file
         interpret(overrides, "environment")
-        config = interpret(merge(table, overrides), display(path))
+        config = interpret(merge(table, _named_alike(overrides, table)), display(path))
     return replace(config, file=os.path.abspath(path))
 
 

@@ -62,7 +62,7 @@ def cut_short() -> None:
 
 
 def end_within(limit: float) -> float:
-    """When a time limit that begins now is over, at the latest with the healer's (time.monotonic)."""
+    """When a time limit that begins now is over, at the latest with the healer's (monotonic)."""
     return min(time.monotonic() + limit, _end)
 
 

@@ -27,8 +27,8 @@ MOST_NAMED = 3  # places that a note names
 # What mounts.MountPoint.can_block tells, found without loading that, and without making rows of the
 # whole table.
 CAN_BLOCK = frozenset(
-    b"""nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs prl_fs afs ceph glusterfs lustre ocfs2 gfs2 beegfs
-    orangefs coda ncpfs davfs fuse fuseblk autofs""".split()
+    b"""nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs prl_fs afs ceph glusterfs lustre ocfs2
+    gfs2 beegfs orangefs coda ncpfs davfs fuse fuseblk autofs""".split()
 )
 
 

@@ -13,14 +13,14 @@ from miyabi_healing.support.formatting import display
 
 # Filesystems that another host, or the host around a virtual machine, may be using as well.
 SHARED = frozenset(
-    """nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs prl_fs afs ceph glusterfs lustre ocfs2 gfs2
-    beegfs orangefs coda ncpfs fuse fuseblk davfs""".split()
+    """nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs prl_fs afs ceph glusterfs lustre ocfs2
+    gfs2 beegfs orangefs coda ncpfs fuse fuseblk davfs""".split()
 )
 
 
 @dataclass(frozen=True)
 class MountPoint:
-    """One row: `root` is the folder of the filesystem that is mounted at `path`; `kind` its type."""
+    """One row: `root` is the folder of the filesystem mounted at `path`; `kind` its type."""
 
     number: int
     device: int
@@ -50,7 +50,7 @@ class MountPoint:
 
 
 def table(process: str = "self") -> tuple[MountPoint, ...]:
-    """Every mount that a process can see, in the order of the kernel; none where there is no /proc."""
+    """Every mount that a process can see, in the kernel's order; none where there is no /proc."""
     try:
         with open(f"/proc/{process}/mountinfo", "rb") as file:
             lines = file.read().splitlines()
@@ -105,5 +105,5 @@ def around(path: str, mounts: tuple[MountPoint, ...] | None = None) -> MountPoin
 
 
 def inside(mount: MountPoint, path: str) -> str:
-    """Where a path on a mount is in the filesystem itself, whatever part of that is mounted where."""
+    """Where a path on a mount is in the filesystem itself, whatever part is mounted where."""
     return os.path.normpath(f"{mount.root}/{path[len(mount.path.rstrip('/')) :]}")

@@ -16,11 +16,15 @@ from miyabi_healing.support.formatting import display
 NAME = "miyabi-healing"
 PACKAGE = Path(__file__).resolve().parent.parent
 JOURNAL = "journal.sqlite3"
-REFUGES = ("/var/tmp", "/dev/shm", "/tmp")  # where the journal goes while its own disk is full
+FALLBACK_TOPS = (
+    "/var/tmp",
+    "/dev/shm",
+    "/tmp",
+)  # where the journal goes while its own disk is full
 
 
 def config_candidates() -> tuple[Path, ...]:
-    """The files a configuration is read from, the first that exists: the user's, then the system's."""
+    """The files a configuration is read from, the first that exists: the user's, the system's."""
     own = our_own(platformdirs.user_config_path(NAME), ".config")
     return tuple(
         folder / "config.toml"
@@ -72,21 +76,23 @@ def note_on_home() -> str:
     )
 
 
-def refuge(top: str, state: Path) -> Path:
+def fallback_folder(top: str, state: Path) -> Path:
     """The folder on another filesystem that stands in for a state folder: a checksum tells a
     person's few of them apart.
     """
     return Path(top) / f"{NAME}-{os.geteuid()}-{zlib.crc32(os.fsencode(state.absolute())):08x}"
 
 
-def refuge_in_use(state: Path) -> Path | None:
-    """The folder that the journal was left in when its own disk was full; None where it is at home."""
-    return next((each for each in refuges(state) if (each / JOURNAL).exists()), None)
+def fallback_in_use(state: Path) -> Path | None:
+    """The folder the journal was left in when its own disk was full; None where it is at home."""
+    return next((each for each in fallback_folders(state) if (each / JOURNAL).exists()), None)
 
 
-def refuges(state: Path) -> list[Path]:
+def fallback_folders(state: Path) -> list[Path]:
     """The folders standing in for a state folder that there are now: none, but for a full disk."""
-    return [each for each in (refuge(top, state) for top in REFUGES) if is_private(each)]
+    return [
+        each for each in (fallback_folder(top, state) for top in FALLBACK_TOPS) if is_private(each)
+    ]
 
 
 def existing(folder: Path) -> Path:
@@ -119,7 +125,7 @@ def crashed(state: Path) -> bool:
     """Whether the last pass ended without closing its journal: SQLite removes the ``-wal`` file
     when it is closed.
     """
-    return (state / f"{JOURNAL}-wal").exists() or refuge_in_use(state) is not None
+    return (state / f"{JOURNAL}-wal").exists() or fallback_in_use(state) is not None
 
 
 def new_run_id() -> str:

@@ -116,3 +116,16 @@ def leave(end: SystemExit) -> NoReturn:
             atexit._run_exitfuncs()
             os._exit(code)
     raise end
+
+
+def open_what_is_closed() -> None:
+    """Have all three standard streams: the next file would get the descriptor of a closed one, and
+    pytest needs them.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+            for each in (name, f"__{name}__"):
+                setattr(
+                    sys, each, os.fdopen(descriptor, "r" if name == "stdin" else "w", closefd=False)
+                )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from miyabi_healing.cli.setup.discovery import Findings, FoundCache, LogFolder, Repo
 from miyabi_healing.model.config import Config, HealerSettings
 from miyabi_healing.runner import registry
+from miyabi_healing.support.config_loader import OLD_POLICY, POLICY
 from miyabi_healing.support.formatting import display, size_text
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 MOST = 100  # lines of a kind
 NO_DATA = frozenset(
-    "proc sysfs cgroup cgroup2 devpts devtmpfs mqueue tmpfs ramfs securityfs debugfs tracefs bpf nsfs".split()
+    (
+        "proc sysfs cgroup cgroup2 devpts devtmpfs mqueue tmpfs ramfs securityfs "
+        "debugfs tracefs bpf nsfs"
+    ).split()
 )
 
 
@@ -33,7 +37,10 @@ def render(found: Findings, host: str, when: str) -> str:
     lines = [
         f"# Miyabi Healing on {display(host)}, written by miyabi-healing init, {when}.",
         "# What was found here is set. Everything else is commented out and shows its default.",
-        f"# {found.folders} folders below {', '.join(map(display, found.homes))} were looked through in {found.seconds:.1f} s"
+        (
+            f"# {found.folders} folders below "
+            f"{', '.join(map(display, found.homes))} were looked through in {found.seconds:.1f} s"
+        )
         + (
             "."
             if found.complete
@@ -54,7 +61,7 @@ def render(found: Findings, host: str, when: str) -> str:
             lines += [
                 "",
                 *section_lines(
-                    each.name,
+                    POLICY if each.name == OLD_POLICY else each.name,
                     section,
                     dict(special[each.name](found)) if each.name in special else {},
                 ),
@@ -129,7 +136,7 @@ def pattern(folder: Path) -> str:
 
 
 def entries(key: str, rows: Sequence[tuple[str, str]], nothing: str) -> list[str]:
-    """An array with a line and a comment for each value; what TOML cannot hold is a comment only."""
+    """An array with a line and a comment for each value; what TOML cannot hold is a comment."""
     lines, good = [], 0
     for text, comment in rows[:MOST]:
         try:
@@ -195,7 +202,10 @@ def known_caches(found: Findings) -> Iterator[tuple[str, list[str]]]:
     lines = []
     if cheap:
         lines += [
-            f"# {size_text(sum(each.bytes for each in cheap))} that may be cleaned when the disk is full:",
+            (
+                f"# {size_text(sum(each.bytes for each in cheap))} that may be "
+                "cleaned when the disk is full:"
+            ),
             *map(cache_line, cheap),
         ]
     if costly:
@@ -224,8 +234,14 @@ def safety(found: Findings) -> Iterator[tuple[str, list[str]]]:
     yield (
         "ours_alone",
         [
-            f"# {why[0].upper()}{why[1:]}: who uses a folder that is mounted from outside cannot be seen from",
-            "# here, so locks, logs, worktrees and caches in it are left alone. If no other container and nothing on the",
+            (
+                f"# {why[0].upper()}{why[1:]}: who uses a folder that is mounted "
+                "from outside cannot be seen from"
+            ),
+            (
+                "# here, so locks, logs, worktrees and caches in it are left "
+                "alone. If no other container and nothing on the"
+            ),
             "# host uses one of these, name it, and what nobody here uses is healed there as well:",
             f"# ours_alone = {toml(folders)}",
         ],
@@ -248,7 +264,11 @@ def from_outside(table: Sequence[MountPoint], homes: Sequence[Path]) -> list[str
 
 
 def cache_line(cache: FoundCache) -> str:
-    return f"#   {cache.name}: {'' if cache.weighed else 'at least '}{size_text(cache.bytes)} in {display(short(cache.path))}"
+    return (
+        f"#   {cache.name}: "
+        f"{'' if cache.weighed else 'at least '}{size_text(cache.bytes)} "
+        f"in {display(short(cache.path))}"
+    )
 
 
 def checks() -> Iterator[str]:
@@ -292,6 +312,7 @@ def summary(found: Findings) -> str:
     weight = size_text(sum(cache.bytes for cache in found.caches))
     trees = sum(repo.worktrees for repo in found.repos)
     return (
-        f"repositories: {len(found.repos)} (worktrees: {trees}), folders with logs: {len(found.logs)}, "
+        f"repositories: {len(found.repos)} (worktrees: {trees}), "
+        f"folders with logs: {len(found.logs)}, "
         f"known caches: {len(found.caches)} ({weight})"
     )

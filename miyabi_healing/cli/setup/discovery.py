@@ -25,7 +25,10 @@ SECONDS = 5.0  # for looking through all folders, and the same again for weighin
 DEPTH = 6
 WORTH = MEGABYTE  # smaller log folders are not worth a line
 SKIPPED = frozenset(
-    "node_modules site-packages __pycache__ .git .cache .Trash Trash Caches .venv venv .cargo .rustup proc".split()
+    (
+        "node_modules site-packages __pycache__ .git .cache .Trash Trash Caches "
+        ".venv venv .cargo .rustup proc"
+    ).split()
 )
 
 

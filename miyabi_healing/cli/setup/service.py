@@ -165,7 +165,7 @@ def booted() -> bool:
 
 
 def runs(kind: str, system: bool) -> bool:
-    """Whether what would start the service is at work here (for a user, that user's own systemd)."""
+    """Whether what would start the service is at work here (for a user, the user's own systemd)."""
     if kind == "launchd":
         return sys.platform == "darwin"
     if kind == "cron":
@@ -235,7 +235,8 @@ def distrust(words: Sequence[str], system: bool) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(doubts(words, system)))
     if found and system:
         raise Refused(
-            f"{found[0]}: root would start it again and again; install the program into a folder of root's, like /opt"
+            f"{found[0]}: root would start it again and again; install the "
+            "program into a folder of root's, like /opt"
         )
     return found
 

@@ -48,7 +48,8 @@ class Job:
         for word in (*self.program, *self.environment.values()):
             if not word.isprintable():
                 raise Unusable(
-                    f"{word!r} is a name that neither systemd nor cron can write; move the program or the file"
+                    f"{word!r} is a name that neither systemd nor cron can "
+                    "write; move the program or the file"
                 )
 
 
@@ -81,7 +82,8 @@ def systemd_program(program: Sequence[str]) -> str:
     """
     if set(program[0]) & set("'\"\\"):
         raise Unusable(
-            f"systemd starts no program with quotes or backslashes in its name, like {program[0]}; move it, or use cron"
+            "systemd starts no program with quotes or backslashes in its name, "
+            f"like {program[0]}; move it, or use cron"
         )
     return ":" + " ".join(systemd_word(word) for word in program)
 
@@ -120,7 +122,8 @@ def repeats(seconds: float) -> tuple[int, int]:
     if hours in HOURS:
         return 0, int(hours)
     raise Unusable(
-        f"a timer or cron cannot repeat every {seconds:g} s; it can every {', '.join(map(str, MINUTES))} minutes or every "
+        f"a timer or cron cannot repeat every {seconds:g} s; "
+        f"it can every {', '.join(map(str, MINUTES))} minutes or every "
         f"{', '.join(map(str, HOURS))} hours, and --kind systemd-watch at any interval"
     )
 
@@ -142,7 +145,10 @@ def span(seconds: float) -> str:
 
 
 def cron_times(seconds: float, host: str) -> str:
-    """An interval as the five fields of crontab(5); each host has its own minute. Raises Unusable."""
+    """An interval as the five fields of crontab(5); each host has its own minute.
+
+    Raises Unusable.
+    """
     minutes, hours = repeats(seconds)
     place = zlib.crc32(host.encode())
     if minutes:
@@ -192,7 +198,8 @@ def without_block(crontab: bytes) -> bytes:
         stop = crontab.find(end, start)
         if stop < 0:
             raise Unusable(
-                f"the crontab has a line {begin.decode().strip()!r} without the line that ends it; mend it by hand"
+                f"the crontab has a line {begin.decode().strip()!r} without the "
+                "line that ends it; mend it by hand"
             )
         crontab = crontab[:start] + crontab[stop + len(end) :]
     return crontab

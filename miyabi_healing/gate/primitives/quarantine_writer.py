@@ -21,7 +21,7 @@ from miyabi_healing.gate.primitives.syscalls import rename_new
 from miyabi_healing.host.git import repositories
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.state import quarantine
-from miyabi_healing.state.quarantine import Held
+from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.support.files import open_beneath, open_root
 from miyabi_healing.support.formatting import display
 
@@ -34,7 +34,7 @@ FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 SAME_MOMENT = 50_000_000
 
 
-class Entry(Held):
+class Entry(QuarantineEntry):
     """One thing in quarantine that is being filled or emptied."""
 
     @classmethod
@@ -211,7 +211,7 @@ def entry(context: Context, path: Path, kind: str, **facts: object) -> Entry:
     raise problem or OSError(errno.ENOENT, "no place for a quarantine", str(path))
 
 
-def discard(place: Held) -> None:
+def discard(place: QuarantineEntry) -> None:
     """Take back a place that holds nothing (any more)."""
     for leftover in ("manifest.new", "manifest.json"):
         with contextlib.suppress(OSError):
@@ -315,7 +315,7 @@ def rename_back(inside: int, folder: int, name: str, thing: os.stat_result) -> N
         os.rename("thing", name, src_dir_fd=inside, dst_dir_fd=folder)
 
 
-def put_back(place: Held) -> None:
+def put_back(place: QuarantineEntry) -> None:
     """Undo `take`, never over something that has taken the name meanwhile. Raises OSError; the
     thing then stays put.
     """
@@ -323,7 +323,7 @@ def put_back(place: Held) -> None:
     discard(place)
 
 
-def move_back(place: Held) -> None:
+def move_back(place: QuarantineEntry) -> None:
     """The same, but its place and manifest stay, for what else has to be done."""
     make_folders_again(place)
     with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
@@ -341,12 +341,12 @@ def move_back(place: Held) -> None:
         os.fsync(folder)
 
 
-def missing_folders(place: Held) -> list[Path]:
+def missing_folders(place: QuarantineEntry) -> list[Path]:
     """The folders on the way to where a thing was that are gone, the first one first."""
     return [each for each in reversed(Path(place.original).parents) if not os.path.lexists(each)]
 
 
-def cannot_make_folders(place: Held) -> str | None:
+def cannot_make_folders(place: QuarantineEntry) -> str | None:
     """Why the folders that a thing was in cannot be made again: their filesystem may only not be
     mounted now.
     """
@@ -356,7 +356,7 @@ def cannot_make_folders(place: Held) -> str | None:
     return None
 
 
-def make_folders_again(place: Held) -> None:
+def make_folders_again(place: QuarantineEntry) -> None:
     """Make what is gone of the folders that a thing was in: ``git clean`` takes them away when they
     are empty. Raises OSError.
 

@@ -101,9 +101,9 @@ def queue(
 
 def foresee(document: Document, settings: config.Config, state: Path) -> list[Alert]:
     """What would be told. Raises OSError, TooNew."""
-    from miyabi_healing.state.store import looking
+    from miyabi_healing.state.store import open_read_only
 
-    with looking(state) as journal:
+    with open_read_only(state) as journal:
         return decide.decide(
             document, known(journal), settings.brakes, settings.alerts, time.time()
         )[0]
@@ -124,11 +124,11 @@ def open_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
     """The journal, under the lock: no two runs tell the same. Raises Busy, OSError,
     sqlite3.Error, TooNew.
     """
-    from miyabi_healing.state.store import Keeper
+    from miyabi_healing.state.store import open_for_write
 
     with contextlib.ExitStack() as held:
         held.callback(run_lock.release, run_lock.acquire(state))
-        keeper = Keeper(state, say)
+        keeper = open_for_write(state, say, recover=None)
         held.callback(keeper.close)
         yield keeper.journal
 

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.state import history
-from miyabi_healing.state.store import looking
+from miyabi_healing.state.store import open_read_only
 from miyabi_healing.support import atomic_write, mount_answers, paths
 from miyabi_healing.support.formatting import display
 
@@ -59,11 +59,11 @@ def totals(given: OutputRequest) -> Totals:
     """
     state = paths.state_folder()
     # what is wrong with it, the run itself has told
-    with contextlib.suppress(Exception), looking(state) as journal:
+    with contextlib.suppress(Exception), open_read_only(state) as journal:
         none = {(healer, result): 0 for healer in given.healers() for result in RESULTS}
         if journal is not None:
             return {**none, **history.heal_totals(journal)}
-        if not (state / paths.JOURNAL).exists() and paths.refuge_in_use(state) is None:
+        if not (state / paths.JOURNAL).exists() and paths.fallback_in_use(state) is None:
             return none
     return {}
 

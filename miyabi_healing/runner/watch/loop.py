@@ -89,7 +89,7 @@ class Watch:
         schedule = Schedule(
             self.interval, time.monotonic(), offset_of(os.uname().nodename, self.interval)
         )
-        sign = watch_presence.Sign(paths.state_folder())
+        sign = watch_presence.PresenceFile(paths.state_folder())
         with self.signals() as bell, contextlib.closing(sign):
             systemd_notify.send("READY=1", "STATUS=the first pass is at work")
             while True:

@@ -1,0 +1,82 @@
+"""``history``: earlier runs, or the course of one check."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from miyabi_healing.cli.common import Duration, Given, Refusal, as_json, moment, reading, settings
+from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.support import config_loader, paths
+from miyabi_healing.support.formatting import plain, size_text
+
+_since = click.option(
+    "--since",
+    type=Duration(),
+    default="30d",
+    show_default=True,
+    metavar="DURATION",
+    help="How far back.",
+)
+
+
+@click.command()
+@click.option("--issue", metavar="NAME", help="The course of one check, instead of whole passes.")
+@_since
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="How many, the newest.",
+)
+@as_json
+@click.pass_obj
+def history(given: Given, issue: str | None, since: float, limit: int, as_json: bool) -> None:
+    """What the last passes found and did."""
+    from miyabi_healing.state import history as kept
+
+    settings(given)
+    with reading(paths.state_folder()) as journal:
+        if journal is None or journal.version < 3:
+            rows: list[dict[str, Any]] = []
+        elif issue is not None:
+            if issue not in (known := kept.names(journal)):
+                raise Refusal(
+                    f"no check {issue!r} was ever measured; {config_loader.nearest(issue, known)}",
+                    ExitCode.USAGE,
+                )
+            rows = kept.course(journal, issue, time.time() - since, limit)
+        else:
+            rows = kept.passes(journal, time.time() - since, limit)
+    if as_json or given.as_json:
+        click.echo(json.dumps([{**row, "ended": moment(row["ended"])} for row in rows], indent=2))
+        return
+    for row in rows:
+        click.echo(_course_line(row) if issue else _pass_line(row))
+    if not rows:
+        click.echo(
+            "Nothing is remembered yet." if issue is None else "It was not measured in that time."
+        )
+
+
+def _pass_line(row: dict[str, Any]) -> str:
+    sign = "❌" if row["unknown"] or row["healed"] < row["found"] else "✅"
+    what = f"{row['found']} issue(s), {row['healed']} healed" if row["found"] else "healthy"
+    unknown = f", {row['unknown']} check(s) could not run" if row["unknown"] else ""
+    freed = f", freed {size_text(row['freed'])}" if row["freed"] else ""
+    return f"{moment(row['ended']).replace('T', ' ')} {sign} {what}{unknown}{freed}  ({row['run']})"
+
+
+def _course_line(row: dict[str, Any]) -> str:
+    when, limit = moment(row["ended"]).replace("T", " "), plain(row["threshold"])
+    value = "unknown" if row["value"] is None else plain(row["value"])
+    after = f" → {plain(row['after'])}" if row["after"] is not None else ""
+    unit = f" {row['unit']}" if row["unit"] else ""
+    actions = f"  ({row['actions']})" if row["actions"] else ""
+    where = f" {row['target']}" if row["target"] else ""
+    return f"{when} {value}{after} of {limit}{unit} {row['outcome']}{where}{actions}"

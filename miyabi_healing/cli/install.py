@@ -1,0 +1,140 @@
+"""``install``: have runs made for good, by what this host has for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from miyabi_healing.cli.common import Duration, Given, Refusal, dry_run, settings
+from miyabi_healing.cli.setup import service_units
+from miyabi_healing.model import config
+from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.support import config_loader
+
+
+class _Interval(Duration):
+    """A duration; a mere number is so many seconds, as for ``--interval`` elsewhere."""
+
+    name = "interval"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value)
+        return super().convert(
+            f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text, param, ctx
+        )
+
+
+@click.command()
+@dry_run
+@click.option(
+    "--uninstall",
+    is_flag=True,
+    help="Stop what was installed and remove it: nothing else, and all of it.",
+)
+@click.option(
+    "--system/--user",
+    default=None,
+    help="For the whole system, or for yourself.  [default: by who asks]",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(service_units.KINDS),
+    help="What starts the passes.  [default: what this host has]",
+)
+@click.option(
+    "-i", "--interval", type=_Interval(), metavar="DURATION",
+    help="Between two passes: 15m, 1h, 900.  [default: 15m; 5m for systemd-watch]",
+)  # fmt: skip
+@click.pass_obj
+def install(
+    given: Given,
+    dry_run: bool,
+    uninstall: bool,
+    system: bool | None,
+    kind: str | None,
+    interval: float | None,
+) -> None:
+    """Have passes made for good: by a systemd timer, a systemd service that watches, launchd or
+    cron.
+
+    Files that it did not write are never replaced or removed.
+    """
+    from miyabi_healing.cli.setup import service as installing
+
+    system = os.geteuid() == 0 if system is None else system
+    if system and os.geteuid() != 0:
+        raise Refusal(
+            "only root can install for the whole system; --user installs for yourself",
+            ExitCode.USAGE,
+        )
+    place = installing.here(system)
+    # what is installed has to go, whatever the configuration has become
+    chosen = None if uninstall else settings(given)
+    try:
+        if uninstall:
+            steps = installing.steps_to_remove(
+                (kind,) if kind else installing.removable(place), place
+            )
+        else:
+            kind = kind or installing.default_kind(system)
+            words = installing.program(given.config_file or os.environ.get(config_loader.VARIABLE))
+            for doubt in installing.distrust(words, system)[:1]:
+                click.echo(f"miyabi-healing: warning: {doubt}", err=True)
+            every = (
+                interval
+                if interval is not None
+                else service_units.INTERVALS.get(kind, service_units.INTERVAL)
+            )
+            job = service_units.Job(words, every, system, place.home, installing.moved_folders())
+            steps = installing.steps_to_install(kind, job, place)
+    except (installing.Refused, service_units.Unusable) as error:
+        raise Refusal(str(error), ExitCode.USAGE) from None
+    if not steps:
+        click.echo("Nothing is installed.")
+        return
+    if dry_run or given.dry_run:
+        for line in installing.told(steps, system):
+            click.echo(line)
+        return
+    try:
+        left = installing.carry_out(steps, system, click.echo)
+    except installing.Failed as error:
+        raise Refusal(f"{error}; what was done before it stays", ExitCode.ISSUES) from None
+    if left:
+        click.echo("What runs services is not at work here. Where it is, run:")
+        for each in left:
+            click.echo(f"    {each}")
+    for line in (
+        _afterwards(kind, system, chosen)
+        if kind and chosen
+        else ["Removed. Journal, quarantine and configuration stay."]
+    ):
+        click.echo(line)
+
+
+def _afterwards(kind: str, system: bool, chosen: config.Config) -> Iterator[str]:
+    """What somebody may want to know once it is installed."""
+    if kind.startswith("systemd"):
+        user = "" if system else " --user"
+        name = (
+            f"{service_units.NAME}.timer"
+            if kind == "systemd-timer"
+            else f"{service_units.NAME}-watch.service"
+        )
+        yield (
+            f"Look: systemctl{user} status {name}; journalctl{user} "
+            f"--identifier {service_units.NAME}"
+        )
+        if not system:
+            yield "It runs while you are logged in; 'loginctl enable-linger' has it run always."
+    if not chosen.git.repos:
+        yield (
+            "No repository is looked after until [git] repos names some: "
+            f"'{service_units.NAME} init' writes a configuration."
+        )

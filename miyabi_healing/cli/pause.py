@@ -1,0 +1,56 @@
+"""``pause`` and ``resume``: let healing rest for a while, and end that."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import click
+
+from miyabi_healing.cli.common import (
+    Duration,
+    Given,
+    Refusal,
+    make_context,
+    moment,
+    settings,
+    writing,
+)
+from miyabi_healing.model.exit_codes import ExitCode
+
+
+@click.command()
+@click.option(
+    "--for",
+    "seconds",
+    type=Duration(),
+    required=True,
+    metavar="DURATION",
+    help="How long: 30m, 2h, 1d.",
+)
+@click.option("--reason", required=True, help="Why; every report shows it.")
+@click.pass_obj
+def pause(given: Given, seconds: float, reason: str) -> None:
+    """Let healing rest for a while. Checks go on, and say what they find."""
+    if not reason.strip() or seconds <= 0:
+        raise Refusal("a pause needs a reason, and an end in the future", ExitCode.USAGE)
+    until = time.time() + seconds
+    with writing(make_context(settings(given))) as journal:
+        import getpass
+
+        journal.pause(
+            until, " ".join(reason.split()), os.environ.get("SUDO_USER") or getpass.getuser()
+        )
+    click.echo(
+        f"Healing is paused until {moment(until).replace('T', ' ')}. "
+        "miyabi-healing resume ends it earlier."
+    )
+
+
+@click.command()
+@click.pass_obj
+def resume(given: Given) -> None:
+    """End every pause."""
+    with writing(make_context(settings(given))) as journal:
+        ended = journal.resume()
+    click.echo("Healing goes on." if ended else "Healing was not paused.")

@@ -1,0 +1,104 @@
+"""``rollback``: undo what a run did, or one step of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from miyabi_healing.cli.common import (
+    Given,
+    Refusal,
+    as_json,
+    dry_run,
+    make_context,
+    reading,
+    settings,
+    writing,
+)
+from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.support import console
+
+if TYPE_CHECKING:
+    from miyabi_healing.gate.rollback import Undone
+
+
+_SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible": "–", "nothing": "–"}
+
+
+@click.command()
+@click.argument("run_id", required=False)
+@click.option("--step", type=int, metavar="N", help="Undo this one step: its number in the report.")
+@dry_run
+@as_json
+@click.pass_obj
+def rollback(
+    given: Given, run_id: str | None, step: int | None, dry_run: bool, as_json: bool
+) -> None:
+    """Undo what the last run did, or the run or the step that is named.
+
+    What the world has moved on from is refused, with the reason. What was rolled back is left alone
+    by the next passes.
+    """
+    chosen = settings(given)
+    context = make_context(chosen)
+    only_look = dry_run or given.dry_run
+    from miyabi_healing.gate import rollback as undoing
+
+    try:
+        if only_look:
+            with reading(context.state) as journal:
+                rows = undoing.choose(context.state, journal, run_id, step)
+                results = undoing.look(rows, context)
+        else:
+            with writing(context) as journal:
+                rows = undoing.choose(context.state, journal, run_id, step)
+                results = undoing.carry_out(rows, context, journal)
+    except undoing.Unknown as error:
+        raise Refusal(str(error), ExitCode.USAGE) from None
+    _name_damage(context.state)
+    _show_rollback(results, only_look, as_json or given.as_json, chosen.brakes.respect_days)
+    statuses = {each.status for each in results}
+    all_done = "refused" not in statuses and statuses != {"impossible"}
+    sys.exit(ExitCode.HEALTHY if all_done else ExitCode.ISSUES)
+
+
+def _name_damage(state: Path) -> None:
+    """Say on standard error what of the quarantine cannot be relied on."""
+    from miyabi_healing.state import quarantine
+
+    for line in quarantine.damage(state, quarantine.find(state)):
+        console.complain(line)
+
+
+def _show_rollback(
+    results: Sequence[Undone], only_look: bool, as_json: bool, respect_days: float
+) -> None:
+    done = sum(each.status in ("undone", "planned") for each in results)
+    if as_json:
+        rows = [
+            {
+                "number": each.row.id,
+                "run_id": each.row.run,
+                "kind": each.row.kind,
+                "target": each.row.target,
+                "status": each.status,
+                "message": each.message,
+            }
+            for each in results
+        ]
+        click.echo(json.dumps({"dry_run": only_look, "steps": rows}, indent=2))
+        return
+    click.echo(f"Run {results[0].row.run}:")
+    for each in results:
+        click.echo(
+            f"  {_SIGNS[each.status]} {each.row.kind} {each.row.target} (step "
+            f"{each.row.id}): {each.message}"
+        )
+    click.echo(f"{done} of {len(results)} step(s) {'can be' if only_look else 'were'} undone.")
+    if done and not only_look and respect_days:
+        click.echo(f"The next passes leave what was rolled back alone for {respect_days:g} days.")

@@ -1,0 +1,121 @@
+"""The journal's schema: how each version is made of the one before it.
+
+Loaded only where a journal is new, or older than this program.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+MIGRATIONS = (
+    # 1: as the first version made it, which did not number its schema
+    """
+    create table if not exists step (
+        id integer primary key, run text not null, healer text not null, kind text not null, target
+        text not null,
+        reason text not null, step text not null, intended real not null, finished real, status
+        text, message text,
+        freed integer, undo text
+    ) strict;
+    """,
+    # 2: what a step was for, pauses, and when an issue was last seen to be gone
+    """
+    alter table step add column issue text not null default '';
+    alter table step add column issue_target text not null default '';
+    alter table step add column bytes integer not null default 0;
+    alter table step add column duration real;
+    create index step_by_run on step (run);
+    create index step_by_target on step (target);
+    create table pause (
+        id integer primary key, begun real not null, until real not null, reason text not null,
+        person text not null, ended real
+    ) strict;
+    create table healthy (issue text, target text, seen real not null, primary key (issue, target))
+    strict;
+    """,
+    # 3: what every pass measured, found and did
+    """
+    create table pass (
+        id integer primary key, run text not null, began real not null, ended real not null, checks
+        integer not null,
+        found integer not null, healed integer not null, unknown integer not null, freed integer
+        not null
+    ) strict;
+    create index pass_by_end on pass (ended);
+    create table measurement (
+        pass integer not null, name text not null, target text not null, value real, after real,
+        threshold real not null,
+        unit text not null, outcome text not null, severity text not null, description text not
+        null, actions text not null
+    ) strict;
+    create index measurement_by_pass on measurement (pass);
+    create index measurement_by_name on measurement (name, pass);
+    """,
+    # 4: how often every healer came to every result, which outlives what history lets go of
+    """
+    create table heal_total (
+        healer text not null, result text not null, count integer not null, primary key (healer,
+        result)
+    ) strict;
+    """,
+    # 5: what somebody was told of, and what is still to be sent
+    """
+    create table alert_state (
+        name text not null, target text not null, state text not null, severity text not null,
+        brake text not null,
+        since real not null, told real not null, course text not null, primary key (name, target)
+    ) strict;
+    create table outbox (
+        id integer primary key autoincrement, channel text not null, made real not null, message
+        text not null,
+        tries integer not null, next real not null
+    ) strict;
+    """,
+    # 6: the run clock, and its value beside every time that something is measured from. It begins
+    # at 0 with the last thing that is on record, so what older versions noted lies before 0; what
+    # they noted later than that counts from 0.
+    """
+    create table run_clock (
+        only integer primary key check (only = 1), name text not null, seen real not null, boot
+        real not null,
+        boot_id text not null, wall real not null, believed real not null, doubted real
+    ) strict;
+    alter table step add column clock real not null default 0;
+    alter table step add column clock_end real not null default 0;
+    alter table pause add column clock real not null default 0;
+    alter table healthy add column clock real not null default 0;
+    alter table pass add column clock real not null default 0;
+    alter table outbox add column clock real not null default 0;
+    create temp table last as select coalesce(
+        (select ended from pass order by id desc limit 1),
+        (select coalesce(finished, intended) from step order by id desc limit 1), 0
+    ) as wall;
+    update step set clock = min(0, intended - (select wall from last)),
+        clock_end = min(0, coalesce(finished, intended) - (select wall from last));
+    update pause set clock = min(0, begun - (select wall from last));
+    update healthy set clock = min(0, seen - (select wall from last));
+    update pass set clock = min(0, ended - (select wall from last));
+    update outbox set clock = min(0, made - (select wall from last));
+    drop table last;
+    """,
+)
+
+
+def migrate(database: sqlite3.Connection, before: int, then: Callable[[], object]) -> None:
+    """Bring a journal of the version `before` up to date, with `then`, in one transaction.
+
+    Raises sqlite3.Error, and what `then` raises; the journal is then as it was.
+    """
+    scripts = [
+        f"{MIGRATIONS[number]} pragma user_version={number + 1};"
+        for number in range(before, len(MIGRATIONS))
+    ]
+    try:
+        database.executescript(f"begin immediate; {' '.join(scripts)}")
+        then()
+        database.execute("commit")
+    except BaseException:
+        if database.in_transaction:
+            database.rollback()
+        raise

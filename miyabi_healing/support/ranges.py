@@ -1,0 +1,3 @@
+"""What a number in the configuration, or in a healer's options, may be."""
+
+from msgspec import Meta as Meta
