@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from test_delete import context, deletion, fill, plan
 
 from conftest import wait_for
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches, processes, users
 from miyabi_healing.host.readings import Host

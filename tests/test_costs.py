@@ -17,11 +17,11 @@ from gatework import ISSUE, make_older, plan, work
 from gitworld import merge, repository, worktree
 from program import report, run, settings
 
-from miyabi_healing.gate import costs, endings, execute
-from miyabi_healing.gate.costs import cost
+from miyabi_healing.gate import execute
+from miyabi_healing.gate.handlers.table import HANDLERS, cost
 from miyabi_healing.gate.primitives import weigh as weighing
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.gate.primitives.weigh import weigh
+from miyabi_healing.gate.primitives.weigh import Cost, weigh
 from miyabi_healing.host import caches
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Brakes, Budgets, Config, Safety
@@ -147,17 +147,14 @@ EXAMPLES: dict[type[Step], Callable[[Path], Step]] = {
 def test_every_kind_of_step_has_a_cost_an_ending_and_a_budget_that_can_hold_it(
     home: Path, kind: type[Step]
 ) -> None:
-    assert kind in cost.registry, f"add what a {kind.__name__} costs to gate/costs.py"
     step = EXAMPLES[kind](home)
-    assert step.kind in endings.KNOWN, (
-        f"add what is known of a {kind.__name__} after a crash to gate/endings.py"
-    )
+    assert step.kind in HANDLERS, f"{kind.__name__} has no handler in gate/handlers/table.py"
     (outcome,) = carry_out(context(home), step, budgets=NOTHING)
     assert (outcome.status, outcome.message.split(":")[0]) == ("vetoed", "budget")
 
 
 def test_table_of_endings_has_no_kind_that_is_none() -> None:
-    assert set(endings.KNOWN) == {each.kind for each in kinds()}
+    assert set(HANDLERS) == {each.kind for each in kinds()}
 
 
 def test_kind_that_nobody_entered_in_the_table_raises() -> None:
@@ -170,7 +167,7 @@ def test_kind_that_nobody_entered_in_the_table_raises() -> None:
 
 def test_sigchld_ends_nobody_and_costs_nothing() -> None:
     asked = Signal(target="", reason="", pid=1, start=1, signal=signal.SIGCHLD)
-    assert cost(asked, INF) == costs.Cost()
+    assert cost(asked, INF) == Cost()
     assert cost(replace(asked, signal=signal.SIGKILL), INF).processes == {(1, 1)}
 
 

@@ -17,6 +17,7 @@ from program import report, run, settings
 from test_rollback import LINES, archive, context, do, set_aside, state_of, trim, undo_all
 
 from miyabi_healing.gate import recover, undo
+from miyabi_healing.gate.handlers import handler
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.state import manifest, quarantine
 
@@ -194,14 +195,14 @@ def test_entry_whose_way_back_fails_in_an_unforeseen_way_is_refused_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     do(home, *(set_aside(home / name) for name in "abc"))
-    way = undo.WAYS["quarantine"]
+    way = undo.UNDO["quarantine"]
 
     def objection(entry: quarantine_writer.Entry, where: Any) -> str | None:
         if entry.original.endswith("/b"):
             raise RuntimeError("nobody thought of this")
         return way.objection(entry, where)
 
-    monkeypatch.setitem(undo.WAYS, "quarantine", undo.Way(objection, way.restore))
+    monkeypatch.setitem(undo.UNDO, "quarantine", handler.Undo(objection, way.restore))
     results = undo_all(home)
     assert [each.status for each in results] == ["undone", "refused", "undone"]
     assert "nobody thought of this; it lies in " in results[1].message

@@ -20,7 +20,7 @@ import pytest
 
 from conftest import wait_for
 from miyabi_healing.gate.handlers import delete
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches, filesystems
 from miyabi_healing.host.context import HealerContext

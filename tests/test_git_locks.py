@@ -18,7 +18,7 @@ from gitworld import git, repository, worktree
 
 from conftest import wait_for
 from miyabi_healing.gate import execute
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import users
 from miyabi_healing.host.context import HealerContext

@@ -16,7 +16,7 @@ from gatework import plan as never_met
 from gitworld import merge, repository, worktree
 
 from miyabi_healing.gate import execute
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches
 from miyabi_healing.host.processes import read

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from conftest import wait_for
-from miyabi_healing.gate.handlers.handler import apply
+from miyabi_healing.gate.handlers.table import apply
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config

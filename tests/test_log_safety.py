@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from miyabi_healing.gate import execute, undo
 from miyabi_healing.gate.handlers import logs as gate_logs
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import compression, quarantine_writer, syscalls
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import logs

@@ -19,7 +19,7 @@ import pytest
 from test_log_safety import LINES, archive, context, entries, plan, trim, whole
 
 from miyabi_healing.gate.handlers import logs as gate_logs
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Refused
 from miyabi_healing.host import logs
 from miyabi_healing.host.processes import OpenFile, OpenFiles, Process, Processes

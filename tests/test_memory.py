@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from miyabi_healing.gate import execute
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import memory
 from miyabi_healing.host.context import HealerContext

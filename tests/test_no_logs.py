@@ -21,7 +21,7 @@ from test_log_safety import LINES, archive, context, plan, trim
 
 from conftest import wait_for
 from miyabi_healing.cli.setup import discovery
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import databases, log_text, logs
 from miyabi_healing.host.context import HealerContext

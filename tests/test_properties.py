@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from miyabi_healing.gate import execute, rollback
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Brakes, Budgets, Config

@@ -20,7 +20,7 @@ from gitworld import git, merge, repository, worktree
 
 from miyabi_healing.gate import undo
 from miyabi_healing.gate.handlers import delete
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import compression
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches

@@ -19,7 +19,7 @@ import pytest
 from program import environment, report, run, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing.gate import endings
+from miyabi_healing.gate.handlers.table import HANDLERS
 
 Start = Callable[..., psutil.Popen]
 PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
@@ -112,7 +112,7 @@ def test_killed_anywhere_loses_nothing_and_does_nothing_twice(
 
 def test_every_row_of_the_matrix_is_pinned_and_every_kind_of_step_has_one() -> None:
     assert set(POINTS) == set(ROWS)
-    assert set(CHANGES) == set(endings.KNOWN)
+    assert set(CHANGES) == set(HANDLERS)
 
 
 def test_what_the_matrix_traces_is_there() -> None:

@@ -25,7 +25,7 @@ from conftest import wait_for
 from miyabi_healing.gate import execute, rollback, undo
 from miyabi_healing.gate.handlers import log_undo
 from miyabi_healing.gate.handlers import logs as gate_logs
-from miyabi_healing.gate.handlers.handler import apply
+from miyabi_healing.gate.handlers.table import apply
 from miyabi_healing.gate.primitives import compression, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host.readings import Host

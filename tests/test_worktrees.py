@@ -23,7 +23,7 @@ from gitworld import commit, git, merged_worktree, repository, worktree
 
 from conftest import wait_for
 from miyabi_healing.gate import execute
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import readings, users

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from conftest import PROJECT, wait_for
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import processes
 from miyabi_healing.host.context import HealerContext

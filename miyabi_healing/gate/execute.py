@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from miyabi_healing.gate import target_checks, undo
-from miyabi_healing.gate.handlers import table  # noqa: F401  (so that every kind is known)
-from miyabi_healing.gate.handlers.handler import apply, recheck
+from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.policy import Brakes
 from miyabi_healing.gate.primitives.context import Context, Refused, error_text
 from miyabi_healing.gate.recover import take_back

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miyabi_healing.gate.costs import Cost, cost
-from miyabi_healing.gate.handlers import table  # noqa: F401  (so that every kind is known)
+from miyabi_healing.gate.handlers.table import cost
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.config import Budgets, Config
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.plan import Plan

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from miyabi_healing.gate import endings, undo
-from miyabi_healing.gate.handlers import (
-    purge,
-    table,  # noqa: F401  (so that every kind is known)
-)
+from miyabi_healing.gate.handlers.table import HANDLERS, PURGE
 from miyabi_healing.gate.primitives.context import Context, error_text
 from miyabi_healing.model.results import Outcome
 from miyabi_healing.state.journal import Journal, Row
@@ -74,13 +71,13 @@ def recover_one(row: Row, context: Context, journal: Journal) -> str:
     there = replace(context, run_id=row.run, step=row.id)
     status = "interrupted"
     try:
-        if row.kind in endings.KNOWN:
+        if row.kind in HANDLERS:
             found = undo.entries(context.state, row.run, row.id)
             if not found and (away := undo.away(context.state, row.target)):
                 return f"what it set aside lies in {away}, which is not there now; a later run looks again"
             elsewhere = undo.restore(found, there)
             result = (
-                purge.resume(row.target, there)
+                PURGE.resume(row.target, there)
                 if row.kind == "purge"
                 else endings.crashed(row.kind)
             )

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from miyabi_healing.gate import endings, recover, undo
-from miyabi_healing.gate.handlers import table  # noqa: F401  (so that every kind is known)
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.state import quarantine
 from miyabi_healing.state.journal import Journal, Row

@@ -9,38 +9,15 @@ crash interrupted all come here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+from miyabi_healing.gate.handlers.table import UNDO
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.quarantine_writer import Entry
 from miyabi_healing.state import quarantine
 from miyabi_healing.support.formatting import display
-
-
-def nothing(entry: Entry, context: Context) -> None:
-    """What most kinds need besides being deleted."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """How one kind of entry is given back.
-
-    `objection` is why that cannot be (any more), None where it can; it changes nothing. `restore`
-    does it and removes the entry; it raises Refused or OSError and then has left what it could not
-    do. It returns where the thing is now, in words, if that is not where it was; `elsewhere` says
-    so beforehand. `forget` is what else goes when it is purged.
-    """
-
-    objection: Callable[[Entry, Context], str | None]
-    restore: Callable[[Entry, Context], str | None]
-    forget: Callable[[Entry, Context], None] = nothing
-    elsewhere: Callable[[Entry], str] = lambda entry: ""
-
-
-WAYS: dict[str, Way] = {}
 
 
 def entries(state: Path, run: str, step: int) -> list[Entry]:
@@ -78,10 +55,10 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
             continue
         if entry.facts.get("purging"):
             return "it is being purged from quarantine"
-        if entry.kind not in WAYS:
+        if entry.kind not in UNDO:
             return f"this version does not know things of the kind {entry.kind!r}"
         try:
-            reason = WAYS[entry.kind].objection(entry, context)
+            reason = UNDO[entry.kind].objection(entry, context)
         except Exception as error:  # one that nobody thought of must not stop the others
             reason = f"it cannot be looked at: {type(error).__name__}: {error}; it lies in {display(entry.folder)}"
         if reason:
@@ -92,9 +69,9 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
 def elsewhere(found: Sequence[Entry]) -> str:
     """What would come back to another place than it was taken from, in words."""
     told = (
-        WAYS[entry.kind].elsewhere(entry)
+        UNDO[entry.kind].elsewhere(entry)
         for entry in found
-        if entry.kind in WAYS and not entry.facts.get("dropped")
+        if entry.kind in UNDO and not entry.facts.get("dropped")
     )
     return "; ".join(filter(None, told))
 
@@ -112,7 +89,7 @@ def restore(found: Sequence[Entry], context: Context) -> str:
         if entry.facts.get("dropped"):
             quarantine_writer.drop(entry)
         elif entry.facts:
-            told.append(WAYS[entry.kind].restore(entry, context))
+            told.append(UNDO[entry.kind].restore(entry, context))
         else:
             quarantine_writer.discard(entry)
     return "; ".join(filter(None, told))

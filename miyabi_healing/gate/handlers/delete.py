@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.primitives.weigh import DEEPEST
+from miyabi_healing.gate.primitives.weigh import DEEPEST, Cost
 from miyabi_healing.host import caches
 from miyabi_healing.host.processes import OpenFile, OpenFiles
 from miyabi_healing.model.identity import Identity
@@ -46,25 +46,6 @@ class Tally:
     helped: bool = False
     stop: bool = False
     deadline: float = math.inf
-
-
-@stake.register
-def _(step: Delete) -> Stake:
-    return Stake((step.root,), tuple(unit.path for unit in step.units), judged=True)  # unit by unit
-
-
-@recheck.register
-def _(step: Delete, context: Context) -> str | None:
-    if root_of(step.root, context.roots) is None:
-        return "outside the allowed roots"
-    if not disposable(step.root, context):
-        return "no known cache, and not in [safety] disposable"
-    if any(
-        not unit.path.is_relative_to(step.root) or ".." in unit.path.parts for unit in step.units
-    ):
-        return "a unit lies outside the cache"
-    objections = [reason for _unit, reason in judge(step, context.witness.files)]
-    return None if None in objections else next(iter(objections), "it is gone already")
 
 
 def disposable(folder: Path, context: Context) -> bool:
@@ -98,26 +79,6 @@ def objection(unit: Unit, found: Unit | None, holder: OpenFile | None) -> str | 
     if grown or not found.identity.unchanged(unit.identity) or found.newest > unit.newest:
         return f"{name} changed since it was measured"
     return f"{name} is in use by {holder.name} (pid {holder.pid})" if holder else None
-
-
-@apply.register
-def _(step: Delete, context: Context) -> Done:
-    root = root_of(step.root, context.roots)
-    assert root is not None  # recheck has just said so
-    with owner_locked(root, step.locks):
-        judged = judge(step, context.host.witness().files)
-        manifest = write_manifest(step, context)
-        tally = Tally()
-        tally.left += [reason for _unit, reason in judged if reason]
-        remove_all(root, [unit for unit, reason in judged if not reason], tally)
-    if tally.left and not tally.files:
-        raise Refused(f"nothing could be deleted: {'; '.join(tally.left[:3])}")
-    details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
-    if tally.left:
-        details["not_deleted"] = tally.left[:20]
-    return Done(
-        freed=tally.freed, message=f"{len(tally.left)} left" if tally.left else "", details=details
-    )
 
 
 @contextlib.contextmanager
@@ -260,3 +221,60 @@ def remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int) 
     tally.helped = False
     tally.files, tally.freed = tally.files + helper.files, tally.freed + helper.freed
     tally.left += helper.left
+
+
+class DeleteHandler(StepHandler[Delete]):
+    """Deleting what its tool makes again."""
+
+    kind = Delete.kind
+    after_crash = "what was deleted stays deleted: its tool makes it again"
+    next_run = "what was deleted stays deleted: its tool makes it again"
+    undo = Irreversible(
+        "its tool makes it again; what it was is listed in the state folder's manifests"
+    )
+
+    def target_use(self, step: Delete) -> Stake:
+        return Stake(
+            (step.root,), tuple(unit.path for unit in step.units), judged=True
+        )  # unit by unit
+
+    def recheck(self, step: Delete, context: Context) -> str | None:
+        if root_of(step.root, context.roots) is None:
+            return "outside the allowed roots"
+        if not disposable(step.root, context):
+            return "no known cache, and not in [safety] disposable"
+        if any(
+            not unit.path.is_relative_to(step.root) or ".." in unit.path.parts
+            for unit in step.units
+        ):
+            return "a unit lies outside the cache"
+        objections = [reason for _unit, reason in judge(step, context.witness.files)]
+        return None if None in objections else next(iter(objections), "it is gone already")
+
+    def apply(self, step: Delete, context: Context) -> Done:
+        root = root_of(step.root, context.roots)
+        assert root is not None  # recheck has just said so
+        with owner_locked(root, step.locks):
+            judged = judge(step, context.host.witness().files)
+            manifest = write_manifest(step, context)
+            tally = Tally()
+            tally.left += [reason for _unit, reason in judged if reason]
+            remove_all(root, [unit for unit, reason in judged if not reason], tally)
+        if tally.left and not tally.files:
+            raise Refused(f"nothing could be deleted: {'; '.join(tally.left[:3])}")
+        details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
+        if tally.left:
+            details["not_deleted"] = tally.left[:20]
+        return Done(
+            freed=tally.freed,
+            message=f"{len(tally.left)} left" if tally.left else "",
+            details=details,
+        )
+
+    def cost(self, step: Delete, deadline: float) -> Cost:
+        """As its parts say: before it deletes them, the gate weighs them, and refuses one that is more
+        than it says.
+        """
+        return Cost(
+            files=step.files, bytes=max(step.bytes, sum(unit.bytes for unit in step.units), 0)
+        )

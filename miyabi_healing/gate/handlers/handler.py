@@ -1,32 +1,99 @@
-"""What the gate can ask of a step, one implementation per kind of step (in the modules beside this
-one).
-"""
+"""What has to be known about a kind of step, all of it: a handler with a part missing cannot be made."""
 
 from __future__ import annotations
 
-from functools import singledispatch
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Step
 
+S = TypeVar("S", bound=Step)
+GONE = "it is not in quarantine any more: purged, or moved back by hand"
+UNTOUCHED = "nothing had been changed yet"  # such a step changes nothing before it has an entry
+TAKEN_BACK = "a pass that may change something takes it back"
 
-@singledispatch
-def stake(step: Step) -> Stake:
-    """What somebody could be using, and what must not be this program's own. Every kind of step has
-    to say.
+
+def nothing(entry: Entry, context: Context) -> None:
+    """What most kinds need besides being deleted."""
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How one kind of entry is given back.
+
+    `objection` is why that cannot be (any more), None where it can; it changes nothing. `restore`
+    does it and removes the entry; it raises Refused or OSError and then has left what it could not
+    do. It returns where the thing is now, in words, if that is not where it was; `elsewhere` says
+    so beforehand. `forget` is what else goes when it is purged.
     """
-    raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
+
+    objection: Callable[[Entry, Context], str | None]
+    restore: Callable[[Entry, Context], str | None]
+    forget: Callable[[Entry, Context], None] = nothing
+    elsewhere: Callable[[Entry], str] = lambda entry: ""
 
 
-@singledispatch
-def recheck(step: Step, context: Context) -> str | None:
-    """The reason why a step must not be carried out (any more); None to go on. Changes nothing."""
-    raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
+@dataclass(frozen=True)
+class Restorable:
+    """What a step takes lies in quarantine: how each kind of entry that it makes is restored.
 
-
-@singledispatch
-def apply(step: Step, context: Context) -> Done:
-    """Carry a step out. Raises Refused where it found the target changed, OSError and the like
-    where it failed.
+    `gone` is why it cannot be restored where nothing of it is there any more.
     """
-    raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
+
+    entries: Mapping[str, Undo]
+    gone: str = GONE
+
+
+@dataclass(frozen=True)
+class Irreversible:
+    """A step that cannot be undone, and why."""
+
+    reason: str
+
+
+class StepHandler(ABC, Generic[S]):
+    """One kind of step. Whoever leaves a part out gets an error of the type checker, and a TypeError."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The step's name in reports, journals and manifests: a contract."""
+
+    @property
+    @abstractmethod
+    def after_crash(self) -> str:
+        """What came of a step that was ended in the middle, where nothing of it is in quarantine."""
+
+    @property
+    @abstractmethod
+    def next_run(self) -> str:
+        """What the next run that may change something does about such a step."""
+
+    @property
+    @abstractmethod
+    def undo(self) -> Restorable | Irreversible:
+        """How it is undone, or why it cannot be."""
+
+    @abstractmethod
+    def target_use(self, step: S) -> Stake:
+        """What of its target somebody could be using, and what must not be this program's own."""
+
+    @abstractmethod
+    def recheck(self, step: S, context: Context) -> str | None:
+        """The reason why it must not be carried out (any more); None to go on. Changes nothing."""
+
+    @abstractmethod
+    def apply(self, step: S, context: Context) -> Done:
+        """Carry it out. Raises Refused where it found the target changed, OSError where it failed."""
+
+    @abstractmethod
+    def cost(self, step: S, deadline: float) -> Cost:
+        """What budgets count, measured until `deadline` (time.monotonic).
+
+        Raises OSError where that cannot be known.
+        """

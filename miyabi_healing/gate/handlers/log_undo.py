@@ -22,7 +22,6 @@ from miyabi_healing.gate.primitives.compression import unpack, verify
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.quarantine_writer import Entry, drop, set_times
 from miyabi_healing.gate.primitives.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
-from miyabi_healing.gate.undo import WAYS, Way
 from miyabi_healing.host import logs
 from miyabi_healing.state import quarantine
 from miyabi_healing.support import file_identity
@@ -357,7 +356,3 @@ def widen(descriptor: int, length: int) -> None:
         if error.errno in UNSUPPORTED:
             raise Refused("its filesystem cannot widen a file at its front") from None
         raise
-
-
-WAYS["log-archive"] = Way(archive_objection, restore_archive, elsewhere=would_be_beside)
-WAYS["log-trim"] = Way(trim_objection, restore_trim)

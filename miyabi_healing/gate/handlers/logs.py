@@ -9,16 +9,14 @@ punched, which is right for every writer, because no offset changes.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.compression import PIECE, Archive
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.syscalls import (
     COLLAPSE_RANGE,
@@ -31,43 +29,16 @@ from miyabi_healing.gate.primitives.syscalls import (
 from miyabi_healing.host import log_text, logs
 from miyabi_healing.host.users import Witness
 from miyabi_healing.model.identity import Identity
-from miyabi_healing.model.steps import ArchiveLog, CutLog, TrimLog
+from miyabi_healing.model.steps import ArchiveLog, TrimLog
 from miyabi_healing.state.store import has_room
 from miyabi_healing.support import file_identity
-from miyabi_healing.support.files import identity_at, open_beneath, used
+from miyabi_healing.support.files import open_beneath
 
+PACKED = 0.3  # of a log at most, as a rule, once it is compressed
 CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
 PAYS = 0.9  # an archive larger than that part of its log frees too little
 WITNESS = 4096  # bytes after a cut by which the log is known again
 MOST_HOLES = 1000  # a file with more of them comes back without
-
-
-@stake.register
-def _(step: TrimLog) -> Stake:
-    return Stake((step.path,), judged=True)  # by how they write
-
-
-@stake.register
-def _(step: ArchiveLog) -> Stake:
-    return Stake((step.path,), judged=True)
-
-
-@recheck.register
-def _(step: TrimLog, context: Context) -> str | None:
-    return objection(step, context)
-
-
-@recheck.register
-def _(step: ArchiveLog, context: Context) -> str | None:
-    if reason := objection(step, context):
-        return reason
-    if identity_at(step.path) != step.identity:
-        return "it changed since it was measured"
-    return (
-        still_open(step, context.witness)
-        if os.access(step.path.parent, os.W_OK)
-        else "its folder lets nothing be removed"
-    )
 
 
 def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
@@ -148,42 +119,6 @@ def archive_place(context: Context, path: Path, size: int, kind: str) -> quarant
                 return place
             quarantine_writer.discard(place)
     raise Refused("there is no space to archive it")
-
-
-@apply.register
-def _(step: ArchiveLog, context: Context) -> Done:
-    with opened(step, context, os.O_RDONLY) as (descriptor, folder, _name):
-        status = os.fstat(descriptor)
-        begin = logs.first_data(descriptor, status.st_size)
-        with archiving(context, step.path, min(used(status), status.st_size), "log-archive") as (
-            place,
-            archive,
-        ):
-            for piece in contents(descriptor, begin, status.st_size):
-                archive.add(piece)
-            archive.sync()
-            size = archive.size
-            if size > used(status) * PAYS:
-                raise Refused("compressing it frees nothing")
-            place.write_manifest(
-                **facts(step, context, descriptor, status),
-                **archive.facts,
-                start=begin,
-                taken=status.st_size,
-            )
-            if still_open(step, context.host.witness(), but=descriptor):
-                raise Refused("it was written or opened at the last moment")
-            parent, gone = os.fstat(folder), aside(place, "gone")
-            take_out(step, context, descriptor, folder, place)
-        os.unlink(gone, dir_fd=folder)
-        times = [parent.st_atime_ns, parent.st_mtime_ns, os.fstat(folder).st_mtime_ns]
-        os.fsync(folder)
-        place.write_manifest(parent_times=times)
-    return Done(
-        freed=used(status) - size,
-        details={"archived_bytes": archive.raw},
-        undo={"entry": str(place.folder)},
-    )
 
 
 def aside(entry: quarantine_writer.Entry, what: str) -> str:
@@ -273,59 +208,6 @@ def holes(descriptor: int, size: int) -> list[tuple[int, int]]:
                 end = size
             found.append((start, end))
     return found if len(found) < MOST_HOLES else []
-
-
-@apply.register
-def _(step: TrimLog, context: Context) -> Done:
-    with opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
-        status = os.fstat(descriptor)
-        where = logs.find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
-        if where.floor <= where.start:
-            raise Refused("there is nothing to trim")
-        # every part given back makes room for the next one's archive
-        room = min(where.cut - where.start, CHUNK)
-        with archiving(context, step.path, room, "log-trim") as (place, archive):
-            witness = os.pread(descriptor, WITNESS, where.cut)
-            known_by = {
-                "witness": len(witness),
-                "witness_sha256": hashlib.sha256(witness).hexdigest(),
-            }
-            cuts = {"start": where.start, "floor": where.floor, "cut": where.cut}
-            place.write_manifest(**facts(step, context, descriptor, status), **cuts, **known_by)
-            for begin in range(where.start, where.cut, CHUNK):
-                end = min(begin + CHUNK, where.cut)
-                for piece in contents(descriptor, begin, end):
-                    archive.add(piece)
-                archive.sync()
-                place.write_manifest(archived=end, taken=begin, **archive.facts)
-                give_back(descriptor, status, place, begin, end, where.floor)
-        collapsed = collapse(step, context, descriptor, status, place)
-        after = os.fstat(descriptor)
-        ways = {"collapsed": where.floor if collapsed else 0, "filler": where.cut - where.floor}
-        place.write_manifest(
-            taken=where.cut, **ways, left_size=after.st_size, left_mtime_ns=after.st_mtime_ns
-        )
-        freed = used(status) - used(os.fstat(descriptor)) - place.thing.stat().st_size
-    details: dict[str, object] = {
-        "archived_bytes": archive.raw,
-        "way": "collapsed" if collapsed else "punched",
-    }
-    return Done(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
-
-
-@apply.register
-def _(step: CutLog, context: Context) -> Done:
-    with opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
-        before = os.fstat(descriptor)
-        where = logs.find_cut(descriptor, before, step.keep_lines, step.keep_bytes)
-        if where.floor <= where.start:
-            raise Refused("there is nothing to trim")
-        punch_all(descriptor, before, where)
-        collapsed = can_collapse(step, context, descriptor, before) and collapse_to(
-            descriptor, where.floor
-        )
-        freed = used(before) - used(os.fstat(descriptor))
-    return Done(freed=max(freed, 0), details={"way": "collapsed" if collapsed else "punched"})
 
 
 def punch_all(descriptor: int, before: os.stat_result, where: logs.Cut) -> None:

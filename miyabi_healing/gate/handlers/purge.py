@@ -8,56 +8,29 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from miyabi_healing.gate.handlers.delete import Tally, remove_name
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler, Undo
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Done, Stake
 from miyabi_healing.gate.primitives.quarantine_writer import Entry
-from miyabi_healing.gate.undo import WAYS
+from miyabi_healing.gate.primitives.weigh import Cost, weigh
 from miyabi_healing.model.steps import Purge
 from miyabi_healing.state import quarantine
 from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.formatting import display
 
 
-@stake.register
-def _(step: Purge) -> Stake:
-    return Stake()  # what nobody could reach any more is all that is ever purged
-
-
-@recheck.register
-def _(step: Purge, context: Context) -> str | None:
-    if step.folder.parent.parent not in quarantine.bases(context.state):
-        return "it is not in a quarantine of ours"
-    if step.folder.parent.name == context.run_id:
-        return "it was set aside in this run"
-    try:
-        found = identity_at(step.folder)
-    except FileNotFoundError:
-        return "it is gone already"
-    if not found.same_file(step.identity):
-        return "it was replaced since it was measured"
-    held = quarantine.read(step.folder)
-    return None if held.facts else held.damage or "it has no manifest"
-
-
-@apply.register
-def _(step: Purge, context: Context) -> Done:
-    freed, left = empty(Entry.at(step.folder), context)
-    if left:
-        raise OSError(f"{len(left)} thing(s) would not go: {left[0]}")
-    return Done(freed=freed)
-
-
-def empty(entry: Entry, context: Context) -> tuple[int, list[str]]:
+def empty(
+    entry: Entry, context: Context, forget: Callable[[Entry, Context], None]
+) -> tuple[int, list[str]]:
     """Delete an entry; returns the bytes freed and what would not go. Raises OSError, ToolError."""
     for each in (entry.folder.parent.parent, entry.folder.parent, entry.folder):
         quarantine_writer.private_folder(each)
     if not entry.facts.get("purging"):
         entry.write_manifest(purging=True)
-    if entry.kind in WAYS:
-        WAYS[entry.kind].forget(entry, context)
+    forget(entry, context)
     tally = Tally(deadline=context.deadline)
     folder = os.open(entry.folder, quarantine_writer.FOLDER_FLAGS | os.O_NOFOLLOW)
     try:
@@ -77,21 +50,63 @@ def empty(entry: Entry, context: Context) -> tuple[int, list[str]]:
     return tally.freed, []
 
 
-def resume(target: str, context: Context) -> str:
-    """Finish a purge that was cut short: its entry is named by the step's target. Returns what
-    became of it. Raises OSError.
-    """
-    for base in quarantine.bases(context.state):
-        entry = Entry.at(base / target)
-        if entry.facts.get("purging"):
-            left = empty(entry, context)[1]
-            return "finished" if not left else f"{len(left)} thing(s) would not go: {left[0]}"
-        if (
-            entry.folder.is_dir()
-            and not entry.facts
-            and not entry.damage
-            and not os.path.lexists(entry.thing)
-        ):
-            quarantine_writer.discard(entry)
-            return "finished"
-    return "nothing was left to do"
+class PurgeHandler(StepHandler[Purge]):
+    """Deleting for good what has waited in quarantine."""
+
+    kind = Purge.kind
+    after_crash = "what is left of it is in quarantine"
+    next_run = "a pass that may change something finishes it"
+    undo = Irreversible("it was deleted for good")
+
+    def __init__(self, undo_of: Callable[[str], Undo | None]) -> None:
+        """`undo_of` knows how each kind of entry is restored, and so what else goes with it."""
+        self._undo_of = undo_of
+
+    def _forget(self, entry: Entry, context: Context) -> None:
+        if undo := self._undo_of(entry.kind):
+            undo.forget(entry, context)
+
+    def target_use(self, step: Purge) -> Stake:
+        return Stake()  # what nobody could reach any more is all that is ever purged
+
+    def recheck(self, step: Purge, context: Context) -> str | None:
+        if step.folder.parent.parent not in quarantine.bases(context.state):
+            return "it is not in a quarantine of ours"
+        if step.folder.parent.name == context.run_id:
+            return "it was set aside in this run"
+        try:
+            found = identity_at(step.folder)
+        except FileNotFoundError:
+            return "it is gone already"
+        if not found.same_file(step.identity):
+            return "it was replaced since it was measured"
+        held = quarantine.read(step.folder)
+        return None if held.facts else held.damage or "it has no manifest"
+
+    def apply(self, step: Purge, context: Context) -> Done:
+        freed, left = empty(Entry.at(step.folder), context, self._forget)
+        if left:
+            raise OSError(f"{len(left)} thing(s) would not go: {left[0]}")
+        return Done(freed=freed)
+
+    def cost(self, step: Purge, deadline: float) -> Cost:
+        return Cost(files=1, bytes=max(weigh(step.folder / "thing", deadline), step.bytes))
+
+    def resume(self, target: str, context: Context) -> str:
+        """Finish a purge that was cut short: its entry is named by the step's target. Returns what
+        became of it. Raises OSError.
+        """
+        for base in quarantine.bases(context.state):
+            entry = Entry.at(base / target)
+            if entry.facts.get("purging"):
+                left = empty(entry, context, self._forget)[1]
+                return "finished" if not left else f"{len(left)} thing(s) would not go: {left[0]}"
+            if (
+                entry.folder.is_dir()
+                and not entry.facts
+                and not entry.damage
+                and not os.path.lexists(entry.thing)
+            ):
+                quarantine_writer.discard(entry)
+                return "finished"
+        return "nothing was left to do"

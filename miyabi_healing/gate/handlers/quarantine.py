@@ -6,43 +6,22 @@ import os
 import stat
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.handlers.handler import (
+    TAKEN_BACK,
+    UNTOUCHED,
+    Restorable,
+    StepHandler,
+    Undo,
+)
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
 from miyabi_healing.gate.primitives.quarantine_writer import Entry
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.undo import WAYS, Way
+from miyabi_healing.gate.primitives.weigh import Cost, weigh
 from miyabi_healing.host.users import words
 from miyabi_healing.model.steps import Quarantine
 from miyabi_healing.support.files import identity_at, open_beneath
 from miyabi_healing.support.formatting import display
-
-
-@stake.register
-def _(step: Quarantine) -> Stake:
-    return Stake((step.path,))
-
-
-@recheck.register
-def _(step: Quarantine, context: Context) -> str | None:
-    if root_of(step.path, context.roots) is None:
-        return "outside the allowed roots"
-    try:
-        found = identity_at(step.path)
-    except FileNotFoundError:
-        return "it is gone already"
-    return None if found == step.identity else "it changed since it was measured"
-
-
-@apply.register
-def _(step: Quarantine, context: Context) -> Done:
-    root = root_of(step.path, context.roots)
-    assert root is not None  # recheck has just said so
-    place = quarantine_writer.take(context, root, step.path, step.identity, step.kind)
-    if late := used_by_now(place, context):
-        quarantine_writer.put_back(place)
-        raise Refused(late)
-    return Done(details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)})
 
 
 def used_by_now(place: Entry, context: Context) -> str | None:
@@ -95,4 +74,37 @@ def go_back(entry: Entry, context: Context) -> None:
         quarantine_writer.discard(entry)
 
 
-WAYS["quarantine"] = Way(cannot_go_back, go_back)
+class QuarantineHandler(StepHandler[Quarantine]):
+    """Setting a file or folder aside."""
+
+    kind = Quarantine.kind
+    after_crash = UNTOUCHED
+    next_run = TAKEN_BACK
+    undo = Restorable({"quarantine": Undo(cannot_go_back, go_back)})
+
+    def target_use(self, step: Quarantine) -> Stake:
+        return Stake((step.path,))
+
+    def recheck(self, step: Quarantine, context: Context) -> str | None:
+        if root_of(step.path, context.roots) is None:
+            return "outside the allowed roots"
+        try:
+            found = identity_at(step.path)
+        except FileNotFoundError:
+            return "it is gone already"
+        return None if found == step.identity else "it changed since it was measured"
+
+    def apply(self, step: Quarantine, context: Context) -> Done:
+        root = root_of(step.path, context.roots)
+        assert root is not None  # recheck has just said so
+        place = quarantine_writer.take(context, root, step.path, step.identity, step.kind)
+        if late := used_by_now(place, context):
+            quarantine_writer.put_back(place)
+            raise Refused(late)
+        return Done(
+            details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)}
+        )
+
+    def cost(self, step: Quarantine, deadline: float) -> Cost:
+        size = weigh(step.path, deadline)
+        return Cost(files=1, bytes=max(size, step.bytes), kept=size, sizes={step.path: size})

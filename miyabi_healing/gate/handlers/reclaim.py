@@ -7,36 +7,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host import memory
 from miyabi_healing.model.steps import Reclaim
 from miyabi_healing.support.formatting import display
-
-
-@stake.register
-def _(step: Reclaim) -> Stake:
-    return Stake()
-
-
-@recheck.register
-def _(step: Reclaim, context: Context) -> str | None:
-    known = step.control == memory.PROC / "sys/vm/drop_caches" and step.value == "1"
-    ours = step.control.name in (
-        "memory.reclaim",
-        "memory.force_empty",
-    ) and step.control.is_relative_to(memory.CGROUPS)
-    if not (known or ours) or ".." in step.control.parts:
-        return f"{display(step.control)} is not a known control file"
-    return None if os.access(step.control, os.W_OK) else "not permitted"
-
-
-@apply.register
-def _(step: Reclaim, context: Context) -> Done:
-    before = memory.read().available
-    write(step.control, step.value)
-    gained = memory.read().available - before
-    return Done(details={"available_gained": gained})
 
 
 def write(control: Path, value: str) -> None:
@@ -47,3 +23,35 @@ def write(control: Path, value: str) -> None:
         pass  # memory.reclaim says EAGAIN when it got less than was asked for
     finally:
         os.close(descriptor)
+
+
+class ReclaimHandler(StepHandler[Reclaim]):
+    """Asking the kernel for memory."""
+
+    kind = Reclaim.kind
+    after_crash = "there is nothing to take back"
+    next_run = "there is nothing to take back"
+    undo = Irreversible("there is nothing to give back")
+
+    def target_use(self, step: Reclaim) -> Stake:
+        return Stake()
+
+    def recheck(self, step: Reclaim, context: Context) -> str | None:
+        known = step.control == memory.PROC / "sys/vm/drop_caches" and step.value == "1"
+        ours = step.control.name in (
+            "memory.reclaim",
+            "memory.force_empty",
+        ) and step.control.is_relative_to(memory.CGROUPS)
+        if not (known or ours) or ".." in step.control.parts:
+            return f"{display(step.control)} is not a known control file"
+        return None if os.access(step.control, os.W_OK) else "not permitted"
+
+    def apply(self, step: Reclaim, context: Context) -> Done:
+        before = memory.read().available
+        write(step.control, step.value)
+        gained = memory.read().available - before
+        return Done(details={"available_gained": gained})
+
+    def cost(self, step: Reclaim, deadline: float) -> Cost:
+        """One command: what it will free is not known before, and it is not the files of anybody."""
+        return Cost(files=1)

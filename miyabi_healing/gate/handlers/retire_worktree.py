@@ -14,12 +14,18 @@ import stat
 from pathlib import Path
 
 from miyabi_healing.gate.handlers import quarantine
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.handlers.handler import (
+    TAKEN_BACK,
+    UNTOUCHED,
+    Restorable,
+    StepHandler,
+    Undo,
+)
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
 from miyabi_healing.gate.primitives.quarantine_writer import Entry
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.undo import WAYS, Way
+from miyabi_healing.gate.primitives.weigh import Cost, weigh
 from miyabi_healing.host.git.repositories import Repository, Worktree, repository
 from miyabi_healing.host.git.worktrees import LARGEST_REFLOG, Survey
 from miyabi_healing.model.config import Config
@@ -37,69 +43,6 @@ def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | 
     return place, place.worktree(
         step.admin
     ) if step.admin.parent == place.common / "worktrees" else None
-
-
-@stake.register
-def _(step: RetireWorktree) -> Stake:
-    return Stake((step.path, step.admin) if step.path else (step.admin,))
-
-
-@recheck.register
-def _(step: RetireWorktree, context: Context) -> str | None:
-    # where the worktree itself is, is git's to say: anywhere
-    if root_of(step.admin, context.roots) is None:
-        return "its repository is outside the allowed roots"
-    try:
-        if not identity_at(step.admin).same_file(step.admin_identity):
-            return "its administrative folder was replaced"
-        if step.path and step.identity and not identity_at(step.path).same_file(step.identity):
-            return "it was replaced since it was measured"
-    except FileNotFoundError:
-        return "it is gone already"
-    place, worktree = found(step, context.host.config)
-    if worktree is None or (step.path is not None and worktree.path != step.path):
-        return "git does not know it as a worktree any more"
-    if step.path is None:
-        return "its folder is back" if worktree.path.exists() else None
-    reason = Survey(place, [worktree], context.witness).reason_to_keep(worktree)
-    return f"{reason.category}: {reason.detail}" if reason else None
-
-
-@apply.register
-def _(step: RetireWorktree, context: Context) -> Done:
-    place, worktree = found(step, context.host.config)
-    if worktree is None:
-        raise Refused("git does not know it as a worktree any more")
-    about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
-    tree: quarantine_writer.Entry | None = None
-    if step.path and step.identity:
-        before = content_before(place, worktree)
-        tree = quarantine_writer.take(
-            context, step.path.parent, step.path, step.identity, "worktree", **about
-        )
-        if late := late_objection(place, worktree, tree, before):
-            quarantine_writer.put_back(tree)
-            raise Refused(late)
-    try:
-        refs = keep_commits(place, worktree, context.run_id)
-        admin = quarantine_writer.take(
-            context,
-            step.common,
-            step.admin,
-            step.admin_identity,
-            "worktree-admin",
-            worktree=str(worktree.path),
-            **about,
-        )
-    except BaseException:
-        if tree:
-            go_back(tree, context)
-        raise
-    entries = [str(each.folder) for each in (tree, admin) if each]
-    return Done(
-        details={"quarantined": display((tree or admin).thing)},
-        undo={"entries": entries, "refs": refs},
-    )
 
 
 def content_before(place: Repository, worktree: Worktree) -> Marks | None:
@@ -286,4 +229,74 @@ def cannot_go_back(entry: Entry, context: Context) -> str | None:
     return quarantine.cannot_go_back(entry, context)
 
 
-WAYS["worktree"] = WAYS["worktree-admin"] = Way(cannot_go_back, go_back, drop_refs)
+class RetireWorktreeHandler(StepHandler[RetireWorktree]):
+    """Setting a worktree and its administrative folder aside."""
+
+    kind = RetireWorktree.kind
+    after_crash = UNTOUCHED
+    next_run = TAKEN_BACK
+    undo = Restorable(
+        dict.fromkeys(("worktree", "worktree-admin"), Undo(cannot_go_back, go_back, drop_refs))
+    )
+
+    def target_use(self, step: RetireWorktree) -> Stake:
+        return Stake((step.path, step.admin) if step.path else (step.admin,))
+
+    def recheck(self, step: RetireWorktree, context: Context) -> str | None:
+        # where the worktree itself is, is git's to say: anywhere
+        if root_of(step.admin, context.roots) is None:
+            return "its repository is outside the allowed roots"
+        try:
+            if not identity_at(step.admin).same_file(step.admin_identity):
+                return "its administrative folder was replaced"
+            if step.path and step.identity and not identity_at(step.path).same_file(step.identity):
+                return "it was replaced since it was measured"
+        except FileNotFoundError:
+            return "it is gone already"
+        place, worktree = found(step, context.host.config)
+        if worktree is None or (step.path is not None and worktree.path != step.path):
+            return "git does not know it as a worktree any more"
+        if step.path is None:
+            return "its folder is back" if worktree.path.exists() else None
+        reason = Survey(place, [worktree], context.witness).reason_to_keep(worktree)
+        return f"{reason.category}: {reason.detail}" if reason else None
+
+    def apply(self, step: RetireWorktree, context: Context) -> Done:
+        place, worktree = found(step, context.host.config)
+        if worktree is None:
+            raise Refused("git does not know it as a worktree any more")
+        about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
+        tree: quarantine_writer.Entry | None = None
+        if step.path and step.identity:
+            before = content_before(place, worktree)
+            tree = quarantine_writer.take(
+                context, step.path.parent, step.path, step.identity, "worktree", **about
+            )
+            if late := late_objection(place, worktree, tree, before):
+                quarantine_writer.put_back(tree)
+                raise Refused(late)
+        try:
+            refs = keep_commits(place, worktree, context.run_id)
+            admin = quarantine_writer.take(
+                context,
+                step.common,
+                step.admin,
+                step.admin_identity,
+                "worktree-admin",
+                worktree=str(worktree.path),
+                **about,
+            )
+        except BaseException:
+            if tree:
+                go_back(tree, context)
+            raise
+        entries = [str(each.folder) for each in (tree, admin) if each]
+        return Done(
+            details={"quarantined": display((tree or admin).thing)},
+            undo={"entries": entries, "refs": refs},
+        )
+
+    def cost(self, step: RetireWorktree, deadline: float) -> Cost:
+        sizes = {path: weigh(path, deadline) for path in (step.path, step.admin) if path}
+        size = sum(sizes.values())
+        return Cost(files=1, bytes=max(size, step.bytes), worktrees=1, kept=size, sizes=sizes)

@@ -7,39 +7,49 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Run
 from miyabi_healing.support import command_errors, commands, deadline
 
 
-@stake.register
-def _(step: Run) -> Stake:
-    return Stake(step.changes, judged=True)  # by the programs it must not run beside
+class RunHandler(StepHandler[Run]):
+    """Running an owner's tool."""
 
+    kind = Run.kind
+    after_crash = "whether the command ended is not known"
+    next_run = "whether the command ended is not known"
+    undo = Irreversible("what another program did is its own")
 
-@recheck.register
-def _(step: Run, context: Context) -> str | None:
-    if reason := commands.missing(step.argv[0], step.user):
-        return reason
-    running = context.host.processes().running(step.unless_running) if step.unless_running else ()
-    return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
+    def target_use(self, step: Run) -> Stake:
+        return Stake(step.changes, judged=True)  # by the programs it must not run beside
 
-
-@apply.register
-def _(step: Run, context: Context) -> Done:
-    # ours may be closed to the owner, and no project's settings there may steer the tool
-    anywhere = Path("/")
-    # no step outlasts its healer's time
-    limit = min(step.time_limit, max(context.deadline - time.monotonic(), 1))
-    # what a tool that is stopped has done already is not taken back: it failed
-    with deadline.lifted():
-        result = commands.run(
-            step.argv, time_limit=limit, cwd=anywhere, user=step.user, whole_environment=True
+    def recheck(self, step: Run, context: Context) -> str | None:
+        if reason := commands.missing(step.argv[0], step.user):
+            return reason
+        running = (
+            context.host.processes().running(step.unless_running) if step.unless_running else ()
         )
-    if result.code:
-        raise command_errors.ToolError(
-            f"{step.argv[0]} ended with status {result.code}: {result.complaint}"
-        )
-    lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
-    return Done(details={"said": lines[-1]} if lines else {})
+        return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
+
+    def apply(self, step: Run, context: Context) -> Done:
+        # ours may be closed to the owner, and no project's settings there may steer the tool
+        anywhere = Path("/")
+        # no step outlasts its healer's time
+        limit = min(step.time_limit, max(context.deadline - time.monotonic(), 1))
+        # what a tool that is stopped has done already is not taken back: it failed
+        with deadline.lifted():
+            result = commands.run(
+                step.argv, time_limit=limit, cwd=anywhere, user=step.user, whole_environment=True
+            )
+        if result.code:
+            raise command_errors.ToolError(
+                f"{step.argv[0]} ended with status {result.code}: {result.complaint}"
+            )
+        lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
+        return Done(details={"said": lines[-1]} if lines else {})
+
+    def cost(self, step: Run, deadline: float) -> Cost:
+        """One command: what it will free is not known before, and it is not the files of anybody."""
+        return Cost(files=1)

@@ -9,46 +9,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from miyabi_healing.gate.handlers.handler import apply, recheck, stake
+from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host.processes import read
 from miyabi_healing.model.steps import Signal
 
 ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
-
-
-@stake.register
-def _(step: Signal) -> Stake:
-    return Stake()
-
-
-@recheck.register
-def _(step: Signal, context: Context) -> str | None:
-    if step.signal not in ALLOWED:
-        return f"signal {step.signal} is not one a healer may send"
-    process = read(step.pid)
-    if process is None or process.state in "ZX":
-        return "it has ended already"
-    if process.start != step.start:
-        return "its pid belongs to another process now"
-    return context.host.processes().protection(process)
-
-
-@apply.register
-def _(step: Signal, context: Context) -> Done:
-    try:
-        with held(step.pid) as pidfd:
-            process = read(step.pid)  # only now: what the pidfd refers to can no longer change
-            if process is None or process.start != step.start:
-                raise Refused("its pid belongs to another process now")
-            if pidfd is None:
-                # macOS has no pidfd: the start time was looked at a moment ago
-                os.kill(step.pid, step.signal)
-            else:
-                signal.pidfd_send_signal(pidfd, step.signal)
-    except ProcessLookupError:
-        raise Refused("it has ended already") from None
-    return Done(details={"pid": step.pid, "signal": signal.Signals(step.signal).name})
 
 
 @contextmanager
@@ -62,3 +29,45 @@ def held(pid: int) -> Iterator[int | None]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+class SignalHandler(StepHandler[Signal]):
+    """Sending one signal to one process."""
+
+    kind = Signal.kind
+    after_crash = "whether the signal was sent is not known"
+    next_run = "whether the signal was sent is not known"
+    undo = Irreversible("a signal cannot be taken back")
+
+    def target_use(self, step: Signal) -> Stake:
+        return Stake()
+
+    def recheck(self, step: Signal, context: Context) -> str | None:
+        if step.signal not in ALLOWED:
+            return f"signal {step.signal} is not one a healer may send"
+        process = read(step.pid)
+        if process is None or process.state in "ZX":
+            return "it has ended already"
+        if process.start != step.start:
+            return "its pid belongs to another process now"
+        return context.host.processes().protection(process)
+
+    def apply(self, step: Signal, context: Context) -> Done:
+        try:
+            with held(step.pid) as pidfd:
+                process = read(step.pid)  # only now: what the pidfd refers to can no longer change
+                if process is None or process.start != step.start:
+                    raise Refused("its pid belongs to another process now")
+                if pidfd is None:
+                    # macOS has no pidfd: the start time was looked at a moment ago
+                    os.kill(step.pid, step.signal)
+                else:
+                    signal.pidfd_send_signal(pidfd, step.signal)
+        except ProcessLookupError:
+            raise Refused("it has ended already") from None
+        return Done(details={"pid": step.pid, "signal": signal.Signals(step.signal).name})
+
+    def cost(self, step: Signal, deadline: float) -> Cost:
+        """The process that it would end; a mere SIGCHLD ends none."""
+        ends = step.signal != signal.SIGCHLD
+        return Cost(processes=frozenset({(step.pid, step.start)} if ends else ()))

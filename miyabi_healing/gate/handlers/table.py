@@ -1,17 +1,68 @@
-"""Every kind of step's handler: importing this module makes each say what it knows."""
+"""The table of handlers, one for each kind of step; and what is asked of a step, answered by its handler."""
 
 from __future__ import annotations
 
-from miyabi_healing.gate.handlers import (
-    delete,
-    log_undo,
-    logs,
-    purge,
-    quarantine,
-    reclaim,
-    retire_worktree,
-    run,
-    signal,
-)
+from typing import Any
 
-HANDLERS = (delete, log_undo, logs, purge, quarantine, reclaim, retire_worktree, run, signal)
+from miyabi_healing.gate.handlers.archive_log import ArchiveLogHandler
+from miyabi_healing.gate.handlers.cut_log import CutLogHandler
+from miyabi_healing.gate.handlers.delete import DeleteHandler
+from miyabi_healing.gate.handlers.handler import Restorable, StepHandler, Undo
+from miyabi_healing.gate.handlers.purge import PurgeHandler
+from miyabi_healing.gate.handlers.quarantine import QuarantineHandler
+from miyabi_healing.gate.handlers.reclaim import ReclaimHandler
+from miyabi_healing.gate.handlers.retire_worktree import RetireWorktreeHandler
+from miyabi_healing.gate.handlers.run import RunHandler
+from miyabi_healing.gate.handlers.signal import SignalHandler
+from miyabi_healing.gate.handlers.trim_log import TrimLogHandler
+from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.gate.primitives.weigh import Cost
+from miyabi_healing.model.steps import Step
+
+PURGE = PurgeHandler(lambda kind: UNDO.get(kind))
+_ALL: tuple[StepHandler[Any], ...] = (
+    ArchiveLogHandler(),
+    CutLogHandler(),
+    DeleteHandler(),
+    PURGE,
+    QuarantineHandler(),
+    ReclaimHandler(),
+    RetireWorktreeHandler(),
+    RunHandler(),
+    SignalHandler(),
+    TrimLogHandler(),
+)
+HANDLERS: dict[str, StepHandler[Any]] = {each.kind: each for each in _ALL}
+UNDO: dict[str, Undo] = {
+    kind: undo
+    for each in _ALL
+    if isinstance(each.undo, Restorable)
+    for kind, undo in each.undo.entries.items()
+}
+
+
+def handler_of(step: Step) -> StepHandler[Any]:
+    """The handler of a step. Raises TypeError for a kind that the gate does not know."""
+    if step.kind not in HANDLERS:
+        raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
+    return HANDLERS[step.kind]
+
+
+def target_use(step: Step) -> Stake:
+    """What somebody could be using, and what must not be this program's own. Raises TypeError."""
+    return handler_of(step).target_use(step)
+
+
+def recheck(step: Step, context: Context) -> str | None:
+    """The reason why a step must not be carried out (any more); None to go on. Raises TypeError."""
+    return handler_of(step).recheck(step, context)
+
+
+def apply(step: Step, context: Context) -> Done:
+    """Carry a step out. Raises Refused, OSError and the like, TypeError."""
+    return handler_of(step).apply(step, context)
+
+
+def cost(step: Step, deadline: float) -> Cost:
+    """What a step costs. Raises OSError where that cannot be known, TypeError."""
+    return handler_of(step).cost(step, deadline)

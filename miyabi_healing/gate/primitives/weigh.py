@@ -6,6 +6,8 @@ import math
 import os
 import stat
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from miyabi_healing.support.files import used
@@ -68,3 +70,20 @@ def weigh_inside(folder: int, device: int, seen: set[int], deadline: float, dept
         finally:
             os.close(inside)
     return size
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step counts for. `files` are those deleted, and one for each other thing that is done
+    to a file or by a command.
+
+    `kept` are the bytes that it adds to the quarantine, None for a step that sets nothing aside;
+    `sizes` has what was measured of each folder or file that goes there as it is.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    worktrees: int = 0
+    processes: frozenset[tuple[int, int]] = frozenset()
+    kept: int | None = None
+    sizes: Mapping[Path, int] = field(default_factory=dict)

@@ -1,0 +1,44 @@
+"""Cutting away the beginning of a live log, without an archive."""
+
+from __future__ import annotations
+
+import os
+
+from miyabi_healing.gate.handlers import logs as log_files
+from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
+from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.host import logs
+from miyabi_healing.model.steps import CutLog
+from miyabi_healing.support.files import used
+
+
+class CutLogHandler(StepHandler[CutLog]):
+    """Cutting away the beginning of a live log, without an archive."""
+
+    kind = CutLog.kind
+    after_crash = "what was cut away is gone, as the configuration asks"
+    next_run = "what was cut away is gone, as the configuration asks"
+    undo = Irreversible("it was cut without an archive, as the configuration asks")
+
+    def target_use(self, step: CutLog) -> Stake:
+        return Stake((step.path,), judged=True)  # by how they write
+
+    def recheck(self, step: CutLog, context: Context) -> str | None:
+        return log_files.objection(step, context)
+
+    def apply(self, step: CutLog, context: Context) -> Done:
+        with log_files.opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
+            before = os.fstat(descriptor)
+            where = logs.find_cut(descriptor, before, step.keep_lines, step.keep_bytes)
+            if where.floor <= where.start:
+                raise Refused("there is nothing to trim")
+            log_files.punch_all(descriptor, before, where)
+            collapsed = log_files.can_collapse(
+                step, context, descriptor, before
+            ) and log_files.collapse_to(descriptor, where.floor)
+            freed = used(before) - used(os.fstat(descriptor))
+        return Done(freed=max(freed, 0), details={"way": "collapsed" if collapsed else "punched"})
+
+    def cost(self, step: CutLog, deadline: float) -> Cost:
+        return Cost(files=1, bytes=max(weigh(step.path, deadline), step.bytes))

@@ -1,0 +1,78 @@
+"""Archiving and cutting away the beginning of a live log."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from miyabi_healing.gate.handlers import log_undo
+from miyabi_healing.gate.handlers import logs as log_files
+from miyabi_healing.gate.handlers.handler import (
+    TAKEN_BACK,
+    UNTOUCHED,
+    Restorable,
+    StepHandler,
+    Undo,
+)
+from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.host import logs
+from miyabi_healing.model.steps import TrimLog
+from miyabi_healing.support.files import used
+
+
+class TrimLogHandler(StepHandler[TrimLog]):
+    """Archiving and cutting away the beginning of a live log."""
+
+    kind = TrimLog.kind
+    after_crash = UNTOUCHED
+    next_run = TAKEN_BACK
+    undo = Restorable({"log-trim": Undo(log_undo.trim_objection, log_undo.restore_trim)})
+
+    def target_use(self, step: TrimLog) -> Stake:
+        return Stake((step.path,), judged=True)  # by how they write
+
+    def recheck(self, step: TrimLog, context: Context) -> str | None:
+        return log_files.objection(step, context)
+
+    def apply(self, step: TrimLog, context: Context) -> Done:
+        with log_files.opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
+            status = os.fstat(descriptor)
+            where = logs.find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
+            if where.floor <= where.start:
+                raise Refused("there is nothing to trim")
+            # every part given back makes room for the next one's archive
+            room = min(where.cut - where.start, log_files.CHUNK)
+            with log_files.archiving(context, step.path, room, "log-trim") as (place, archive):
+                witness = os.pread(descriptor, log_files.WITNESS, where.cut)
+                known_by = {
+                    "witness": len(witness),
+                    "witness_sha256": hashlib.sha256(witness).hexdigest(),
+                }
+                cuts = {"start": where.start, "floor": where.floor, "cut": where.cut}
+                place.write_manifest(
+                    **log_files.facts(step, context, descriptor, status), **cuts, **known_by
+                )
+                for begin in range(where.start, where.cut, log_files.CHUNK):
+                    end = min(begin + log_files.CHUNK, where.cut)
+                    for piece in log_files.contents(descriptor, begin, end):
+                        archive.add(piece)
+                    archive.sync()
+                    place.write_manifest(archived=end, taken=begin, **archive.facts)
+                    log_files.give_back(descriptor, status, place, begin, end, where.floor)
+            collapsed = log_files.collapse(step, context, descriptor, status, place)
+            after = os.fstat(descriptor)
+            ways = {"collapsed": where.floor if collapsed else 0, "filler": where.cut - where.floor}
+            place.write_manifest(
+                taken=where.cut, **ways, left_size=after.st_size, left_mtime_ns=after.st_mtime_ns
+            )
+            freed = used(status) - used(os.fstat(descriptor)) - place.thing.stat().st_size
+        details: dict[str, object] = {
+            "archived_bytes": archive.raw,
+            "way": "collapsed" if collapsed else "punched",
+        }
+        return Done(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
+
+    def cost(self, step: TrimLog, deadline: float) -> Cost:
+        size = weigh(step.path, deadline)
+        return Cost(files=1, bytes=max(size, step.bytes), kept=int(size * log_files.PACKED))
