@@ -1,5 +1,5 @@
 """What somebody who follows a log with ``tail -F`` sees while it is shortened: what
-docs/getting-things-back.md says.
+docs/restoring.md says.
 """
 
 from __future__ import annotations
