@@ -12,7 +12,9 @@ AROUND = ("harness", "launch", "ours", "__main__")
 
 
 def topics() -> dict[str, harness.Topic]:
-    """Every module beside this one that measures something; each has a generator called ``cases``."""
+    """Every module beside this one that measures something; each has a generator called
+    ``cases``.
+    """
     names = sorted(
         module.name
         for module in pkgutil.iter_modules([str(Path(__file__).parent)])

@@ -154,7 +154,10 @@ def needs_root() -> None:
 
 def python(module: str, function: str, *arguments: object, **options: object) -> Command:
     """A function of this project in an interpreter of its own; arguments reach it as text."""
-    code = f"import sys; sys.path.insert(0, sys.argv.pop(1)); from {module} import {function}; {function}(*sys.argv[1:])"
+    code = (
+        f"import sys; sys.path.insert(0, sys.argv.pop(1)); from {module} import {function}; "
+        f"{function}(*sys.argv[1:])"
+    )
     argv = (sys.executable, "-I", "-c", code, str(PROJECT), *(str(each) for each in arguments))
     return Command(argv, **options)  # type: ignore[arg-type]
 

@@ -20,7 +20,10 @@ def main(answer: int, argv: list[str]) -> None:
     code = os.waitstatus_to_exitcode(status)
     # ru_maxrss is in bytes there, in kilobytes elsewhere
     kilobyte = 1 if sys.platform == "darwin" else 1024
-    text = f'{{"wall": {wall}, "cpu": {usage.ru_utime + usage.ru_stime}, "rss": {usage.ru_maxrss * kilobyte}, "code": {code}}}'
+    text = (
+        f'{{"wall": {wall}, "cpu": {usage.ru_utime + usage.ru_stime}, "rss": '
+        f'{usage.ru_maxrss * kilobyte}, "code": {code}}}'
+    )
     os.write(answer, text.encode())
 
 

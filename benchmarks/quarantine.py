@@ -1,4 +1,6 @@
-"""Setting things aside: one renaming, whatever their size; and what it costs to have it on record."""
+"""Setting things aside: one renaming, whatever their size; and what it costs to have it on
+record.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from pathlib import Path
 from benchmarks.harness import Aim, Case, Command, Settings, Side, ext4, main, python
 
 NOTHING = Command((sys.executable, "-I", "-c", "pass"))
-MANY = "import os, sys; [open(os.path.join(sys.argv[1], str(number)), 'w').close() for number in range(int(sys.argv[2]))]"
+MANY = (
+    "import os, sys; [open(os.path.join(sys.argv[1], str(number)), 'w').close() for number in "
+    "range(int(sys.argv[2]))]"
+)
 
 
 def cases(settings: Settings) -> Generator[Case, None, None]:

@@ -29,7 +29,8 @@ def test_worktrees(host):
 
 
 def test_zombies(host):
-    assert sum(row.startswith("Z") for row in host.check_output("ps -eo stat=").splitlines()) <= 10000
+    rows = host.check_output("ps -eo stat=").splitlines()
+    assert sum(row.startswith("Z") for row in rows) <= 10000
 
 
 def test_locks(host):
@@ -37,12 +38,14 @@ def test_locks(host):
 
 
 def test_logs(host):
-    sizes = host.check_output("find ~/.miyabi/logs /tmp -maxdepth 1 -name '*.log' -printf '%b\\\\n'").split()
+    find = "find ~/.miyabi/logs /tmp -maxdepth 1 -name '*.log' -printf '%b\\\\n'"
+    sizes = host.check_output(find).split()
     assert sum(map(int, sizes)) * 512 <= 500_000_000_000
 
 
 def test_memory(host):
-    total, free = [int(host.check_output("free").splitlines()[1].split()[column]) for column in (1, 6)]
+    row = host.check_output("free").splitlines()[1].split()
+    total, free = int(row[1]), int(row[6])
     assert free >= total / 100
 """
 LIMITS = """

@@ -28,7 +28,8 @@ df -P | awk 'NR > 1 && $5 + 0 > 90 { print $6, $5; bad = 1 } END { exit bad }' |
 [ "$(git worktree list | wc -l)" -le 1000 ] || say worktrees
 [ "$(ps -eo stat= | grep -c '^Z')" -le 5 ] || say zombies
 [ -z "$(find "$(git rev-parse --git-dir)" -name '*.lock' -mmin +10)" ] || say locks
-logs=$(find ~/.miyabi/logs /tmp -maxdepth 1 -name '*.log' -printf '%b\\n' | awk '{ s += $1 } END { print int(s / 2000) }')
+logs=$(find ~/.miyabi/logs /tmp -maxdepth 1 -name '*.log' -printf '%b\\n' |
+  awk '{ s += $1 } END { print int(s / 2000) }')
 [ "$logs" -le 500000 ] || say logs
 [ "$(free | awk '/^Mem:/ { print int(100 * ($2 - $7) / $2) }')" -le 90 ] || say memory
 exit "$status"

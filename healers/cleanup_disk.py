@@ -125,7 +125,8 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
         ),
         kept=tuple(kept),
         done=lambda n: (
-            f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} download(s) aside"
+            f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} "
+            "download(s) aside"
         ),
         details={"deleted_but_open": ghosts(files, mount.device)},
     )

@@ -35,7 +35,9 @@ class Options:
 
 
 def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) -> Plan:
-    """Retire merged, clean, idle worktrees, the longest unused first, until there are few enough."""
+    """Retire merged, clean, idle worktrees, the longest unused first, until there are few
+    enough.
+    """
     repository = context.reading(Repository)
     steps: list[RetireWorktree] = []
     kept = [Kept(str(repository), "main")]

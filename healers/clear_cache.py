@@ -59,7 +59,8 @@ def clear_cache(context: HealerContext, issue: Issue, options: Options) -> Plan:
         Goal(f"below {issue.limit.clear:g} %", lambda: memory.read().percent < issue.limit.clear),
         kept=tuple(kept),
         done=lambda counts: (
-            f"Asked for memory {counts['reclaims']} time(s), ended {counts['processes_signalled']} program(s)"
+            f"Asked for memory {counts['reclaims']} time(s), ended {counts['processes_signalled']} "
+            "program(s)"
         ),
         details={"top_consumers": top, "out_of_memory_kills": memory.out_of_memory_kills()},
         min_gain=1,
@@ -97,7 +98,9 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
 
 
 def control_file(reading: memory.Memory) -> tuple[Path, str, str]:
-    """Where to ask: our own cgroup if that is what is short of memory, else the host's page cache."""
+    """Where to ask: our own cgroup if that is what is short of memory, else the host's page
+    cache.
+    """
     if reading.group is not None:
         for name, value in (
             ("memory.reclaim", str(reading.total // 10)),

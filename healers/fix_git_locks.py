@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from miyabi_healing.api import (
+    GitFolders,
     Goal,
     HealerContext,
     Holders,
@@ -24,12 +25,12 @@ def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
     """Quarantine the stale locks, the oldest first; of each other one, say who holds it, or could
     without being seen.
     """
-    repository = context.reading(Repository)
     older_than = issue.limit.threshold
-    holders = Holders(repository)
+    folders = context.reading(Repository).folders
+    holders = Holders(folders)
     found: list[Lock] = []
     kept: list[Kept] = []
-    for lock in sorted(locks(repository), key=lambda lock: lock.mtime):
+    for lock in sorted(locks(folders.common), key=lambda lock: lock.mtime):
         if reason := holders.reason(lock, older_than):
             kept.append(Kept(str(lock), short(reason), reason))
         elif unseen := readable(holders, lock):
@@ -38,8 +39,8 @@ def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
             found.append(lock)
 
     return Plan(
-        tuple(take_away(lock, repository, older_than) for lock in found),
-        Goal("no stale lock is left", lambda: not stale(repository, older_than)),
+        tuple(take_away(lock, folders, older_than) for lock in found),
+        Goal("no stale lock is left", lambda: not stale(folders, older_than)),
         kept=tuple(kept),
         done=lambda counts: f"Removed {counts['locks_removed']} stale lock file(s)",
     )
@@ -57,16 +58,16 @@ def short(reason: str) -> str:
     return "held" if "held by" in reason else "not stale"
 
 
-def take_away(lock: Lock, repository: Repository, older_than: float) -> Quarantine:
+def take_away(lock: Lock, folders: GitFolders, older_than: float) -> Quarantine:
     return quarantine(
         lock.path,
         f"unchanged for {lock.age:.0f} s and held by nobody",
         identity=lock.identity,
         counts="locks_removed",
-        guard=partial(still_stale, lock, repository, older_than),
+        guard=partial(still_stale, lock, folders, older_than),
     )
 
 
-def still_stale(lock: Lock, repository: Repository, older_than: float) -> str | None:
+def still_stale(lock: Lock, folders: GitFolders, older_than: float) -> str | None:
     """Ask once more, of processes that are there now."""
-    return Holders(repository).reason(lock, older_than)
+    return Holders(folders).reason(lock, older_than)

@@ -108,7 +108,10 @@ def prune_logs(context: HealerContext, issue: Issue, options: Options) -> Plan:
 
 def words(counts: Counter[str]) -> str:
     freed = size_text(counts["bytes_freed"])
-    return f"Archived {counts['logs_archived']} and trimmed {counts['logs_trimmed']} log files, freed {freed}"
+    return (
+        f"Archived {counts['logs_archived']} and trimmed {counts['logs_trimmed']} log files, "
+        f"freed {freed}"
+    )
 
 
 def trimmable(file: LogFile, options: Options) -> int:

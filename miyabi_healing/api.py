@@ -80,6 +80,7 @@ READINGS: dict[str, tuple[str, str]] = {
     "catches": ("host.processes", "whether a process catches a signal"),
     "told_by": ("host.processes", "what a descriptor's fdinfo says"),
     "Witness": ("host.users", "who uses a path, or could unseen"),
+    "GitFolders": ("host.git.locks", "where a repository lies: its git folder and work trees"),
     "Holders": ("host.git.locks", "who holds a lock of git"),
     "Lock": ("host.git.locks", "a lock file of git"),
     "locks": ("host.git.locks", "the locks of a repository"),
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.caches import Cache as Cache
     from miyabi_healing.host.context import HealerContext as HealerContext
     from miyabi_healing.host.filesystems import Mount as Mount
+    from miyabi_healing.host.git.locks import GitFolders as GitFolders
     from miyabi_healing.host.git.locks import Holders as Holders
     from miyabi_healing.host.git.locks import Lock as Lock
     from miyabi_healing.host.git.locks import locks as locks

@@ -38,13 +38,16 @@ def is_made(venv: Path, lock: Path) -> bool:
 
 
 def make(venv: Path, lock: Path) -> None:
-    """Have `venv` hold what `lock` lists. Exits, saying why and what helps, where that cannot be."""
+    """Have `venv` hold what `lock` lists. Exits, saying why and what helps, where that cannot
+    be.
+    """
     if sys.version_info < (3, 11):
         stop(f"{sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed")
     if importlib.util.find_spec("ensurepip") is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         stop(
-            f"{sys.executable} cannot make environments; on Debian and Ubuntu: apt install python{version}-venv"
+            f"{sys.executable} cannot make environments; on Debian and Ubuntu: apt install "
+            f"python{version}-venv"
         )
     os.umask(0o022)  # whoever can write to it chooses what we execute
     venv.parent.mkdir(parents=True, exist_ok=True)

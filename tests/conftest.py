@@ -163,7 +163,9 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., psutil.Popen]]:
-    """Start a process in a session of its own; it is gone with all its children when the test ends."""
+    """Start a process in a session of its own; it is gone with all its children when the test
+    ends.
+    """
     started: list[psutil.Popen] = []
 
     def run(*argv: str, **options: object) -> psutil.Popen:

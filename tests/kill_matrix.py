@@ -452,7 +452,8 @@ def main(kind: str, phase: str, stride: int, folder: Path) -> None:
             runs += 1
             if problem := row.problem(point):
                 problems.append(
-                    f"{os.path.basename(point[0])}:{point[1]} ({point[2]}): {problem} {row.cut or ''}"
+                    f"{os.path.basename(point[0])}:{point[1]} ({point[2]}): {problem} "
+                    f"{row.cut or ''}"
                 )
             row.end()
     found = {

@@ -212,9 +212,12 @@ def test_device_that_does_not_answer_is_measured_by_default_all_the_same(
 
 def test_run_names_what_does_not_answer_and_goes_on(home: Path, nas: Served) -> None:
     text = (
-        f"[disk]\nmounts = ['{home}', '{nas.point}']\n[logs]\npatterns = ['{home}/*/*.log', '{home}/logs/*.log']\n"
-        "[checks.disk_space_critical]\nthreshold = 100\n[checks.high_memory_usage]\nthreshold = 100\n"
-        f"[caches]\nhomes = ['{home}', '{nas.point}']\n[git]\nrepos = ['{nas.point}/src', '{home}/*']\n"
+        f"[disk]\nmounts = ['{home}', '{nas.point}']\n[logs]\npatterns = ['{home}/*/*.log', "
+        f"'{home}/logs/*.log']\n"
+        "[checks.disk_space_critical]\nthreshold = 100\n[checks.high_memory_usage]\nthreshold = "
+        "100\n"
+        f"[caches]\nhomes = ['{home}', '{nas.point}']\n[git]\nrepos = ['{nas.point}/src', "
+        f"'{home}/*']\n"
     )
     assert report("--config", settings(home, text.replace(f"'{nas.point}/src', ", "")))[0] == 0
     nas.stop()
@@ -299,7 +302,11 @@ def test_process_that_uses_it_is_a_holder_by_its_path(nas: Served, start: Start,
     elif how == "file":
         process = holder(start, "file = open(sys.argv[1], 'a')", path)
     else:
-        code = "import mmap\nfile = open(sys.argv[1], 'r+'); mapped = mmap.mmap(file.fileno(), 0)\nfile.close()"
+        code = (
+            "import mmap\nfile = open(sys.argv[1], 'r+'); mapped = mmap.mmap(file.fileno(), "
+            "0)\n"
+            "file.close()"
+        )
         process = holder(start, code, path)
     before = [each for each in processes.Processes().open_files().files if each.pid == process.pid]
     assert {(each.device, each.inode) for each in before} >= {
@@ -340,7 +347,8 @@ def test_process_with_mounts_of_its_own_is_known_by_its_own_table(
         (tmp_path / name).mkdir()
     (tmp_path / "server" / "file").touch()
     script = (
-        f"bindfs -f {tmp_path}/server {tmp_path}/point & while ! [ -e {tmp_path}/point/file ]; do sleep 0.05; done\n"
+        f"bindfs -f {tmp_path}/server {tmp_path}/point & while ! [ -e {tmp_path}/point/file ]; do "
+        "sleep 0.05; done\n"
         f"exec 3< {tmp_path}/point/file; echo $!; exec sleep 100"
     )
     process = start(

@@ -150,7 +150,9 @@ def test_open_file_is_seen_behind_a_linked_home(home: Path, start: Start) -> Non
 
 @pytest.mark.root
 def test_open_file_is_seen_behind_another_mount(home: Path, tmp_path: Path, start: Start) -> None:
-    """As from a container: the process has the file by a path that has nothing of the home in it."""
+    """As from a container: the process has the file by a path that has nothing of the home in
+    it.
+    """
     root = fill(home / ".cache" / "thumbnails" / "large").parent
     (tmp_path / "inside").mkdir()
     subprocess.run(["mount", "--bind", str(root), str(tmp_path / "inside")], check=True)

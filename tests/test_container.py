@@ -130,7 +130,9 @@ print(json.dumps(left))
 def heal(
     tmp_path: Path, world: Path, top: Path, alone: str = "[]"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Heal in a container what is in `top`; returns the report, and which of the things are left."""
+    """Heal in a container what is in `top`; returns the report, and which of the things are
+    left.
+    """
     script = SCRIPT.format(
         tests=str(PROJECT / "tests"), project=str(PROJECT), program=str(PROJECT / "self_healer.py")
     )
@@ -248,7 +250,10 @@ def test_without_processes_to_look_at_the_checks_that_need_them_are_unknown(
     lock = repo / ".git" / "index.lock"
     lock.touch()
     os.utime(lock, (time.time() - 3600,) * 2)
-    text = f'[git]\nrepos = ["{repo}"]\n[checks.zombie_processes]\nthreshold = 5\n[disk]\nmounts = ["/"]\n'
+    text = (
+        f'[git]\nrepos = ["{repo}"]\n[checks.zombie_processes]\nthreshold = 5\n[disk]\nmounts = '
+        '["/"]\n'
+    )
     file = settings(home, text)
     done = subprocess.run(
         [

@@ -344,7 +344,8 @@ def test_full_quarantine_is_told_and_nothing_goes_before_its_time(home: Path) ->
         assert document["quarantine"]["limit_bytes"] == 100_000
         (note,) = document["notes"]
         assert note.startswith(
-            "the quarantine is full: nothing more is set aside; it holds 205 kB, its limit is 100 kB; "
+            "the quarantine is full: nothing more is set aside; it holds 205 kB, its limit is 100 "
+            "kB; "
         )
         assert "quarantine purge makes room, or raise [quarantine] gigabytes" in note
     assert (

@@ -184,8 +184,8 @@ def test_recovery_goes_on_past_a_damaged_manifest(home: Path) -> None:
     results = {row["step"]: row["result"] for row in document["recovered"]}
     assert results[1] == "taken back"
     assert (
-        f"it stays as it is: its manifest is damaged: root is not as it should be; it lies in {held.folder}"
-        in results[2]
+        "it stays as it is: its manifest is damaged: root is not as it should be; it lies in "
+        f"{held.folder}" in results[2]
     )
     assert (code, (home / "a").exists(), held.thing.exists()) == (0, True, True)
     assert report("--config", settings(home))[1]["recovered"] == []

@@ -120,7 +120,10 @@ def test_worker_threads_do_not_keep_a_program_that_is_asked_to_stop(home: Path) 
     for number in range(4):
         merged_worktree(repo, f"tree-{number}")
     slow_filter(repo, 60)
-    text = f"[git]\nrepos = ['{repo}']\n[checks.excessive_worktrees]\nthreshold = 1\n[healers.cleanup_worktrees]\nidle_days = 0\n"
+    text = (
+        f"[git]\nrepos = ['{repo}']\n[checks.excessive_worktrees]\nthreshold = 1\n"
+        "[healers.cleanup_worktrees]\nidle_days = 0\n"
+    )
     text += "[checks.stale_git_lock]\nenabled = false\n"
     command = [
         sys.executable,

@@ -121,7 +121,10 @@ def test_one_look_for_deleted_files_however_many_are_open(home: Path, start: Sta
     names = [home / f"ghost {number}" for number in range(3)]
     for name in names:
         name.write_bytes(b"x" * 30_000_000)
-    script = "import sys, time; files = [open(name) for name in sys.argv[1:]]; print(flush=True); time.sleep(100)"
+    script = (
+        "import sys, time; files = [open(name) for name in sys.argv[1:]]; print(flush=True); "
+        "time.sleep(100)"
+    )
     process = start(sys.executable, "-c", script, *map(str, names), stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

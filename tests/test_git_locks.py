@@ -89,19 +89,19 @@ def test_every_lock_git_leaves_is_found_and_taken_away(
 )
 def test_other_peoples_lock_files_are_none(repo: Path, name: str) -> None:
     leave(repo / name)
-    assert locks(view(repo)) == ()
+    assert locks(view(repo).common) == ()
 
 
 def test_folder_and_link_called_lock_are_none(repo: Path) -> None:
     (repo / ".git" / "x.lock").mkdir()
     (repo / ".git" / "y.lock").symlink_to(repo / "readme")
-    assert locks(view(repo)) == ()
+    assert locks(view(repo).common) == ()
 
 
 @pytest.mark.parametrize(("age", "expected"), [(599, 0), (601, 1), (-3600, 0)])
 def test_only_old_locks_are_stale(repo: Path, age: float, expected: int) -> None:
     leave(repo / ".git" / "index.lock", age)
-    assert len(stale(view(repo), 600)) == expected
+    assert len(stale(view(repo).folders, 600)) == expected
 
 
 def waiting_commit(repo: Path, tmp_path: Path, start: Callable[..., psutil.Popen]) -> psutil.Popen:
@@ -252,7 +252,7 @@ def test_holders_are_asked_anew_by_the_guard(
     with lock.open() as file:
         start("sleep", "100", stdin=file)
     wait_for(step.guard)
-    assert Holders(view(repo)).reason(locks(view(repo))[0], 600) is not None
+    assert Holders(view(repo).folders).reason(locks(view(repo).common)[0], 600) is not None
 
 
 # In a container the same repository has another path, and the same path may be another repository
@@ -335,7 +335,7 @@ def test_commit_in_a_container_keeps_the_locks(
     found = plan(repo)
     assert found.steps == ()
     assert {each.reason for each in found.kept} == {"held"}
-    assert stale(view(repo), 600) == ()
+    assert stale(view(repo).folders, 600) == ()
     process.kill()  # and with it all that is in its namespace
     process.wait()
     wait_for(lambda: plan(repo).steps)
@@ -409,7 +409,7 @@ def test_lock_that_somebody_unseen_could_hold_is_an_issue_but_stays(
     leave(repo / ".git" / "index.lock")
     (step,) = plan(repo).steps
     monkeypatch.setattr(users, "container", lambda: "this is a container")
-    assert len(stale(view(repo), 600)) == 1
+    assert len(stale(view(repo).folders, 600)) == 1
     found = plan(repo)
     assert found.steps == ()
     assert [each.reason for each in found.kept] == ["could be held"]

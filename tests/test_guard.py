@@ -211,7 +211,10 @@ def test_healer_that_would_end_the_program_has_failed(home: Path) -> None:
 
 
 def test_child_of_a_check_may_end_itself(home: Path) -> None:
-    act = "pid = os.fork()\n    if pid == 0: os._exit(7)\n    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7"
+    act = (
+        "pid = os.fork()\n    if pid == 0: os._exit(7)\n    assert "
+        "os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7"
+    )
     code, document = report(*make(home, act))
     assert (code, document["errors"]) == (0, [])
 

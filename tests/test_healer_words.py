@@ -170,8 +170,10 @@ def test_nobody_guesses_what_a_step_of_another_version_did(mine: Path) -> None:
             ("quarantine", "null"),
         ):
             database.execute(
-                "insert into step (run, healer, kind, target, reason, step, intended, finished, status, undo) "
-                f"select run, healer, '{kind}', '{kind} of another', reason, step, intended, {status} and 1.0, {status}, '{{}}' "
+                "insert into step (run, healer, kind, target, reason, step, intended, finished, "
+                "status, undo) "
+                f"select run, healer, '{kind}', '{kind} of another', reason, step, intended, "
+                f"{status} and 1.0, {status}, '{{}}' "
                 "from step limit 1"
             )
     database.close()

@@ -104,7 +104,8 @@ def test_status_counts_attempts(home: Path) -> None:
     folder = home / "mine"
     (folder / "healers").mkdir(parents=True)
     (folder / "test_always.py").write_text(
-        "import pytest\n@pytest.mark.heal('vain')\n@pytest.mark.limit(1)\ndef test_always(measure, limit):\n"
+        "import pytest\n@pytest.mark.heal('vain')\n@pytest.mark.limit(1)\ndef test_always(measure, "
+        "limit):\n"
         "    assert measure(2, 'always') <= limit\n"
     )
     (folder / "healers" / "vain.py").write_text(

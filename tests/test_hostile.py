@@ -179,7 +179,9 @@ def check_logs(home: Path, document: dict[str, Any]) -> None:
 
 
 def check_cache(home: Path, document: dict[str, Any]) -> None:
-    """Names of a cache go, whatever they are; what they point to stays, and what cannot go is told."""
+    """Names of a cache go, whatever they are; what they point to stays, and what cannot go is
+    told.
+    """
     clean = action(document, "cleanup_disk")
     told = json.dumps(
         [[each["message"], each["details"].get("not_deleted")] for each in clean["steps"]]

@@ -1,4 +1,6 @@
-"""The first configuration of a host: what is there is in it, whatever its name, and it can be read."""
+"""The first configuration of a host: what is there is in it, whatever its name, and it can be
+read.
+"""
 
 from __future__ import annotations
 

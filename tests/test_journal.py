@@ -100,7 +100,10 @@ def older(file: Path, version: int) -> None:
             3,
             "{}",
         )
-        columns = "run, healer, kind, target, reason, step, intended, finished, status, message, freed, undo"
+        columns = (
+            "run, healer, kind, target, reason, step, intended, finished, status, message, "
+            "freed, undo"
+        )
         old.execute(f"insert into step ({columns}) values ({', '.join('?' * len(values))})", values)
         old.commit()
 

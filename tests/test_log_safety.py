@@ -1,4 +1,6 @@
-"""Logs get smaller and lose nothing: not a line, not under fire, not when a write fails half way."""
+"""Logs get smaller and lose nothing: not a line, not under fire, not when a write fails half
+way.
+"""
 
 from __future__ import annotations
 
@@ -189,7 +191,10 @@ def test_log_cut_without_an_archive_loses_only_its_beginning(
 def test_writer_with_an_offset_of_its_own_gets_a_hole_not_a_shift(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
-    script = "import sys, time; f = open(sys.argv[1], 'r+b'); f.seek(0, 2); print(flush=True); input(); f.write(b'last\\n')"
+    script = (
+        "import sys, time; f = open(sys.argv[1], 'r+b'); f.seek(0, 2); print(flush=True); "
+        "input(); f.write(b'last\\n')"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as writer:
@@ -435,7 +440,9 @@ def test_open_log_is_not_archived_away(tmp_path: Path) -> None:
 
 
 def hostile(folder: Path) -> dict[str, str]:
-    """Everything that can match ``*.log`` without being a log to prune, and why it is left alone."""
+    """Everything that can match ``*.log`` without being a log to prune, and why it is left
+    alone.
+    """
     victim = folder / "victim"
     victim.write_bytes(LINES)
     (folder / "link.log").symlink_to(victim)

@@ -321,7 +321,9 @@ def test_log_renamed_between_plan_and_step_is_refused_and_whole(tmp_path: Path) 
 def test_cut_that_fails_half_way_leaves_the_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that says EIO may have freed blocks already; the archive is then all there is of them."""
+    """A call that says EIO may have freed blocks already; the archive is then all there is of
+    them.
+    """
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     real = gate_logs.fallocate
@@ -455,7 +457,10 @@ def test_where_nobody_else_is_said_to_be_an_unseen_process_is_no_reason(tmp_path
 def test_log_mapped_for_writing_is_left_alone(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
-    script = "import mmap, sys; f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close(); print(flush=True); input()"
+    script = (
+        "import mmap, sys; f = open(sys.argv[1], 'r+b'); m = mmap.mmap(f.fileno(), 0); "
+        "f.close(); print(flush=True); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:

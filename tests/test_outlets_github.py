@@ -186,12 +186,13 @@ def test_summary_is_added_to_what_the_job_has(home: Path, tmp_path: Path) -> Non
     run("--dry-run", *world(home, 3, HOSTILE), GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(file))
     text = file.read_text()
     assert text.startswith(
-        "# Mine\n\n### Miyabi Healing: Dry run\\: 1 issue\\(s\\) detected, nothing was changed.\n\n| | check"
+        "# Mine\n\n### Miyabi Healing: Dry run\\: 1 issue\\(s\\) detected, nothing was changed.\n\n"
+        "| | check"
     )
     assert "\n| ❌ | things | 3 things | 1 things |\n" in text
     assert (
-        "\n- ⚠️ **things**: 100 \\% of\\\\r\\\\n\\:\\:error\\:\\:it, a\\|b \\`\\<b\\>\\` \\#\\#\\[error\\]x"
-        in text
+        "\n- ⚠️ **things**: 100 \\% of\\\\r\\\\n\\:\\:error\\:\\:it, a\\|b \\`\\<b\\>\\` "
+        "\\#\\#\\[error\\]x" in text
     )
     assert run("--quiet", *world(home), GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(file)).stdout
     assert file.read_text().startswith(text)

@@ -116,7 +116,8 @@ def test_check_that_could_not_run_is_unknown_and_a_critical_issue_weighs_more(ho
     assert text.endswith("things could not run: TypeError: odd / one")
     arguments = world(home, 5)
     (home / "mine" / "test_other.py").write_text(
-        "import pytest\n@pytest.mark.limit(1)\ndef test_other(measure, limit):\n    raise TypeError('odd')\n"
+        "import pytest\n@pytest.mark.limit(1)\ndef test_other(measure, limit):\n    raise "
+        "TypeError('odd')\n"
     )
     code, state, text, _ = asked("--dry-run", *arguments)
     assert (code, state) == (2, "CRITICAL")

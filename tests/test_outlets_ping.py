@@ -1,4 +1,6 @@
-"""A ping at the start and at the end of a pass, whatever the monitor does; its URL appears nowhere."""
+"""A ping at the start and at the end of a pass, whatever the monitor does; its URL appears
+nowhere.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,8 @@ def test_certificate_nobody_vouches_for_is_refused_without_naming_the_host(
     import ssl
 
     made = subprocess.run(
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=secret.example -keyout key -out certificate".split(),
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=secret.example -keyout key "
+        "-out certificate".split(),
         cwd=tmp_path,
         capture_output=True,
     )
@@ -159,7 +162,8 @@ def test_certificate_nobody_vouches_for_is_refused_without_naming_the_host(
 @pytest.mark.parametrize(
     "url",
     ["ftp://host/x", "file:///etc/passwd", "host/x", "http://", "http://user:word@host/", "http://host:port/", "http://ho st/",
-     "http://host/\nhttp://other", "http://host/\x00", "http://[::1/", "http://hö.st/", "x" * 5000, "http://h/" + "x" * 5000],
+     "http://host/\n"
+     "http://other", "http://host/\x00", "http://[::1/", "http://hö.st/", "x" * 5000, "http://h/" + "x" * 5000],
 )  # fmt: skip
 def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(output.OutputError) as caught:
@@ -428,7 +432,10 @@ def test_report_is_safe_before_anybody_else_is_told(
 
 @pytest.mark.slow
 def test_pass_that_hung_is_told(home: Path, monitor: Endpoint, watching: Any) -> None:
-    act = "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
+    act = (
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [15, 2]); signal.signal(signal.SIGTERM, "
+        "signal.SIG_IGN); time.sleep(100)"
+    )
     arguments = world(
         home,
         f"{monitor.url}/ok/x",

@@ -62,7 +62,10 @@ def world(home: Path) -> tuple[str, ...]:
     (folder / "test_things.py").write_text(CHECK)
     (folder / "healers" / "tidy.py").write_text(HEALER)
     (home / "collector").mkdir()
-    text = f'[metrics]\ntextfile = "{home}/collector/miyabi_healing.prom"\n[extend]\nfolders = ["{folder}"]\n'
+    text = (
+        f'[metrics]\ntextfile = "{home}/collector/miyabi_healing.prom"\n[extend]\nfolders = '
+        f'["{folder}"]\n'
+    )
     text += "[brakes]\ncooldown = 0\nflap_on = 1000\n"
     return ("--config", settings(home, text))
 

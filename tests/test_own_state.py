@@ -191,7 +191,8 @@ def test_configuration_in_use_and_the_program_itself_are_known(home: Path, state
 
 def test_pattern_over_the_state_folder_leaves_every_later_run_working(home: Path) -> None:
     text = (
-        f'[logs]\npatterns = ["{home}/.local/state/*/*"]\n[checks.large_log_files]\nthreshold = 0.5\nclear = 0.01\n'
+        f'[logs]\npatterns = ["{home}/.local/state/*/*"]\n[checks.large_log_files]\nthreshold = '
+        "0.5\nclear = 0.01\n"
         "[healers.prune_logs]\narchive_after_days = 0\nkeep_megabytes = 0.001\nkeep_lines = 1\n"
         "[brakes]\ncooldown = 0\nattempts = 99\nflap_on = 100\n"
     )

@@ -213,7 +213,8 @@ def test_program_of_another_user_gets_nothing_of_our_environment_and_cannot_come
     ).stdout.split()
     assert (
         ids
-        == f"Uid: {THEM} {THEM} {THEM} {THEM} Gid: {THEM} {THEM} {THEM} {THEM} Groups: {THEM}".encode().split()
+        == f"Uid: {THEM} {THEM} {THEM} {THEM} Gid: {THEM} {THEM} {THEM} {THEM} Groups: "
+        f"{THEM}".encode().split()
     )
 
 

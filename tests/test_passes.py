@@ -226,7 +226,10 @@ def test_check_that_cannot_be_loaded_is_told_and_the_others_do_not_pass_for_it(m
 
 
 def test_folder_of_disk_mounts_that_is_missing_makes_its_own_check_unknown(mine: Path) -> None:
-    text = f"[disk]\nmounts = ['/nowhere/at/all', '{mine}']\n[checks.disk_space_critical]\nthreshold = 100\n"
+    text = (
+        f"[disk]\nmounts = ['/nowhere/at/all', '{mine}']\n[checks.disk_space_critical]\n"
+        "threshold = 100\n"
+    )
     code, document = report("--dry-run", *arguments(mine, text))
     (error,) = document["errors"]
     assert (code, error["check"], error["target"]) == (3, "disk_space_critical", "/nowhere/at/all")
@@ -572,7 +575,10 @@ def test_missing_git_leaves_what_it_would_have_judged(mine: Path, tmp_path: Path
     repo = repository(mine.parent / "src" / "app")
     for number in range(3):
         merged_worktree(repo, f"w{number}")
-    text = f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n[healers.cleanup_worktrees]\nidle_days = 0\n'
+    text = (
+        f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n'
+        "[healers.cleanup_worktrees]\nidle_days = 0\n"
+    )
     code, document = report(*arguments(mine, text), PATH=str(tmp_path))
     (action,) = (
         each for each in document["actions_taken"] if each["action"] == "cleanup_worktrees"

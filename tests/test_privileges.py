@@ -97,8 +97,8 @@ def test_ordinary_user_keeps_a_log_that_root_could_have_open_and_is_told_who(hom
     (kept,) = document["actions_taken"][0]["kept"]
     assert "holders unknown" in kept["detail"]
     assert (
-        "cannot be looked into; if it does not use it, run it as root, or name its folder in [safety]"
-        in kept["detail"]
+        "cannot be looked into; if it does not use it, run it as root, or name its folder in "
+        "[safety]" in kept["detail"]
     )
     after = (home / "logs" / "app.log").stat()
     assert (after.st_ino, after.st_blocks, after.st_mtime_ns) == (
@@ -134,7 +134,10 @@ def theirs() -> Iterator[tuple[Path, Path]]:
 
 
 def retire(root_home: Path, repo: Path) -> dict[str, Any]:
-    text = f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n[healers.cleanup_worktrees]\nidle_days = 0\n'
+    text = (
+        f'[git]\nrepos = ["{repo}"]\n[checks.excessive_worktrees]\nthreshold = 1\n'
+        "[healers.cleanup_worktrees]\nidle_days = 0\n"
+    )
     code, document = program.report(
         "--config", settings(root_home, text + f'[safety]\nroots = ["{repo.parent.parent}"]\n')
     )

@@ -69,7 +69,9 @@ def at_some_moment(act: Callable[[], object], within: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def swapping(folder: Path, victim: Path) -> Iterator[None]:
-    """An attacker that makes a folder a link to the victim, and a folder again, as fast as it can."""
+    """An attacker that makes a folder a link to the victim, and a folder again, as fast as it
+    can.
+    """
     stop = threading.Event()
     real, link = folder.with_name("real"), folder.with_name("link")
     link.symlink_to(victim)
@@ -90,7 +92,9 @@ def swapping(folder: Path, victim: Path) -> Iterator[None]:
 
 
 def slow(call: Callable[..., int]) -> Callable[..., int]:
-    """Give an attacker more time between a look at a folder and its opening than any machine would."""
+    """Give an attacker more time between a look at a folder and its opening than any machine
+    would.
+    """
 
     def late(path: object, flags: int, *rest: object, **more: object) -> int:
         if flags & os.O_DIRECTORY:

@@ -46,36 +46,36 @@ ROWS += [
 # the commit why; this kills hardly at all: ``KILL_STRIDE=100000 pytest -rA tests/test_recovery.py
 # -k killed_anywhere``
 POINTS = {
-    ("quarantine", "apply"): 478,
-    ("quarantine", "recover apply"): 616,
-    ("archive log", "apply"): 578,
-    ("archive log", "recover apply"): 809,
-    ("trim log", "apply"): 653,
-    ("trim log", "recover apply"): 921,
-    ("retire worktree", "apply"): 633,
-    ("retire worktree", "recover apply"): 698,
-    ("cut log", "apply"): 414,
-    ("cut log", "recover apply"): 584,
-    ("delete", "apply"): 482,
-    ("delete", "recover apply"): 596,
-    ("purge", "apply"): 482,
-    ("purge", "recover apply"): 777,
-    ("signal", "apply"): 255,
-    ("signal", "recover apply"): 449,
-    ("run", "apply"): 322,
-    ("run", "recover apply"): 524,
-    ("reclaim", "apply"): 323,
-    ("reclaim", "recover apply"): 524,
-    ("quarantine", "undo"): 270,
-    ("quarantine", "recover undo"): 647,
-    ("archive log", "undo"): 451,
-    ("archive log", "recover undo"): 1322,
-    ("trim log", "undo"): 475,
-    ("trim log", "recover undo"): 1053,
-    ("retire worktree", "undo"): 341,
-    ("retire worktree", "recover undo"): 786,
-    ("archive log, name taken", "undo"): 464,
-    ("archive log, name taken", "recover undo"): 1356,
+    ("quarantine", "apply"): 574,
+    ("quarantine", "recover apply"): 736,
+    ("archive log", "apply"): 706,
+    ("archive log", "recover apply"): 1233,
+    ("trim log", "apply"): 783,
+    ("trim log", "recover apply"): 1457,
+    ("retire worktree", "apply"): 775,
+    ("retire worktree", "recover apply"): 1164,
+    ("cut log", "apply"): 500,
+    ("cut log", "recover apply"): 703,
+    ("delete", "apply"): 579,
+    ("delete", "recover apply"): 703,
+    ("purge", "apply"): 559,
+    ("purge", "recover apply"): 1083,
+    ("signal", "apply"): 301,
+    ("signal", "recover apply"): 516,
+    ("run", "apply"): 388,
+    ("run", "recover apply"): 625,
+    ("reclaim", "apply"): 388,
+    ("reclaim", "recover apply"): 625,
+    ("quarantine", "undo"): 381,
+    ("quarantine", "recover undo"): 730,
+    ("archive log", "undo"): 575,
+    ("archive log", "recover undo"): 1531,
+    ("trim log", "undo"): 623,
+    ("trim log", "recover undo"): 1290,
+    ("retire worktree", "undo"): 469,
+    ("retire worktree", "recover undo"): 972,
+    ("archive log, name taken", "undo"): 594,
+    ("archive log, name taken", "recover undo"): 1570,
 }  # fmt: skip
 LEEWAY = 0.98
 
@@ -244,7 +244,10 @@ def test_of_two_passes_at_once_exactly_one_works(mine: Path) -> None:
     does not wait for it.
     """
     end = mine.parent / "end"
-    wait = f"import time\n    while not pathlib.Path({str(end)!r}).exists():\n        time.sleep(0.01)\n    count ="
+    wait = (
+        f"import time\n    while not pathlib.Path({str(end)!r}).exists():\n        "
+        "time.sleep(0.01)\n    count ="
+    )
     (mine / "test_things.py").write_text(CHECK.replace("count =", wait))
     file = settings(mine.parent, "[checks.things]\nthreshold = 10\n")
     command = [

@@ -60,7 +60,9 @@ def later(state: State, seconds: float, jump: float = 0, boot: str = "boot") -> 
         (Reading(NOW + 60, 5060, ""), 60),
         (Reading(NOW + 60, 300, ""), 300),
     ],
-    ids=["a minute", "ten years ahead", "1970", "five days", "reboot", "reboot long ago", "boot clock set back", "no boot id",
+    ids=["a minute", "ten years ahead", "1970", "five days", "reboot", "reboot long "
+                                                                       "ago", "boot clock set "
+                                                                              "back", "no boot id",
          "no boot id, and a reboot for certain"],
 )  # fmt: skip
 def test_run_adds_what_has_passed_for_certain_and_never_more_than_a_day(
@@ -161,7 +163,10 @@ def held(days: float, by_runs: float | None, clock: str = "a clock") -> Quaranti
         (held(31, None), True),
         (held(31, 0, clock="a clock that was lost"), True),
     ],
-    ids=["both", "the wall clock alone", "the run clock alone", "ten years ahead", "set aside in 1970", "set aside in the future",
+    ids=["both", "the wall clock "
+                 "alone", "the run clock "
+                          "alone", "ten years ahead", "set aside in "
+                                                      "1970", "set aside in the future",
          "set aside in the future, lately", "of an older version", "of a lost journal"],
 )  # fmt: skip
 def test_thing_has_expired_only_when_both_clocks_say_so(thing: QuarantineEntry, over: bool) -> None:
@@ -347,7 +352,8 @@ def test_things(measure, limit):
             20 * DAY,
             60,
             True,
-            "the wall clock is 20 days ahead of what runs have seen: it ends the waiver of things once",
+            "the wall clock is 20 days ahead of what runs have seen: it ends the waiver of things "
+            "once",
         ),
         (20 * DAY, 20 * DAY, False, "the waiver of things has expired"),
     ],

@@ -29,7 +29,10 @@ from conftest import wait_for
 from miyabi_healing.gate.primitives.compression import library
 
 REMOVABLE = ("ff", "merge", "squash", "edited")
-ZOMBIES = "import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        os._exit(0)\ntime.sleep(600)\n"
+ZOMBIES = (
+    "import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        os._exit(0)\n"
+    "time.sleep(600)\n"
+)
 WRITER = """
 import os, sys, time
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
@@ -364,7 +367,9 @@ def restored(world: World) -> bytes:
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("mkfs.ext4"), reason="needs mkfs.ext4")
 def test_what_cannot_be_healed_is_told_truthfully(world: World) -> None:
-    """Where no worktree has been idle for long enough, the pass ends with 1 and says what it kept."""
+    """Where no worktree has been idle for long enough, the pass ends with 1 and says what it
+    kept.
+    """
     text = world.config.read_text().replace("idle_days = 0", "idle_days = 30")
     world.config.write_text(text + "[checks.zombie_processes]\nenabled = false\n")
     code, document = report("--config", str(world.config))

@@ -250,7 +250,8 @@ def test_the_webhook_appears_nowhere(world: World) -> None:
     (world.folder / "test_more.py").write_text(
         "import os, subprocess\n"
         "def test_more(measure, limit):\n"
-        '    subprocess.run(\'env > inherited; tr "\\\\0" " " < /proc/$PPID/cmdline > line\', shell=True, check=True)\n'
+        '    subprocess.run(\'env > inherited; tr "\\\\0" " " < /proc/$PPID/cmdline > line\', '
+        "shell=True, check=True)\n"
         "    assert measure(1, repr(dict(os.environ))) <= 5\n".replace(
             "def", "import pytest\n@pytest.mark.limit(5)\ndef"
         )
@@ -310,7 +311,8 @@ def test_slack_without_a_webhook_says_what_to_set(home: Path) -> None:
     assert done.returncode == 2
     assert (
         done.stderr
-        == "miyabi-healing: Slack: no webhook to send to; set SLACK_WEBHOOK_URL, or slack_url_file in [alerts]\n"
+        == "miyabi-healing: Slack: no webhook to send to; set SLACK_WEBHOOK_URL, or slack_url_file "
+        "in [alerts]\n"
     )
 
 

@@ -39,7 +39,8 @@ def test_end_has_written_and_done_everything(status: str, code: int) -> None:
 
 def test_end_waits_for_threads_and_prints_a_message_given_as_status() -> None:
     done = python(
-        "threading.Thread(target=lambda: (time.sleep(0.3), print('finished'))).start()\nquick.leave(SystemExit(4))"
+        "threading.Thread(target=lambda: (time.sleep(0.3), print('finished'))).start()\n"
+        "quick.leave(SystemExit(4))"
     )
     assert (done.stdout, done.returncode) == ("finished\n", 4)
     done = python("quick.leave(SystemExit('a message'))")
@@ -88,8 +89,10 @@ def test_what_is_written_past_python_stays_out_of_the_report(home: Path) -> None
     folder = home / "mine"
     folder.mkdir()
     (folder / "test_loud.py").write_text(
-        "import os, pytest\n\n@pytest.mark.limit(5)\ndef test_loud(measure, limit, tmp_path, monkeypatch, capsys):\n"
-        "    os.write(1, b'out')\n    os.write(2, b'err')\n    print('said')\n    assert measure(1, 'one') <= limit\n"
+        "import os, pytest\n\n@pytest.mark.limit(5)\ndef test_loud(measure, limit, tmp_path, "
+        "monkeypatch, capsys):\n"
+        "    os.write(1, b'out')\n    os.write(2, b'err')\n    print('said')\n    assert measure(1, "
+        "'one') <= limit\n"
     )
     for more in ((), ("--checks", str(folder))):
         done = run("--config", settings(home), "--quiet", *more)

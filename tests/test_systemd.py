@@ -358,7 +358,10 @@ def test_root_unit_leaves_what_healing_needs_and_little_else(machine: Machine) -
     machine.healing("install")
     machine.write("/opt/probe.py", PROBE)
     python = f"{PLACE}/.venv/bin/python".replace("%", "%%")
-    instead = f'[Service]\nEnvironment="PYTHONPATH={PLACE.replace("%", "%%")}"\nExecStart=\nExecStart="{python}" /opt/probe.py\n'
+    instead = (
+        f'[Service]\nEnvironment="PYTHONPATH={PLACE.replace("%", "%%")}"\nExecStart=\n'
+        f'ExecStart="{python}" /opt/probe.py\n'
+    )
     machine.write("/etc/systemd/system/miyabi-healing.service.d/probe.conf", instead)
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "start", "miyabi-healing.service")

@@ -64,7 +64,7 @@ def test_checks_healers_programs_and_steps_are_told_with_their_times(mine: Path)
     done = run("-v", "--json", *arguments(mine))
     assert (done.returncode, json.loads(done.stdout)["overall_success"]) == (0, True)
     for told in (
-        r"runner\.plugin: check things: call failed, \d+\.\d{3} s",
+        r"runner\.judging: check things: call failed, \d+\.\d{3} s",
         r"runner\.healing: healer tidy: asked about things \(Found 3 things\), to bring it to 0\.9",
         r"miyabi_healing_healers\.tidy: asked about things",
         r"runner\.healing: healer tidy: 4 step\(s\), 0 thing\(s\) kept, \d+\.\d{3} s",
@@ -72,7 +72,7 @@ def test_checks_healers_programs_and_steps_are_told_with_their_times(mine: Path)
         r"gate\.execute: run true: applied.*, \d+\.\d{3} s",
         r"gate\.execute: quarantine .*/things/a: applied.*, \d+\.\d{3} s",
         r"runner\.healing: healer tidy: over, \d+\.\d{3} s",
-        r"runner\.plugin: check things: call passed, \d+\.\d{3} s",
+        r"runner\.judging: check things: call passed, \d+\.\d{3} s",
     ):
         assert re.search(rf"^ *\d+\.\d{{3}} {told}$", done.stderr, re.MULTILINE), told
 
@@ -222,5 +222,5 @@ def test_terminal_gets_lines_and_no_view_that_is_drawn_over(home: Path) -> None:
                     os.read(ours, 1 << 16)
     os.close(ours)
     assert seen.count(b"Next pass in") >= 2
-    assert b"runner.plugin: check large_log_files" in seen
+    assert b"runner.judging: check large_log_files" in seen
     assert b"\x1b" not in seen

@@ -40,7 +40,10 @@ Start = Callable[..., psutil.Popen]
 assert execute
 
 
-MAPPED = "import ctypes, sys, time; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); time.sleep(100)"
+MAPPED = (
+    "import ctypes, sys, time; ctypes.CDLL(sys.argv[1]); print('ready', flush=True); "
+    "time.sleep(100)"
+)
 OPEN = "import sys, time; file = open(sys.argv[1]); print('ready', flush=True); time.sleep(100)"
 
 
@@ -166,7 +169,10 @@ def test_user_behind_a_second_mount_of_ours_is_seen(
 
 @pytest.mark.root
 def test_process_with_another_root_is_seen(tree: Path, tmp_path: Path, start: Start) -> None:
-    code = "import os, sys, time; os.chroot(sys.argv[1]); os.chdir(sys.argv[2]); print('ready', flush=True); time.sleep(100)"
+    code = (
+        "import os, sys, time; os.chroot(sys.argv[1]); os.chdir(sys.argv[2]); print('ready', "
+        "flush=True); time.sleep(100)"
+    )
     ready(start(sys.executable, "-c", code, str(tmp_path), "/tree/deep", stdout=subprocess.PIPE))
     assert ask().user(tree) is not None
     assert ask().user(tmp_path / "beside") is None
@@ -261,7 +267,8 @@ def test_thread_that_outlives_the_first_one_of_its_process_is_seen(
 ) -> None:
     code = (
         "import ctypes, sys, threading, time\nfile = open(sys.argv[1])\n"
-        "threading.Thread(target=time.sleep, args=(100,)).start()\nctypes.CDLL(None).syscall(60, 0)  # exit(2)\n"
+        "threading.Thread(target=time.sleep, args=(100,)).start()\nctypes.CDLL(None).syscall(60, 0) "
+        " # exit(2)\n"
     )
     process = start(sys.executable, "-c", code, str(tree / "deep" / "file"))
     wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE)
@@ -558,7 +565,8 @@ def test_hidden_processes_are_a_reason_but_for_root(
 def test_options_of_a_real_mount_are_read(tmp_path: Path) -> None:
     script = (
         "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --clear-groups "
-        f"{sys.executable} -c \"import sys; sys.path.insert(0, '{Path.cwd()}')\nfrom miyabi_healing.host import users\n"
+        f"{sys.executable} -c \"import sys; sys.path.insert(0, '{Path.cwd()}')\nfrom "
+        "miyabi_healing.host import users\n"
         "print(users.mount_options('/proc').get('hidepid'))\""
     )
     done = subprocess.run(

@@ -527,7 +527,9 @@ def test_patterns_find_repositories_among_other_folders_once_each(
 
 @pytest.mark.root
 def test_hostile_configuration_does_not_run_programs_as_root(home: Path, tmp_path: Path) -> None:
-    """A user's repository names a program to run; asked by root, it runs as the user or not at all."""
+    """A user's repository names a program to run; asked by root, it runs as the user or not at
+    all.
+    """
     repo = repository(tmp_path / "theirs" / "app")
     tree = merged_worktree(repo, "done")
     mark = tmp_path / "ran-as"

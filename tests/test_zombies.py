@@ -29,7 +29,10 @@ from miyabi_healing.model.results import ActionResult, Outcome
 from miyabi_healing.model.steps import Signal
 from miyabi_healing.runner import registry
 
-CARELESS = "import os, time\nfor _ in range({n}):\n    if os.fork() == 0:\n        os._exit(0)\ntime.sleep(600)\n"
+CARELESS = (
+    "import os, time\nfor _ in range({n}):\n    if os.fork() == 0:\n        os._exit(0)\n"
+    "time.sleep(600)\n"
+)
 COALESCING = """
 import os, signal, sys, time
 def reap(*_):
@@ -181,7 +184,10 @@ def test_deleted_and_mapped_files_are_seen(tmp_path: Path, start: Start) -> None
     file = tmp_path / "mapped"
     file.write_bytes(b"x" * 4096)
     status = file.stat()
-    script = f"import mmap, time; f = open({str(file)!r}, 'r+b'); m = mmap.mmap(f.fileno(), 0); f.close(); time.sleep(100)"
+    script = (
+        f"import mmap, time; f = open({str(file)!r}, 'r+b'); m = mmap.mmap(f.fileno(), 0); "
+        "f.close(); time.sleep(100)"
+    )
     python(start, script)
     wait_for(lambda: Processes().open_files().of(status.st_dev, status.st_ino))
     assert any(each.mapped for each in Processes().open_files().of(status.st_dev, status.st_ino))
@@ -295,8 +301,10 @@ def test_init_of_a_container_is_protected(start: Start) -> None:
 def test_ordinary_user_does_not_signal_others(start: Start) -> None:
     process = start("sleep", "100")
     script = (
-        f"import os, sys; sys.path.insert(0, {str(PROJECT)!r}); from miyabi_healing.host.processes import *\n"
-        f"os.setuid(65534); print(Processes().protection(read({process.pid})), len(Processes().open_files().unseen) > 0)"
+        f"import os, sys; sys.path.insert(0, {str(PROJECT)!r}); from miyabi_healing.host.processes "
+        "import *\n"
+        f"os.setuid(65534); print(Processes().protection(read({process.pid})), "
+        "len(Processes().open_files().unseen) > 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "it belongs to another user True", done.stderr

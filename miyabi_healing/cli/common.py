@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from miyabi_healing.state.journal import Journal
 
 
-UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 as_json = click.option("-j", "--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -58,7 +58,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)", str(value))
         if not parts or re.sub(r"[\d.]+\s*(s|min|m|h|d|w)\s*", "", str(value)):
             self.fail(f"{value!r} is no duration; write 30m, 2h, 1d or 1h30m", param, ctx)
-        return sum(float(number) * UNITS[unit] for number, unit in parts)
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 class Refusal(click.ClickException):

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from miyabi_healing.report.alerts.message import Channel
     from miyabi_healing.report.document_types import Document
 
-EPILOG = (
+_EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
     "3 something could not be checked, "
     "75 another pass is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
 )
 
 
-class Later(click.Group):
+class _Later(click.Group):
     """Loads a subcommand when somebody asks for it: a pass needs none."""
 
     # The module of each command.
@@ -72,7 +72,7 @@ class Later(click.Group):
         return found
 
 
-class Somewhere(click.Path):
+class _Somewhere(click.Path):
     """A path that is not looked at, as click would: it may lie on a mount that does not answer."""
 
     def convert(
@@ -85,8 +85,8 @@ class Somewhere(click.Path):
 
 
 @click.group(
-    cls=Later,
-    epilog=EPILOG,
+    cls=_Later,
+    epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -128,20 +128,20 @@ class Somewhere(click.Path):
 )
 @click.option(
     "--junitxml",
-    type=Somewhere(),
+    type=_Somewhere(),
     metavar="FILE",
     help="Write the results to FILE as JUnit XML as well.",
 )
 @click.option(
     "--config",
     "config_file",
-    type=Somewhere(),
+    type=_Somewhere(),
     metavar="FILE",
     help="Read this configuration file.",
 )
 @click.option(
     "--checks",
-    type=Somewhere(),
+    type=_Somewhere(),
     metavar="DIR",
     multiple=True,
     help="A further folder with checks, and with healers in healers/.",
@@ -178,7 +178,7 @@ def command(
         return
     if watch:
         sys.exit(
-            keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks, verbose)
+            _keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks, verbose)
         )
     github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
@@ -208,15 +208,15 @@ def command(
         if verbose:
             telling.end(error)
     if reason:
-        document = no_report(reason, silent=nagios)
+        document = _no_report(reason, silent=nagios)
     ended, mail = code, dispatch.queue(document, code, settings, to, dry_run)
     try:
         if nagios:
-            ended = show_line(document, code)
+            ended = _show_line(document, code)
         elif (as_json or not reason) and (
             not quiet or code != ExitCode.HEALTHY or document["issues_detected"]
         ):
-            show(document, as_json, github)
+            _show(document, as_json, github)
     finally:  # also where nobody reads what is shown
         if interrupts.guardian:
             supervised.reported()
@@ -235,7 +235,7 @@ def command(
     sys.exit(ended)
 
 
-def keep_watching(
+def _keep_watching(
     config_file: str | None,
     interval: float,
     dry_run: bool,
@@ -271,7 +271,7 @@ def keep_watching(
         ).run()
 
 
-def no_report(reason: str, silent: bool) -> Document:
+def _no_report(reason: str, silent: bool) -> Document:
     """Say why there is no report; who asked for JSON, or for one line, gets a document that says so
     as well.
     """
@@ -282,7 +282,7 @@ def no_report(reason: str, silent: bool) -> Document:
     return documents.failed(reason)
 
 
-def show_line(document: Document, code: int) -> int:
+def _show_line(document: Document, code: int) -> int:
     """Print what a monitoring plugin prints; returns the status it ends with."""
     from miyabi_healing.report.outputs import nagios
     from miyabi_healing.report.outputs.output import OutputRequest
@@ -297,7 +297,7 @@ def stop(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def show(document: Document, as_json: bool, github: bool = False) -> None:
+def _show(document: Document, as_json: bool, github: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
@@ -312,7 +312,7 @@ def show(document: Document, as_json: bool, github: bool = False) -> None:
     click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
 
 
-def show_error(error: click.ClickException) -> None:
+def _show_error(error: click.ClickException) -> None:
     """As click does; and of an option that the program has, but the command that it follows has
     not, where it goes.
     """
@@ -359,7 +359,7 @@ def run() -> NoReturn:
         reason, code = "stopped by SIGINT", 128 + signal.SIGINT
     except click.ClickException as error:
         if not plugin:
-            show_error(error)
+            _show_error(error)
             sys.exit(error.exit_code)
         reason, code = error.format_message(), error.exit_code
     except Exception as error:
@@ -367,5 +367,5 @@ def run() -> NoReturn:
             raise
         reason, code = f"{type(error).__name__}: {error}", ExitCode.UNKNOWN
     if plugin:
-        sys.exit(show_line(no_report(reason, silent=True), code))
+        sys.exit(_show_line(_no_report(reason, silent=True), code))
     stop(reason, code)

@@ -1,6 +1,8 @@
-"""What can be said of a step that has no entry in quarantine (any more): after a crash, and when asked to undo it.
+"""What can be said of a step that has no entry in quarantine (any more): after a crash, and when
+asked to undo it.
 
-A kind without a handler is one of another version's: what such a step did is not known, and is not guessed.
+A kind without a handler is one of another version's: what such a step did is not known, and is not
+guessed.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from miyabi_healing.gate.handlers.table import HANDLERS, UNDO
 
 
 def is_unknown(kind: str) -> bool:
-    """Whether it is a kind neither of steps nor of entries in quarantine, by which a step is named when the journal is gone."""
+    """Whether it is a kind neither of steps nor of entries in quarantine, by which a step is named
+    when the journal is gone.
+    """
     return kind not in HANDLERS and kind not in UNDO
 
 

@@ -27,8 +27,8 @@ from miyabi_healing.support import deadline
 from miyabi_healing.support.command_errors import OutOfTime
 from miyabi_healing.support.interrupts import held_back
 
-POLL = 0.1
-logger = logging.getLogger(__name__)
+_POLL = 0.1
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             work.brakes.charge(step)
         if outcomes[-1].status == "applied":
             work.applied()
-            settle(step, goal, end)
+            _settle(step, goal, end)
         elif (
             outcomes[-1].status == "failed" and not step.optional and work.settings.undo_on_failure
         ):
@@ -150,7 +150,7 @@ def one(step: Step, work: Work) -> Outcome:
     begun = time.monotonic()
     outcome = checked(step, work, begun)
     told = f"{outcome.status}{outcome.message and ': '}{outcome.message}"
-    logger.debug("%s %s: %s, %.3f s", step.kind, step.target, told, time.monotonic() - begun)
+    _logger.debug("%s %s: %s, %.3f s", step.kind, step.target, told, time.monotonic() - begun)
     return outcome
 
 
@@ -166,7 +166,7 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
         )
     except Exception as error:
         reason = f"could not be re-checked: {error_text(error)}"
-        logger.debug("%s %s", step.target, reason, exc_info=error)
+        _logger.debug("%s %s", step.target, reason, exc_info=error)
     if reason:
         return Outcome(step, "skipped", reason)
     try:
@@ -187,9 +187,9 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
         if problem is None:
             outcome = Outcome(step, "applied", done.message, done.freed, 0, done.undo, done.details)
         elif isinstance(problem, (Refused, PermissionError, OutOfTime)):
-            outcome = left_alone(step, context, problem)
+            outcome = _left_alone(step, context, problem)
         else:
-            logger.debug("%s %s failed", step.kind, step.target, exc_info=problem)
+            _logger.debug("%s %s failed", step.kind, step.target, exc_info=problem)
             outcome = failed(step, context, "interrupted" if ending else error_text(problem))
         later = sum(sizes.values()) if sizes else None
         outcome = replace(outcome, duration=time.monotonic() - begun, number=number, later=later)
@@ -203,7 +203,7 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
     return outcome
 
 
-def left_alone(
+def _left_alone(
     step: Step, context: Context, refusal: Refused | PermissionError | OutOfTime
 ) -> Outcome:
     """What came of a step that was refused: by itself (it left all as it was), by the system, or
@@ -228,10 +228,10 @@ def failed(step: Step, context: Context, reason: str) -> Outcome:
     return Outcome(step, "failed", f"{reason}; {elsewhere}" if elsewhere else reason)
 
 
-def settle(step: Step, goal: Asked, end: float) -> None:
+def _settle(step: Step, goal: Asked, end: float) -> None:
     """Give a step its time to work, but no longer than needed, and not beyond `end`, when the
     healer's is over.
     """
     end = min(time.monotonic() + step.settle, end)
     while time.monotonic() < end and not goal.met() and not goal.error:
-        time.sleep(POLL)
+        time.sleep(_POLL)

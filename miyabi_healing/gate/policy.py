@@ -25,7 +25,7 @@ from miyabi_healing.support.flapping import WINDOW, changes, is_flapping
 from miyabi_healing.support.formatting import size_text
 
 # what was healed was there, and then was not
-STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}
+_STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}
 
 
 @dataclass
@@ -117,7 +117,10 @@ class Brakes:
         lately = [began for began, _ in tried if began < rules.forget]
         if len(lately) >= most:
             again = duration(max(rules.forget - lately[most - 1], 0)) if most else "never"
-            return f"attempts: tried {len(lately)} time(s) in {duration(rules.forget)} without healing it; again in {again}"
+            return (
+                f"attempts: tried {len(lately)} time(s) in {duration(rules.forget)} without "
+                f"healing it; again in {again}"
+            )
         only_signals = all(isinstance(step, Signal) for step in plan.steps)
         rest = rules.cooldown_signals if only_signals else rules.cooldown
         rest = rest if own.cooldown is None else own.cooldown
@@ -132,7 +135,10 @@ class Brakes:
         if self.journal is None or not (pause := self.journal.paused(now)):
             return None
         end, by_runs = pause.end(now)
-        return f"paused until {moment(end)}{ONLY_RUNS if by_runs else ''} by {pause.person}: {pause.reason}"
+        return (
+            f"paused until {moment(end)}{_ONLY_RUNS if by_runs else ''} by {pause.person}: "
+            f"{pause.reason}"
+        )
 
     def by_the_past(self, journal: Journal, issue: Issue) -> str | None:
         """What the last passes say: that an issue has not lasted long enough to act, or that it
@@ -145,8 +151,11 @@ class Brakes:
         found = [outcome != "healthy" for outcome in past] + [True]
         needed, passes = gate
         if self.watching and sum(found[-passes:]) < needed:
-            return f"gate: found in {sum(found[-passes:])} of the last {passes} passes; acts from {needed}"
-        states = [state for outcome in past for state in STATES[outcome]] + [True]
+            return (
+                f"gate: found in {sum(found[-passes:])} of the last {passes} passes; acts from "
+                f"{needed}"
+            )
+        states = [state for outcome in past for state in _STATES[outcome]] + [True]
         if is_flapping(states, rules.flap_on, rules.flap_off):
             much = f"{changes(states):.0f} % of its last {WINDOW} results were changes"
             return f"flapping: {much}; healing rests until it is below {rules.flap_off:g} %"
@@ -186,7 +195,9 @@ class Brakes:
         return f"quarantine: kept for {held.age(now) / DAY:.0f} days; it may go after {days:g}"
 
     def too_full(self, costs: Sequence[Cost]) -> str | None:
-        """Why nothing more may be set aside; None where something may, or where nothing is to be."""
+        """Why nothing more may be set aside; None where something may, or where nothing is to
+        be.
+        """
         more = [each.kept for each in costs if each.kept is not None]
         limit = self.config.quarantine.gigabytes * 1e9
         if not more or self.held + sum(more) <= limit:
@@ -203,7 +214,7 @@ class Brakes:
             self.holds -= step.bytes if isinstance(step, Purge) else 0
 
 
-ONLY_RUNS = " at the earliest (only time that runs see pass counts)"
+_ONLY_RUNS = " at the earliest (only time that runs see pass counts)"
 
 
 def moment(seconds: float) -> str:

@@ -64,17 +64,20 @@ def recover(context: Context, journal: Journal) -> list[tuple[Row, str]]:
     """Take back, or finish, what a crash left half done; returns each such step with what became of
     it. Raises sqlite3.Error.
     """
-    return [(row, recover_one(row, context, journal)) for row in reversed(journal.unfinished())]
+    return [(row, _recover_one(row, context, journal)) for row in reversed(journal.unfinished())]
 
 
-def recover_one(row: Row, context: Context, journal: Journal) -> str:
+def _recover_one(row: Row, context: Context, journal: Journal) -> str:
     there = replace(context, run_id=row.run, step=row.id)
     status = "interrupted"
     try:
         if row.kind in HANDLERS:
             found = undo.entries(context.state, row.run, row.id)
             if not found and (away := undo.away(context.state, row.target)):
-                return f"what it set aside lies in {away}, which is not there now; a later run looks again"
+                return (
+                    f"what it set aside lies in {away}, which is not there now; a later run "
+                    "looks again"
+                )
             elsewhere = undo.restore(found, there)
             result = (
                 PURGE.resume(row.target, there)

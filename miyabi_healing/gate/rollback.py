@@ -36,7 +36,7 @@ def choose(state: Path, journal: Journal | None, run: str | None, step: int | No
     """The steps of a run, the last first: the run named, or the last one that did something. Raises
     Unknown.
     """
-    held = from_quarantine(state)
+    held = _from_quarantine(state)
     if step is not None:
         found = [
             row
@@ -64,7 +64,7 @@ def choose(state: Path, journal: Journal | None, run: str | None, step: int | No
     return [rows[number] for number in sorted(rows, reverse=True)]
 
 
-def from_quarantine(state: Path) -> list[Row]:
+def _from_quarantine(state: Path) -> list[Row]:
     """The steps that the quarantine itself tells of, the first first: it outlives a journal that
     was damaged.
     """
@@ -81,10 +81,10 @@ def from_quarantine(state: Path) -> list[Row]:
 
 def look(rows: Sequence[Row], context: Context) -> list[Undone]:
     """What undoing would come to. Changes nothing."""
-    return [look_at(row, context) for row in rows]
+    return [_look_at(row, context) for row in rows]
 
 
-def look_at(row: Row, context: Context) -> Undone:
+def _look_at(row: Row, context: Context) -> Undone:
     if row.status in ("rolled back", "undone"):
         return Undone(row, "nothing", f"{row.status} already")
     found = undo.entries(context.state, row.run, row.id)
@@ -114,7 +114,7 @@ def carry_out(rows: Sequence[Row], context: Context, journal: Journal) -> list[U
     """Undo steps, each on record before and after. Raises sqlite3.Error."""
     results = []
     for row in rows:
-        seen = look_at(row, context)
+        seen = _look_at(row, context)
         if seen.status == "planned":
             problem, told = recover.give_back(
                 row.run, row.id, context, journal, "rolled back", recover.BY_HAND

@@ -60,7 +60,10 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
         try:
             reason = UNDO[entry.kind].objection(entry, context)
         except Exception as error:  # one that nobody thought of must not stop the others
-            reason = f"it cannot be looked at: {type(error).__name__}: {error}; it lies in {display(entry.folder)}"
+            reason = (
+                f"it cannot be looked at: {type(error).__name__}: {error}; it lies in "
+                f"{display(entry.folder)}"
+            )
         if reason:
             return reason
     return None

@@ -47,14 +47,14 @@ class Known:
     spare: tuple[str, ...] = ()
 
 
-NODE = ("npm", "npx", "pnpm", "yarn", "bun")
-KNOWN = (
+_NODE = ("npm", "npx", "pnpm", "yarn", "bun")
+_KNOWN = (
     Known(
         "npm",
         (".npm/_cacache",),
         gentle=("npm", "cache", "verify", "--cache", "{parent}"),
         strong=("npm", "cache", "clean", "--force", "--cache", "{parent}"),
-        users=NODE,
+        users=_NODE,
         depth=3,
     ),
     Known(
@@ -77,7 +77,7 @@ KNOWN = (
         (".local/share/pnpm/store",),
         ("Library/pnpm/store",),
         gentle=("pnpm", "store", "prune", "--store-dir", "{}"),
-        users=NODE,
+        users=_NODE,
         deletable=False,
     ),
     Known(
@@ -85,7 +85,7 @@ KNOWN = (
         (".cache/yarn",),
         ("Library/Caches/Yarn",),
         strong=("yarn", "cache", "clean", "--cache-folder", "{}"),
-        users=NODE,
+        users=_NODE,
         depth=2,
     ),
     Known(
@@ -167,7 +167,7 @@ def may_clean(home: Path) -> bool:
     return os.geteuid() in (0, home.stat().st_uid)
 
 
-def shared_home(home: Path) -> str:
+def _shared_home(home: Path) -> str:
     """Who besides root and its owner can change what is in a home; empty where nobody can.
 
     What lies there would be deleted, or given to the owner's tools, in the owner's name.
@@ -195,7 +195,7 @@ def folders(known: Known, home: Path) -> tuple[str, ...]:
 
 def validate(settings: config.Caches) -> None:
     """Refuse a name in ``caches.also`` that is none of a costly cache. Raises ConfigError."""
-    costly = [known.name for known in KNOWN if known.costly]
+    costly = [known.name for known in _KNOWN if known.costly]
     for name in settings.also:
         if name not in costly:
             raise config.ConfigError(
@@ -209,7 +209,7 @@ def find(settings: config.Caches) -> tuple[Cache, ...]:
         cache
         for home in homes(settings)
         if may_clean(home)
-        for known in KNOWN
+        for known in _KNOWN
         for folder in folders(known, home)
         if (cache := look(known, home, folder, not known.costly or known.name in settings.also))
     )
@@ -247,19 +247,21 @@ def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
         return Cache(known, home, path, status.st_dev, owner, allowed, "it is a symbolic link")
     if not stat.S_ISDIR(status.st_mode):
         return None
-    trouble = "it is a filesystem of its own" if status.st_dev != home_device else shared_home(home)
+    trouble = (
+        "it is a filesystem of its own" if status.st_dev != home_device else _shared_home(home)
+    )
     return Cache(known, home, path, status.st_dev, owner, allowed, trouble)
 
 
 def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None], ...]:
     """What in a cache goes or stays as a whole, and who holds it; the longest unused first."""
-    paths = units_below(cache.path, cache.known.depth, cache.known.spare)
+    paths = _units_below(cache.path, cache.known.depth, cache.known.spare)
     return tuple(
         sorted(weigh_all(paths, cache.path, cache.device, files), key=lambda each: each[0].newest)
     )
 
 
-def units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Iterator[Path]:
+def _units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -268,7 +270,7 @@ def units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Iterat
         if entry.name in spare:
             continue
         if depth > 1 and entry.is_dir(follow_symlinks=False):
-            yield from units_below(Path(entry.path), depth - 1)
+            yield from _units_below(Path(entry.path), depth - 1)
         else:
             yield Path(entry.path)
 

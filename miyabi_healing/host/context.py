@@ -28,5 +28,6 @@ class HealerContext:
             if isinstance(value, kind):
                 return value
         raise LookupError(
-            f"the check uses no fixture that is a {kind.__name__}; it has {', '.join(self.fixtures)}"
+            f"the check uses no fixture that is a {kind.__name__}; it has "
+            f"{', '.join(self.fixtures)}"
         )

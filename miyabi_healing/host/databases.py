@@ -140,7 +140,8 @@ KNOWN = (
 # A folder so called holds such files as its numbered ones, whatever their database: a log of that
 # name says more.
 WRITE_AHEAD = frozenset(
-    "wal WAL db_wal raft-wal raft_log raftlog redolog redo_log txlog translog txnlog transaction_logs".split()
+    "wal WAL db_wal raft-wal raft_log raftlog redolog redo_log txlog translog txnlog "
+    "transaction_logs".split()
 )
 
 

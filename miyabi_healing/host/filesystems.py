@@ -13,8 +13,8 @@ from miyabi_healing.model.config import ConfigError
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.formatting import display
 
-Partition = tuple[str, str, str, str]
-ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"})
+_Partition = tuple[str, str, str, str]
+_ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"})
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def real() -> list[str]:
     writable = [
         (device, point)
         for device, point, kind, options in partitions()
-        if kind not in ALWAYS_FULL
+        if kind not in _ALWAYS_FULL
         and "ro" not in options.split(",")
         and (mount_answers.is_silent(point) or os.path.isdir(point))
     ]
@@ -118,7 +118,7 @@ def real() -> list[str]:
     return ["/", *sorted(point for _, point in writable if point != "/")]
 
 
-def partitions() -> Iterator[Partition]:
+def partitions() -> Iterator[_Partition]:
     """Device, mount point, kind and options of what is mounted from a device. On Linux as psutil
     tells it, without loading it.
     """
@@ -135,12 +135,12 @@ def partitions() -> Iterator[Partition]:
         if not line.startswith("nodev"):
             kinds.add(line.strip())
     for row in Path("/proc/self/mounts").read_bytes().splitlines():
-        device, point, kind, options = (os.fsdecode(unescaped(each)) for each in row.split()[:4])
+        device, point, kind, options = (os.fsdecode(_unescaped(each)) for each in row.split()[:4])
         if device != "none" and kind in kinds:
             yield device, point, kind, options
 
 
-def unescaped(name: bytes) -> bytes:
+def _unescaped(name: bytes) -> bytes:
     """Blanks and their like are written as ``\\040`` in the table of mounts (fstab(5))."""
     return (
         re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name)

@@ -7,10 +7,10 @@ import os
 import stat
 from collections.abc import Iterator
 
-SAMPLE = 16 << 10  # bytes, of each of the three places
-ENOUGH = 4 << 10  # bytes of a sample that tell what its lines are
+_SAMPLE = 16 << 10  # bytes, of each of the three places
+_ENOUGH = 4 << 10  # bytes of a sample that tell what its lines are
 # What says by its first bytes that it is something else (file(1), the formats' own documents).
-MAGIC = (
+_MAGIC = (
     (b"SQLite format 3", "an SQLite database"),
     (b"\x37\x7f\x06\x82", "an SQLite write-ahead log"),
     (b"\x37\x7f\x06\x83", "an SQLite write-ahead log"),
@@ -38,7 +38,7 @@ MAGIC = (
     (b"*2\r\n$", "a Redis append-only file"),
 )
 # How a rotated log may be compressed: fine under a name that says so, otherwise something else.
-PACKED = (
+_PACKED = (
     (b"\x1f\x8b", (".gz", ".tgz"), "gzip"),
     (b"\xfd7zXZ\0", (".xz",), "xz"),
     (b"\x28\xb5\x2f\xfd", (".zst",), "zstd"),
@@ -47,18 +47,23 @@ PACKED = (
 )
 # Bell, backspace, tab, the ends of lines and pages, shift in and out, and escape are in what
 # programs write to a terminal; bytes above 0x7f are letters in one encoding or the other.
-TEXT = bytes({7, 8, 9, 10, 11, 12, 13, 14, 15, 27, *range(0x20, 0x7F), *range(0x80, 0x100)})
+_TEXT = bytes({7, 8, 9, 10, 11, 12, 13, 14, 15, 27, *range(0x20, 0x7F), *range(0x80, 0x100)})
 # of the bytes may be other control characters; of packed or encrypted ones a tenth is
-STRAY = 0.003
-STATEMENTS = tuple(
-    b"""/*C|INSERT INTO |DELETE FROM |CREATE USER |CREATE SCHEMA |CREATE TABLE |CREATE MEMORY TABLE |CREATE CACHED TABLE
-|CREATE ROLE |ALTER |GRANT |SET SCHEMA |SET DATABASE |SET FILES |SET WRITE_DELAY |SET TABLE |SET AUTOCOMMIT |CONNECT USER
-|COMMIT|DISCONNECT""".replace(b"\n", b"").split(b"|")
+_STRAY = 0.003
+_STATEMENTS = tuple(
+    (
+        b"/*C|INSERT INTO |DELETE FROM |CREATE USER |CREATE SCHEMA |CREATE TABLE "
+        b"|CREATE MEMORY TABLE |CREATE CACHED TABLE|CREATE ROLE |ALTER |GRANT |SET SCHEMA "
+        b"|SET DATABASE |SET FILES |SET WRITE_DELAY |SET TABLE |SET AUTOCOMMIT |CONNECT USER"
+        b"|COMMIT|DISCONNECT"
+    ).split(b"|")
 )
 
 
 def at(path: str | os.PathLike[str]) -> str | None:
-    """Why a file is no log, by what is in it; None where it is one, or cannot be opened (any more)."""
+    """Why a file is no log, by what is in it; None where it is one, or cannot be opened (any
+    more).
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -78,26 +83,26 @@ def of(descriptor: int, name: str) -> str | None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         return "no regular file"
-    parts = list(samples(descriptor, status.st_size))
+    parts = list(_samples(descriptor, status.st_size))
     if not parts:
         return None  # empty, or one hole
     head = parts[0]
-    for magic, endings, how in PACKED:
+    for magic, endings, how in _PACKED:
         if head.startswith(magic):
             return None if name.endswith(endings) else f"no text: compressed ({how})"
-    if kind := next((kind for magic, kind in MAGIC if head.startswith(magic)), None):
+    if kind := next((kind for magic, kind in _MAGIC if head.startswith(magic)), None):
         return f"no text: {kind}"
     data = b"".join(parts)
     if b"\0" in data:
         return "no text: it has NUL bytes"
-    strange = len(data.translate(None, TEXT))
-    if strange > max(2, len(data) * STRAY):
+    strange = len(data.translate(None, _TEXT))
+    if strange > max(2, len(data) * _STRAY):
         return "no text: it has control characters"
     if b"\n" not in data and b"\r" not in data:
         return "no lines: it has no line that ends"
     return (
         "part of a database: its lines are SQL statements"
-        if is_journal_of_statements(parts)
+        if _is_journal_of_statements(parts)
         else None
     )
 
@@ -106,21 +111,25 @@ def is_packed(descriptor: int) -> bool:
     """Whether a file is compressed, so that no part of it is of use without its beginning. Raises
     OSError.
     """
-    return os.pread(descriptor, 8, 0).startswith(tuple(magic for magic, _endings, _how in PACKED))
+    return os.pread(descriptor, 8, 0).startswith(tuple(magic for magic, _endings, _how in _PACKED))
 
 
-def samples(descriptor: int, size: int) -> Iterator[bytes]:
+def _samples(descriptor: int, size: int) -> Iterator[bytes]:
     """The head after a leading hole, the middle and the tail; what is a hole in the file is left
     out. Raises OSError.
     """
-    start = next_data(descriptor, 0, size)
+    start = _next_data(descriptor, 0, size)
     reached = 0
-    for place in (start, max(start, (start + size) // 2 - SAMPLE // 2), max(start, size - SAMPLE)):
-        begin = next_data(descriptor, max(place, reached), size)
-        hole = next_hole(descriptor, begin, size)
-        end = min(hole, begin + SAMPLE)
+    for place in (
+        start,
+        max(start, (start + size) // 2 - _SAMPLE // 2),
+        max(start, size - _SAMPLE),
+    ):
+        begin = _next_data(descriptor, max(place, reached), size)
+        hole = _next_hole(descriptor, begin, size)
+        end = min(hole, begin + _SAMPLE)
         if begin < end and (data := os.pread(descriptor, end - begin, begin)):
-            yield without_rest_of_holes(
+            yield _without_rest_of_holes(
                 data,
                 before=0 < begin == start or begin > max(place, reached),
                 after=end == hole < size,
@@ -128,15 +137,19 @@ def samples(descriptor: int, size: int) -> Iterator[bytes]:
             reached = begin + len(data)
 
 
-def without_rest_of_holes(data: bytes, before: bool, after: bool) -> bytes:
-    """Holes end where blocks do; the zeros next to one, in a log that others emptied, belong to it."""
+def _without_rest_of_holes(data: bytes, before: bool, after: bool) -> bytes:
+    """Holes end where blocks do; the zeros next to one, in a log that others emptied, belong to
+    it.
+    """
     left = data.lstrip(b"\0") if before else data
     left = left.rstrip(b"\0") if after else left
     return left or data
 
 
-def next_data(descriptor: int, offset: int, size: int) -> int:
-    """Where there is data at or after an offset (lseek(2), SEEK_DATA); `size` where there is none."""
+def _next_data(descriptor: int, offset: int, size: int) -> int:
+    """Where there is data at or after an offset (lseek(2), SEEK_DATA); `size` where there is
+    none.
+    """
     if offset >= size:
         return size
     try:
@@ -145,7 +158,7 @@ def next_data(descriptor: int, offset: int, size: int) -> int:
         return size if error.errno == errno.ENXIO else offset
 
 
-def next_hole(descriptor: int, offset: int, size: int) -> int:
+def _next_hole(descriptor: int, offset: int, size: int) -> int:
     """Where the next hole begins; `size` where there is none, or the filesystem does not tell."""
     if offset >= size:
         return size
@@ -155,14 +168,14 @@ def next_hole(descriptor: int, offset: int, size: int) -> int:
         return size
 
 
-def is_journal_of_statements(parts: list[bytes]) -> bool:
+def _is_journal_of_statements(parts: list[bytes]) -> bool:
     """Whether its lines are bare SQL, as HSQLDB's ``.log`` has them; a log for people has a time
     before it.
     """
     lines = [
         line
         for number, part in enumerate(parts)
-        for line in part[:ENOUGH].splitlines()[number > 0 :]
+        for line in part[:_ENOUGH].splitlines()[number > 0 :]
         if line.strip()
     ]
-    return bool(lines) and sum(line.startswith(STATEMENTS) for line in lines) > 0.8 * len(lines)
+    return bool(lines) and sum(line.startswith(_STATEMENTS) for line in lines) > 0.8 * len(lines)

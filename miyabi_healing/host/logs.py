@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from miyabi_healing.state.own_state import OwnState
 
 # Texts: where there is no log to match, compiling them would cost more than looking.
-RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
-A_RECORD = rf"({'|'.join(RECORDS)})([-._]|$)"
-ROTATED = r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$"
-GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
-ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
-NEAR = 1 << 20  # how far a cut moves to come between two lines
+_RECORDS = ("wtmp", "btmp", "utmp", "lastlog", "faillog")
+_A_RECORD = rf"({'|'.join(_RECORDS)})([-._]|$)"
+_ROTATED = (
+    r"\.(log|txt|out|err)[-._]?(\d[\d._-]*|old|bak|gz|xz|zst|bz2)(\.(gz|xz|zst|bz2))?$|\.\d+$"
+)
+_GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
+_ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
+_NEAR = 1 << 20  # how far a cut moves to come between two lines
 SAMPLED = MEGABYTE  # a check looks into what takes as much: of smaller logs there are thousands
 
 
@@ -68,8 +70,10 @@ class LogFile:
 
     @property
     def rotated(self) -> bool:
-        """Whether its name says that it has been put aside (``app.log.1``, ``app.log-20250101``)."""
-        return re.search(ROTATED, self.name) is not None
+        """Whether its name says that it has been put aside (``app.log.1``,
+        ``app.log-20250101``).
+        """
+        return re.search(_ROTATED, self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,9 @@ class LogGroup:
 
     @property
     def megabytes(self) -> float:
-        """What the files occupy together, in millions of bytes; two names of one file count once."""
+        """What the files occupy together, in millions of bytes; two names of one file count
+        once.
+        """
         sizes = {(file.status.st_dev, file.status.st_ino): file.size for file in self.files}
         return sum(sizes.values()) / MEGABYTE
 
@@ -132,7 +138,7 @@ def own_state(config: Config | None) -> OwnState:
     return OwnState(paths.state_folder(), config)
 
 
-def not_a_log(path: Path, status: os.stat_result, databases: Sequence[str] = ()) -> str | None:
+def _not_a_log(path: Path, status: os.stat_result, databases: Sequence[str] = ()) -> str | None:
     """Why something that matched is no log file, whatever is in it; None where it may be one.
     Raises OSError.
     """
@@ -153,7 +159,9 @@ def no_text(path: Path, status: os.stat_result, least: int = 0) -> str | None:
 def no_log_file(name: str, status: os.stat_result) -> str | None:
     """What a thing is by itself, where it is no log file."""
     if stat.S_ISREG(status.st_mode):
-        return "a system record" if name.startswith(RECORDS) and re.match(A_RECORD, name) else None
+        return (
+            "a system record" if name.startswith(_RECORDS) and re.match(_A_RECORD, name) else None
+        )
     kinds = {
         stat.S_IFLNK: "a symbolic link",
         stat.S_IFDIR: "a folder",
@@ -188,7 +196,7 @@ def unsafe(path: Path, top: Path, databases: Sequence[str]) -> str | None:
     """
     try:
         status = os.lstat(path)
-        return not_a_log(path, status, databases) or unsafe_place(path, status, top)
+        return _not_a_log(path, status, databases) or unsafe_place(path, status, top)
     except OSError as error:
         return f"it cannot be looked at: {error.strerror}"
 
@@ -203,12 +211,12 @@ def unsafe_place(path: Path, status: os.stat_result, top: Path) -> str | None:
             return "others can write to its folder"
         if status.st_uid != os.geteuid():
             return "another user's file in a shared folder"
-    if reason := unsafe_way(path, top) or attribute(path, status):
+    if reason := _unsafe_way(path, top) or attribute(path, status):
         return reason
     return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
 
 
-def unsafe_way(path: Path, top: Path) -> str | None:
+def _unsafe_way(path: Path, top: Path) -> str | None:
     """Why the folders between a trusted one and a log's own cannot be relied on. Raises OSError."""
     below, above = path.parent, path.parent.parent
     while below != top and below != above:
@@ -229,15 +237,15 @@ def attribute(path: Path, status: os.stat_result) -> str | None:
     """
     flags = getattr(status, "st_flags", 0)  # macOS and the BSDs
     if flags & (stat.UF_IMMUTABLE | stat.SF_IMMUTABLE):
-        return ATTRIBUTES[0x10]
+        return _ATTRIBUTES[0x10]
     if flags & (stat.UF_APPEND | stat.SF_APPEND):
-        return ATTRIBUTES[0x20]
+        return _ATTRIBUTES[0x20]
     if not LINUX or not os.access(path, os.R_OK):
         return None
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = array.array("l", [0])
-        fcntl.ioctl(descriptor, GET_FLAGS, found)
+        fcntl.ioctl(descriptor, _GET_FLAGS, found)
     except OSError as error:
         # a filesystem without attributes
         if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
@@ -245,7 +253,7 @@ def attribute(path: Path, status: os.stat_result) -> str | None:
         raise
     finally:
         os.close(descriptor)
-    return next((word for bit, word in ATTRIBUTES.items() if found[0] & bit), None)
+    return next((word for bit, word in _ATTRIBUTES.items() if found[0] & bit), None)
 
 
 @dataclass(frozen=True)
@@ -270,16 +278,16 @@ def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1)
     """
     holders = (
         *files.of(status.st_dev, status.st_ino),
-        *mapped_elsewhere(path, status, files),
+        *_mapped_elsewhere(path, status, files),
         *own(status, but),
     )
     trouble = None
     if mapped := next((each for each in holders if each.mapped), None):
         trouble = f"mapped by {mapped.name} (pid {mapped.pid})"
-    elif back := next((each for each in holders if goes_back(each, status)), None):
+    elif back := next((each for each in holders if _goes_back(each, status)), None):
         trouble = f"{back.name} (pid {back.pid}) writes inside it, not at its end: no log"
     elif not files.alone and (
-        might := [each for each in files.unseen if could_write(each, status)]
+        might := [each for each in files.unseen if _could_write(each, status)]
     ):
         trouble = f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into"
     certain = not files.unseen and not files.blind
@@ -287,11 +295,11 @@ def writers(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1)
     return Writers(holders, append_only, trouble, closed=not holders and (certain or files.alone))
 
 
-def could_write(process: Process, status: os.stat_result) -> bool:
+def _could_write(process: Process, status: os.stat_result) -> bool:
     return process.uid == status.st_uid or bool(status.st_mode & 0o022)
 
 
-def goes_back(holder: OpenFile, before: os.stat_result) -> bool:
+def _goes_back(holder: OpenFile, before: os.stat_result) -> bool:
     """Whether a writer is not at the end of the file: a ring buffer's, or one that keeps records in
     place.
 
@@ -322,8 +330,10 @@ def position(holder: OpenFile, before: os.stat_result) -> int | None:
         return 0  # could not tell
 
 
-def mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> Iterator[OpenFile]:
-    """Mappings that show another device number than stat(2) does, as those of btrfs subvolumes do."""
+def _mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> Iterator[OpenFile]:
+    """Mappings that show another device number than stat(2) does, as those of btrfs subvolumes
+    do.
+    """
     real = os.path.realpath(path)
     for each in files.files:
         if (
@@ -374,9 +384,9 @@ def find_cut(descriptor: int, status: os.stat_result, keep_lines: int, keep_byte
     size, block = status.st_size, max(status.st_blksize, 4096)
     start = first_data(descriptor, size)
     least = max(size - keep_bytes, start)
-    cut = last_lines(descriptor, size, keep_lines, least)
+    cut = _last_lines(descriptor, size, keep_lines, least)
     if cut == least > start:
-        cut = next_line(descriptor, least, size)
+        cut = _next_line(descriptor, least, size)
     return Cut(start, cut // block * block, cut)
 
 
@@ -390,7 +400,7 @@ def first_data(descriptor: int, size: int) -> int:
         return size if error.errno == errno.ENXIO else 0
 
 
-def last_lines(descriptor: int, size: int, count: int, least: int) -> int:
+def _last_lines(descriptor: int, size: int, count: int, least: int) -> int:
     """The offset at which the last `count` lines begin, or `least` where they begin before it."""
     if count == 0:
         return size
@@ -408,7 +418,7 @@ def last_lines(descriptor: int, size: int, count: int, least: int) -> int:
     return least
 
 
-def next_line(descriptor: int, offset: int, size: int) -> int:
+def _next_line(descriptor: int, offset: int, size: int) -> int:
     """Where the next line begins at or after `offset`; `offset` itself where none does nearby."""
-    at = os.pread(descriptor, NEAR, offset - 1).find(b"\n")
+    at = os.pread(descriptor, _NEAR, offset - 1).find(b"\n")
     return offset + at if at >= 0 and offset + at < size else offset

@@ -44,7 +44,7 @@ def read() -> Memory:
 
 def of_host() -> Memory:
     if sys.platform.startswith("linux"):
-        values = keyed(PROC / "meminfo")
+        values = _keyed(PROC / "meminfo")
         total, available = values["MemTotal:"] * 1024, values["MemAvailable:"] * 1024
         return Memory(100 * (1 - available / total), total, available, "host")
     import psutil
@@ -75,7 +75,7 @@ def limited_groups(total: int) -> Iterator[Memory]:
         try:
             limit = int((folder / limit_name).read_text())
             usage = int((folder / usage_name).read_text())
-            cached = keyed(folder / "memory.stat").get(inactive, 0)
+            cached = _keyed(folder / "memory.stat").get(inactive, 0)
         except (OSError, ValueError):
             continue  # no limit ("max"), or no memory controller here
         if 0 < limit < total:
@@ -109,7 +109,7 @@ def groups() -> Iterator[tuple[Path, str, str, str]]:
                 yield (each, *names)
 
 
-def keyed(path: Path) -> dict[str, int]:
+def _keyed(path: Path) -> dict[str, int]:
     """A file of ``name number`` lines."""
     rows = (line.split() for line in path.read_text().splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
@@ -150,6 +150,6 @@ def out_of_memory_kills() -> int:
     proc_vmstat(5)).
     """
     try:
-        return keyed(PROC / "vmstat").get("oom_kill", 0)
+        return _keyed(PROC / "vmstat").get("oom_kill", 0)
     except OSError:
         return 0

@@ -32,13 +32,13 @@ from miyabi_healing.model.steps import (
 from miyabi_healing.support.files import identity_at, used
 from miyabi_healing.support.formatting import display
 
-FROM_QUARANTINE = "moved back from quarantine"
-FROM_ARCHIVE = "unpacked from the archive"
-IN_FRONT = "what was cut off is put back in front"
-NOTHING = "nothing to undo"
+_FROM_QUARANTINE = "moved back from quarantine"
+_FROM_ARCHIVE = "unpacked from the archive"
+_IN_FRONT = "what was cut off is put back in front"
+_NOTHING = "nothing to undo"
 
 
-class Common(TypedDict, total=False):
+class _Common(TypedDict, total=False):
     """What every step can be given besides its own: see `Step`."""
 
     target: str
@@ -52,7 +52,7 @@ class Common(TypedDict, total=False):
 
 
 def quarantine(
-    path: Path, reason: str, *, identity: Identity | None = None, **more: Unpack[Common]
+    path: Path, reason: str, *, identity: Identity | None = None, **more: Unpack[_Common]
 ) -> Quarantine:
     """Set a file or folder aside. Without `identity` it is measured now, a file's size as well.
     Raises OSError where it is gone.
@@ -62,7 +62,7 @@ def quarantine(
         identity = identity or Identity.of(status)
         more.setdefault("later", used(status))
     more.setdefault("target", display(path))
-    more.setdefault("undo", FROM_QUARANTINE)
+    more.setdefault("undo", _FROM_QUARANTINE)
     return Quarantine(path=path, identity=identity, reason=reason, **more)
 
 
@@ -72,9 +72,11 @@ def delete(
     reason: str,
     *,
     locks: tuple[Path, ...] = (),
-    **more: Unpack[Common],
+    **more: Unpack[_Common],
 ) -> Delete:
-    """Delete for good what can be made again, below `root`; a path is weighed now. Raises OSError."""
+    """Delete for good what can be made again, below `root`; a path is weighed now. Raises
+    OSError.
+    """
     weighed = tuple(each if isinstance(each, Unit) else unit(each) for each in units)
     more.setdefault("target", display(root))
     more.setdefault("bytes", sum(each.bytes for each in weighed))
@@ -87,11 +89,11 @@ def unit(path: Path) -> Unit:
 
 
 def retire_worktree(
-    path: Path | None, admin: Path, common: Path, reason: str, **more: Unpack[Common]
+    path: Path | None, admin: Path, common: Path, reason: str, **more: Unpack[_Common]
 ) -> RetireWorktree:
     """Set a linked worktree aside; `path` is None where its folder is gone. Raises OSError."""
     more.setdefault("target", display(path or admin))
-    more.setdefault("undo", FROM_QUARANTINE)
+    more.setdefault("undo", _FROM_QUARANTINE)
     return RetireWorktree(
         path=path,
         admin=admin,
@@ -104,11 +106,11 @@ def retire_worktree(
 
 
 def archive_log(
-    path: Path, reason: str, *, identity: Identity | None = None, **more: Unpack[Common]
+    path: Path, reason: str, *, identity: Identity | None = None, **more: Unpack[_Common]
 ) -> ArchiveLog:
     """Compress a closed log. Without `identity` it is measured now. Raises OSError."""
     more.setdefault("target", display(path))
-    more.setdefault("undo", FROM_ARCHIVE)
+    more.setdefault("undo", _FROM_ARCHIVE)
     return ArchiveLog(path=path, identity=identity or identity_at(path), reason=reason, **more)
 
 
@@ -120,12 +122,12 @@ def trim_log(
     keep_bytes: int,
     archive: bool = True,
     identity: Identity | None = None,
-    **more: Unpack[Common],
+    **more: Unpack[_Common],
 ) -> TrimLog:
     """Cut away the beginning of a live log; without `archive`, for good. Raises OSError."""
     more.setdefault("target", display(path))
     if archive:
-        more.setdefault("undo", IN_FRONT)
+        more.setdefault("undo", _IN_FRONT)
     kind = TrimLog if archive else CutLog
     return kind(
         path=path,
@@ -137,7 +139,7 @@ def trim_log(
     )
 
 
-def send_signal(process: Process, number: Signals, reason: str, **more: Unpack[Common]) -> Signal:
+def send_signal(process: Process, number: Signals, reason: str, **more: Unpack[_Common]) -> Signal:
     """Send one signal to a process, as it was seen: its pid may be another's by now."""
     more.setdefault("target", f"{number.name} to {display(process.name)} (pid {process.pid})")
     return Signal(pid=process.pid, start=process.start, signal=number, reason=reason, **more)
@@ -151,7 +153,7 @@ def run_tool(
     user: int | None = None,
     unless_running: tuple[str, ...] = (),
     changes: tuple[Path, ...] = (),
-    **more: Unpack[Common],
+    **more: Unpack[_Common],
 ) -> Run:
     """Run an owner's own tool, which is called by its command line."""
     more.setdefault("target", display(" ".join(argv)))
@@ -166,8 +168,8 @@ def run_tool(
     )
 
 
-def reclaim(control: Path, value: str, reason: str, **more: Unpack[Common]) -> Reclaim:
+def reclaim(control: Path, value: str, reason: str, **more: Unpack[_Common]) -> Reclaim:
     """Ask the kernel for memory through one of its control files."""
     more.setdefault("target", display(control))
-    more.setdefault("undo", NOTHING)
+    more.setdefault("undo", _NOTHING)
     return Reclaim(control=control, value=value, reason=reason, **more)

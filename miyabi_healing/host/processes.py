@@ -22,19 +22,23 @@ from miyabi_healing.support import interrupts, mount_answers
 
 PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
-FIRST_PIDS = 0xEFFFFFFC
-KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
-PROTECTED = frozenset(
-    """systemd init launchd upstart runit runsv runsvdir s6-svscan s6-supervise openrc-init tini dumb-init
-    catatonit docker-init supervisord circusd sshd login getty agetty sulogin su sudo doas cron crond atd
-    dbus-daemon dbus-broker polkitd udevd systemd-udevd systemd-logind systemd-journald journald rsyslogd auditd
-    NetworkManager wpa_supplicant sh bash zsh fish dash ksh tcsh csh nu pwsh dockerd containerd containerd-shim
-    containerd-shim-runc-v2 podman conmon crio cri-o lxc-start lxcfs kubelet libvirtd qemu-system-x86_64
-    firecracker Xorg Xwayland X gnome-shell gnome-session-binary kwin_x11 kwin_wayland plasmashell sway weston
-    hyprland mutter gdm gdm3 sddm lightdm WindowServer loginwindow Finder Dock tmux screen zellij mosh-server
-    byobu vim nvim vi emacs nano code codium cursor idea pycharm webstorm goland clion sublime_text zed hx
-    postgres postmaster mysqld mariadbd mongod redis-server valkey-server memcached etcd clickhouse-server
-    influxd elasticsearch cassandra beam.smp rabbitmq-server""".split()
+_FIRST_PIDS = 0xEFFFFFFC
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
+_PROTECTED = frozenset(
+    """
+    systemd init launchd upstart runit runsv runsvdir s6-svscan s6-supervise openrc-init tini
+    dumb-init catatonit docker-init supervisord circusd sshd login getty agetty sulogin su sudo
+    doas cron crond atd dbus-daemon dbus-broker polkitd udevd systemd-udevd systemd-logind
+    systemd-journald journald rsyslogd auditd NetworkManager wpa_supplicant sh bash zsh fish
+    dash ksh tcsh csh nu pwsh dockerd containerd containerd-shim containerd-shim-runc-v2 podman
+    conmon crio cri-o lxc-start lxcfs kubelet libvirtd qemu-system-x86_64 firecracker Xorg
+    Xwayland X gnome-shell gnome-session-binary kwin_x11 kwin_wayland plasmashell sway weston
+    hyprland mutter gdm gdm3 sddm lightdm WindowServer loginwindow Finder Dock tmux screen
+    zellij mosh-server byobu vim nvim vi emacs nano code codium cursor idea pycharm webstorm
+    goland clion sublime_text zed hx postgres postmaster mysqld mariadbd mongod redis-server
+    valkey-server memcached etcd clickhouse-server influxd elasticsearch cassandra beam.smp
+    rabbitmq-server
+    """.split()
 )
 
 
@@ -57,7 +61,9 @@ class Process:
 
     @property
     def is_zombie(self) -> bool:
-        """Dead and not reaped; a thread-group leader whose other threads live on is no such thing."""
+        """Dead and not reaped; a thread-group leader whose other threads live on is no such
+        thing.
+        """
         return self.state == "Z" and self.threads <= 1
 
 
@@ -137,7 +143,7 @@ def parse_stat(text: str, uid: int) -> Process:
         tty=int(part[4]),
         uid=uid,
         threads=int(part[17]),
-        kernel=bool(int(part[6]) & KERNEL_THREAD),
+        kernel=bool(int(part[6]) & _KERNEL_THREAD),
     )
 
 
@@ -157,7 +163,7 @@ def read(pid: int) -> Process | None:
     return parse_stat(text, uid)
 
 
-def suspects() -> list[int]:
+def _suspects() -> list[int]:
     """Processes that may be zombies: those whose program cannot be seen (proc_pid_exe(5)).
 
     Every pass asks this of the whole host. A zombie has no program any more, and one call that says
@@ -165,9 +171,9 @@ def suspects() -> list[int]:
     hidden from us: those states are read.
     """
     if not LINUX:
-        return pids()
+        return _pids()
     found = []
-    for name in numbers():
+    for name in _numbers():
         try:
             os.readlink(f"/proc/{name}/exe")
         except OSError:
@@ -175,7 +181,7 @@ def suspects() -> list[int]:
     return found
 
 
-def numbers() -> list[str]:
+def _numbers() -> list[str]:
     """The names of the processes in /proc. Raises OSError where it is none: we would be there
     ourselves.
     """
@@ -212,12 +218,12 @@ def read_psutil(pid: int) -> Process | None:
         return None
 
 
-def pids() -> list[int]:
+def _pids() -> list[int]:
     """Every process there is. Raises OSError where they cannot be listed: that nobody is there is
     never true.
     """
     if LINUX:
-        return [int(name) for name in numbers()]
+        return [int(name) for name in _numbers()]
     import psutil
 
     return psutil.pids()
@@ -232,13 +238,13 @@ class Processes:
     protected: tuple[str, ...] = ()
 
     def all(self) -> tuple[Process, ...]:
-        return tuple(process for pid in pids() if (process := read(pid)) is not None)
+        return tuple(process for pid in _pids() if (process := read(pid)) is not None)
 
     def zombies(self, pause: float = 0.1) -> tuple[Process, ...]:
         """Zombies that last: seen in two looks, `pause` seconds apart. A healthy parent's are gone
         by the second.
         """
-        seen = (read(pid) for pid in suspects())
+        seen = (read(pid) for pid in _suspects())
         first = {(each.pid, each.start) for each in seen if each and each.is_zombie}
         if not first:
             return ()
@@ -255,7 +261,7 @@ class Processes:
         """
         wanted = set(names)
         return tuple(
-            each for each in self.all() if each.state not in "ZX" and wanted & program_names(each)
+            each for each in self.all() if each.state not in "ZX" and wanted & _program_names(each)
         )
 
     def protection(self, process: Process) -> str | None:
@@ -266,7 +272,7 @@ class Processes:
             return "it is init"
         if process.kernel or process.ppid == 2:
             return "it is a kernel thread"
-        if process.pid in ancestors(os.getpid()):
+        if process.pid in _ancestors(os.getpid()):
             return "this program runs below it"
         if process.session == os.getsid(0):
             return "it belongs to this program's own session"
@@ -276,7 +282,7 @@ class Processes:
             return "it belongs to another user"
         if LINUX and (reason := is_namespace_init(process.pid)):
             return reason
-        listed = (PROTECTED | set(self.protected)) & program_names(process)
+        listed = (_PROTECTED | set(self.protected)) & _program_names(process)
         return f"{sorted(listed)[0]} is protected" if listed else None
 
     def open_files(self) -> OpenFiles:
@@ -289,14 +295,14 @@ class Processes:
         elsewhere: dict[int, int] = {}
         everyone = living()
         status = os.stat("/")
-        ours, root = mounts_of("self"), (status.st_dev, status.st_ino)
+        ours, root = _mounts_of("self"), (status.st_dev, status.st_ino)
         init = 1 if container() is None else 0
         for process in everyone:
             if process.pid in (os.getpid(), interrupts.guardian) or process.kernel:
                 continue
             try:
-                held = list(held_by(process, root) if LINUX else held_psutil(process))
-                namespace = mounts_of(process.pid)
+                held = list(_held_by(process, root) if LINUX else _held_psutil(process))
+                namespace = _mounts_of(process.pid)
                 if namespace != ours or any(each.link == "root" for each in held):
                     elsewhere[process.pid] = namespace
                 files += held
@@ -314,7 +320,7 @@ def living() -> tuple[Process, ...]:
     said elsewhere.
     """
     found = []
-    for pid in pids():
+    for pid in _pids():
         try:
             process = read(pid)
         except PermissionError:  # hidepid
@@ -339,12 +345,12 @@ def container() -> str | None:
         return f"which processes there are cannot be told ({PROC}/self: {error.strerror})"
     return (
         None
-        if number == FIRST_PIDS and us == str(os.getpid())
+        if number == _FIRST_PIDS and us == str(os.getpid())
         else "this is a container, or a PID namespace of its own"
     )
 
 
-def ancestors(pid: int) -> set[int]:
+def _ancestors(pid: int) -> set[int]:
     """A process and everything above it."""
     found: set[int] = set()
     while pid > 0 and pid not in found:
@@ -354,7 +360,7 @@ def ancestors(pid: int) -> set[int]:
     return found
 
 
-def program_names(process: Process) -> set[str]:
+def _program_names(process: Process) -> set[str]:
     """What a process may be called: its own word for it, its program's file, and the script an
     interpreter runs.
 
@@ -428,25 +434,25 @@ def catches(pid: int, signum: int) -> bool:
     return bool(mask >> (signum - 1) & 1)
 
 
-def held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:
+def _held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:
     """Everything one process holds, by /proc alone: no file is opened, no mount is waited for.
 
     `root` is our own root folder, by device and inode: one that a process shares with us says
     nothing. Raises OSError, NoAnswer where something of it lies on a mount of which nothing else is
     known.
     """
-    top = f"{PROC}/{process.pid}" if process.state != "Z" else living_thread(process.pid)
+    top = f"{PROC}/{process.pid}" if process.state != "Z" else _living_thread(process.pid)
     for link in ("cwd", "root", "exe"):
-        held = follow(process, top, link)
+        held = _follow(process, top, link)
         if held and not (link == "root" and (held.device, held.inode) == root):
             yield held
     for name in os.listdir(f"{top}/fd"):
-        if held := follow(process, top, "fd", int(name)):
+        if held := _follow(process, top, "fd", int(name)):
             yield held
-    yield from mappings(process, top)
+    yield from _mappings(process, top)
 
 
-def living_thread(pid: int) -> str:
+def _living_thread(pid: int) -> str:
     """Where /proc shows what a process has whose first thread is dead: its own folder shows nothing
     any more.
 
@@ -462,7 +468,7 @@ def living_thread(pid: int) -> str:
     raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
-def mounts_of(process: int | str) -> int:
+def _mounts_of(process: int | str) -> int:
     """The number of the mount namespace that a process is in (namespaces(7)); 0 where there is no
     such thing. Raises OSError.
     """
@@ -472,7 +478,7 @@ def mounts_of(process: int | str) -> int:
         return 0
 
 
-def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenFile | None:
+def _follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenFile | None:
     """What one of a process's links points at; None where it has gone, or is no file or folder.
     Raises NoAnswer.
 
@@ -490,12 +496,12 @@ def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenF
         if descriptor >= 0:
             flags, number = told_by(f"{top}/fdinfo/{descriptor}")
             mount = mount_answers.behind(link, number)
-            status = None if mount else status_of(link)
+            status = None if mount else _status_of(link)
         else:
             handle = os.open(link, os.O_PATH | os.O_CLOEXEC)
             try:
                 mount = mount_answers.behind(link, told_by(f"/proc/self/fdinfo/{handle}")[1])
-                status = None if mount else status_of(handle)
+                status = None if mount else _status_of(handle)
             finally:
                 os.close(handle)
     except FileNotFoundError:
@@ -513,7 +519,7 @@ def follow(process: Process, top: str, kind: str, descriptor: int = -1) -> OpenF
     )  # fmt: skip
 
 
-def status_of(link: str | int) -> os.stat_result | None:
+def _status_of(link: str | int) -> os.stat_result | None:
     """The status of what a link leads to; None where its filesystem has lost its server. Raises
     OSError.
     """
@@ -539,7 +545,7 @@ def told_by(info: str) -> tuple[int, int | None]:
     return int(told.get(b"flags:", b"2"), 8), int(told[b"mnt_id:"]) if b"mnt_id:" in told else None
 
 
-def mappings(process: Process, top: str) -> Iterator[OpenFile]:
+def _mappings(process: Process, top: str) -> Iterator[OpenFile]:
     """Files mapped into memory; `mapped` means shared and writable (proc_pid_maps(5))."""
     with open(f"{top}/maps", "rb", buffering=0) as lines:
         text = lines.read()
@@ -569,18 +575,18 @@ def mapped(text: bytes) -> tuple[tuple[int, int, str, bool], ...]:
         if len(part) == 6 and part[5].startswith(b"/"):
             found[part[3], part[4], part[5], part[1][1:2] == b"w" and part[1][3:4] == b"s"] = None
     return tuple(
-        (device_of(device), int(inode), os.fsdecode(path).removesuffix(" (deleted)"), shared)
+        (_device_of(device), int(inode), os.fsdecode(path).removesuffix(" (deleted)"), shared)
         for device, inode, path, shared in found
     )
 
 
-def device_of(numbers: bytes) -> int:
+def _device_of(numbers: bytes) -> int:
     """The device that ``08:01`` stands for, as stat(2) has it."""
     major, minor = (int(each, 16) for each in numbers.split(b":"))
     return os.makedev(major, minor)
 
 
-def held_psutil(process: Process) -> Iterator[OpenFile]:
+def _held_psutil(process: Process) -> Iterator[OpenFile]:
     """The same where there is no /proc: how a file was opened is not known there, so it counts as
     written anywhere.
     """

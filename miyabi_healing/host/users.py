@@ -32,31 +32,33 @@ from miyabi_healing.support.formatting import display
 from miyabi_healing.support.mount_table import MountPoint
 
 # PROC_USER_INIT_INO in the kernel's proc_ns.h: the number of a host's own user namespace
-FIRST_USERS = 0xEFFFFFFD
+_FIRST_USERS = 0xEFFFFFFD
 ALONE = "name its folder in [safety] ours_alone"
-DEEPEST = 200  # one descriptor a level
+_DEEPEST = 200  # one descriptor a level
 # files of one such mount differ in st_dev
-SEVERAL_NUMBERS = ("overlay", "btrfs", "bcachefs", "zfs")
+_SEVERAL_NUMBERS = ("overlay", "btrfs", "bcachefs", "zfs")
 # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: no permission stops whoever has one
 OVERRIDES = 1 << 1 | 1 << 2
-SEARCH, FOLDER_USE, FILE_USE = 0o1, 0o5, 0o6
-FILTERED = 2  # SECCOMP_MODE_FILTER in proc_pid_status(5)
+SEARCH, _FOLDER_USE, _FILE_USE = 0o1, 0o5, 0o6
+_FILTERED = 2  # SECCOMP_MODE_FILTER in proc_pid_status(5)
 # A unit of the system (systemd.special(7)), not what a container runtime or a session keeps below
 # one.
-SERVICE = re.compile(r"/system\.slice/(?:[^/]+\.slice/)*([^/]+\.service)(?:/udev)?$")
+_SERVICE = re.compile(r"/system\.slice/(?:[^/]+\.slice/)*([^/]+\.service)(?:/udev)?$")
 # What starts other people's jobs: it works in no folder itself, those jobs may.
-SCHEDULERS = frozenset("cron crond cronie anacron atd".split())
+_SCHEDULERS = frozenset("cron crond cronie anacron atd".split())
 # What keeps sessions open, and keys: such a process cannot be looked into, and works in nobody's
 # folders.
-KEEPERS = frozenset(
-    """(sd-pam) sshd sshd-session sshd-auth login su sudo doas pkexec agetty getty systemd dbus-daemon dbus-broker
-    dbus-broker-lau polkitd fusermount fusermount3 ssh-agent gpg-agent scdaemon gnome-keyring-d gdm-session-wor
-    sddm-helper lightdm""".split()
+_KEEPERS = frozenset(
+    """
+    (sd-pam) sshd sshd-session sshd-auth login su sudo doas pkexec agetty getty systemd
+    dbus-daemon dbus-broker dbus-broker-lau polkitd fusermount fusermount3 ssh-agent gpg-agent
+    scdaemon gnome-keyring-d gdm-session-wor sddm-helper lightdm
+    """.split()
 )
 
 
 @dataclass(frozen=True)
-class Way:
+class _Way:
     """How a path is reached: the mount it is on, the folders above it from the top, each with its
     status, and its own.
     """
@@ -89,10 +91,10 @@ class Rights:
         if self.uid == 0 or self.capabilities & OVERRIDES:
             return True
         shift = 6 if self.uid == status.st_uid else 3 if status.st_gid in self.groups else 0
-        return bool(status.st_mode >> shift & wanted) or has_list(path)
+        return bool(status.st_mode >> shift & wanted) or _has_list(path)
 
 
-def has_list(path: str) -> bool:
+def _has_list(path: str) -> bool:
     """Whether a file has an access control list (acl(5)), by which others may be let in than its
     mode says.
     """
@@ -107,7 +109,9 @@ def has_list(path: str) -> bool:
 
 
 def rights(pid: int) -> Rights:
-    """What a process may do. Raises OSError where it is gone, ValueError where that cannot be read."""
+    """What a process may do. Raises OSError where it is gone, ValueError where that cannot be
+    read.
+    """
     with open(f"{PROC}/{pid}/status", encoding="utf-8", errors="replace") as file:
         lines = dict(line.split(":", 1) for line in file if ":" in line)
     fields = {
@@ -136,7 +140,7 @@ class Witness:
 
     @cached_property
     def mounts(self) -> tuple[MountPoint, ...]:
-        return mount_table.table() if LINUX else tuple(mounted_volumes())
+        return mount_table.table() if LINUX else tuple(_mounted_volumes())
 
     @cached_property
     def elsewhere(self) -> dict[int, tuple[int, tuple[MountPoint, ...]]]:
@@ -173,10 +177,10 @@ class Witness:
             ) or self.mapping(way)
         return found or self.mounted(way)
 
-    def way(self, place: Path) -> Way:
+    def way(self, place: Path) -> _Way:
         mount_answers.check(place, follow=False)
         folders = tuple((str(each), os.stat(each)) for each in reversed(place.parents))
-        return Way(str(place), self.mount(place), folders, os.lstat(place))
+        return _Way(str(place), self.mount(place), folders, os.lstat(place))
 
     def mount(self, place: Path) -> MountPoint | None:
         """What a path lies on, asked of the kernel where that can be. Raises OSError."""
@@ -188,12 +192,12 @@ class Witness:
         finally:
             os.close(descriptor)
 
-    def stranger_below(self, way: Way) -> OpenFile | None:
+    def stranger_below(self, way: _Way) -> OpenFile | None:
         """Who holds something in a folder, but calls it by a path that is not ours: found by
         looking at all that is in it.
         """
         numbers = {way.status.st_dev, way.mount.device if way.mount else 0}
-        several = way.mount is not None and way.mount.kind in SEVERAL_NUMBERS
+        several = way.mount is not None and way.mount.kind in _SEVERAL_NUMBERS
         near = [
             each
             for each in self.files.files
@@ -221,7 +225,7 @@ class Witness:
         finally:
             os.close(descriptor)
 
-    def may_lie_below(self, file: OpenFile, way: Way) -> bool:
+    def may_lie_below(self, file: OpenFile, way: _Way) -> bool:
         """Whether a file could be in a folder for all that its path says, which may be on another
         mount, or not ours.
         """
@@ -241,7 +245,7 @@ class Witness:
         told = (status.st_dev, status.st_ino) == (file.device, file.inode)
         return not told or is_within(file.path, way.path)
 
-    def mapping(self, way: Way) -> OpenFile | None:
+    def mapping(self, way: _Way) -> OpenFile | None:
         """Who has a file mapped under another device number than stat(2) tells, as on btrfs and
         overlays (proc_pid_maps(5)).
         """
@@ -251,7 +255,7 @@ class Witness:
         found = self.files.of(way.mount.device, way.status.st_ino)
         return next((each for each in found if os.path.basename(each.path) == name), None)
 
-    def mounted(self, way: Way) -> OpenFile | None:
+    def mounted(self, way: _Way) -> OpenFile | None:
         """Who has just this file or folder, or one in it, mounted somewhere else: a container that
         it was given to.
         """
@@ -288,16 +292,25 @@ class Witness:
         if LINUX and way.mount is None:
             return f"what it is mounted from cannot be told; if nobody else uses it, {ALONE}"
         if way.mount and way.mount.is_shared:
-            return f"users on other hosts cannot be seen ({way.mount.kind}); if there are none, {ALONE}"
+            return (
+                f"users on other hosts cannot be seen ({way.mount.kind}); if there are none, "
+                f"{ALONE}"
+            )
         if self.confined and not self.is_our_own_root(way.mount):
-            return f"{self.confined}, and who uses it from outside cannot be seen; if nobody does, {ALONE}"
+            return (
+                f"{self.confined}, and who uses it from outside cannot be seen; if nobody does, "
+                f"{ALONE}"
+            )
         if self.hidden:
             return f"{self.hidden}; run it as root, or, if nobody else uses it, {ALONE}"
         process = next((each for each in self.files.unseen if self.could_use(each, way)), None)
         if process is None:
             return None
         out = ALONE if os.geteuid() == 0 else f"run it as root, or {ALONE}"
-        return f"{process.name} (pid {process.pid}) cannot be looked into; if it does not use it, {out}"
+        return (
+            f"{process.name} (pid {process.pid}) cannot be looked into; if it does not use it, "
+            f"{out}"
+        )
 
     def of(self, path: Path) -> OpenFiles:
         """The scan, and for one path how far it can be relied on."""
@@ -320,7 +333,8 @@ class Witness:
         found = []
         if self.confined:
             found.append(
-                f"{self.confined}: what lies on mounts from outside was kept, but for [safety] ours_alone"
+                f"{self.confined}: what lies on mounts from outside was kept, but for [safety] "
+                "ours_alone"
             )
         if self.hidden:
             found.append(
@@ -330,8 +344,10 @@ class Witness:
         sees_all = os.geteuid() == 0 and users_of_the_host()
         if not sees_all and (number := len({each.pid for each in self.files.unseen})):
             found.append(
-                f"{number} processes of other users could not be looked into: what they could be using was kept, but for "
-                "[safety] ours_alone; services of the system are assumed not to work in users' folders; "
+                f"{number} processes of other users could not be looked into: what they could be "
+                "using was kept, but for "
+                "[safety] ours_alone; services of the system are assumed not to work in users' "
+                "folders; "
                 "run it as root to see more"
             )
         return found
@@ -371,11 +387,11 @@ class Witness:
             else f"{PROC} hides other users' processes (hidepid={value})"
         )
 
-    def could_use(self, process: Process, way: Way) -> bool:
+    def could_use(self, process: Process, way: _Way) -> bool:
         """Whether a process that cannot be looked into could have a path in use. Unsure counts as
         yes.
         """
-        if is_service(process) or (process.name in KEEPERS and process.uid in (0, os.geteuid())):
+        if _is_service(process) or (process.name in _KEEPERS and process.uid in (0, os.geteuid())):
             return False  # anybody can call a process so; only root's, or our own, is believed
         if not LINUX:
             return True
@@ -388,21 +404,21 @@ class Witness:
                 return True
         its = self.could[process.pid]
         if its is None or (
-            its.uid == os.geteuid() and its.seccomp == FILTERED and is_sandboxed(process)
+            its.uid == os.geteuid() and its.seccomp == _FILTERED and _is_sandboxed(process)
         ):
             return False
         return reaches(process, its, way)
 
 
 def search(
-    folder: int, wanted: Mapping[tuple[int, int], OpenFile], way: Way, depth: int = 0
+    folder: int, wanted: Mapping[tuple[int, int], OpenFile], way: _Way, depth: int = 0
 ) -> OpenFile | None:
     """Whoever holds a folder or something in it, on its own filesystem, by device and inode. Raises
     OSError.
     """
-    if depth > DEEPEST:
-        raise OSError(f"folders are nested more than {DEEPEST} deep")
-    status, several = os.fstat(folder), way.mount is not None and way.mount.kind in SEVERAL_NUMBERS
+    if depth > _DEEPEST:
+        raise OSError(f"folders are nested more than {_DEEPEST} deep")
+    status, several = os.fstat(folder), way.mount is not None and way.mount.kind in _SEVERAL_NUMBERS
     found = wanted.get((status.st_dev, status.st_ino))
     if found and found.link != "maps":
         return found
@@ -441,7 +457,7 @@ def search(
     return None
 
 
-def reaches(process: Process, its: Rights, way: Way) -> bool:
+def reaches(process: Process, its: Rights, way: _Way) -> bool:
     """Whether a process gets to a path, by what is mounted where it is and by permissions."""
     table = mount_table.table(str(process.pid))
     folders = list(way.folders)
@@ -459,11 +475,11 @@ def reaches(process: Process, its: Rights, way: Way) -> bool:
     if not all(its.permit(path, status, SEARCH) for path, status in folders):
         return False
     return its.permit(
-        way.path, way.status, FOLDER_USE if stat.S_ISDIR(way.status.st_mode) else FILE_USE
+        way.path, way.status, _FOLDER_USE if stat.S_ISDIR(way.status.st_mode) else _FILE_USE
     )
 
 
-def is_service(process: Process) -> bool:
+def _is_service(process: Process) -> bool:
     """Whether a process is a service of the system, which works in no user's folders: by its
     control group (cgroups(7)).
     """
@@ -475,13 +491,13 @@ def is_service(process: Process) -> bool:
     except OSError:
         return False
     groups = {kinds: group for _number, kinds, group in rows}
-    found = SERVICE.match(groups.get("name=systemd") or groups.get("") or "")
+    found = _SERVICE.match(groups.get("name=systemd") or groups.get("") or "")
     if not found:
         return False
-    return found[1].removesuffix(".service") not in SCHEDULERS or process.name in SCHEDULERS
+    return found[1].removesuffix(".service") not in _SCHEDULERS or process.name in _SCHEDULERS
 
 
-def is_sandboxed(process: Process) -> bool:
+def _is_sandboxed(process: Process) -> bool:
     """Whether it is one of those that Chromium, and so Electron, keeps from all files: only asked
     of filtered processes.
     """
@@ -497,7 +513,7 @@ def users_of_the_host() -> bool:
     (user_namespaces(7)).
     """
     try:
-        return os.stat(f"{PROC}/self/ns/user").st_ino == FIRST_USERS
+        return os.stat(f"{PROC}/self/ns/user").st_ino == _FIRST_USERS
     except OSError:
         return False
 
@@ -518,7 +534,7 @@ def mount_options(path: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def mounted_volumes() -> Iterator[MountPoint]:
+def _mounted_volumes() -> Iterator[MountPoint]:
     """The table of mounts where there is no /proc."""
     import psutil
 

@@ -46,7 +46,7 @@ class StepRow(TypedDict):
     duration_seconds: float
 
 
-class KeptRow(TypedDict):
+class _KeptRow(TypedDict):
     """A thing that a healer left alone, and why."""
 
     target: str
@@ -67,7 +67,7 @@ class ActionRow(TypedDict):
     goal: str
     brake: str
     steps: list[StepRow]
-    kept: list[KeptRow]
+    kept: list[_KeptRow]
 
 
 class MetricRow(TypedDict):
@@ -105,7 +105,7 @@ class QuarantineRow(TypedDict):
     purged: list[StepRow]
 
 
-class AlertRow(TypedDict):
+class _AlertRow(TypedDict):
     """What somebody is alerted to."""
 
     kind: str
@@ -132,4 +132,4 @@ class Document(TypedDict):
     notes: list[str]
     recovered: list[RecoveredRow]
     quarantine: NotRequired[QuarantineRow]
-    alerts: NotRequired[list[AlertRow]]
+    alerts: NotRequired[list[_AlertRow]]

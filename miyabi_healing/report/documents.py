@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         StepRow,
     )
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 
 def build(json_report: Mapping[str, Any], result: RunResult) -> Document:
@@ -57,7 +57,7 @@ def build(json_report: Mapping[str, Any], result: RunResult) -> Document:
     actions = [action for check in found for action in check.actions]
     healed = sum(check.healed for check in found)
     document: Document = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "host": os.uname().nodename,
         "run_id": result.run_id,
@@ -79,7 +79,7 @@ def failed(reason: str) -> Document:
     """The report of a run that could not begin, or came to no end."""
     reason = display(reason)
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "host": os.uname().nodename,
         "run_id": "",

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from miyabi_healing.report.document_types import Document
 
-BARS = "▁▂▃▄▅▆▇█"
-REMEMBERED = 24  # values of each metric that are drawn
+_BARS = "▁▂▃▄▅▆▇█"
+_REMEMBERED = 24  # values of each metric that are drawn
 Show = Callable[["Document", int, float], None]
 
 
@@ -37,7 +37,7 @@ def showing(as_json: bool, quiet: bool, lines: bool = False) -> Iterator[Show]:
     if as_json:
         yield lambda document, _code, _wait: write(json.dumps(document))
     elif sys.stdout.isatty() and not (quiet or lines) and os.environ.get("TERM") != "dumb":
-        with view() as show:
+        with _view() as show:
             yield show
     else:
         yield lambda document, code, wait: write(plain(document, code, wait, quiet))
@@ -61,14 +61,14 @@ def plain(document: Document, code: int, wait: float, quiet: bool) -> str:
 
 
 @contextlib.contextmanager
-def view() -> Iterator[Show]:
+def _view() -> Iterator[Show]:
     """A table that stays in its place: each metric against its limit, its recent course, the last
     actions, the next run.
     """
     from rich.console import Console
     from rich.live import Live
 
-    courses: dict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+    courses: dict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
     actions: deque[str] = deque(maxlen=5)
     with Live(console=Console(), auto_refresh=False) as live:
 
@@ -79,12 +79,12 @@ def view() -> Iterator[Show]:
             actions.extend(
                 f"{when} {each['action']}: {each['message']}" for each in document["actions_taken"]
             )
-            live.update(table(document, courses, list(actions), wait), refresh=True)
+            live.update(_table(document, courses, list(actions), wait), refresh=True)
 
         yield show
 
 
-def table(
+def _table(
     document: Document,
     courses: dict[tuple[str, str], deque[float]],
     actions: list[str],
@@ -130,5 +130,5 @@ def spark(values: deque[float], threshold: float) -> str:
     """The course of a metric; the highest bar is its limit, or what went over it."""
     top = max([threshold, *values]) or 1
     return "".join(
-        BARS[min(int(max(value, 0) / top * (len(BARS) - 1)), len(BARS) - 1)] for value in values
+        _BARS[min(int(max(value, 0) / top * (len(_BARS) - 1)), len(_BARS) - 1)] for value in values
     )

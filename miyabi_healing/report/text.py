@@ -19,11 +19,11 @@ if TYPE_CHECKING:
         StepRow,
     )
 
-RULE = "=" * 60
-THIN = "-" * 40
-SEVERITIES = {"low": "🔵", "medium": "🟡", "high": "🟠", "critical": "🔴"}
-STATUSES = {"success": "✅", "partial": "⚠️ ", "failed": "❌", "skipped": "⏭️ "}
-STEPS = {
+_RULE = "=" * 60
+_THIN = "-" * 40
+_SEVERITIES = {"low": "🔵", "medium": "🟡", "high": "🟠", "critical": "🔴"}
+_STATUSES = {"success": "✅", "partial": "⚠️ ", "failed": "❌", "skipped": "⏭️ "}
+_STEPS = {
     "applied": "✓",
     "planned": "·",
     "not needed": "–",
@@ -32,9 +32,9 @@ STEPS = {
     "failed": "✗",
     "undone": "↩",
 }
-COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
-ALERTS = {"queued": "being sent", "planned": "would be sent"}
-SHOWN = 12
+_COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
+_ALERTS = {"queued": "being sent", "planned": "would be sent"}
+_SHOWN = 12
 
 
 def render(document: Document, colour: bool, journal: bool = False) -> str:
@@ -50,11 +50,11 @@ def render(document: Document, colour: bool, journal: bool = False) -> str:
 
 def lines(document: Document) -> Iterator[tuple[int, str]]:
     """Each with its priority (`miyabi_healing.support.console`)."""
-    yield from ranked(console.INFO, head_lines(document))
+    yield from _ranked(console.INFO, _head_lines(document))
     if document["issues_detected"]:
-        yield from ranked(console.INFO, ("🔍 Issues Detected:", THIN))
+        yield from _ranked(console.INFO, ("🔍 Issues Detected:", _THIN))
         for issue in document["issues_detected"]:
-            yield from ranked(issue_level(issue), issue_lines(issue))
+            yield from _ranked(_issue_level(issue), _issue_lines(issue))
         yield console.INFO, ""
     if document["actions_taken"]:
         title = (
@@ -62,31 +62,31 @@ def lines(document: Document) -> Iterator[tuple[int, str]]:
             if document["dry_run"]
             else "🔧 Actions Taken:"
         )
-        yield from ranked(console.INFO, (title, THIN))
+        yield from _ranked(console.INFO, (title, _THIN))
         for action in document["actions_taken"]:
-            yield from ranked(
+            yield from _ranked(
                 console.NOTICE if action["status"] == "success" else console.INFO,
-                action_lines(action),
+                _action_lines(action),
             )
         yield console.INFO, ""
-    yield from ranked(console.INFO, side_lines(document))
-    yield from ranked(console.ERROR, error_lines(document))
-    yield from ranked(console.INFO, (closing(document), RULE))
+    yield from _ranked(console.INFO, _side_lines(document))
+    yield from _ranked(console.ERROR, _error_lines(document))
+    yield from _ranked(console.INFO, (closing(document), _RULE))
 
 
-def ranked(level: int, rows: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _ranked(level: int, rows: Iterable[str]) -> Iterator[tuple[int, str]]:
     return ((level, row) for row in rows)
 
 
-def issue_level(issue: IssueRow) -> int:
+def _issue_level(issue: IssueRow) -> int:
     if issue["healed"]:
         return console.NOTICE
     return console.ERROR if issue["severity"] in ("high", "critical") else console.WARNING
 
 
-def head_lines(document: Document) -> Iterator[str]:
+def _head_lines(document: Document) -> Iterator[str]:
     good = document["overall_success"]
-    yield from (RULE, click.style("🔧 Miyabi Self-Healing Report", bold=True), RULE, "")
+    yield from (_RULE, click.style("🔧 Miyabi Self-Healing Report", bold=True), _RULE, "")
     yield f"📅 Timestamp: {document['timestamp'].replace('T', ' ')}"
     verdict = click.style("Success", fg="green") if good else click.style("Issues remain", fg="red")
     yield f"{'✅' if good else '❌'} Overall: {verdict}"
@@ -94,31 +94,31 @@ def head_lines(document: Document) -> Iterator[str]:
     yield ""
 
 
-def side_lines(document: Document) -> Iterator[str]:
+def _side_lines(document: Document) -> Iterator[str]:
     """What there is to know besides issues and actions."""
     if document["recovered"]:
-        yield from ("🩹 Left Half Done By An Earlier Pass:", THIN)
+        yield from ("🩹 Left Half Done By An Earlier Pass:", _THIN)
         for row in document["recovered"]:
             when = row["intended"].replace("T", " ")
             yield f"  {row['kind']} {row['target']} (step {row['step']}, {when})"
             yield f"     {row['result']}"
         yield ""
-    yield from quarantine_lines(document.get("quarantine"))
+    yield from _quarantine_lines(document.get("quarantine"))
     if document.get("alerts"):
         yield from (
             "📣 Alerts:",
-            THIN,
-            *(f"  {alert['text']} [{ALERTS[alert['status']]}]" for alert in document["alerts"]),
+            _THIN,
+            *(f"  {alert['text']} [{_ALERTS[alert['status']]}]" for alert in document["alerts"]),
             "",
         )
     if document["notes"]:
-        yield from ("📌 Notes:", THIN, *(f"  {note}" for note in document["notes"]), "")
+        yield from ("📌 Notes:", _THIN, *(f"  {note}" for note in document["notes"]), "")
 
 
-def error_lines(document: Document) -> Iterator[str]:
+def _error_lines(document: Document) -> Iterator[str]:
     if not document["errors"]:
         return
-    yield from ("⚠️  Checks That Could Not Run:", THIN)
+    yield from ("⚠️  Checks That Could Not Run:", _THIN)
     for error in document["errors"]:
         yield f"  ❌ {error['check'] or 'all checks'}"
         yield f"     {error['message']}"
@@ -141,17 +141,17 @@ def closing(document: Document) -> str:
     )
 
 
-def issue_lines(issue: IssueRow) -> Iterator[str]:
+def _issue_lines(issue: IssueRow) -> Iterator[str]:
     unit = f" {issue['unit']}" if issue["unit"] else ""
-    yield f"  {SEVERITIES[issue['severity']]} {issue['name']}"
+    yield f"  {_SEVERITIES[issue['severity']]} {issue['name']}"
     yield f"     {issue['description']}"
     value, threshold = plain(issue["metric_value"]), plain(issue["threshold"])
     yield f"     Value: {value}{unit} (threshold: {threshold}{unit})"
 
 
-def action_lines(action: ActionRow) -> Iterator[str]:
+def _action_lines(action: ActionRow) -> Iterator[str]:
     status = action["status"]
-    yield f"  {STATUSES[status]} {click.style(action['action'], fg=COLOURS[status])}"
+    yield f"  {_STATUSES[status]} {click.style(action['action'], fg=_COLOURS[status])}"
     yield f"     {action['message']}"
     yield f"     Duration: {action['duration_seconds']:.2f}s"
     for key, value in action["details"].items():
@@ -159,7 +159,7 @@ def action_lines(action: ActionRow) -> Iterator[str]:
             shown = size_text(value) if key.startswith("bytes_") else plain(value)
             yield f"     {key}: {shown}"
     yield from shortened(
-        [line for step in action["steps"] for line in step_lines(step)], whole=status == "skipped"
+        [line for step in action["steps"] for line in _step_lines(step)], whole=status == "skipped"
     )
     if any(step["status"] == "planned" for step in action["steps"]):
         yield f"     Between steps it looks again and stops when {action['goal']}."
@@ -171,16 +171,18 @@ def action_lines(action: ActionRow) -> Iterator[str]:
     yield from shortened(kept, whole=False)
 
 
-def quarantine_lines(row: QuarantineRow | None) -> Iterator[str]:
+def _quarantine_lines(row: QuarantineRow | None) -> Iterator[str]:
     """What is kept, how much it takes and until when; nothing where nothing is."""
     if not row or not (row["things"] or row["purged"]):
         return
-    yield from ("📦 Quarantine:", THIN)
+    yield from ("📦 Quarantine:", _THIN)
     if row["things"]:
         first = f"; {next_expiry(row)}" if row["next_expiry"] else ""
         yield f"  {row['things']} thing(s), {size_text(row['bytes'])}{first}"
         yield "     miyabi-healing rollback, miyabi-healing quarantine list"
-    yield from shortened([line for step in row["purged"] for line in step_lines(step)], whole=False)
+    yield from shortened(
+        [line for step in row["purged"] for line in _step_lines(step)], whole=False
+    )
     yield ""
 
 
@@ -198,12 +200,12 @@ def shortened(rows: list[str], whole: bool) -> Iterator[str]:
     """Long lists end with how much was left out; the JSON report has it all."""
     yield from (
         rows
-        if whole or len(rows) <= SHOWN
-        else [*rows[:SHOWN], f"     … and {len(rows) - SHOWN} more (all of them with --json)"]
+        if whole or len(rows) <= _SHOWN
+        else [*rows[:_SHOWN], f"     … and {len(rows) - _SHOWN} more (all of them with --json)"]
     )
 
 
-def step_lines(step: StepRow) -> Iterator[str]:
+def _step_lines(step: StepRow) -> Iterator[str]:
     gains = [f"frees {size_text(step['bytes'])}"] if step["bytes"] else []
     gains += (
         [f"frees {size_text(step['bytes_later'])} once the quarantine is emptied"]
@@ -218,5 +220,5 @@ def step_lines(step: StepRow) -> Iterator[str]:
         else ""
     )
     number = f" (step {step['number']})" if step["number"] else ""
-    mark = STEPS[step["status"]]
+    mark = _STEPS[step["status"]]
     yield f"     {mark} {step['kind']} {step['target']}{number}{why}\n       {facts}"

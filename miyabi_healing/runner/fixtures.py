@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LIMITS = pytest.StashKey[Limit]()
 HOST = pytest.StashKey[Host]()
 TARGETS = ("mount", "repository", "log_group")
-Measure = Callable[[float, str], float]
+_Measure = Callable[[float, str], float]
 
 
 def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
@@ -82,13 +82,13 @@ def limit_of(item: pytest.Item, config: Config) -> Limit:
             f"{item.nodeid}: a check needs a limit: @pytest.mark.limit(THRESHOLD, severity=…)"
         )
     try:
-        limit = read_mark(*mark.args, **mark.kwargs)
+        limit = _read_mark(*mark.args, **mark.kwargs)
     except (TypeError, KeyError, ValueError) as error:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.limit: {error}") from None
     return config.check(issue_name(item)).adjust(limit)
 
 
-def read_mark(
+def _read_mark(
     threshold: float,
     *,
     severity: str = "medium",
@@ -153,7 +153,7 @@ def limit(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest) -> Measure:
+def measure(request: pytest.FixtureRequest) -> _Measure:
     """Note what a check measured, a number and words, healthy or not; hands the number back."""
 
     def note(value: float, description: str) -> float:

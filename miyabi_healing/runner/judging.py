@@ -19,7 +19,7 @@ from miyabi_healing.runner.healing import heal
 from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of
 from miyabi_healing.support.mount_answers import NoAnswer
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def around_it(call: pytest.CallInfo[Any], failure: pytest.ExceptionInfo[BaseException]) -> str:
@@ -87,7 +87,7 @@ def trace(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRepo
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     name = " ".join([issue_name(item), *(str(each) for each in parameters.values() if each)])
     if call.when != "teardown":  # in which healers are at work, who have times of their own
-        logger.debug("check %s: %s %s, %.3f s", name, call.when, report.outcome, call.duration)
+        _logger.debug("check %s: %s %s, %.3f s", name, call.when, report.outcome, call.duration)
     if call.excinfo and not call.excinfo.errisinstance(pytest.skip.Exception):
         where = verbose.raised(call.excinfo.value, item.path)
-        logger.debug("check %s: failed in %s", name, call.when, exc_info=where)
+        _logger.debug("check %s: failed in %s", name, call.when, exc_info=where)

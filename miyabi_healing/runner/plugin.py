@@ -59,7 +59,7 @@ measure = fixtures.measure
 
 _REHEARSAL = pytest.StashKey[bool]()
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -295,8 +295,9 @@ def pytest_runtest_makereport(
     item.stash[REPORTS].append(report)
     record = item.config.stash[RECORDS][item.nodeid]
     if record.actions and report.passed:
-        report.healed_by = [action.healer for action in record.actions]  # type: ignore[attr-defined]
-    if logger.isEnabledFor(logging.DEBUG):
+        healers = [action.healer for action in record.actions]
+        report.healed_by = healers  # type: ignore[attr-defined]
+    if _logger.isEnabledFor(logging.DEBUG):
         from miyabi_healing.runner import judging
 
         judging.trace(item, call, report)
@@ -315,7 +316,7 @@ def pytest_runtest_makereport(
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     if report.failed:
-        logger.debug("%s cannot be loaded\n%s", report.nodeid, report.longreprtext)
+        _logger.debug("%s cannot be loaded\n%s", report.nodeid, report.longreprtext)
 
 
 def pytest_report_teststatus(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from miyabi_healing.model.issue import Issue
     from miyabi_healing.model.plan import Plan
 
-Healer = Callable[["HealerContext", "Issue", Any], "Plan"]
+_Healer = Callable[["HealerContext", "Issue", Any], "Plan"]
 
 
 def builtin(name: str) -> Path:
@@ -73,7 +73,7 @@ def folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
     unknown = []
     for name in (*config.extend.folders, *more):
         try:
-            check_answers(Path(name).expanduser())
+            _check_answers(Path(name).expanduser())
         except mount_answers.NoAnswer as error:
             unknown.append((name, str(error)))
             continue
@@ -91,7 +91,7 @@ def healer_names(config: Config) -> list[str]:
     return list(folders(config).healer_files())
 
 
-def check_answers(folder: Path) -> None:
+def _check_answers(folder: Path) -> None:
     """Refuse a folder of checks of which anything lies on a mount that does not answer. Raises
     NoAnswer.
     """
@@ -117,7 +117,7 @@ def distrust(folder: Path) -> None:
         )
 
 
-def load(name: str, file: Path) -> tuple[Healer, type[Any] | None]:
+def load(name: str, file: Path) -> tuple[_Healer, type[Any] | None]:
     """Import a healer and the dataclass of its options (None where it has none). Raises whatever
     its import raises.
     """

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # What pytest brings and a run has no use for: each costs time, and the last two collect the whole
 # heap's garbage five times.
-NEVER_USED = """
+_NEVER_USED = """
     cacheprovider pastebin reports setuponly setupplan stepwise threadexception unraisableexception
 """.split()
 # Our own checks need none of these, nor their fixtures; somebody else's may.
-NOT_OURS = """
+_NOT_OURS = """
     capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings
 """.split()
 
@@ -61,9 +61,9 @@ def run_checks(
         raise Stopped(f"the state folder: {error}", ExitCode.UNKNOWN) from None
     where = registry.folders(config, more_checks)
     registry.validate(config, where)
-    if junitxml and (why := unwritable(junitxml)):
+    if junitxml and (why := _unwritable(junitxml)):
         raise ConfigError(f"--junitxml: {display(junitxml)}: {why}")
-    with sheltered():
+    with _sheltered():
         with startup.postponing():
             import pytest
             import pytest_jsonreport.plugin
@@ -99,7 +99,7 @@ def run_checks(
             selection.Launch(config, progress, dry_run, more_checks, watching, collected),
             io.StringIO(),
         )
-        with silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        with _silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             try:
                 code = int(
                     pytest.main(
@@ -118,24 +118,24 @@ def run_checks(
     said = output.getvalue().strip()
     if code == ExitCode.BUSY:
         raise Stopped(
-            last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), ExitCode.BUSY
+            _last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), ExitCode.BUSY
         )
     if code == pytest.ExitCode.USAGE_ERROR:
-        raise Stopped(last_line(said).removeprefix("ERROR: "), ExitCode.USAGE)
+        raise Stopped(_last_line(said).removeprefix("ERROR: "), ExitCode.USAGE)
     if interrupts.received and (launch.resources is None or catch.json_report is None):
         raise Stopped("stopped before the checks had run", 128 + interrupts.received)
     if launch.resources is None or catch.json_report is None:
-        raise Stopped(f"pytest ended with status {code}: {last_line(said)}", ExitCode.UNKNOWN)
+        raise Stopped(f"pytest ended with status {code}: {_last_line(said)}", ExitCode.UNKNOWN)
     document = documents.build(catch.json_report, launch.resources.result(launch.records))
     if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
         document["errors"].append({"check": "", "message": "the pass was interrupted"})
         document["overall_success"] = False
     if interrupts.received:
         return document, 128 + interrupts.received
-    return document, verdict(document)
+    return document, _verdict(document)
 
 
-def verdict(document: Document) -> int:
+def _verdict(document: Document) -> int:
     """The exit status a report stands for: what is unknown weighs more than what remains."""
     if document["errors"] or not (
         document["metrics"] or document["overall_success"] or document["issues_detected"]
@@ -144,11 +144,11 @@ def verdict(document: Document) -> int:
     return ExitCode.HEALTHY if document["overall_success"] else ExitCode.ISSUES
 
 
-def last_line(text: str) -> str:
+def _last_line(text: str) -> str:
     return text.splitlines()[-1] if text else "it said nothing"
 
 
-def unwritable(file: Path) -> str:
+def _unwritable(file: Path) -> str:
     """Why a file cannot be written, as far as that can be told without; empty where it can."""
     if mount_answers.is_silent(file):
         return "it lies on a mount that does not answer"
@@ -166,7 +166,7 @@ def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
     """pytest as we need it: our own settings alone, whatever lies in the current folder or in
     PYTEST_ADDOPTS.
     """
-    left_out = NEVER_USED if len(where.checks) > 1 or junitxml else NEVER_USED + NOT_OURS
+    left_out = _NEVER_USED if len(where.checks) > 1 or junitxml else _NEVER_USED + _NOT_OURS
     return [
         *(str(folder) for folder in where.checks),
         *([f"--junitxml={junitxml}"] if junitxml else []),
@@ -188,7 +188,7 @@ def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
 
 
 @contextlib.contextmanager
-def silenced() -> Iterator[None]:
+def _silenced() -> Iterator[None]:
     """Keep what programs write to descriptors 1 and 2 out of our own output."""
     kept = {}
     for each in (1, 2):
@@ -207,7 +207,7 @@ def silenced() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sheltered() -> Iterator[None]:
+def _sheltered() -> Iterator[None]:
     """Keep other people's pytest settings and plugins out of our runs."""
     before = dict(os.environ)
     path = list(sys.path)

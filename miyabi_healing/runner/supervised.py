@@ -21,19 +21,19 @@ from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.runner import session
 from miyabi_healing.support import interrupts
 
-PATIENCE = 4.0  # seconds after a signal: a run that is asked to stop is over within five
+_PATIENCE = 4.0  # seconds after a signal: a run that is asked to stop is over within five
 # the same once it has reported: who else is to be told has limits of its own, and Ctrl-C ends that
-TELLING = 75.0
-LAST = 0.5  # seconds for the end of a child that was killed
-LOOK = 1.0  # seconds after which it is seen that a child can no longer report
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
-SHOWN = b"."
+_TELLING = 75.0
+_LAST = 0.5  # seconds for the end of a child that was killed
+_LOOK = 1.0  # seconds after which it is seen that a child can no longer report
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
+_SHOWN = b"."
 
 _pipe = -1
 
 
 @dataclass(frozen=True)
-class Ending:
+class _Ending:
     """How a child ended: its wait status as an exit code, None where even SIGKILL did not end it;
     the signal that asked.
     """
@@ -55,7 +55,7 @@ class Ending:
             name = signal.Signals(self.asked).name
             killed = self.code in (None, -signal.SIGKILL)
             late = (
-                f" what was at work had not ended {PATIENCE:g} s later and was killed;"
+                f" what was at work had not ended {_PATIENCE:g} s later and was killed;"
                 if killed
                 else ""
             )
@@ -87,12 +87,12 @@ def enter() -> None:
     if child == 0:
         os.close(ours)
         _pipe = theirs
-        be_a_child_of(we)
+        _be_a_child_of(we)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     os.close(theirs)
     try:
-        ending = follow(child, ours, waited)
+        ending = _follow(child, ours, waited)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(ours)
@@ -104,12 +104,12 @@ def enter() -> None:
     raise session.Stopped(ending.reason, code)
 
 
-def be_a_child_of(parent: int) -> None:
+def _be_a_child_of(parent: int) -> None:
     """In the child: end with the parent, and be ended only once by a signal that reaches both."""
     import ctypes
 
     interrupts.guardian = parent
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(ExitCode.UNKNOWN)
     for number in interrupts.ASKING:
@@ -121,17 +121,17 @@ def reported() -> None:
     """In the child: from here on the parent has nothing to add."""
     if _pipe >= 0:
         with contextlib.suppress(OSError):
-            os.write(_pipe, SHOWN)
+            os.write(_pipe, _SHOWN)
 
 
-def follow(child: int, pipe: int, waited: set[signal.Signals]) -> Ending:
+def _follow(child: int, pipe: int, waited: set[signal.Signals]) -> _Ending:
     """Wait for the child, pass on what asks it to end, and end it where it does not."""
-    heard, asked, killed = Heard(pipe), 0, False
+    heard, asked, killed = _Heard(pipe), 0, False
     # when it was asked to end, or killed, or was seen to be another program by now
     since = math.inf
     while True:
-        patience = LAST if killed else TELLING if heard.anything else PATIENCE
-        found = signal.sigtimedwait(waited, min(max(since + patience - time.monotonic(), 0), LOOK))
+        patience = _LAST if killed else _TELLING if heard.anything else _PATIENCE
+        found = signal.sigtimedwait(waited, min(max(since + patience - time.monotonic(), 0), _LOOK))
         if found and found.si_signo != signal.SIGCHLD:
             if not asked:
                 asked, since = found.si_signo, time.monotonic()
@@ -142,16 +142,16 @@ def follow(child: int, pipe: int, waited: set[signal.Signals]) -> Ending:
         if heard.is_all() and not heard.anything:
             since = min(since, time.monotonic())
         if pid:
-            return Ending(os.waitstatus_to_exitcode(status), heard.anything, asked)
+            return _Ending(os.waitstatus_to_exitcode(status), heard.anything, asked)
         if time.monotonic() >= since + patience:
             if killed:
-                return Ending(None, heard.anything, asked)
+                return _Ending(None, heard.anything, asked)
             os.kill(child, signal.SIGKILL)
             killed, since = True, time.monotonic()
 
 
 @dataclass
-class Heard:
+class _Heard:
     """What a child said through its pipe."""
 
     pipe: int

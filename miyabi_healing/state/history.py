@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from miyabi_healing.model.results import ActionResult, CheckResult
 
 DAY = 86_400
-OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
+_OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
 Row = dict[str, Any]
 
 
@@ -36,9 +36,9 @@ def record(
             f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
         ).lastrowid
         for each in kept:
-            write_check(journal, number, each)
+            _write_check(journal, number, each)
             for action in each.actions:
-                count_heal(journal, action.healer, action.status)
+                _count_heal(journal, action.healer, action.status)
         prune(journal, rules, now)
         database.execute("commit")
     except BaseException:
@@ -47,7 +47,7 @@ def record(
         raise
 
 
-def write_check(journal: Journal, number: int | None, each: CheckResult) -> None:
+def _write_check(journal: Journal, number: int | None, each: CheckResult) -> None:
     outcome = "unknown" if each.error else "waived" if each.waived else "healthy"
     if each.issue and not each.error:
         outcome = "healed" if each.healed else "issue"
@@ -71,7 +71,7 @@ def write_check(journal: Journal, number: int | None, each: CheckResult) -> None
         outcome,
         severity,
         display(description),
-        display("; ".join(map(deed, each.actions))),
+        display("; ".join(map(_deed, each.actions))),
     )
     columns = (
         "pass, name, target, value, after, threshold, unit, outcome, severity, description, actions"
@@ -81,12 +81,12 @@ def write_check(journal: Journal, number: int | None, each: CheckResult) -> None
     )
 
 
-def deed(action: ActionResult) -> str:
+def _deed(action: ActionResult) -> str:
     """What a healer came to, and what held it back."""
     return f"{action.healer}: {action.status}" + (f" ({action.brake})" if action.brake else "")
 
 
-def count_heal(journal: Journal, healer: str, result: str) -> None:
+def _count_heal(journal: Journal, healer: str, result: str) -> None:
     query = (
         "insert into heal_total values (?, ?, 1) on conflict (healer, result) do "
         "update set count = count + 1"
@@ -106,14 +106,14 @@ def prune(journal: Journal, rules: config.History, now: Moment) -> None:
     """Keep so many days and so many passes, by both clocks; SQLite uses the space again."""
     days, steps = rules.days * DAY, max(rules.days, 1) * DAY
     journal.write(
-        f"delete from pass where {OLD.format('ended')}",
+        f"delete from pass where {_OLD.format('ended')}",
         (now.wall - days, now.wall, now.seen - days),
     )
     journal.write("delete from pass where id <= (select max(id) from pass) - ?", (rules.passes,))
     journal.write(
         "delete from measurement where pass < coalesce((select min(id) from pass), 0)", ()
     )
-    old = f"finished is not null and status not in ('rolled back') and {OLD.format('intended')}"
+    old = f"finished is not null and status not in ('rolled back') and {_OLD.format('intended')}"
     journal.write(f"delete from step where {old}", (now.wall - steps, now.wall, now.seen - steps))
 
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from miyabi_healing.model.steps import Step
 
 VERSION = 6  # of the schema: how many migrations `schema` has
-CLOCK = 6  # the version from which on there is a run clock
-NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt
-COLUMNS = (
+_CLOCK = 6  # the version from which on there is a run clock
+_NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt
+_COLUMNS = (
     "id, run, healer, issue, issue_target, kind, target, intended, finished, "
     "status, message, freed, undo"
 )
@@ -58,9 +58,9 @@ class Row:
     damage: str = ""  # why `undo` cannot be relied on
 
 
-def row_of(values: tuple[Any, ...]) -> Row:
-    named = dict(zip(COLUMNS.split(", "), values, strict=True))
-    undo, damage = note_of(named["undo"])
+def _row_of(values: tuple[Any, ...]) -> Row:
+    named = dict(zip(_COLUMNS.split(", "), values, strict=True))
+    undo, damage = _note_of(named["undo"])
     empty = {
         "message": named["message"] or "",
         "freed": named["freed"] or 0,
@@ -70,7 +70,7 @@ def row_of(values: tuple[Any, ...]) -> Row:
     return Row(**{**named, **empty})
 
 
-def note_of(text: str | None) -> tuple[dict[str, Any], str]:
+def _note_of(text: str | None) -> tuple[dict[str, Any], str]:
     """What a step noted down for undoing it, and what is wrong with that: one damaged note must not
     stop anything else.
     """
@@ -86,7 +86,7 @@ def note_of(text: str | None) -> tuple[dict[str, Any], str]:
     return note, ""
 
 
-def decoded(raw: bytes) -> str:
+def _decoded(raw: bytes) -> str:
     """Text of the journal, damaged or not."""
     return raw.decode("utf-8", "backslashreplace")
 
@@ -125,10 +125,10 @@ class Journal:
             self.database = sqlite3.connect(
                 f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None
             )
-            self.database.text_factory = decoded
+            self.database.text_factory = _decoded
             return
         self.database = sqlite3.connect(file, isolation_level=None, timeout=10)
-        self.database.text_factory = decoded
+        self.database.text_factory = _decoded
         file.chmod(0o600)
         try:
             self.database.execute("pragma journal_mode=wal")
@@ -150,12 +150,12 @@ class Journal:
             from miyabi_healing.state import schema  # a journal is seldom new, or older
 
             # the run clock's name is on record before anything else is
-            then = self.keep_time if before < CLOCK else lambda: None
+            then = self.keep_time if before < _CLOCK else lambda: None
             schema.migrate(self.database, before, then)
 
     def now(self) -> Moment:
         """The moment by all clocks. Raises sqlite3.Error."""
-        if self.version < CLOCK:  # read-only, and older than the run clock
+        if self.version < _CLOCK:  # read-only, and older than the run clock
             return run_clock.unknown()
         return run_clock.moment(self.clock_at(run_clock.read()))
 
@@ -185,7 +185,7 @@ class Journal:
         try:
             return self.database.execute(query, values)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in NO_SPACE:
+            if error.sqlite_errorcode & 0xFF not in _NO_SPACE:
                 raise
             self.make_room()
             return self.database.execute(query, values)
@@ -240,7 +240,7 @@ class Journal:
     def rows(self, where: str, *values: object) -> list[Row]:
         """Steps, the first first."""
         old = self.version < 2  # read-only, and from before a step was known to be for an issue
-        columns = COLUMNS.replace("issue, issue_target", "'', ''") if old else COLUMNS
+        columns = _COLUMNS.replace("issue, issue_target", "'', ''") if old else _COLUMNS
         try:
             found = self.database.execute(
                 f"select {columns} from step where {where} order by id", values
@@ -249,7 +249,7 @@ class Journal:
             if not old:
                 raise
             return []
-        return [row_of(each) for each in found]
+        return [_row_of(each) for each in found]
 
     def unfinished(self) -> list[Row]:
         """Steps that a crash left in hand."""
@@ -277,12 +277,12 @@ class Journal:
 
         Only those since the check was last seen to be healthy, be it that it was healed.
         """
-        old = self.version < CLOCK
+        old = self.version < _CLOCK
         measured = "seen, null" if old else "seen, clock"
         wall, clock = self.one(
             f"select {measured} from healthy where issue=? and target=?", issue, target
         ) or (None, None)
-        marks = ", ".join("?" * len(TRIED))
+        marks = ", ".join("?" * len(_TRIED))
         where = f"healer=? and issue=? and issue_target=? and status in ({marks})"
         began: dict[str, float] = {}
         ended: dict[str, float] = {}
@@ -290,7 +290,7 @@ class Journal:
             f"select run, intended, {'null' if old else 'clock'} from step "
             f"where {where} order by id"
         )
-        for run, intended, begun in self.all(query, healer, issue, target, *TRIED):
+        for run, intended, begun in self.all(query, healer, issue, target, *_TRIED):
             forgiven = wall is not None and (
                 intended <= wall <= now.wall if old else begun <= clock
             )
@@ -308,7 +308,7 @@ class Journal:
         """The step on a target that was rolled back by hand so lately, and when at the earliest it
         is not.
         """
-        columns = "id, finished, null" if self.version < CLOCK else "id, finished, clock_end"
+        columns = "id, finished, null" if self.version < _CLOCK else "id, finished, clock_end"
         query = (
             f"select {columns} from step where kind=? and target=? and "
             "status='rolled back' and finished is not null"
@@ -353,7 +353,7 @@ class Journal:
     def pauses(self) -> Iterator[Pause]:
         """Those that nobody has ended, and no run has seen to be over."""
         columns = "begun, until, reason, person, " + (
-            "null, id" if self.version < CLOCK else "clock, id"
+            "null, id" if self.version < _CLOCK else "clock, id"
         )
         yield from (
             Pause(*row) for row in self.all(f"select {columns} from pause where ended is null")

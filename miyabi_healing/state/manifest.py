@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Facts = dict[str, Any]
+_Facts = dict[str, Any]
 LATEST = 1e11  # seconds since the epoch; what is later cannot be shown as a date everywhere
 
 
@@ -37,11 +37,11 @@ def path(value: object) -> bool:
     return text(value) and str(value).startswith("/")
 
 
-def word(value: object) -> bool:
+def _word(value: object) -> bool:
     return isinstance(value, str) and value.isprintable() and value != ""
 
 
-def flag(value: object) -> bool:
+def _flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
@@ -62,7 +62,7 @@ def moment(value: object) -> bool:
     )
 
 
-def run_clock(value: object) -> bool:
+def _run_clock(value: object) -> bool:
     """A time of the run clock in seconds: below zero for what is older than the clock itself."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LATEST
 
@@ -88,7 +88,7 @@ def attributes(value: object) -> bool:
     )
 
 
-def ranges(value: object) -> bool:
+def _ranges(value: object) -> bool:
     if not isinstance(value, list):
         return False
     pairs = (
@@ -103,14 +103,14 @@ def identity(value: object) -> bool:
     return (
         isinstance(value, dict)
         and "inode" in value
-        and all(kinds.get(key, word)(each) for key, each in value.items())
+        and all(kinds.get(key, _word)(each) for key, each in value.items())
     )
 
 
-SHAPES: dict[str, Callable[[object], bool]] = {
+_SHAPES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("original", "root", "common", "admin", "worktree"), path),
-    **dict.fromkeys(("kind", "run", "packed"), word),
-    **dict.fromkeys(("purging", "dropped", "touched", "published", "returning", "widened"), flag),
+    **dict.fromkeys(("kind", "run", "packed"), _word),
+    **dict.fromkeys(("purging", "dropped", "touched", "published", "returning", "widened"), _flag),
     **dict.fromkeys(("branch", "place", "clock"), text),
     **dict.fromkeys(
         (
@@ -140,17 +140,17 @@ SHAPES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("atime_ns", "mtime_ns", "left", "left_mtime_ns"), number),
     **dict.fromkeys(("sha256", "packed_sha256", "witness_sha256"), digest),
     "time": moment,
-    "seen": run_clock,
+    "seen": _run_clock,
     "parent_times": times,
     "parent": owner,
     "xattrs": attributes,
-    "holes": ranges,
+    "holes": _ranges,
     "identity": identity,
 }
-ALWAYS = ("original", "kind", "time")
+_ALWAYS = ("original", "kind", "time")
 LOG = ("root", "size", "mode", "uid", "gid", "atime_ns", "mtime_ns", "xattrs", "holes", "start")
 # What is written at once, by kind: where one of them is, all are.
-TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
+_TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
     "log-archive": ((*LOG, "raw", "taken"), ("packed_bytes", "packed_sha256")),
     "log-trim": (
         (*LOG, "floor", "cut", "witness", "witness_sha256"),
@@ -159,7 +159,7 @@ TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("left_size", "left_mtime_ns"),
     ),
 }
-NEEDED = {
+_NEEDED = {
     "quarantine": ("root",),
     "worktree": ("root", "common", "admin"),
     "worktree-admin": ("root", "common", "admin"),
@@ -181,7 +181,7 @@ def folder(line: bytes) -> Path:
     return Path(value)
 
 
-def parse(data: bytes) -> Facts:
+def parse(data: bytes) -> _Facts:
     """Read a manifest. Raises Damaged, with what is wrong with it."""
     try:
         facts = json.loads(data)
@@ -191,13 +191,13 @@ def parse(data: bytes) -> Facts:
         raise Damaged("it is no JSON") from None
     if not isinstance(facts, dict):
         raise Damaged("it is no JSON object")
-    for key, fits in SHAPES.items():
+    for key, fits in _SHAPES.items():
         if key in facts and not fits(facts[key]):
             raise Damaged(f"{key} is not as it should be")
-    for key in (*ALWAYS, *NEEDED.get(str(facts.get("kind")), ())):
+    for key in (*_ALWAYS, *_NEEDED.get(str(facts.get("kind")), ())):
         if key not in facts:
             raise Damaged(f"{key} is missing")
-    for group in TOGETHER.get(facts["kind"], ()):
+    for group in _TOGETHER.get(facts["kind"], ()):
         missing = [key for key in group if key not in facts]
         if missing and len(missing) < len(group):
             raise Damaged(f"{missing[0]} is missing")

@@ -183,7 +183,7 @@ def read(folder: Path) -> QuarantineEntry:
             folder / "manifest.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         )
         with os.fdopen(descriptor, "rb") as file:
-            if not is_our_own(os.fstat(descriptor)):
+            if not _is_our_own(os.fstat(descriptor)):
                 return QuarantineEntry(folder, damage="its manifest is not ours alone")
             return QuarantineEntry(folder, manifest.parse(file.read()))
     except FileNotFoundError:
@@ -194,6 +194,6 @@ def read(folder: Path) -> QuarantineEntry:
         return QuarantineEntry(folder, damage=f"its manifest is damaged: {damage}")
 
 
-def is_our_own(status: os.stat_result) -> bool:
+def _is_our_own(status: os.stat_result) -> bool:
     ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
     return ours and stat.S_ISREG(status.st_mode) and status.st_nlink == 1

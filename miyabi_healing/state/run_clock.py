@@ -138,7 +138,7 @@ def begin(now: Reading) -> State:
 
 def advance(state: State, now: Reading) -> State:
     """The run clock as it is now, by what it was at the last run."""
-    passed = time_between(state, now)
+    passed = _time_between(state, now)
     seen = state.seen + min(passed, DAY)
     expected = state.believed + passed
     if abs(now.wall - expected) <= DAY:
@@ -150,7 +150,7 @@ def advance(state: State, now: Reading) -> State:
     return State(state.name, seen, now.boot, now.boot_id, now.wall, expected, doubted)
 
 
-def time_between(state: State, now: Reading) -> float:
+def _time_between(state: State, now: Reading) -> float:
     """The least time that can have passed since the last run, in seconds."""
     since = now.boot - state.boot
     if state.boot_id and state.boot_id == now.boot_id:

@@ -14,14 +14,14 @@ from pathlib import Path
 from miyabi_healing.support import interrupts, paths
 
 FILE = "lock"
-Held = tuple[int, ...]  # descriptors
+_Held = tuple[int, ...]  # descriptors
 
 
 class Busy(Exception):
     """Another pass is at work; the message says which and since when."""
 
 
-def acquire(state: Path) -> Held:
+def acquire(state: Path) -> _Held:
     """Take the lock, for `release`; dying gives it back, too. Raises Busy, OSError."""
     for folder in paths.fallback_folders(state):
         if (folder / FILE).exists():  # a pass that found the disk full may be at work there
@@ -39,7 +39,7 @@ def acquire(state: Path) -> Held:
         return take(make_fallback_folder(state))
 
 
-def release(held: Held) -> None:
+def release(held: _Held) -> None:
     """Give the lock back, also where a program that was forked meanwhile has inherited it."""
     for descriptor in held:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -66,7 +66,7 @@ def is_held(state: Path) -> bool:
     return False
 
 
-def take(folder: Path) -> Held:
+def take(folder: Path) -> _Held:
     """Lock the folder and the file in it: somebody may delete the file, taking it for stale; NFS
     locks no folder.
     """
@@ -82,7 +82,7 @@ def take(folder: Path) -> Held:
             lock(descriptor, folder)
             # else somebody deleted it meanwhile
             if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                sign(descriptor)
+                _sign(descriptor)
                 held.pop_all()
                 return place, descriptor
 
@@ -103,7 +103,7 @@ def lock(descriptor: int, folder: Path) -> None:
     raise Busy(f"another pass is at work ({holder or 'just started'}); this one did nothing")
 
 
-def sign(descriptor: int) -> None:
+def _sign(descriptor: int) -> None:
     """Say who holds the lock; on a full disk the lock is held all the same."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)

@@ -23,16 +23,16 @@ from miyabi_healing.support import paths
 from miyabi_healing.support.formatting import display
 
 RESERVE = 4 << 20
-ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
-FILE = paths.JOURNAL
-COMPANIONS = ("", "-wal", "-shm")
-CLEAN_SHUTDOWN = "sealed"  # the marker of an orderly close
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
+_FILE = paths.JOURNAL
+_COMPANIONS = ("", "-wal", "-shm")
+_CLEAN_SHUTDOWN = "sealed"  # the marker of an orderly close
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-Say = Callable[[str], None]
+_Say = Callable[[str], None]
 
 
-def has_room(folder: Path, needed: int = ROOM) -> bool:
+def has_room(folder: Path, needed: int = _ROOM) -> bool:
     """Whether so many bytes can be written there, or where it is to be made. Raises OSError.
 
     Where it looks as if they could not, it is tried: root may use a reserve, and a filesystem keeps
@@ -50,7 +50,7 @@ def has_room(folder: Path, needed: int = ROOM) -> bool:
     return False
 
 
-def write_reserve_file(state: Path) -> None:
+def _write_reserve_file(state: Path) -> None:
     """Have some space to give up when the disk is full, if there is plenty now."""
     file = state / "ballast"
     with contextlib.suppress(OSError):
@@ -62,16 +62,16 @@ def write_reserve_file(state: Path) -> None:
                 stream.write(os.urandom(RESERVE))  # nothing that a filesystem could compress
 
 
-def give_up_reserve_file(state: Path) -> None:
+def _give_up_reserve_file(state: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(state / "ballast")
 
 
-def is_short(state: Path) -> bool:
+def _is_short(state: Path) -> bool:
     """Whether there is too little space to write, even after giving up the reserve file."""
     if has_room(state):
         return False
-    give_up_reserve_file(state)
+    _give_up_reserve_file(state)
     return not has_room(state)
 
 
@@ -90,19 +90,19 @@ def make_fallback_folder(state: Path) -> Path:
     raise OSError(f"the disk of {display(state)} is full, and no other has room for the journal")
 
 
-class Emptied(sqlite3.DatabaseError):
+class _Emptied(sqlite3.DatabaseError):
     """The journal's own file has nothing in it (any more)."""
 
 
-def name_aside() -> str:
-    return f"{FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+def _name_aside() -> str:
+    return f"{_FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
 
 
-def size_of(file: Path) -> int:
+def _size_of(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def frames(log: bytes) -> int:
+def _frames(log: bytes) -> int:
     """How many pages were written to a write-ahead log since it was begun
     (sqlite.org/fileformat2.html, 4.1 and 4.2).
 
@@ -120,7 +120,7 @@ def _mark(folder: Path) -> str:
     """What the journal's file looks like, and the day: any write, by whomever, changes it. Raises
     OSError.
     """
-    status = os.stat(folder / FILE)
+    status = os.stat(folder / _FILE)
     return (
         f"{status.st_ino} {status.st_size} {status.st_mtime_ns} "
         f"{status.st_ctime_ns} {time.strftime('%Y-%m-%d')}"
@@ -130,18 +130,18 @@ def _mark(folder: Path) -> str:
 def was_closed_cleanly(folder: Path) -> bool:
     """Whether the journal is as it was closed in good order earlier today."""
     try:
-        return (folder / CLEAN_SHUTDOWN).read_text(encoding="ascii") == _mark(folder) and not (
-            folder / f"{FILE}-wal"
+        return (folder / _CLEAN_SHUTDOWN).read_text(encoding="ascii") == _mark(folder) and not (
+            folder / f"{_FILE}-wal"
         ).exists()
     except (OSError, ValueError):
         return False
 
 
-def mark_clean_shutdown(folder: Path) -> None:
+def _mark_clean_shutdown(folder: Path) -> None:
     """Note how the journal was closed. What cannot be noted only costs a look through it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(
-            folder / CLEAN_SHUTDOWN,
+            folder / _CLEAN_SHUTDOWN,
             os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
             0o600,
         )
@@ -154,13 +154,13 @@ class JournalKeeper:
     should know.
     """
 
-    def __init__(self, state: Path, say: Say) -> None:
+    def __init__(self, state: Path, say: _Say) -> None:
         self.state = state
         self.say = say
         left = paths.fallback_in_use(state)
-        if left is None and is_short(state):
+        if left is None and _is_short(state):
             left = make_fallback_folder(state)
-            for name in (FILE + each for each in COMPANIONS):
+            for name in (_FILE + each for each in _COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(state / name, left / name)
             say(
@@ -171,7 +171,7 @@ class JournalKeeper:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.away = left
         self.journal = self.open(left or state)
-        self.journal.make_room = lambda: give_up_reserve_file(state)
+        self.journal.make_room = lambda: _give_up_reserve_file(state)
         self.go_home()
 
     def open(self, folder: Path) -> Journal:
@@ -181,7 +181,7 @@ class JournalKeeper:
         whole = was_closed_cleanly(folder)
         try:
             self.keep_what_cannot_be_read(folder)
-            journal = Journal(folder / FILE)
+            journal = Journal(folder / _FILE)
             if whole:
                 return journal
             verdict = journal.database.execute("pragma quick_check(1)").fetchone()[0]
@@ -189,20 +189,20 @@ class JournalKeeper:
                 return journal
             journal.close()
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED and not isinstance(
-                error, Emptied
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED and not isinstance(
+                error, _Emptied
             ):
                 raise
             verdict = str(error)
-        aside = name_aside()
-        for each in COMPANIONS:
+        aside = _name_aside()
+        for each in _COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
-                os.rename(folder / f"{FILE}{each}", folder / f"{aside}{each}")
+                os.rename(folder / f"{_FILE}{each}", folder / f"{aside}{each}")
         self.say(
             f"the journal was damaged ({verdict.splitlines()[0]}); it was set "
             f"aside as {display(folder / aside)}"
         )
-        return Journal(folder / FILE)
+        return Journal(folder / _FILE)
 
     def keep_what_cannot_be_read(self, folder: Path) -> None:
         """Look at a write-ahead log that was not closed: SQLite passes over what it cannot read
@@ -211,17 +211,17 @@ class JournalKeeper:
         Raises Emptied where the journal itself is gone or empty: SQLite would delete the log with
         it. Raises sqlite3.Error.
         """
-        file, log = folder / FILE, folder / f"{FILE}-wal"
+        file, log = folder / _FILE, folder / f"{_FILE}-wal"
         content = log.read_bytes() if log.exists() else b""
-        if (file.exists() or content) and size_of(file) == 0:
-            raise Emptied("it is empty" if file.exists() else "only its write-ahead log is there")
+        if (file.exists() or content) and _size_of(file) == 0:
+            raise _Emptied("it is empty" if file.exists() else "only its write-ahead log is there")
         if not content:
             return
         with contextlib.closing(sqlite3.connect(file, timeout=10)) as database:
             read = database.execute("pragma wal_checkpoint(passive)").fetchone()[1]
-            if read >= (written := frames(content)):
+            if read >= (written := _frames(content)):
                 return
-            aside = folder / f"{name_aside()}-wal"
+            aside = folder / f"{_name_aside()}-wal"
             with contextlib.suppress(OSError):  # on a full disk it is only said
                 aside.touch(mode=0o600)
                 aside.write_bytes(content)
@@ -234,7 +234,7 @@ class JournalKeeper:
         """Take the journal back to its own folder as soon as there is room. What fails is tried
         again later.
         """
-        if self.away is None or not has_room(self.state, 2 * ROOM):
+        if self.away is None or not has_room(self.state, 2 * _ROOM):
             return
         with contextlib.suppress(sqlite3.Error, OSError):
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -245,7 +245,7 @@ class JournalKeeper:
                 home.close()
                 raise
             self.journal.database.close()
-            for name in (FILE + each for each in COMPANIONS):
+            for name in (_FILE + each for each in _COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.away / name)
             self.journal.file, self.journal.database, self.away = home.file, home.database, None
@@ -254,16 +254,16 @@ class JournalKeeper:
         self.go_home()
         self.journal.close()
         if self.away is None:
-            mark_clean_shutdown(self.state)
+            _mark_clean_shutdown(self.state)
         for folder in paths.fallback_folders(self.state) if self.away is None else ():
             with contextlib.suppress(OSError):
                 (folder / "lock").unlink(missing_ok=True)
                 folder.rmdir()
-        write_reserve_file(self.state)
+        _write_reserve_file(self.state)
 
 
 def open_for_write(
-    state: Path, say: Say, recover: Callable[[Journal], object] | None
+    state: Path, say: _Say, recover: Callable[[Journal], object] | None
 ) -> JournalKeeper:
     """Open the journal of a state folder to write; whoever opens it closes it.
 
@@ -290,12 +290,12 @@ def open_read_only(state: Path) -> Iterator[Journal | None]:
     none that can be read.
     """
     folder = paths.fallback_in_use(state) or state
-    if not (folder / FILE).exists():
+    if not (folder / _FILE).exists():
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:
         try:
-            journal = _look_into(folder / FILE, Path(scratch) / FILE)
+            journal = _look_into(folder / _FILE, Path(scratch) / _FILE)
         except sqlite3.DatabaseError:
             yield None
             return

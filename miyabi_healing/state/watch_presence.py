@@ -14,11 +14,11 @@ from pathlib import Path
 
 from miyabi_healing.support import mount_answers
 
-FILE = "watch"
+_FILE = "watch"
 
 
 @dataclass(frozen=True)
-class RunningWatch:
+class _RunningWatch:
     """A watch that runs. `due` is when its next run begins, in seconds since the epoch."""
 
     pid: int
@@ -45,13 +45,13 @@ class PresenceFile:
     def _still_holds_it(self) -> bool:
         """Whether the file is still the one that we hold: a state folder may vanish."""
         with contextlib.suppress(OSError):
-            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.state / FILE))
+            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.state / _FILE))
         return False
 
     def _take(self) -> None:
         self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.descriptor = os.open(self.state / FILE, flags, 0o600)
+        self.descriptor = os.open(self.state / _FILE, flags, 0o600)
         fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:
@@ -60,17 +60,17 @@ class PresenceFile:
             self.descriptor = -1
 
 
-def find_running(state: Path) -> RunningWatch | None:
+def find_running(state: Path) -> _RunningWatch | None:
     """The watch that runs with this state folder; None where none does. Changes nothing."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         descriptor = os.open(
-            state / FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            state / _FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             row = json.loads(os.pread(descriptor, 300, 0))
-            return RunningWatch(int(row["pid"]), float(row["due"]))
+            return _RunningWatch(int(row["pid"]), float(row["due"]))
         finally:
             os.close(descriptor)
     return None

@@ -19,11 +19,11 @@ def create(path: Path, data: bytes, mode: int = 0o600) -> None:
         path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode
     )
     try:
-        fill(descriptor, data)
+        _fill(descriptor, data)
     except BaseException:
         path.unlink()
         raise
-    sync(path.parent)
+    _sync(path.parent)
 
 
 def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -34,16 +34,16 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         os.fchmod(descriptor, mode)
-        fill(descriptor, data)
+        _fill(descriptor, data)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
-    sync(path.parent)
+    _sync(path.parent)
 
 
-def fill(descriptor: int, data: bytes) -> None:
+def _fill(descriptor: int, data: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
@@ -53,10 +53,10 @@ def fill(descriptor: int, data: bytes) -> None:
 def remove(path: Path) -> None:
     """Delete a file, durably. Raises OSError."""
     path.unlink()
-    sync(path.parent)
+    _sync(path.parent)
 
 
-def sync(folder: Path) -> None:
+def _sync(folder: Path) -> None:
     """Have a folder's entries on disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

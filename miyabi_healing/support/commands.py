@@ -31,12 +31,12 @@ from miyabi_healing.support.formatting import display
 if TYPE_CHECKING:
     import subprocess
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 # What everybody's program gets of our environment; HOME and names are the user's own. Nothing that
 # can hold a secret.
 LISTED = ("LANG", "LANGUAGE", "TZ", "TERM")
-OUR_OWN = ("TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
+_OUR_OWN = ("TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
 MOST_OUTPUT = 256 << 20  # bytes
 LAST_WORDS = 1 << 16
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where nobody has set one
@@ -58,7 +58,7 @@ class Result:
 
 
 @lru_cache(maxsize=16)
-def trusted_path(path: str, trusted: ownership.Users) -> tuple[str, ...]:
+def _trusted_path(path: str, trusted: ownership.Users) -> tuple[str, ...]:
     """The folders of a PATH in which nobody but `trusted` can put a program."""
     found = []
     for folder in path.split(os.pathsep):
@@ -69,9 +69,9 @@ def trusted_path(path: str, trusted: ownership.Users) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def located(name: str, path: str, trusted: ownership.Users) -> tuple[str | None, str]:
+def _located(name: str, path: str, trusted: ownership.Users) -> tuple[str | None, str]:
     """The full path of a tool, and why there is none."""
-    folders = trusted_path(path, trusted)
+    folders = _trusted_path(path, trusted)
     found = name if os.path.isabs(name) else shutil.which(name, path=os.pathsep.join(folders))
     if found is None and (elsewhere := shutil.which(name, path=path)):
         return (
@@ -88,12 +88,12 @@ def located(name: str, path: str, trusted: ownership.Users) -> tuple[str | None,
     return found, ""
 
 
-def in_whose_name(user: int | None) -> ownership.Users:
+def _in_whose_name(user: int | None) -> ownership.Users:
     """Whom a program that runs as `user` (None: as we do) may come from."""
     return ownership.us() if user is None else frozenset((ownership.ROOT, user))
 
 
-def search_path() -> str:
+def _search_path() -> str:
     """Our PATH, but for what does not answer."""
     return mount_answers.search_path(os.environ.get("PATH", PATH))
 
@@ -102,12 +102,12 @@ def find(name: str, user: int | None = None) -> str | None:
     """The full path of a tool that may be started as `user` (None: as we are); None where there is
     none.
     """
-    return located(name, search_path(), in_whose_name(user))[0]
+    return _located(name, _search_path(), _in_whose_name(user))[0]
 
 
 def missing(name: str, user: int | None = None) -> str:
     """Why a tool cannot be started; empty where it can."""
-    return located(name, search_path(), in_whose_name(user))[1]
+    return _located(name, _search_path(), _in_whose_name(user))[1]
 
 
 def installed(name: str, user: int | None = None) -> str:
@@ -117,7 +117,7 @@ def installed(name: str, user: int | None = None) -> str:
     raise ToolError(missing(name, user))
 
 
-def surroundings(
+def _surroundings(
     extra: Mapping[str, str], account: pwd.struct_passwd | None, whole: bool
 ) -> dict[str, str]:
     """The environment of a tool: `extra`, and what is listed; with `whole` all that is ours, but
@@ -137,16 +137,16 @@ def surroundings(
         named = {name: value for name, value in us.items() if not name.startswith("GIT_")}
     else:
         named = {
-            name: us[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", *OUR_OWN) if name in us
+            name: us[name] for name in ("HOME", "USER", "LOGNAME", "SHELL", *_OUR_OWN) if name in us
         }
     listed = {name: us[name] for name in LISTED if name in us}
     path = os.pathsep.join(
-        trusted_path(search_path(), in_whose_name(account.pw_uid if account else None))
+        _trusted_path(_search_path(), _in_whose_name(account.pw_uid if account else None))
     )
     return {**listed, **named, "PATH": path, "LC_ALL": "C", **extra}
 
 
-def somebody_else(name: str, user: int | None) -> pwd.struct_passwd | None:
+def _somebody_else(name: str, user: int | None) -> pwd.struct_passwd | None:
     """The account a tool is to run as; None where that is ours. Raises ToolError."""
     if user is None or user == os.geteuid():
         return None
@@ -175,7 +175,7 @@ def run(
     import subprocess
 
     limit = deadline.left(time_limit)
-    account = somebody_else(argv[0], user)
+    account = _somebody_else(argv[0], user)
     path = installed(argv[0], user)
     groups = os.getgrouplist(account.pw_name, account.pw_gid) if account else None
     by_proc = isinstance(cwd, int) and sys.platform.startswith("linux")
@@ -192,39 +192,39 @@ def run(
                 preexec_fn=partial(os.fchdir, cwd)
                 if isinstance(cwd, int) and not by_proc
                 else None,
-                env=surroundings(environment or {}, account, whole_environment),
+                env=_surroundings(environment or {}, account, whole_environment),
                 start_new_session=True,
                 user=account.pw_uid if account else None,
                 group=account.pw_gid if account else None,
                 extra_groups=groups,
             )
-        output, errors = talk(process, stdin, limit)
+        output, errors = _talk(process, stdin, limit)
     except subprocess.TimeoutExpired:
         assert process is not None
-        stop_group(process.pid)
+        _stop_group(process.pid)
         raise deadline.too_slow(argv[0], time_limit) from None
     except ToolError as error:
         assert process is not None
-        stop_group(process.pid)
+        _stop_group(process.pid)
         raise ToolError(f"{argv[0]} was stopped: {error}") from None
     except OSError as error:
         if process is not None:
-            stop_group(process.pid)
+            _stop_group(process.pid)
         raise ToolError(f"{argv[0]} could not be started: {error}") from None
     except BaseException:
         if process is not None:
-            stop_group(process.pid)
+            _stop_group(process.pid)
         raise
     finally:
         if process is not None:
             with process:
                 pass
         status = "not started" if process is None else f"status {process.returncode}"
-        logger.debug("%s: %s, %.3f s", " ".join(argv), status, time.monotonic() - begun)
+        _logger.debug("%s: %s, %.3f s", " ".join(argv), status, time.monotonic() - begun)
     return Result(process.returncode, output, errors)
 
 
-def talk(process: subprocess.Popen[bytes], words: bytes, time_limit: float) -> tuple[bytes, bytes]:
+def _talk(process: subprocess.Popen[bytes], words: bytes, time_limit: float) -> tuple[bytes, bytes]:
     """Give a program its input, and wait for its end; returns what it printed, of its complaints
     the last ones.
 
@@ -271,7 +271,7 @@ def talk(process: subprocess.Popen[bytes], words: bytes, time_limit: float) -> t
     return bytes(output), bytes(errors)
 
 
-def stop_group(leader: int) -> None:
+def _stop_group(leader: int) -> None:
     """End a program that we started, which leads a session of its own, with all that it started. It
     is not reaped yet.
     """

@@ -20,7 +20,7 @@ T = TypeVar("T")
 VARIABLE = "MIYABI_HEALING_CONFIG"
 
 
-PREFIX = "MIYABI_HEALING__"
+_PREFIX = "MIYABI_HEALING__"
 
 # A section, and what it was called before: also what the attribute of `Config` is called.
 POLICY, OLD_POLICY = "policy", "brakes"
@@ -130,15 +130,15 @@ def interpret(table: Mapping[str, Any], source: str) -> Config:
     return Config(**values)
 
 
-def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """The tables that ``MIYABI_HEALING__SECTION__KEY`` variables stand for. Raises ConfigError."""
     result: dict[str, Any] = {}
     for name in sorted(environment):
-        if not name.startswith(PREFIX):
+        if not name.startswith(_PREFIX):
             continue
-        parts = name.removeprefix(PREFIX).lower().split("__")
+        parts = name.removeprefix(_PREFIX).lower().split("__")
         if len(parts) < 2 or not all(parts):
-            raise ConfigError(f"{name}: expected {PREFIX}SECTION__KEY")
+            raise ConfigError(f"{name}: expected {_PREFIX}SECTION__KEY")
         import tomllib
 
         try:
@@ -149,18 +149,18 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         for part in parts[:-1]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"{name}: contradicts another {PREFIX} variable")
+                raise ConfigError(f"{name}: contradicts another {_PREFIX} variable")
         table[parts[-1]] = value
     return result
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay one document over another, table by table."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
         merged[key] = (
-            merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+            _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
         )
     return merged
 
@@ -171,7 +171,7 @@ def _named_alike(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str
     return {name if key in (POLICY, OLD_POLICY) else key: value for key, value in above.items()}
 
 
-def find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
+def _find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
     """The configuration file to read; None where there is none. Raises ConfigError for a named one
     that is missing.
     """
@@ -202,8 +202,8 @@ def answered(path: Path) -> Path:
 
 def load(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration that holds here. Raises ConfigError."""
-    path = find(explicit, environment)
-    overrides = from_environment(environment)
+    path = _find(explicit, environment)
+    overrides = _from_environment(environment)
     if path is None:
         return interpret(overrides, "environment") if overrides else Config()
     import tomllib
@@ -222,7 +222,7 @@ def load(explicit: str | None = None, environment: Mapping[str, str] = os.enviro
     if overrides:
         # so that a bad variable is named as one, not as a line of the file
         interpret(overrides, "environment")
-        config = interpret(merge(table, _named_alike(overrides, table)), display(path))
+        config = interpret(_merge(table, _named_alike(overrides, table)), display(path))
     return replace(config, file=os.path.abspath(path))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SLICE = 0.25  # seconds after which a thread that waits sees that it need not wait any longer
 LATE = 1.0  # seconds that a plan may take longer, for words about what was not looked at
 # Cut short, it could leave a program that nobody ends; and it keeps to the same limit by itself.
-NOT_IN_THE_MIDDLE_OF = "miyabi_healing.support.commands"
+_NOT_IN_THE_MIDDLE_OF = "miyabi_healing.support.commands"
 
 _end = math.inf  # by time.monotonic
 _words = ""
@@ -104,7 +104,7 @@ def planning() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not math.isfinite(left):
         yield
         return
-    handler = signal.signal(signal.SIGALRM, ring)
+    handler = signal.signal(signal.SIGALRM, _ring)
     timer = signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), LATE)
     begun, _planning = time.monotonic(), True
     try:
@@ -119,9 +119,9 @@ def planning() -> Iterator[None]:
             )
 
 
-def ring(_number: int, frame: FrameType | None) -> None:
+def _ring(_number: int, frame: FrameType | None) -> None:
     while _planning and frame is not None:
-        if frame.f_globals.get("__name__") == NOT_IN_THE_MIDDLE_OF:
+        if frame.f_globals.get("__name__") == _NOT_IN_THE_MIDDLE_OF:
             return  # it rings again
         frame = frame.f_back
     if _planning:

@@ -17,12 +17,12 @@ from typing import Any
 
 from miyabi_healing.support import mount_table
 
-GET_UUID = 0x80111500  # FS_IOC_GETFSUUID, _IOR(0x15, 0, struct fsuuid2); Linux 6.9
+_GET_UUID = 0x80111500  # FS_IOC_GETFSUUID, _IOR(0x15, 0, struct fsuuid2); Linux 6.9
 # BTRFS_IOC_FS_INFO, _IOR(0x94, 31, 1024 bytes): btrfs does not answer the other
-BTRFS_INFO = 0x8400941F
+_BTRFS_INFO = 0x8400941F
 BY_UUID = "/dev/disk/by-uuid"
-EMPTY_PATH, NO_FOLLOW = 0x1000, 0x100  # AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
-BIRTH, SUBVOLUME = 0x800, 0x8000  # STATX_BTIME, STATX_SUBVOL (Linux 6.10)
+EMPTY_PATH, _NO_FOLLOW = 0x1000, 0x100  # AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
+_BIRTH, _SUBVOLUME = 0x800, 0x8000  # STATX_BTIME, STATX_SUBVOL (Linux 6.10)
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ class Lasting:
 
 def of(descriptor: int) -> Lasting:
     """The identity of an open file. Raises OSError."""
-    return read(descriptor, "", os.fstat(descriptor), filesystem(descriptor))
+    return _read(descriptor, "", os.fstat(descriptor), filesystem(descriptor))
 
 
 def at(folder: int, name: str) -> Lasting:
     """The same for a name in an open folder, which is not followed. Raises OSError."""
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     own = status.st_dev == os.fstat(folder).st_dev  # a single file can be mounted, too
-    return read(folder, name, status, filesystem(folder) if own else f"device:{status.st_dev}")
+    return _read(folder, name, status, filesystem(folder) if own else f"device:{status.st_dev}")
 
 
-def read(folder: int, name: str, status: os.stat_result, where: str) -> Lasting:
-    born, subvolume = extended(folder, name)
+def _read(folder: int, name: str, status: os.stat_result, where: str) -> Lasting:
+    born, subvolume = _extended(folder, name)
     return Lasting(where, status.st_ino, born, subvolume)
 
 
@@ -90,13 +90,13 @@ def filesystem(descriptor: int) -> str:
     """What names the filesystem of an open file: its UUID or, without one, its type and source.
     Empty where nothing does.
     """
-    for request, size, offset in ((GET_UUID, 17, 1), (BTRFS_INFO, 1024, 16)):
+    for request, size, offset in ((_GET_UUID, 17, 1), (_BTRFS_INFO, 1024, 16)):
         answer = bytearray(size)
         try:
             fcntl.ioctl(descriptor, request, answer)
         except OSError:
             continue
-        length = answer[0] if request == GET_UUID else 16
+        length = answer[0] if request == _GET_UUID else 16
         if any(found := answer[offset : offset + length]):
             return uuid(found.hex())
     mount = mount_table.of(descriptor)
@@ -124,7 +124,7 @@ def by_device(device: int, mount: mount_table.MountPoint) -> str | None:
     return None
 
 
-def extended(folder: int, name: str) -> tuple[int | None, int | None]:
+def _extended(folder: int, name: str) -> tuple[int | None, int | None]:
     """When a file was made, and its subvolume (statx(2)); None for what the filesystem or the
     kernel does not tell.
     """
@@ -135,12 +135,12 @@ def extended(folder: int, name: str) -> tuple[int | None, int | None]:
         return None, None
     call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
     answer = ctypes.create_string_buffer(256)
-    flags = NO_FOLLOW if name else EMPTY_PATH
-    if call(folder, os.fsencode(name), flags, BIRTH | SUBVOLUME, answer):
+    flags = _NO_FOLLOW if name else EMPTY_PATH
+    if call(folder, os.fsencode(name), flags, _BIRTH | _SUBVOLUME, answer):
         return None, None
     (mask,) = struct.unpack_from("=I", answer, 0)
     seconds, nanoseconds = struct.unpack_from("=qI", answer, 80)
     (subvolume,) = struct.unpack_from("=Q", answer, 160)
     # 0 is also what a disk image made by a tool has
-    born = seconds * 10**9 + nanoseconds if mask & BIRTH else 0
-    return born or None, subvolume if mask & SUBVOLUME else None
+    born = seconds * 10**9 + nanoseconds if mask & _BIRTH else 0
+    return born or None, subvolume if mask & _SUBVOLUME else None

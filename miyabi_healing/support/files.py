@@ -17,7 +17,7 @@ from miyabi_healing.support.formatting import display
 
 MEGABYTE = 1_000_000
 MOST_LINKS = 40  # as Linux has it, path_resolution(7)
-LONGEST = 1 << 16  # bytes of a small file: git's own, a lock's reason
+_LONGEST = 1 << 16  # bytes of a small file: git's own, a lock's reason
 # also one that may only be passed through
 FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -43,7 +43,7 @@ def read_small(
     folder: int | None = None,
     *,
     owner: int | None = None,
-    limit: int = LONGEST,
+    limit: int = _LONGEST,
     whole: bool = True,
 ) -> bytes:
     """The content of a file that somebody else may have written, or put something else in its
@@ -113,7 +113,7 @@ def open_root(root: Path) -> int:
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR) or links == MOST_LINKS:
                     raise
-                target = trusted_link(folder, name)
+                target = _trusted_link(folder, name)
                 links += 1
                 left += reversed([part for part in target.split("/") if part])
                 if not target.startswith("/"):
@@ -126,7 +126,7 @@ def open_root(root: Path) -> int:
         os.close(folder)
 
 
-def trusted_link(folder: int, name: str) -> str:
+def _trusted_link(folder: int, name: str) -> str:
     """Where a symbolic link of root's or ours points to. Raises OSError for anything else."""
     before = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISLNK(before.st_mode):

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from miyabi_healing.support import mount_answers
 
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
-class Folder:
+class _Folder:
     """A folder that the pattern leads to: every name in it, and those that match, each looked at
     without following a link.
 
@@ -43,7 +43,7 @@ def fixed_part(pattern: str) -> Path:
     return folder
 
 
-def search(pattern: str) -> Iterator[Folder]:
+def search(pattern: str) -> Iterator[_Folder]:
     """The folders that may hold matches, in order; those that are not there, or are no folders, are
     passed over.
 
@@ -51,39 +51,39 @@ def search(pattern: str) -> Iterator[Folder]:
     """
     top = fixed_part(pattern)
     parts = Path(os.path.abspath(os.path.expanduser(pattern))).relative_to(top).parts
-    for found in descend(str(top), parts[:-1]):
+    for found in _descend(str(top), parts[:-1]):
         if found.shut:
             yield found
         elif parts:
             yield from look(found.path, parts[-1])
 
 
-def descend(top: str, parts: Sequence[str]) -> Iterator[Folder]:
+def _descend(top: str, parts: Sequence[str]) -> Iterator[_Folder]:
     """The folders below `top` that match `parts`, one part a level; on the way, those that are
     shut.
     """
     if not parts:
-        yield Folder(top)
+        yield _Folder(top)
         return
     first, *rest = parts
     if not glob.has_magic(first):
-        yield from descend(os.path.join(top, first), rest)
+        yield from _descend(os.path.join(top, first), rest)
         return
     mount_answers.check(top)
     try:
         with os.scandir(top) as entries:
             found = {entry.name: entry for entry in entries}
     except PermissionError:
-        yield Folder(top, shut=True)
+        yield _Folder(top, shut=True)
         return
     except OSError:
         return
-    for name in fit(found, first):
-        if is_folder(found[name]):
-            yield from descend(os.path.join(top, name), rest)
+    for name in _fit(found, first):
+        if _is_folder(found[name]):
+            yield from _descend(os.path.join(top, name), rest)
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     if mount_answers.is_point(entry.path) or entry.is_symlink():
         mount_answers.check(entry.path)
     try:
@@ -92,35 +92,35 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def look(folder: str, last: str) -> Iterator[Folder]:
+def look(folder: str, last: str) -> Iterator[_Folder]:
     """One folder with what matches `last` in it; one that cannot be read is still asked for a name
     that is no pattern.
     """
     mount_answers.check(folder)
     try:
-        descriptor = os.open(folder, FOLDER_FLAGS)
+        descriptor = os.open(folder, _FOLDER_FLAGS)
     except PermissionError:
-        yield Folder(folder, shut=True)
+        yield _Folder(folder, shut=True)
         if not glob.has_magic(last):
-            yield Folder(folder, matches=stats([os.path.join(folder, last)], None))
+            yield _Folder(folder, matches=_stats([os.path.join(folder, last)], None))
         return
     except OSError:
         return
     try:
         names = os.listdir(descriptor)
-        matching = fit(names, last)
+        matching = _fit(names, last)
         if mount_answers.may_block():
             real = os.readlink(f"/proc/self/fd/{descriptor}")
             for name in matching:
                 # a mount's own folder is on the mount
                 if mount_answers.is_point(os.path.join(real, name)):
                     mount_answers.check(os.path.join(real, name))
-        yield Folder(folder, names, stats(matching, descriptor))
+        yield _Folder(folder, names, _stats(matching, descriptor))
     finally:
         os.close(descriptor)
 
 
-def fit(names: Iterable[str], pattern: str) -> list[str]:
+def _fit(names: Iterable[str], pattern: str) -> list[str]:
     """Those names that match one part of a pattern, in order. Most names are told apart by how they
     end.
     """
@@ -133,7 +133,7 @@ def fit(names: Iterable[str], pattern: str) -> list[str]:
     return list(filter(re.compile(fnmatch.translate(pattern)).match, near))
 
 
-def stats(names: Iterable[str], folder: int | None) -> list[tuple[str, os.stat_result]]:
+def _stats(names: Iterable[str], folder: int | None) -> list[tuple[str, os.stat_result]]:
     """Each name with its status, none of those that are gone meanwhile."""
     found = []
     for name in names:
@@ -169,7 +169,7 @@ def below(top: str, parts: Sequence[str]) -> Iterator[str]:
     names = [first]
     if glob.has_magic(first):
         try:
-            names = fit(os.listdir(top), first)
+            names = _fit(os.listdir(top), first)
         except OSError:
             return
         names = [name for name in names if first.startswith(".") or not name.startswith(".")]

@@ -16,18 +16,18 @@ ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Signals = frozenset[int]
 received = 0  # the signal that asked, 0 while none has
 guardian = 0  # the process that watches over this one and is the same program; 0 without one
-putting_off = False
+_putting_off = False
 
 
 class Asked(KeyboardInterrupt):
     """Somebody wants the program to stop. pytest ends a session on it as on Ctrl-C."""
 
 
-def note(number: int, _frame: FrameType | None) -> None:
+def _note(number: int, _frame: FrameType | None) -> None:
     global received
     again, received = bool(received), received or number
     # asked twice is not asked harder: the step in hand is being taken back already
-    if not again and not putting_off:
+    if not again and not _putting_off:
         raise Asked(signal.Signals(number).name)
 
 
@@ -38,15 +38,15 @@ def put_off() -> Iterator[None]:
 
     For a moment only, and in the main thread; others are never interrupted.
     """
-    global putting_off
-    if putting_off or threading.current_thread() is not threading.main_thread():
+    global _putting_off
+    if _putting_off or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, putting_off = received, True
+    before, _putting_off = received, True
     try:
         yield
     finally:
-        putting_off = False
+        _putting_off = False
     if received != before:
         raise Asked(signal.Signals(received).name)
 
@@ -65,7 +65,7 @@ def in_order() -> Iterator[None]:
     """Let the signals end what runs inside in order. Only a program's main thread can."""
     global received
     received = 0
-    before = {number: signal.signal(number, note) for number in ASKING}
+    before = {number: signal.signal(number, _note) for number in ASKING}
     try:
         yield
     finally:
@@ -82,12 +82,12 @@ def held_back(which: Iterable[int] = ASKING) -> Iterator[Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield before
         return
-    with mask(before.union(which)):
+    with _mask(before.union(which)):
         yield before
 
 
 @contextlib.contextmanager
-def mask(signals: Signals) -> Iterator[None]:
+def _mask(signals: Signals) -> Iterator[None]:
     """Keep just these waiting meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     try:

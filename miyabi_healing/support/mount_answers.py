@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 LIMIT = 2.0  # seconds that a mount has to answer in
 PATIENCE = 0.2  # seconds for the end of the child that asked
-AT_ONCE = 200  # places, each a thread of the child
+_AT_ONCE = 200  # places, each a thread of the child
 MOST_LINKS = 40  # as Linux has it, path_resolution(7)
-MOST_NAMED = 3  # places that a note names
+_MOST_NAMED = 3  # places that a note names
 # What mounts.MountPoint.can_block tells, found without loading that, and without making rows of the
 # whole table.
-CAN_BLOCK = frozenset(
+_CAN_BLOCK = frozenset(
     b"""nfs nfs4 cifs smb3 smbfs 9p virtiofs vboxsf vmhgfs prl_fs afs ceph glusterfs lustre ocfs2
     gfs2 beegfs orangefs coda ncpfs davfs fuse fuseblk autofs""".split()
 )
@@ -138,7 +138,7 @@ def can_block(line: bytes) -> bool:
     which may be gone.
     """
     kind = line.partition(b" - ")[2].partition(b" ")[0]
-    return kind in CAN_BLOCK or kind.startswith(b"fuse.")
+    return kind in _CAN_BLOCK or kind.startswith(b"fuse.")
 
 
 _known = Known()
@@ -212,8 +212,8 @@ def notes() -> list[str]:
 
     found = []
     for mount, paths in _known.refused.items():
-        named = ", ".join(display(path) for path in list(paths)[:MOST_NAMED])
-        more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+        named = ", ".join(display(path) for path in list(paths)[:_MOST_NAMED])
+        more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
         found.append(
             f"{mount.name} did not answer within {LIMIT:g} s; unknown because of it: {named}{more}"
         )
@@ -230,7 +230,7 @@ def where(path: str, *, follow: bool = True) -> MountPoint | None:
     here, links = "/", 0
     left = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     while True:
-        row = row_of(here)
+        row = _row_of(here)
         if row and silent(row, path):
             return row
         if not left or links > MOST_LINKS:
@@ -255,7 +255,7 @@ def where(path: str, *, follow: bool = True) -> MountPoint | None:
             here = below
 
 
-def row_of(path: str) -> MountPoint | None:
+def _row_of(path: str) -> MountPoint | None:
     """The mount that a path without links lies on, by its text."""
     while path not in _known.points:
         if path == "/":
@@ -318,11 +318,13 @@ def ask(places: Iterable[str]) -> list[int | None]:
     """
     asked = list(places)
     return [
-        each for at in range(0, len(asked), AT_ONCE) for each in ask_some(asked[at : at + AT_ONCE])
+        each
+        for at in range(0, len(asked), _AT_ONCE)
+        for each in _ask_some(asked[at : at + _AT_ONCE])
     ]
 
 
-def ask_some(places: list[str]) -> list[int | None]:
+def _ask_some(places: list[str]) -> list[int | None]:
     import select
     import time
 
@@ -338,7 +340,7 @@ def ask_some(places: list[str]) -> list[int | None]:
             os.close(writing)
             return [None] * len(places)
         if child == 0:
-            look_and_tell(places, writing)
+            _look_and_tell(places, writing)
         os.close(writing)
     said, end = b"", time.monotonic() + LIMIT
     try:
@@ -354,11 +356,11 @@ def ask_some(places: list[str]) -> list[int | None]:
             )
     finally:
         os.close(reading)
-        give_up(child)
+        _give_up(child)
     return [found.get(number) for number in range(len(places))]
 
 
-def look_and_tell(places: list[str], pipe: int) -> NoReturn:
+def _look_and_tell(places: list[str], pipe: int) -> NoReturn:
     """In the child: a thread for each place, so that none waits for another one.
 
     It keeps no descriptor but the pipe: whatever becomes of it, it must hold neither our lock nor
@@ -387,7 +389,7 @@ def look_and_tell(places: list[str], pipe: int) -> NoReturn:
         os._exit(0)
 
 
-def give_up(child: int) -> None:
+def _give_up(child: int) -> None:
     """End the child; one that even SIGKILL does not end at once is left to the kernel."""
     import signal
     import time

@@ -65,11 +65,11 @@ def parse(line: bytes) -> MountPoint:
     number, _parent, device, root, path, *_rest = mount.split(b" ")
     kind, source, *_options = filesystem.split(b" ")
     major, minor = device.split(b":")
-    texts = (os.fsdecode(unescape(each)) for each in (root, path, kind, source))
+    texts = (os.fsdecode(_unescape(each)) for each in (root, path, kind, source))
     return MountPoint(int(number), os.makedev(int(major), int(minor)), *texts)
 
 
-def unescape(name: bytes) -> bytes:
+def _unescape(name: bytes) -> bytes:
     """Blanks and their like are written as ``\\040`` (fstab(5))."""
     return (
         re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name)

@@ -24,11 +24,11 @@ from miyabi_healing.support.formatting import display
 
 Users = frozenset[int]
 ROOT = 0
-ACCESS_LIST = "system.posix_acl_access"
+_ACCESS_LIST = "system.posix_acl_access"
 
 
 @dataclass(frozen=True)
-class Passed:
+class _Passed:
     """A folder, or a link, on the way to something; the last one is the thing itself."""
 
     path: str
@@ -36,13 +36,13 @@ class Passed:
 
 
 @dataclass(frozen=True)
-class Walked:
+class _Walked:
     """Something that was walked to from the root folder. `descriptor` holds it open (O_PATH where
     there is such).
     """
 
     descriptor: int
-    passed: tuple[Passed, ...]
+    passed: tuple[_Passed, ...]
 
     @property
     def path(self) -> Path:
@@ -97,18 +97,18 @@ def who_else(
         return "can be written by everybody"
     if status.st_mode & stat.S_IWGRP:
         if not is_private(status.st_gid, trusted):
-            return f"can be written by the group {group_name(status.st_gid)}"
+            return f"can be written by the group {_group_name(status.st_gid)}"
         # then the bits of the group are the most that any entry of it allows (acl(5))
-        if has_access_list(path):
+        if _has_access_list(path):
             return "has an access list, by which others may be able to write"
     return None
 
 
-def has_access_list(path: str) -> bool:
+def _has_access_list(path: str) -> bool:
     """Whether more than owner, group and others may have rights (acl(5)). Raises OSError."""
     try:
         return hasattr(os, "getxattr") and bool(
-            os.getxattr(path, ACCESS_LIST, follow_symlinks=False)
+            os.getxattr(path, _ACCESS_LIST, follow_symlinks=False)
         )
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
@@ -145,7 +145,7 @@ def user_name(uid: int) -> str:
         return f"uid {uid}"
 
 
-def group_name(gid: int) -> str:
+def _group_name(gid: int) -> str:
     import grp
 
     try:
@@ -155,7 +155,7 @@ def group_name(gid: int) -> str:
 
 
 @contextmanager
-def walked(path: Path | str) -> Iterator[Walked]:
+def walked(path: Path | str) -> Iterator[_Walked]:
     """Walk to a file or a folder, whosever it is, and hold it open; ask `Walked.objection` whom to
     trust.
 
@@ -163,10 +163,10 @@ def walked(path: Path | str) -> Iterator[Walked]:
     NUL.
     """
     mount_answers.check(path)
-    passed: list[Passed] = []
+    passed: list[_Passed] = []
     descriptor = os.open("/", FOLDER)
     try:
-        passed.append(Passed("/", os.fstat(descriptor)))
+        passed.append(_Passed("/", os.fstat(descriptor)))
         left = [*reversed(Path(path).absolute().parts[1:])]
         links = 0
         while left:
@@ -183,23 +183,23 @@ def walked(path: Path | str) -> Iterator[Walked]:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), here)
                     target = os.readlink(name, dir_fd=descriptor)
                     folder = passed[-1]
-                    passed.append(Passed(here, status))
+                    passed.append(_Passed(here, status))
                     left += reversed([part for part in target.split("/") if part not in ("", ".")])
                     if not target.startswith("/"):
                         passed.append(folder)
                         continue
                     deeper, here = os.open("/", FOLDER), "/"
                 else:
-                    deeper = os.open(name, flags_for(status, bool(left)), dir_fd=descriptor)
+                    deeper = os.open(name, _flags_for(status, bool(left)), dir_fd=descriptor)
             os.close(descriptor)
             descriptor = deeper
-            passed.append(Passed(here, os.fstat(descriptor)))
-        yield Walked(descriptor, tuple(passed))
+            passed.append(_Passed(here, os.fstat(descriptor)))
+        yield _Walked(descriptor, tuple(passed))
     finally:
         os.close(descriptor)
 
 
-def flags_for(status: os.stat_result, has_more: bool) -> int:
+def _flags_for(status: os.stat_result, has_more: bool) -> int:
     """How to hold something open without reading it, or waiting for it. Raises OSError where a
     folder has to be.
     """
@@ -221,7 +221,7 @@ def tree_objection(top: Path, trusted: Users) -> str | None:
     """
     if reason := objection(top, trusted):
         return reason
-    for folder, folders, files, descriptor in os.fwalk(top, onerror=give_up):
+    for folder, folders, files, descriptor in os.fwalk(top, onerror=_give_up):
         for name in (*folders, *files):
             status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             here = os.path.join(folder, name)
@@ -232,5 +232,5 @@ def tree_objection(top: Path, trusted: Users) -> str | None:
     return None
 
 
-def give_up(error: OSError) -> None:
+def _give_up(error: OSError) -> None:
     raise error

@@ -25,7 +25,7 @@ FALLBACK_TOPS = (
 
 def config_candidates() -> tuple[Path, ...]:
     """The files a configuration is read from, the first that exists: the user's, the system's."""
-    own = our_own(platformdirs.user_config_path(NAME), ".config")
+    own = _our_own(platformdirs.user_config_path(NAME), ".config")
     return tuple(
         folder / "config.toml"
         for folder in (own, platformdirs.site_config_path(NAME), Path("/etc") / NAME)
@@ -34,17 +34,17 @@ def config_candidates() -> tuple[Path, ...]:
 
 def state_folder() -> Path:
     """Where journal, lock and quarantine live. It need not exist yet."""
-    return our_own(platformdirs.user_state_path(NAME), ".local/state")
+    return _our_own(platformdirs.user_state_path(NAME), ".local/state")
 
 
-def our_own(named: Path, usual: str) -> Path:
+def _our_own(named: Path, usual: str) -> Path:
     """A folder that HOME, or a variable, names; for root the one in root's own home, where that is
     another user's (sudo -E).
 
     There root would leave what its owner cannot read or delete, and she could lead it elsewhere by
     a link.
     """
-    if os.geteuid() != 0 or not is_in_hands_of_others(named):
+    if os.geteuid() != 0 or not _is_in_hands_of_others(named):
         return named
     import pwd
 
@@ -52,7 +52,7 @@ def our_own(named: Path, usual: str) -> Path:
     return root / (named.relative_to(home) if named.is_relative_to(home) else Path(usual) / NAME)
 
 
-def is_in_hands_of_others(folder: Path) -> bool:
+def _is_in_hands_of_others(folder: Path) -> bool:
     """Whether anybody but root owns a folder, or one on the way to it; False where none answers."""
     if mount_answers.is_silent(folder):
         return False

@@ -15,7 +15,7 @@ from miyabi_healing.support.config_loader import answered
 from miyabi_healing.support.formatting import display
 
 SLACK, APPRISE, PING = "SLACK_WEBHOOK_URL", "MIYABI_HEALING_APPRISE_URLS", "MIYABI_HEALING_PING_URL"
-LONGEST = 8192  # bytes
+_LONGEST = 8192  # bytes
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def lines(path: Path) -> tuple[Secret, ...]:
     """
     try:
         answered(path)
-        with open(path, "rb", opener=without_waiting) as stream:
+        with open(path, "rb", opener=_without_waiting) as stream:
             status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LONGEST:
                 raise ConfigError(f"{display(path)}: secrets are short lines in a regular file")
             text = stream.read().decode()
     except OSError as error:
@@ -83,6 +83,6 @@ def lines(path: Path) -> tuple[Secret, ...]:
     return found
 
 
-def without_waiting(name: str, flags: int) -> int:
+def _without_waiting(name: str, flags: int) -> int:
     """Open a file even where it is a FIFO that nobody writes to."""
     return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)

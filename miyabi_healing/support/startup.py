@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import NoReturn
 
 # What pytest imports and a pass never asks for anything. They are loaded when somebody does.
-POSTPONED = frozenset({"importlib.metadata", "locale", "zipfile"})
-COLOURS = "pygments"  # what pytest shows code in colours with; our passes show none
+_POSTPONED = frozenset({"importlib.metadata", "locale", "zipfile"})
+_COLOURS = "pygments"  # what pytest shows code in colours with; our passes show none
 
 
 def collect_seldom() -> None:
@@ -35,7 +35,7 @@ class Postponing:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in POSTPONED:
+        if name not in _POSTPONED:
             return None
         for finder in sys.meta_path:
             if (
@@ -48,15 +48,15 @@ class Postponing:
         return None
 
 
-class Nothing:
+class _Nothing:
     """Stands for whatever is taken from a module that is left out."""
 
 
-class Empty(ModuleType):
-    def __getattr__(self, name: str) -> type[Nothing]:
+class _Empty(ModuleType):
+    def __getattr__(self, name: str) -> type[_Nothing]:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Nothing
+        return _Nothing
 
 
 class LeavingOut:
@@ -68,13 +68,13 @@ class LeavingOut:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name.partition(".")[0] != COLOURS:
+        if name.partition(".")[0] != _COLOURS:
             return None
         return ModuleSpec(name, LeavingOut, is_package=True)  # type: ignore[arg-type]
 
     @staticmethod
     def create_module(spec: ModuleSpec) -> ModuleType:
-        return Empty(spec.name)
+        return _Empty(spec.name)
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:
@@ -87,7 +87,7 @@ def postponing() -> Iterator[None]:
     real thing.
     """
     finders: list[type[Postponing | LeavingOut]] = (
-        [Postponing] if COLOURS in sys.modules else [Postponing, LeavingOut]
+        [Postponing] if _COLOURS in sys.modules else [Postponing, LeavingOut]
     )
     sys.meta_path[:0] = finders
     try:
@@ -96,7 +96,7 @@ def postponing() -> Iterator[None]:
         for finder in finders:
             sys.meta_path.remove(finder)
         if LeavingOut in finders:
-            for name in [each for each in sys.modules if each.partition(".")[0] == COLOURS]:
+            for name in [each for each in sys.modules if each.partition(".")[0] == _COLOURS]:
                 del sys.modules[name]
 
 

@@ -16,12 +16,12 @@ from types import TracebackType
 from miyabi_healing.support import console
 from miyabi_healing.support.formatting import display
 
-NAMES = ("miyabi_healing", "miyabi_healing_healers")  # ours, and those of healers, by __name__
+_NAMES = ("miyabi_healing", "miyabi_healing_healers")  # ours, and those of healers, by __name__
 DEBUG = 7  # sd-daemon(3)
-CONTINUED = "    | "
+_CONTINUED = "    | "
 
 
-class Lines(logging.Handler):
+class _Lines(logging.Handler):
     """Writes each record at once to where standard error led when this was made: pytest exchanges
     it meanwhile.
     """
@@ -40,14 +40,14 @@ class Lines(logging.Handler):
             record.msg, record.args = f"a message that cannot be put together: {error}", ()
             text = self.format(record)
         first, *others = (display(line) for line in text.split("\n"))
-        text = "\n".join((first, *(CONTINUED + line for line in others)))
+        text = "\n".join((first, *(_CONTINUED + line for line in others)))
         if self.marked:
             text = console.marked(text, DEBUG)
         with contextlib.suppress(OSError):  # nobody reads it: the run goes on
             self.out.write(f"{text}\n".encode())
 
 
-class Clock(logging.Formatter):
+class _Clock(logging.Formatter):
     """The seconds since the start, the module, what it says, and the traceback if there is one."""
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ class Clock(logging.Formatter):
 
 def begin() -> None:
     """Show from here on what is logged, by forks as well. Nobody else's logging is touched."""
-    handler = Lines()
-    handler.setFormatter(Clock())
-    for name in NAMES:
+    handler = _Lines()
+    handler.setFormatter(_Clock())
+    for name in _NAMES:
         logger = logging.getLogger(name)
         logger.setLevel(logging.DEBUG)
         logger.propagate = False

@@ -23,8 +23,8 @@ from miyabi_healing.support.formatting import display, size_text
 if TYPE_CHECKING:
     from miyabi_healing.support.mount_table import MountPoint
 
-MOST = 100  # lines of a kind
-NO_DATA = frozenset(
+_MOST = 100  # lines of a kind
+_NO_DATA = frozenset(
     (
         "proc sysfs cgroup cgroup2 devpts devtmpfs mqueue tmpfs ramfs securityfs "
         "debugfs tracefs bpf nsfs"
@@ -51,7 +51,7 @@ def render(found: Findings, host: str, when: str) -> str:
         "disk": disk,
         "git": repositories,
         "logs": logs,
-        "caches": known_caches,
+        "caches": _known_caches,
         "safety": safety,
     }
     defaults = Config()
@@ -60,7 +60,7 @@ def render(found: Findings, host: str, when: str) -> str:
         if is_dataclass(section) and not isinstance(section, type):
             lines += [
                 "",
-                *section_lines(
+                *_section_lines(
                     POLICY if each.name == OLD_POLICY else each.name,
                     section,
                     dict(special[each.name](found)) if each.name in special else {},
@@ -70,7 +70,7 @@ def render(found: Findings, host: str, when: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def section_lines(name: str, section: Any, found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _section_lines(name: str, section: Any, found: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """One section: the lines found for a key, or its default, commented out. Found lines under ""
     go to the top.
     """
@@ -84,13 +84,13 @@ def section_lines(name: str, section: Any, found: Mapping[str, Sequence[str]]) -
         if each.name in found:
             yield from found[each.name]
         else:
-            yield default_line(
+            yield _default_line(
                 each.name,
                 each.default if each.default is not MISSING else getattr(section, each.name),
             )
 
 
-def default_line(key: str, value: object) -> str:
+def _default_line(key: str, value: object) -> str:
     text = toml(value)
     return f"# {key} = {text}" if text is not None else f"# {key}: not set"
 
@@ -102,7 +102,7 @@ def toml(value: object) -> str | None:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (str, Path)):
-        return quoted(str(value))
+        return _quoted(str(value))
     if isinstance(value, (tuple, list)):
         items = [toml(each) for each in value]
         return (
@@ -113,13 +113,13 @@ def toml(value: object) -> str | None:
     return None
 
 
-def quoted(text: str) -> str:
+def _quoted(text: str) -> str:
     """A basic string. Raises UnicodeEncodeError for names that are no UTF-8."""
     text.encode("utf-8")
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def short(path: Path) -> str:
+def _short(path: Path) -> str:
     """A path as people write it, from their home where it lies in there."""
     home = Path.home()
     return (
@@ -129,23 +129,23 @@ def short(path: Path) -> str:
 
 def pattern(folder: Path) -> str:
     """A pattern for the logs in a folder, whatever its name holds."""
-    written = short(folder)
+    written = _short(folder)
     if written.startswith("~/") and not glob.has_magic(str(Path.home())):
         return f"~/{glob.escape(written[2:])}/*.log"
     return f"{glob.escape(str(folder))}/*.log"
 
 
-def entries(key: str, rows: Sequence[tuple[str, str]], nothing: str) -> list[str]:
+def _entries(key: str, rows: Sequence[tuple[str, str]], nothing: str) -> list[str]:
     """An array with a line and a comment for each value; what TOML cannot hold is a comment."""
     lines, good = [], 0
-    for text, comment in rows[:MOST]:
+    for text, comment in rows[:_MOST]:
         try:
-            lines.append(f"    {quoted(text)},  # {comment}")
+            lines.append(f"    {_quoted(text)},  # {comment}")
             good += 1
         except UnicodeEncodeError:
             lines.append(f"    # left out, for its name is no UTF-8: {display(text)}")
-    if len(rows) > MOST:
-        lines.append(f"    # and {len(rows) - MOST} more")
+    if len(rows) > _MOST:
+        lines.append(f"    # and {len(rows) - _MOST} more")
     if good:
         return [f"{key} = [", *lines, "]"]
     return (
@@ -169,34 +169,34 @@ def disk(_found: Findings) -> Iterator[tuple[str, list[str]]]:
 
 
 def repositories(found: Findings) -> Iterator[tuple[str, list[str]]]:
-    rows = [(short(repo.path), worktrees(repo)) for repo in found.repos]
+    rows = [(_short(repo.path), worktrees(repo)) for repo in found.repos]
     yield (
         "repos",
-        entries("repos", rows, "none found: the repository of the folder that it is started in"),
+        _entries("repos", rows, "none found: the repository of the folder that it is started in"),
     )
 
 
 def worktrees(repo: Repo) -> str:
     if repo.worktrees == 1:
         return "1 worktree"
-    where = ", ".join(f"{count} in {display(short(folder))}" for folder, count in repo.folders)
+    where = ", ".join(f"{count} in {display(_short(folder))}" for folder, count in repo.folders)
     return f"{repo.worktrees} worktrees: {where}"
 
 
 def logs(found: Findings) -> Iterator[tuple[str, list[str]]]:
     usual = [(each, "default") for each in Config().logs.patterns]
-    rows = [(pattern(folder.path), logs_comment(folder)) for folder in found.logs]
+    rows = [(pattern(folder.path), _logs_comment(folder)) for folder in found.logs]
     if rows:
-        yield "patterns", entries("patterns", [*usual, *rows], "")
+        yield "patterns", _entries("patterns", [*usual, *rows], "")
     else:
         yield "", ["# no folder with a megabyte of logs found"]
 
 
-def logs_comment(folder: LogFolder) -> str:
+def _logs_comment(folder: LogFolder) -> str:
     return f"{size_text(folder.bytes)} in {folder.files} file(s)"
 
 
-def known_caches(found: Findings) -> Iterator[tuple[str, list[str]]]:
+def _known_caches(found: Findings) -> Iterator[tuple[str, list[str]]]:
     cheap = [cache for cache in found.caches if not cache.costly]
     costly = [cache for cache in found.caches if cache.costly]
     lines = []
@@ -206,18 +206,18 @@ def known_caches(found: Findings) -> Iterator[tuple[str, list[str]]]:
                 f"# {size_text(sum(each.bytes for each in cheap))} that may be "
                 "cleaned when the disk is full:"
             ),
-            *map(cache_line, cheap),
+            *map(_cache_line, cheap),
         ]
     if costly:
         lines += [
             "# Costly to make again, cleaned only if `also` names them:",
-            *map(cache_line, costly),
+            *map(_cache_line, costly),
         ]
     yield "", lines or ["# no known cache found"]
     if found.homes != (Path.home(),):
         yield (
             "homes",
-            entries("homes", [(glob.escape(str(home)), "asked for") for home in found.homes], ""),
+            _entries("homes", [(glob.escape(str(home)), "asked for") for home in found.homes], ""),
         )
 
 
@@ -230,7 +230,7 @@ def safety(found: Findings) -> Iterator[tuple[str, list[str]]]:
 
     if (why := container()) is None:
         return
-    folders = from_outside(mount_table.table(), found.homes)
+    folders = _from_outside(mount_table.table(), found.homes)
     yield (
         "ours_alone",
         [
@@ -248,26 +248,26 @@ def safety(found: Findings) -> Iterator[tuple[str, list[str]]]:
     )
 
 
-def from_outside(table: Sequence[MountPoint], homes: Sequence[Path]) -> list[str]:
+def _from_outside(table: Sequence[MountPoint], homes: Sequence[Path]) -> list[str]:
     """The folders of a container that are not on the overlay it was given for itself; names that
     are no UTF-8 are left out.
     """
     root = next((each for each in reversed(table) if each.path == "/"), None)
     found = [] if root and root.kind == "overlay" else [str(home) for home in homes]
     for each in table:
-        data = each.kind not in NO_DATA and not each.path.startswith(
+        data = each.kind not in _NO_DATA and not each.path.startswith(
             ("/proc", "/sys", "/dev", "/etc/")
         )
         if data and each.path != "/" and (each.is_shared or os.path.isdir(each.path)):
             found.append(each.path)
-    return [each for each in dict.fromkeys(found) if each.isprintable()][:MOST]
+    return [each for each in dict.fromkeys(found) if each.isprintable()][:_MOST]
 
 
-def cache_line(cache: FoundCache) -> str:
+def _cache_line(cache: FoundCache) -> str:
     return (
         f"#   {cache.name}: "
         f"{'' if cache.weighed else 'at least '}{size_text(cache.bytes)} "
-        f"in {display(short(cache.path))}"
+        f"in {display(_short(cache.path))}"
     )
 
 
@@ -304,7 +304,7 @@ def healers() -> Iterator[str]:
         yield from ("", f"# [healers.{file.stem}]")
         for kind in (HealerSettings, options):
             for each in fields(kind) if kind else ():
-                yield default_line(each.name, each.default)
+                yield _default_line(each.name, each.default)
 
 
 def summary(found: Findings) -> str:

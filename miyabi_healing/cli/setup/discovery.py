@@ -21,10 +21,10 @@ from miyabi_healing.model import config
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.files import MEGABYTE, used
 
-SECONDS = 5.0  # for looking through all folders, and the same again for weighing caches
-DEPTH = 6
-WORTH = MEGABYTE  # smaller log folders are not worth a line
-SKIPPED = frozenset(
+_SECONDS = 5.0  # for looking through all folders, and the same again for weighing caches
+_DEPTH = 6
+_WORTH = MEGABYTE  # smaller log folders are not worth a line
+_SKIPPED = frozenset(
     (
         "node_modules site-packages __pycache__ .git .cache .Trash Trash Caches "
         ".venv venv .cargo .rustup proc"
@@ -76,11 +76,11 @@ class Findings:
     complete: bool = True
 
 
-Progress = Callable[[str], None]
+_Progress = Callable[[str], None]
 
 
 def search(
-    homes: Sequence[Path], seconds: float = SECONDS, progress: Progress = lambda text: None
+    homes: Sequence[Path], seconds: float = _SECONDS, progress: _Progress = lambda text: None
 ) -> Findings:
     """Look through `homes`, the folders near the top first, so that what time is short for lies
     deep.
@@ -95,30 +95,30 @@ def search(
                 progress(
                     f"Looking through {home}: {found.folders} folders, {len(common)} repositories"
                 )
-            note_repository(path, names, common, settings)
-            if log := weigh_logs(path, names, entries):
+            _note_repository(path, names, common, settings)
+            if log := _weigh_logs(path, names, entries):
                 found.logs.append(log)
     found.repos = sorted(common.values(), key=lambda repo: (-repo.worktrees, repo.path))
     found.logs.sort(key=lambda folder: (-folder.bytes, folder.path))
     end = time.monotonic() + seconds
-    for cache in (cache for home in homes for cache in caches.find(in_home(home))):
+    for cache in (cache for home in homes for cache in caches.find(_in_home(home))):
         progress(f"Weighing {cache.path}")
-        found.caches.append(weigh_cache(cache, end))
+        found.caches.append(_weigh_cache(cache, end))
     found.caches.sort(key=lambda cache: -cache.bytes)
     found.seconds = time.monotonic() - began
     return found
 
 
-def in_home(home: Path) -> config.Caches:
+def _in_home(home: Path) -> config.Caches:
     import glob
 
     return config.Caches(homes=(glob.escape(str(home)),))
 
 
-Looked = tuple[Path, list[str], list[os.DirEntry[str]]]
+_Looked = tuple[Path, list[str], list[os.DirEntry[str]]]
 
 
-def walk(home: Path, end: float, found: Findings) -> Iterator[Looked]:
+def walk(home: Path, end: float, found: Findings) -> Iterator[_Looked]:
     """Every folder with its names and entries, breadth first. What is a repository is not looked
     into, but for a home that is.
     """
@@ -141,14 +141,14 @@ def walk(home: Path, end: float, found: Findings) -> Iterator[Looked]:
         found.folders += 1
         names = [entry.name for entry in entries]
         yield path, names, entries
-        if depth < DEPTH and (path == home or not looks_like_repository(names)):
+        if depth < _DEPTH and (path == home or not _looks_like_repository(names)):
             waiting.extend(
-                (Path(entry.path), depth + 1) for entry in entries if may_enter(entry, device)
+                (Path(entry.path), depth + 1) for entry in entries if _may_enter(entry, device)
             )
 
 
-def may_enter(entry: os.DirEntry[str], device: int) -> bool:
-    if entry.name in SKIPPED or mount_answers.is_silent(entry.path, follow=False):
+def _may_enter(entry: os.DirEntry[str], device: int) -> bool:
+    if entry.name in _SKIPPED or mount_answers.is_silent(entry.path, follow=False):
         return False
     try:
         status = entry.stat(follow_symlinks=False)
@@ -157,17 +157,17 @@ def may_enter(entry: os.DirEntry[str], device: int) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_dev == device
 
 
-def looks_like_repository(names: Sequence[str]) -> bool:
+def _looks_like_repository(names: Sequence[str]) -> bool:
     return ".git" in names or {"HEAD", "objects", "refs"} <= set(names)
 
 
-def note_repository(
+def _note_repository(
     path: Path, names: Sequence[str], known: dict[Path, Repo], settings: config.Config
 ) -> None:
     """Note the repository that a folder is, or that it is a worktree of; a submodule is its owner's
     business.
     """
-    if not looks_like_repository(names):
+    if not _looks_like_repository(names):
         return
     try:
         located = repositories.locate(path)
@@ -181,7 +181,7 @@ def note_repository(
     known[repository.common] = Repo(repository.main, 1 + len(linked), tuple(folders.most_common(3)))
 
 
-def weigh_logs(
+def _weigh_logs(
     path: Path, names: Sequence[str], entries: Sequence[os.DirEntry[str]]
 ) -> LogFolder | None:
     """The folder's logs; None where there are none worth a line, or where they are a database's."""
@@ -198,10 +198,10 @@ def weigh_logs(
             reason = logs.no_log_file(entry.name, status) or no_log(entry.name)
             if not reason and not logs.no_text(path / entry.name, status, logs.SAMPLED):
                 count, total = count + 1, total + used(status)
-    return LogFolder(path, count, total) if total >= WORTH else None
+    return LogFolder(path, count, total) if total >= _WORTH else None
 
 
-def weigh_cache(cache: caches.Cache, end: float) -> FoundCache:
+def _weigh_cache(cache: caches.Cache, end: float) -> FoundCache:
     total, weighed = 0, not cache.trouble
     try:
         for status in (

@@ -22,7 +22,7 @@ from miyabi_healing.runner import registry
 from miyabi_healing.support import atomic_write, command_errors, commands, paths
 from miyabi_healing.support.formatting import display
 
-TIME_LIMIT = 60.0  # seconds for systemctl and its like
+_TIME_LIMIT = 60.0  # seconds for systemctl and its like
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run", tempfile.gettempdir())
 
 
@@ -35,7 +35,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True)
-class Write:
+class _Write:
     """Write a file of ours."""
 
     path: Path
@@ -50,7 +50,7 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Remove:
+class _Remove:
     """Remove a file of ours."""
 
     path: Path
@@ -86,9 +86,9 @@ class Run:
         try:
             result = commands.run(
                 self.argv,
-                time_limit=TIME_LIMIT,
+                time_limit=_TIME_LIMIT,
                 stdin=self.stdin,
-                environment=bus(),
+                environment=_bus(),
                 whole_environment=True,
             )
         except command_errors.ToolError as error:
@@ -98,11 +98,11 @@ class Run:
             raise Failed(f"{self}: {words or result.complaint}")
 
 
-Step = Write | Remove | Run
+Step = _Write | _Remove | Run
 
 
 @dataclass(frozen=True)
-class Place:
+class _Place:
     """Where services go: for the system or for one user, with that user's home."""
 
     system: bool
@@ -148,8 +148,8 @@ class Place:
         return "system" if self.system else f"gui/{os.getuid()}"
 
 
-def here(system: bool) -> Place:
-    return Place(system, Path.home(), os.uname().nodename)
+def here(system: bool) -> _Place:
+    return _Place(system, Path.home(), os.uname().nodename)
 
 
 def default_kind(system: bool) -> str:
@@ -170,11 +170,11 @@ def runs(kind: str, system: bool) -> bool:
         return sys.platform == "darwin"
     if kind == "cron":
         return True
-    socket = Path(bus().get("XDG_RUNTIME_DIR") or "/nowhere") / "systemd" / "private"
+    socket = Path(_bus().get("XDG_RUNTIME_DIR") or "/nowhere") / "systemd" / "private"
     return booted() and commands.find("systemctl") is not None and (system or socket.exists())
 
 
-def bus() -> dict[str, str]:
+def _bus() -> dict[str, str]:
     """Where a user's systemd listens, also where no login has said so (sudo, cron)."""
     usual = f"/run/user/{os.geteuid()}"
     folder = os.environ.get("XDG_RUNTIME_DIR") or (usual if os.path.isdir(usual) else "")
@@ -241,7 +241,7 @@ def distrust(words: Sequence[str], system: bool) -> tuple[str, ...]:
     return found
 
 
-def is_ours(path: Path) -> bool:
+def _is_ours(path: Path) -> bool:
     """Whether we wrote what is at `path`. Raises Refused for what others wrote, and for what is no
     file.
     """
@@ -262,7 +262,7 @@ def is_ours(path: Path) -> bool:
 def crontab() -> bytes:
     """The user's crontab; empty where there is none. Raises Refused."""
     try:
-        result = commands.run(("crontab", "-l"), time_limit=TIME_LIMIT, whole_environment=True)
+        result = commands.run(("crontab", "-l"), time_limit=_TIME_LIMIT, whole_environment=True)
     except command_errors.ToolError as error:
         raise Refused(str(error)) from None
     if result.code and not any(
@@ -272,7 +272,7 @@ def crontab() -> bytes:
     return result.stdout if result.code == 0 else b""
 
 
-def steps_to_install(kind: str, job: service_units.Job, place: Place) -> list[Step]:
+def steps_to_install(kind: str, job: service_units.Job, place: _Place) -> list[Step]:
     """Everything to do for one kind of service; other kinds of ours are removed first. Raises
     Refused, units.Unusable.
     """
@@ -283,9 +283,9 @@ def steps_to_install(kind: str, job: service_units.Job, place: Place) -> list[St
     render: Callable[[Path], bytes] = contents.get(
         kind, lambda path: service_units.unit(path.name, job).encode()
     )
-    written: list[Step] = [Write(path, render(path)) for path in place.files(kind)]
+    written: list[Step] = [_Write(path, render(path)) for path in place.files(kind)]
     for path in place.files(kind):
-        is_ours(path)
+        _is_ours(path)
     steps = [*steps_to_remove([each for each in removable(place) if each != kind], place), *written]
     if kind == "cron" and not place.system:
         before = service_units.without_block(crontab())
@@ -308,7 +308,7 @@ def steps_to_install(kind: str, job: service_units.Job, place: Place) -> list[St
     return steps
 
 
-def removable(place: Place) -> list[str]:
+def removable(place: _Place) -> list[str]:
     """The kinds of service that can be there: no crontab of a user's where there is no cron."""
     return [
         kind
@@ -317,13 +317,13 @@ def removable(place: Place) -> list[str]:
     ]
 
 
-def steps_to_remove(kinds: Sequence[str], place: Place) -> list[Step]:
+def steps_to_remove(kinds: Sequence[str], place: _Place) -> list[Step]:
     """Everything to do for these kinds to be gone: stopped first, then removed. Raises Refused,
     units.Unusable.
     """
     steps: list[Step] = []
     for kind in kinds:
-        present = [path for path in place.files(kind) if is_ours(path)]
+        present = [path for path in place.files(kind) if _is_ours(path)]
         if kind == "cron" and not place.system:
             before = crontab()
             after = service_units.without_block(before)
@@ -342,7 +342,7 @@ def steps_to_remove(kinds: Sequence[str], place: Place) -> list[Step]:
             steps += [place.systemctl("disable", name), place.systemctl("stop", name)]
             if name.endswith(".timer"):  # systemd remembers when it last ran, for Persistent=
                 steps.append(place.systemctl("clean", "--what=state", name, may_fail=True))
-        steps += [Remove(path) for path in present]
+        steps += [_Remove(path) for path in present]
         if kind.startswith("systemd"):
             steps.append(place.systemctl("daemon-reload"))
     return steps
@@ -354,7 +354,7 @@ def carry_out(steps: Sequence[Step], system: bool, say: Callable[[str], None]) -
     """
     left = []
     for step in steps:
-        if isinstance(step, Run) and not can_run(step, system):
+        if isinstance(step, Run) and not _can_run(step, system):
             left += [] if step.may_fail else [step]
             continue
         try:
@@ -368,12 +368,12 @@ def carry_out(steps: Sequence[Step], system: bool, say: Callable[[str], None]) -
 def told(steps: Sequence[Step], system: bool) -> Iterator[str]:
     """What would be done, and what would be left."""
     for step in steps:
-        if isinstance(step, Run) and not can_run(step, system):
+        if isinstance(step, Run) and not _can_run(step, system):
             yield f"leave, because what runs services is not at work here: {step}"
         else:
             yield from step.lines()
 
 
-def can_run(step: Run, system: bool) -> bool:
+def _can_run(step: Run, system: bool) -> bool:
     manager = {"systemctl": "systemd-timer", "launchctl": "launchd"}.get(step.argv[0], "cron")
     return runs(manager, system) or (step.offline and commands.find(step.argv[0]) is not None)

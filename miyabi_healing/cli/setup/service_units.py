@@ -22,7 +22,7 @@ INTERVALS = {"systemd-watch": 300}  # seconds between two passes where none were
 INTERVAL = 900
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)  # calendars repeat by the hour and by the day
 HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
-MORE_TOOLS = "/usr/local/bin:/opt/homebrew/bin"  # neither cron nor launchd looks there
+_MORE_TOOLS = "/usr/local/bin:/opt/homebrew/bin"  # neither cron nor launchd looks there
 
 
 class Unusable(Exception):
@@ -53,7 +53,7 @@ class Job:
                 )
 
 
-def template(name: str) -> str:
+def _template(name: str) -> str:
     return (
         resources.files("miyabi_healing.cli.setup")
         .joinpath("templates", name)
@@ -66,14 +66,14 @@ def fill(text: str, **values: str) -> str:
     return re.sub("@([A-Z]+)@", lambda found: values[found[1]], text)
 
 
-def systemd_word(word: str) -> str:
+def _systemd_word(word: str) -> str:
     """One word of an ``ExecStart=`` line: quoted, without specifiers (systemd.syntax(7),
     systemd.unit(5)).
     """
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
-def systemd_program(program: Sequence[str]) -> str:
+def _systemd_program(program: Sequence[str]) -> str:
     """The beginning of an ``ExecStart=`` line. The colon keeps systemd from replacing ``$NAME``
     (systemd.service(5)).
 
@@ -85,34 +85,34 @@ def systemd_program(program: Sequence[str]) -> str:
             "systemd starts no program with quotes or backslashes in its name, "
             f"like {program[0]}; move it, or use cron"
         )
-    return ":" + " ".join(systemd_word(word) for word in program)
+    return ":" + " ".join(_systemd_word(word) for word in program)
 
 
 def unit(name: str, job: Job) -> str:
     """One of the units as it is installed. Raises Unusable."""
-    hardening = template("hardening.conf") + (
-        template("hardening-system.conf") if job.system else ""
+    hardening = _template("hardening.conf") + (
+        _template("hardening-system.conf") if job.system else ""
     )
     folders = "".join(
-        f"\nEnvironment={systemd_word(f'{name}={value}')}"
+        f"\nEnvironment={_systemd_word(f'{name}={value}')}"
         for name, value in job.environment.items()
     )
-    shared = fill(template("shared.conf"), HARDENING=hardening.rstrip("\n"), ENVIRONMENT=folders)
+    shared = fill(_template("shared.conf"), HARDENING=hardening.rstrip("\n"), ENVIRONMENT=folders)
     timed = name.endswith(".timer")
     return fill(
-        template(name),
+        _template(name),
         MARKER=MARKER,
-        PROGRAM=systemd_program(job.program),
+        PROGRAM=_systemd_program(job.program),
         SECONDS=f"{job.interval:g}",
         SHARED=shared.rstrip("\n"),
         TARGET="multi-user.target" if job.system else "default.target",
-        EVERY=span(job.interval),
+        EVERY=_span(job.interval),
         CALENDAR=calendar(job.interval) if timed else "",
         DELAY=f"{max(job.interval / 10, 1):g}",
     )
 
 
-def repeats(seconds: float) -> tuple[int, int]:
+def _repeats(seconds: float) -> tuple[int, int]:
     """An interval as so many minutes or so many hours (the other is 0). Raises Unusable where no
     calendar can repeat it.
     """
@@ -130,13 +130,13 @@ def repeats(seconds: float) -> tuple[int, int]:
 
 def calendar(seconds: float) -> str:
     """An interval for ``OnCalendar=`` (systemd.time(7)). Raises Unusable."""
-    minutes, hours = repeats(seconds)
+    minutes, hours = _repeats(seconds)
     if minutes:
         return f"*:0/{minutes}"
     return "daily" if hours == 24 else f"0/{hours}:00"
 
 
-def span(seconds: float) -> str:
+def _span(seconds: float) -> str:
     """An interval for people."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds % size == 0:
@@ -149,7 +149,7 @@ def cron_times(seconds: float, host: str) -> str:
 
     Raises Unusable.
     """
-    minutes, hours = repeats(seconds)
+    minutes, hours = _repeats(seconds)
     place = zlib.crc32(host.encode())
     if minutes:
         return "* * * * *" if minutes == 1 else f"{place % minutes}-59/{minutes} * * * *"
@@ -158,7 +158,7 @@ def cron_times(seconds: float, host: str) -> str:
     return f"{place % 60} */{hours} * * *" if hours > 1 else f"{place % 60} * * * *"
 
 
-def cron_word(word: str) -> str:
+def _cron_word(word: str) -> str:
     """One word of a command in a crontab: quoted for sh, and without the ``%`` that cron takes for
     the end of a line.
 
@@ -168,25 +168,27 @@ def cron_word(word: str) -> str:
     return quoted.replace("%", "'\\%'" if quoted.startswith("'") else "\\%")
 
 
-def cron_command(job: Job) -> str:
+def _cron_command(job: Job) -> str:
     """What cron starts. Only a user's own has more on its PATH: root takes no tools from folders
     that users may own.
     """
-    path = "" if job.system else f'PATH="$PATH:{MORE_TOOLS}" '
-    folders = "".join(f"{name}={cron_word(value)} " for name, value in job.environment.items())
-    return f"{path}{folders}{' '.join(map(cron_word, job.program))} --quiet 2>&1 | logger -t {NAME}"
+    path = "" if job.system else f'PATH="$PATH:{_MORE_TOOLS}" '
+    folders = "".join(f"{name}={_cron_word(value)} " for name, value in job.environment.items())
+    return (
+        f"{path}{folders}{' '.join(map(_cron_word, job.program))} --quiet 2>&1 | logger -t {NAME}"
+    )
 
 
 def cron_block(job: Job, host: str) -> str:
     """The lines of a user's crontab that are ours. Raises Unusable."""
     return (
-        f"# BEGIN {MARKER}\n{cron_times(job.interval, host)} {cron_command(job)}\n# END {MARKER}\n"
+        f"# BEGIN {MARKER}\n{cron_times(job.interval, host)} {_cron_command(job)}\n# END {MARKER}\n"
     )
 
 
 def cron_file(job: Job, host: str) -> str:
     """A file for ``/etc/cron.d``. Raises Unusable."""
-    return f"# {MARKER}\n{cron_times(job.interval, host)} root {cron_command(job)}\n"
+    return f"# {MARKER}\n{cron_times(job.interval, host)} root {_cron_command(job)}\n"
 
 
 def without_block(crontab: bytes) -> bytes:
@@ -222,7 +224,7 @@ def property_list(job: Job) -> bytes:
         "StandardOutPath": os.fspath(logs / f"{NAME}.log"),
         "StandardErrorPath": os.fspath(logs / f"{NAME}.log"),
     }
-    path = {} if job.system else {"PATH": f"/usr/bin:/bin:/usr/sbin:/sbin:{MORE_TOOLS}"}
+    path = {} if job.system else {"PATH": f"/usr/bin:/bin:/usr/sbin:/sbin:{_MORE_TOOLS}"}
     if variables := {**path, **job.environment}:
         entries["EnvironmentVariables"] = variables
     head, _, body = plistlib.dumps(entries, sort_keys=False).partition(b"<plist")

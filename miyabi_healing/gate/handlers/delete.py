@@ -67,10 +67,10 @@ def judge(step: Delete, files: OpenFiles) -> list[tuple[Unit, str | None]]:
         (each.path for each in there), step.root, os.lstat(step.root).st_dev, files
     )
     now = {unit.path: (unit, holder) for unit, holder in weighed}
-    return [(unit, objection(unit, *now.get(unit.path, (None, None)))) for unit in there]
+    return [(unit, _objection(unit, *now.get(unit.path, (None, None)))) for unit in there]
 
 
-def objection(unit: Unit, found: Unit | None, holder: OpenFile | None) -> str | None:
+def _objection(unit: Unit, found: Unit | None, holder: OpenFile | None) -> str | None:
     name = display(unit.path.name)
     if found is None:
         return f"{name} cannot be looked at (any more)"
@@ -82,7 +82,7 @@ def objection(unit: Unit, found: Unit | None, holder: OpenFile | None) -> str | 
 
 
 @contextlib.contextmanager
-def owner_locked(root: Path, locks: tuple[Path, ...]) -> Iterator[None]:
+def _owner_locked(root: Path, locks: tuple[Path, ...]) -> Iterator[None]:
     """Hold the locks of the cache's owner, those that exist. Raises Refused while the owner holds
     one.
     """
@@ -144,7 +144,7 @@ def remove(root: Path, unit: Unit, tally: Tally) -> None:
         remove_name(folder, name, status, tally)
 
 
-def mount_of(folder: int) -> tuple[int, str]:
+def _mount_of(folder: int) -> tuple[int, str]:
     """What a descriptor lies on: the device and, where the kernel tells it, the mount
     (proc_pid_fdinfo(5)).
 
@@ -171,22 +171,22 @@ def remove_name(
         raise OSError(f"folders are nested more than {DEEPEST} deep")
     inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)
     try:
-        if mount_of(inside) != mount_of(folder):
+        if _mount_of(inside) != _mount_of(folder):
             raise OSError(f"{display(name)} is another filesystem, or mounted here")
         with os.scandir(inside) as entries:
             kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
         names = sorted(kinds)
         # files first: a mark of completeness (.cargo-ok) has to go before what it vouches for,
         # should we be killed
-        remove_names(inside, [each for each in names if not kinds[each]], tally, depth)
-        remove_folders(inside, [each for each in names if kinds[each]], tally, depth)
+        _remove_names(inside, [each for each in names if not kinds[each]], tally, depth)
+        _remove_folders(inside, [each for each in names if kinds[each]], tally, depth)
     finally:
         os.close(inside)
     with contextlib.suppress(OSError):  # what would not go is noted already
         os.rmdir(name, dir_fd=folder)
 
 
-def remove_names(folder: int, names: Sequence[str], tally: Tally, depth: int) -> None:
+def _remove_names(folder: int, names: Sequence[str], tally: Tally, depth: int) -> None:
     for name in names:
         if tally.stop or time.monotonic() > tally.deadline:
             return
@@ -200,20 +200,20 @@ def remove_names(folder: int, names: Sequence[str], tally: Tally, depth: int) ->
             tally.left.append(f"{display(name)}: {error.strerror or error}")
 
 
-def remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int) -> None:
+def _remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int) -> None:
     """Delete folders, half of them in a second thread: deleting is the kernel's work, and no two
     folders share a lock there.
     """
     if tally.helped or len(names) < 2 or os.cpu_count() == 1:
-        remove_names(folder, names, tally, depth)
+        _remove_names(folder, names, tally, depth)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     helper, tally.helped = Tally(helped=True, deadline=tally.deadline), True
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(remove_names, folder, names[1::2], helper, depth)
+        other = pool.submit(_remove_names, folder, names[1::2], helper, depth)
         try:
-            remove_names(folder, names[::2], tally, depth)
+            _remove_names(folder, names[::2], tally, depth)
             other.result()
         finally:
             # where we were interrupted: it has to be out of the folder before that is closed
@@ -254,7 +254,7 @@ class DeleteHandler(StepHandler[Delete]):
     def apply(self, step: Delete, context: Context) -> Done:
         root = root_of(step.root, context.roots)
         assert root is not None  # recheck has just said so
-        with owner_locked(root, step.locks):
+        with _owner_locked(root, step.locks):
             judged = judge(step, context.host.witness().files)
             manifest = write_manifest(step, context)
             tally = Tally()
@@ -272,8 +272,8 @@ class DeleteHandler(StepHandler[Delete]):
         )
 
     def cost(self, step: Delete, deadline: float) -> Cost:
-        """As its parts say: before it deletes them, the gate weighs them, and refuses one that is more
-        than it says.
+        """As its parts say: before it deletes them, the gate weighs them, and refuses one that is
+        more than it says.
         """
         return Cost(
             files=step.files, bytes=max(step.bytes, sum(unit.bytes for unit in step.units), 0)

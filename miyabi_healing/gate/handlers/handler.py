@@ -1,4 +1,6 @@
-"""What has to be known about a kind of step, all of it: a handler with a part missing cannot be made."""
+"""What has to be known about a kind of step, all of it: a handler with a part missing cannot be
+made.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Irreversible:
 
 
 class StepHandler(ABC, Generic[S]):
-    """One kind of step. Whoever leaves a part out gets an error of the type checker, and a TypeError."""
+    """One kind of step. Whoever leaves a part out gets an error of the type checker, and a
+    TypeError.
+    """
 
     @property
     @abstractmethod
@@ -67,7 +71,9 @@ class StepHandler(ABC, Generic[S]):
     @property
     @abstractmethod
     def after_crash(self) -> str:
-        """What came of a step that was ended in the middle, where nothing of it is in quarantine."""
+        """What came of a step that was ended in the middle, where nothing of it is in
+        quarantine.
+        """
 
     @property
     @abstractmethod
@@ -89,7 +95,9 @@ class StepHandler(ABC, Generic[S]):
 
     @abstractmethod
     def apply(self, step: S, context: Context) -> Done:
-        """Carry it out. Raises Refused where it found the target changed, OSError where it failed."""
+        """Carry it out. Raises Refused where it found the target changed, OSError where it
+        failed.
+        """
 
     @abstractmethod
     def cost(self, step: S, deadline: float) -> Cost:

@@ -29,14 +29,14 @@ from miyabi_healing.support.files import open_beneath
 from miyabi_healing.support.formatting import display, size_text
 
 # bytes of a log's name that one beside it begins with: a name has 255 at most (NAME_MAX)
-LONGEST = 180
+_LONGEST = 180
 
 
-def top_of(entry: Entry) -> tuple[Path, Path]:
+def _top_of(entry: Entry) -> tuple[Path, Path]:
     return Path(entry.facts["root"]), Path(entry.original)
 
 
-def is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> bool:
+def _is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> bool:
     """Whether a name stands for the log itself, by what lasts; `unchanged` asks for size and time
     too.
 
@@ -55,15 +55,15 @@ def is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> b
     )
 
 
-def is_back(entry: Entry, folder: int) -> bool:
+def _is_back(entry: Entry, folder: int) -> bool:
     """Whether an earlier attempt came as far as giving the log a name: only then the one it had
     meanwhile is free.
     """
-    published = entry.facts.get("published") and not is_there(folder, aside(entry, "new"))
+    published = entry.facts.get("published") and not _is_there(folder, aside(entry, "new"))
     return bool(published or entry.facts.get("returning"))
 
 
-def is_there(folder: int, name: str) -> bool:
+def _is_there(folder: int, name: str) -> bool:
     """Whether there is anything of that name, a link that leads nowhere included."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -72,7 +72,7 @@ def is_there(folder: int, name: str) -> bool:
     return True
 
 
-def no_room(folder: int, needed: int) -> str | None:
+def _no_room(folder: int, needed: int) -> str | None:
     space = os.fstatvfs(folder)
     free = (space.f_bavail if os.geteuid() else space.f_bfree) * space.f_frsize
     return (
@@ -80,7 +80,7 @@ def no_room(folder: int, needed: int) -> str | None:
     )
 
 
-def unusable(entry: Entry) -> str | None:
+def _unusable(entry: Entry) -> str | None:
     """What is wrong with an archive; None where it is whole."""
     try:
         verify(entry.thing, entry.facts)
@@ -91,7 +91,7 @@ def unusable(entry: Entry) -> str | None:
     return None
 
 
-def put(descriptor: int, entry: Entry) -> None:
+def _put(descriptor: int, entry: Entry) -> None:
     """Write what was archived to where it was, but for its holes. Raises OSError, at the end where
     the archive is damaged.
     """
@@ -112,15 +112,15 @@ def put(descriptor: int, entry: Entry) -> None:
 def archive_objection(entry: Entry, context: Context) -> str | None:
     if "raw" not in entry.facts:
         return None  # the archive was not finished, so the log was not touched
-    top, original = top_of(entry)
+    top, original = _top_of(entry)
     try:
         with open_beneath(top, original) as (folder, name):
             # it was cut short before the log itself was deleted
-            if is_there(folder, aside(entry, "gone")):
+            if _is_there(folder, aside(entry, "gone")):
                 return None
-            if is_at(entry, folder, name, unchanged=True) or is_back(entry, folder):
+            if _is_at(entry, folder, name, unchanged=True) or _is_back(entry, folder):
                 return None
-            return unusable(entry) or no_room(folder, entry.facts["raw"])
+            return _unusable(entry) or _no_room(folder, entry.facts["raw"])
     except (OSError, ValueError) as error:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
 
@@ -130,19 +130,19 @@ def restore_archive(entry: Entry, context: Context) -> str:
     if "raw" not in entry.facts:
         drop(entry)
         return ""
-    top, original = top_of(entry)
+    top, original = _top_of(entry)
     with open_beneath(top, original) as (folder, name):
-        put_other_back(entry, folder, name)
+        _put_other_back(entry, folder, name)
         parent, gone = os.fstat(folder), aside(entry, "gone")
-        if is_there(folder, gone):
+        if _is_there(folder, gone):
             entry.write_manifest(returning=True)
-            place = rename_free(entry, folder, gone, name)
-        elif is_at(entry, folder, name, unchanged=True):
+            place = _rename_free(entry, folder, gone, name)
+        elif _is_at(entry, folder, name, unchanged=True):
             place = name
-        elif is_back(entry, folder):
+        elif _is_back(entry, folder):
             place = str(entry.facts.get("place", name))
         else:
-            place = publish(entry, folder, name)
+            place = _publish(entry, folder, name)
             if len(times := entry.facts.get("parent_times", [])) == 3:
                 set_times(folder, parent, times[2], times[:2])
         os.fsync(folder)
@@ -168,7 +168,7 @@ def would_be_beside(entry: Entry) -> str:
     return f"something else is at {display(entry.original)} now, so it is made beside it"
 
 
-def put_other_back(entry: Entry, folder: int, name: str) -> None:
+def _put_other_back(entry: Entry, folder: int, name: str) -> None:
     """What an earlier version had moved away from the log's name when it was cut short gets that
     name again.
     """
@@ -176,11 +176,11 @@ def put_other_back(entry: Entry, folder: int, name: str) -> None:
         rename_new(folder, aside(entry, "since"), folder, name)
 
 
-def rename_free(entry: Entry, folder: int, old: str, name: str) -> str:
+def _rename_free(entry: Entry, folder: int, old: str, name: str) -> str:
     """Rename to a name that nothing has: the log's own or, where that is taken, one beside it.
     Returns it.
     """
-    short = os.fsdecode(os.fsencode(name)[:LONGEST])
+    short = os.fsdecode(os.fsencode(name)[:_LONGEST])
     for number in range(1000):
         beside = f"{short}.restored-{entry.run}" + (f".{number}" if number > 1 else "")
         place = beside if number else name
@@ -191,7 +191,7 @@ def rename_free(entry: Entry, folder: int, old: str, name: str) -> str:
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
 
 
-def publish(entry: Entry, folder: int, name: str) -> str:
+def _publish(entry: Entry, folder: int, name: str) -> str:
     """Make the log anew under a name of our own, and only when it is whole give it its name.
     Returns that.
     """
@@ -207,14 +207,14 @@ def publish(entry: Entry, folder: int, name: str) -> str:
         dir_fd=folder,
     )
     try:
-        put(descriptor, entry)
+        _put(descriptor, entry)
         os.ftruncate(descriptor, entry.facts["size"])
         dress(descriptor, entry)
         os.fsync(descriptor)
         entry.write_manifest(published=True)
     finally:
         os.close(descriptor)
-    return rename_free(entry, folder, fresh, name)
+    return _rename_free(entry, folder, fresh, name)
 
 
 def dress(descriptor: int, entry: Entry) -> None:
@@ -232,19 +232,20 @@ def dress(descriptor: int, entry: Entry) -> None:
 
 
 @contextlib.contextmanager
-def shortened(entry: Entry, flags: int) -> Iterator[tuple[int, int, Path]]:
+def _shortened(entry: Entry, flags: int) -> Iterator[tuple[int, int, Path]]:
     """The log's descriptor, its folder's, and where it is now: it may have been rotated. Raises
     Refused, OSError.
     """
-    top, original = top_of(entry)
+    top, original = _top_of(entry)
     with open_beneath(top, original) as (folder, name):
         now = next(
-            (each for each in (name, *sorted(os.listdir(folder))) if is_at(entry, folder, each)),
+            (each for each in (name, *sorted(os.listdir(folder))) if _is_at(entry, folder, each)),
             None,
         )
         if now is None:
             raise Refused(
-                f"the log is not in its folder any more; what was cut off is in {display(entry.thing)}"
+                "the log is not in its folder any more; what was cut off is in "
+                f"{display(entry.thing)}"
             )
         descriptor = os.open(
             now, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
@@ -257,7 +258,7 @@ def shortened(entry: Entry, flags: int) -> Iterator[tuple[int, int, Path]]:
             os.close(descriptor)
 
 
-def is_collapsed(entry: Entry, descriptor: int) -> bool:
+def _is_collapsed(entry: Entry, descriptor: int) -> bool:
     """Whether the front of a log is missing, not just empty. Raises Refused where that cannot be
     told.
     """
@@ -273,18 +274,20 @@ def is_collapsed(entry: Entry, descriptor: int) -> bool:
 def trim_objection(entry: Entry, context: Context) -> str | None:
     if "archived" not in entry.facts:
         return None  # nothing was cut off yet
-    if bad := unusable(entry):
+    if bad := _unusable(entry):
         return bad
     try:
-        with shortened(entry, os.O_RDONLY) as (descriptor, folder, path):
-            return trouble(entry, context, descriptor, path) or no_room(folder, entry.facts["raw"])
+        with _shortened(entry, os.O_RDONLY) as (descriptor, folder, path):
+            return _trouble(entry, context, descriptor, path) or _no_room(
+                folder, entry.facts["raw"]
+            )
     except Refused as refusal:
         return str(refusal)
     except (OSError, ValueError) as error:
         return f"it cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
-def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str | None:
+def _trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str | None:
     """What speaks against giving a log its beginning back. Raises Refused, OSError."""
     facts, status = entry.facts, os.fstat(descriptor)
     now = file_identity.of(descriptor)
@@ -303,16 +306,16 @@ def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str 
         facts["mode"] & 0o777,
     ):
         return f"its owner or mode was changed since; what was cut off is in {display(entry.thing)}"
-    if reason := logs.unsafe_place(path, status, top_of(entry)[0]):
+    if reason := logs.unsafe_place(path, status, _top_of(entry)[0]):
         return reason
-    gone = facts["floor"] if is_collapsed(entry, descriptor) else 0
+    gone = facts["floor"] if _is_collapsed(entry, descriptor) else 0
     begins = logs.first_data(descriptor, os.fstat(descriptor).st_size)
     refilled = (
         not gone and "left_size" in facts and not facts.get("widened") and begins < facts["floor"]
     )
     witness = os.pread(descriptor, facts["witness"], facts["cut"] - gone)
     # an earlier version named no filesystem
-    unknown = not ("identity" in facts or witness or untouched(entry, status))
+    unknown = not ("identity" in facts or witness or _untouched(entry, status))
     if refilled or unknown or hashlib.sha256(witness).hexdigest() != facts["witness_sha256"]:
         return f"it was truncated or rewritten since; what was cut off is in {display(entry.thing)}"
     found = logs.writers(
@@ -323,7 +326,7 @@ def trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str 
     return None
 
 
-def untouched(entry: Entry, status: os.stat_result) -> bool:
+def _untouched(entry: Entry, status: os.stat_result) -> bool:
     """Whether nobody has written to a log since it was shortened."""
     return (status.st_size, status.st_mtime_ns) == (
         entry.facts.get("left_size"),
@@ -334,22 +337,22 @@ def untouched(entry: Entry, status: os.stat_result) -> bool:
 def restore_trim(entry: Entry, context: Context) -> str:
     if "archived" in entry.facts:
         verify(entry.thing, entry.facts)
-        with shortened(entry, os.O_RDWR) as (descriptor, _folder, path):
-            if reason := trouble(entry, context, descriptor, path):
+        with _shortened(entry, os.O_RDWR) as (descriptor, _folder, path):
+            if reason := _trouble(entry, context, descriptor, path):
                 raise Refused(reason)
             before = os.fstat(descriptor)
-            if is_collapsed(entry, descriptor):
-                widen(descriptor, entry.facts["floor"])
+            if _is_collapsed(entry, descriptor):
+                _widen(descriptor, entry.facts["floor"])
             entry.write_manifest(widened=True)
-            put(descriptor, entry)
-            if untouched(entry, before):
+            _put(descriptor, entry)
+            if _untouched(entry, before):
                 os.utime(descriptor, ns=(entry.facts["atime_ns"], entry.facts["mtime_ns"]))
             os.fsync(descriptor)
     drop(entry)
     return ""
 
 
-def widen(descriptor: int, length: int) -> None:
+def _widen(descriptor: int, length: int) -> None:
     try:
         fallocate(descriptor, INSERT_RANGE, 0, length)
     except OSError as error:

@@ -38,7 +38,7 @@ PACKED = 0.3  # of a log at most, as a rule, once it is compressed
 CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
 PAYS = 0.9  # an archive larger than that part of its log frees too little
 WITNESS = 4096  # bytes after a cut by which the log is known again
-MOST_HOLES = 1000  # a file with more of them comes back without
+_MOST_HOLES = 1000  # a file with more of them comes back without
 
 
 def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
@@ -200,18 +200,20 @@ def holes(descriptor: int, size: int) -> list[tuple[int, int]]:
         while (
             end < size
             and (start := os.lseek(descriptor, end, os.SEEK_HOLE)) < size
-            and len(found) < MOST_HOLES
+            and len(found) < _MOST_HOLES
         ):
             try:
                 end = os.lseek(descriptor, start, os.SEEK_DATA)
             except OSError:  # ENXIO: there is no data any more
                 end = size
             found.append((start, end))
-    return found if len(found) < MOST_HOLES else []
+    return found if len(found) < _MOST_HOLES else []
 
 
 def punch_all(descriptor: int, before: os.stat_result, where: logs.Cut) -> None:
-    """Give back everything up to a cut, a part at a time: a writer waits for one part, not for all."""
+    """Give back everything up to a cut, a part at a time: a writer waits for one part, not for
+    all.
+    """
     for begin in range(where.start, where.floor, CHUNK):
         if shorter(descriptor, before):
             raise Refused("it became shorter at the last moment")

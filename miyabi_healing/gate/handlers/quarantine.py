@@ -24,7 +24,7 @@ from miyabi_healing.support.files import identity_at, open_beneath
 from miyabi_healing.support.formatting import display
 
 
-def used_by_now(place: Entry, context: Context) -> str | None:
+def _used_by_now(place: Entry, context: Context) -> str | None:
     """Who was at it at the last moment: now that it has no name any more where people look, nobody
     else can come.
     """
@@ -36,9 +36,11 @@ def used_by_now(place: Entry, context: Context) -> str | None:
 
 
 def cannot_go_back(entry: Entry, context: Context) -> str | None:
-    """Why a thing cannot be renamed back to where it came from; None where it can, or never left."""
+    """Why a thing cannot be renamed back to where it came from; None where it can, or never
+    left.
+    """
     here, there = os.path.lexists(entry.thing), os.path.lexists(entry.original)
-    if here and there and not (is_folder(entry.thing) and is_empty_folder(Path(entry.original))):
+    if here and there and not (_is_folder(entry.thing) and _is_empty_folder(Path(entry.original))):
         return f"something else is at {display(entry.original)} now"
     if not here:
         return None if there else f"it is neither in quarantine nor at {display(entry.original)}"
@@ -51,11 +53,11 @@ def cannot_go_back(entry: Entry, context: Context) -> str | None:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
-def is_folder(path: Path) -> bool:
+def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(os.lstat(path).st_mode)
 
 
-def is_empty_folder(path: Path) -> bool:
+def _is_empty_folder(path: Path) -> bool:
     """Whether a folder holds nothing, and is one itself: what a tool left behind or made anew is no
     loss.
     """
@@ -98,7 +100,7 @@ class QuarantineHandler(StepHandler[Quarantine]):
         root = root_of(step.path, context.roots)
         assert root is not None  # recheck has just said so
         place = quarantine_writer.take(context, root, step.path, step.identity, step.kind)
-        if late := used_by_now(place, context):
+        if late := _used_by_now(place, context):
             quarantine_writer.put_back(place)
             raise Refused(late)
         return Done(

@@ -53,5 +53,7 @@ class ReclaimHandler(StepHandler[Reclaim]):
         return Done(details={"available_gained": gained})
 
     def cost(self, step: Reclaim, deadline: float) -> Cost:
-        """One command: what it will free is not known before, and it is not the files of anybody."""
+        """One command: what it will free is not known before, and it is not the files of
+        anybody.
+        """
         return Cost(files=1)

@@ -34,10 +34,10 @@ from miyabi_healing.support.command_errors import ToolError
 from miyabi_healing.support.files import identity_at, open_beneath, read_small
 from miyabi_healing.support.formatting import display
 
-Marks = dict[str, tuple[int, int, int, int]]
+_Marks = dict[str, tuple[int, int, int, int]]
 
 
-def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
+def _found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
     """The repository and the worktree a step speaks of, as they are now."""
     place = repository(str(step.common), config)
     return place, place.worktree(
@@ -45,7 +45,7 @@ def found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | 
     ) if step.admin.parent == place.common / "worktrees" else None
 
 
-def content_before(place: Repository, worktree: Worktree) -> Marks | None:
+def _content_before(place: Repository, worktree: Worktree) -> _Marks | None:
     """What a worktree of another user's holds, looked through by git before it is moved; None for
     one of ours. Raises Refused.
 
@@ -55,7 +55,7 @@ def content_before(place: Repository, worktree: Worktree) -> Marks | None:
     if place.owner == os.geteuid():
         return None
     try:
-        before = marks(worktree)
+        before = _marks(worktree)
         reason = Survey(place, [worktree]).by_the_content(worktree)
     except (ToolError, OSError) as error:
         raise Refused(str(error)) from None
@@ -65,7 +65,7 @@ def content_before(place: Repository, worktree: Worktree) -> Marks | None:
 
 
 def late_objection(
-    place: Repository, worktree: Worktree, tree: quarantine_writer.Entry, before: Marks | None
+    place: Repository, worktree: Worktree, tree: quarantine_writer.Entry, before: _Marks | None
 ) -> str | None:
     """What speaks against it now that nobody can come any more."""
     survey = Survey(place, [worktree])
@@ -75,7 +75,7 @@ def late_objection(
         if before is not None:
             return (
                 "it was changed at the last moment"
-                if marks(worktree, tree.thing) != before
+                if _marks(worktree, tree.thing) != before
                 else None
             )
         reason = survey.by_the_content(worktree, tree.thing)
@@ -84,16 +84,16 @@ def late_objection(
     return f"{reason.category} at the last moment: {reason.detail}" if reason else None
 
 
-def marks(worktree: Worktree, folder: Path | None = None) -> Marks:
+def _marks(worktree: Worktree, folder: Path | None = None) -> _Marks:
     """What would tell of any change to a worktree's files and to what git knows of it. Raises
     OSError.
 
     The kernel sets the time of change itself (inode(7)); renaming changes that of the folder
     renamed, so that one is left out.
     """
-    found: Marks = {}
+    found: _Marks = {}
     for top, inside in ((folder or worktree.path, "files"), (worktree.admin, "admin")):
-        for path, folders, files, descriptor in os.fwalk(top, onerror=give_up):
+        for path, folders, files, descriptor in os.fwalk(top, onerror=_give_up):
             status = os.fstat(descriptor)
             changed = 0 if os.path.samefile(path, top) else status.st_ctime_ns
             at = os.path.join(inside, os.path.relpath(path, top))
@@ -109,22 +109,22 @@ def marks(worktree: Worktree, folder: Path | None = None) -> Marks:
     return found
 
 
-def give_up(error: OSError) -> None:
+def _give_up(error: OSError) -> None:
     raise error
 
 
-def keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str]:
+def _keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str]:
     """Give a ref to each commit that only the worktree's own reflog knows, so that gc cannot take
     it. Raises ToolError.
     """
-    known = reflog_commits(worktree.admin / "logs" / "HEAD")
+    known = _reflog_commits(worktree.admin / "logs" / "HEAD")
     if worktree.branch.startswith("refs/heads/") and worktree.branch.isprintable():
         # it mostly has them all, and other branches may be thousands; or it is gone
         with contextlib.suppress(ToolError):
-            known = unreachable(known, place, f"^{worktree.branch}")
-    commits = unreachable(known, place, "--not", "--all")
+            known = _unreachable(known, place, f"^{worktree.branch}")
+    commits = _unreachable(known, place, "--not", "--all")
     refs = [
-        f"{kept_under(run_id, worktree.admin)}{number}" for number in range(1, len(commits) + 1)
+        f"{_kept_under(run_id, worktree.admin)}{number}" for number in range(1, len(commits) + 1)
     ]
     if refs:
         commands = "".join(
@@ -134,7 +134,7 @@ def keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str
     return refs
 
 
-def unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
+def _unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
     """Those of some commits that cannot be reached from what `but` names, as rev-list(1) has it.
     Raises ToolError.
     """
@@ -149,7 +149,7 @@ def unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
     return [commit for commit in commits if commit in lost]
 
 
-def reflog_commits(reflog: Path) -> list[str]:
+def _reflog_commits(reflog: Path) -> list[str]:
     """The commits a reflog names, each once, the latest first."""
     try:
         lines = read_small(reflog, limit=LARGEST_REFLOG).splitlines()
@@ -163,14 +163,14 @@ def reflog_commits(reflog: Path) -> list[str]:
     return [commit for commit in dict.fromkeys(named) if commit.strip("0")]
 
 
-def kept_under(run_id: str, admin: Path) -> str:
+def _kept_under(run_id: str, admin: Path) -> str:
     """What the names of the refs begin with that keep a worktree's commits. Any byte but git's own
     may be in its name.
     """
     return f"refs/miyabi-healing/{run_id}/{admin.name}/"
 
 
-def drop_refs(entry: Entry, context: Context) -> None:
+def _drop_refs(entry: Entry, context: Context) -> None:
     """Let go of the commits that were kept for a worktree that is back, or purged. Raises
     ToolError, ConfigError.
     """
@@ -178,7 +178,7 @@ def drop_refs(entry: Entry, context: Context) -> None:
     if not common.is_dir():
         return  # the repository is gone, and its refs with it
     place = repository(str(common), context.host.config)
-    prefix = kept_under(entry.run, Path(entry.facts["admin"]))
+    prefix = _kept_under(entry.run, Path(entry.facts["admin"]))
     names = os.fsdecode(place.git("for-each-ref", "--format=%(refname)", prefix)).split()
     if names:
         place.git(
@@ -187,10 +187,10 @@ def drop_refs(entry: Entry, context: Context) -> None:
             stdin=os.fsencode("".join(f"delete {name}\n" for name in names)),
         )
     with contextlib.suppress(FileNotFoundError), place.opened(prefix.rstrip("/")) as folder:
-        remove_remains(folder)
+        _remove_remains(folder)
 
 
-def remove_remains(folder: int) -> None:
+def _remove_remains(folder: int) -> None:
     """Delete what a git that was ended left where only our refs are: a lock, an empty file that git
     takes for a broken ref.
 
@@ -215,11 +215,11 @@ def go_back(entry: Entry, context: Context) -> None:
     if os.path.lexists(entry.thing):
         quarantine_writer.move_back(entry)
     # while the manifest is there: should this be cut short, it is what the refs are found by
-    drop_refs(entry, context)
+    _drop_refs(entry, context)
     quarantine_writer.discard(entry)
 
 
-def cannot_go_back(entry: Entry, context: Context) -> str | None:
+def _cannot_go_back(entry: Entry, context: Context) -> str | None:
     """Why it cannot be renamed back; None where it can."""
     if entry.kind == "worktree-admin" and not Path(entry.facts["common"]).is_dir():
         return f"the repository {display(entry.facts['common'])} is gone"
@@ -236,7 +236,7 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
     undo = Restorable(
-        dict.fromkeys(("worktree", "worktree-admin"), Undo(cannot_go_back, go_back, drop_refs))
+        dict.fromkeys(("worktree", "worktree-admin"), Undo(_cannot_go_back, go_back, _drop_refs))
     )
 
     def target_use(self, step: RetireWorktree) -> Stake:
@@ -253,7 +253,7 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
                 return "it was replaced since it was measured"
         except FileNotFoundError:
             return "it is gone already"
-        place, worktree = found(step, context.host.config)
+        place, worktree = _found(step, context.host.config)
         if worktree is None or (step.path is not None and worktree.path != step.path):
             return "git does not know it as a worktree any more"
         if step.path is None:
@@ -262,13 +262,13 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
         return f"{reason.category}: {reason.detail}" if reason else None
 
     def apply(self, step: RetireWorktree, context: Context) -> Done:
-        place, worktree = found(step, context.host.config)
+        place, worktree = _found(step, context.host.config)
         if worktree is None:
             raise Refused("git does not know it as a worktree any more")
         about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
         tree: quarantine_writer.Entry | None = None
         if step.path and step.identity:
-            before = content_before(place, worktree)
+            before = _content_before(place, worktree)
             tree = quarantine_writer.take(
                 context, step.path.parent, step.path, step.identity, "worktree", **about
             )
@@ -276,7 +276,7 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
                 quarantine_writer.put_back(tree)
                 raise Refused(late)
         try:
-            refs = keep_commits(place, worktree, context.run_id)
+            refs = _keep_commits(place, worktree, context.run_id)
             admin = quarantine_writer.take(
                 context,
                 step.common,

@@ -51,5 +51,7 @@ class RunHandler(StepHandler[Run]):
         return Done(details={"said": lines[-1]} if lines else {})
 
     def cost(self, step: Run, deadline: float) -> Cost:
-        """One command: what it will free is not known before, and it is not the files of anybody."""
+        """One command: what it will free is not known before, and it is not the files of
+        anybody.
+        """
         return Cost(files=1)

@@ -15,7 +15,7 @@ from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host.processes import read
 from miyabi_healing.model.steps import Signal
 
-ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
+_ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
 
 
 @contextmanager
@@ -43,7 +43,7 @@ class SignalHandler(StepHandler[Signal]):
         return Stake()
 
     def recheck(self, step: Signal, context: Context) -> str | None:
-        if step.signal not in ALLOWED:
+        if step.signal not in _ALLOWED:
             return f"signal {step.signal} is not one a healer may send"
         process = read(step.pid)
         if process is None or process.state in "ZX":

@@ -1,4 +1,6 @@
-"""The table of handlers, one for each kind of step; and what is asked of a step, answered by its handler."""
+"""The table of handlers, one for each kind of step; and what is asked of a step, answered by its
+handler.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ UNDO: dict[str, Undo] = {
 }
 
 
-def handler_of(step: Step) -> StepHandler[Any]:
+def _handler_of(step: Step) -> StepHandler[Any]:
     """The handler of a step. Raises TypeError for a kind that the gate does not know."""
     if step.kind not in HANDLERS:
         raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
@@ -50,19 +52,19 @@ def handler_of(step: Step) -> StepHandler[Any]:
 
 def target_use(step: Step) -> Stake:
     """What somebody could be using, and what must not be this program's own. Raises TypeError."""
-    return handler_of(step).target_use(step)
+    return _handler_of(step).target_use(step)
 
 
 def recheck(step: Step, context: Context) -> str | None:
     """The reason why a step must not be carried out (any more); None to go on. Raises TypeError."""
-    return handler_of(step).recheck(step, context)
+    return _handler_of(step).recheck(step, context)
 
 
 def apply(step: Step, context: Context) -> Done:
     """Carry a step out. Raises Refused, OSError and the like, TypeError."""
-    return handler_of(step).apply(step, context)
+    return _handler_of(step).apply(step, context)
 
 
 def cost(step: Step, deadline: float) -> Cost:
     """What a step costs. Raises OSError where that cannot be known, TypeError."""
-    return handler_of(step).cost(step, deadline)
+    return _handler_of(step).cost(step, deadline)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PIECE = 4 << 20
-LEVEL = 3  # 0.15 of ordinary logs, at the speed of a disk
+_LEVEL = 3  # 0.15 of ordinary logs, at the speed of a disk
 
 
 def library() -> Any:
@@ -49,7 +49,7 @@ def verify(path: Path, facts: Mapping[str, Any]) -> None:
     Its own bytes were hashed, which are fewer; the checksums in them (RFC 8878, 3.1.1) tie what
     comes out to that. An earlier version hashed what comes out: there damage shows at the end.
     """
-    if "packed_sha256" in facts and hash_of(path, facts["packed_bytes"]) != facts["packed_sha256"]:
+    if "packed_sha256" in facts and _hash_of(path, facts["packed_bytes"]) != facts["packed_sha256"]:
         raise damaged(path)
 
 
@@ -57,7 +57,7 @@ def damaged(path: Path) -> OSError:
     return OSError(errno.EIO, "the archive is damaged", str(path))
 
 
-def hash_of(path: Path, length: int) -> str:
+def _hash_of(path: Path, length: int) -> str:
     """The SHA-256 of the first `length` bytes of a file. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -79,7 +79,7 @@ class Archive:
         self._library = library()
         parameter = self._library.CompressionParameter
         self._compressor = self._library.ZstdCompressor(
-            options={parameter.compression_level: LEVEL, parameter.checksum_flag: 1}
+            options={parameter.compression_level: _LEVEL, parameter.checksum_flag: 1}
         )
         self._digest = hashlib.sha256()
         self.raw = 0

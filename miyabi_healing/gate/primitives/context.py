@@ -42,7 +42,9 @@ class Context:
 
     @property
     def witness(self) -> Witness:
-        """That look; whoever needs to know what has changed since asks `host.witness` for another."""
+        """That look; whoever needs to know what has changed since asks `host.witness` for
+        another.
+        """
         return self.look or self.host.witness()
 
 

@@ -26,9 +26,9 @@ from miyabi_healing.support.files import open_beneath, open_root
 from miyabi_healing.support.formatting import display
 
 FOLDER = ".miyabi-healing"
-PRIVATE = 0o700
+_PRIVATE = 0o700
 # another place may do; a full or failing disk will not
-ELSEWHERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
+_ELSEWHERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # ns; one rename stamps a folder and what was in it, at most a few ticks of the kernel's clock apart
 SAME_MOMENT = 50_000_000
@@ -59,10 +59,10 @@ class Entry(QuarantineEntry):
             file.flush()
             os.fsync(file.fileno())
         os.rename(aside, self.manifest)
-        sync_folder(self.folder)
+        _sync_folder(self.folder)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make a folder's names durable (fsync(2): a file's own fsync does not cover its directory
     entry).
     """
@@ -78,8 +78,8 @@ def private_folder(path: Path) -> None:
     not.
     """
     with contextlib.suppress(FileExistsError):
-        os.mkdir(path, PRIVATE)
-        sync_folder(path.parent)
+        os.mkdir(path, _PRIVATE)
+        _sync_folder(path.parent)
     status = os.lstat(path)
     if (
         not stat.S_ISDIR(status.st_mode)
@@ -95,7 +95,7 @@ def register(state: Path, base: Path) -> None:
     """
     if base in quarantine.bases(state):
         return
-    state.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    state.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(state / quarantine.BASES, flags, 0o600)
     try:
@@ -104,7 +104,7 @@ def register(state: Path, base: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    sync_folder(state)
+    _sync_folder(state)
 
 
 def bases(context: Context, path: Path) -> Iterator[Path]:
@@ -117,19 +117,19 @@ def bases(context: Context, path: Path) -> Iterator[Path]:
     """
     device = os.lstat(path.parent).st_dev
     with contextlib.suppress(OSError):
-        context.state.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        if os.stat(context.state).st_dev == device and not work_tree_around(context.state):
+        context.state.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        if os.stat(context.state).st_dev == device and not _work_tree_around(context.state):
             yield context.state / "quarantine"
     ancestors = [each for each in reversed(path.parents) if os.lstat(each).st_dev == device]
-    outside = [each for each in ancestors if not work_tree_around(each)]
+    outside = [each for each in ancestors if not _work_tree_around(each)]
     guarded = [each for each in outside if not os.lstat(each).st_mode & 0o022]
     yield from (
         each / FOLDER for each in [*guarded, *(each for each in outside if each not in guarded)]
     )
-    yield from git_folders(path, device)
+    yield from _git_folders(path, device)
 
 
-def work_tree_around(folder: Path) -> Path | None:
+def _work_tree_around(folder: Path) -> Path | None:
     """The work tree that a folder is, or lies in; None where git would not come upon it."""
     real = Path(os.path.realpath(folder))
     if ".git" in real.parts:
@@ -137,32 +137,32 @@ def work_tree_around(folder: Path) -> Path | None:
     return next((each for each in (real, *real.parents) if os.path.lexists(each / ".git")), None)
 
 
-def git_folders(path: Path, device: int) -> Iterator[Path]:
+def _git_folders(path: Path, device: int) -> Iterator[Path]:
     """A place in the git folder of each repository that `path` is in, where that is on the same
     filesystem.
     """
-    top = work_tree_around(path.parent)
+    top = _work_tree_around(path.parent)
     while top:
         with contextlib.suppress(OSError, ValueError):
             found = repositories.locate(top)
             if found and os.stat(found.common).st_dev == device:
                 yield found.common / FOLDER
-        top = work_tree_around(top.parent) if top != top.parent else None
+        top = _work_tree_around(top.parent) if top != top.parent else None
 
 
-def entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
+def _entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
     """Make a place in one quarantine. Raises OSError, and Refused where there is no space even for
     that.
     """
     try:
-        return make_entry(base, context, path, kind, **facts)
+        return _make_entry(base, context, path, kind, **facts)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Refused(f"there is no space for a quarantine in {display(base.parent)}") from None
         raise
 
 
-def make_entry(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
+def _make_entry(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
     private_folder(base)
     register(context.state, base)  # only now: what others prepared must never count as ours
     run = base / context.run_id
@@ -171,7 +171,7 @@ def make_entry(base: Path, context: Context, path: Path, kind: str, **facts: obj
         again = f".{number:06}" if number else ""
         folder = run / f"{context.step:04}-{kind.replace(' ', '-')}{again}"
         try:
-            os.mkdir(folder, PRIVATE)
+            os.mkdir(folder, _PRIVATE)
         except FileExistsError:
             continue
         entry = Entry(folder)
@@ -188,7 +188,7 @@ def make_entry(base: Path, context: Context, path: Path, kind: str, **facts: obj
             about["bytes"] = size
         try:
             entry.write_manifest(**{**about, **facts})
-            sync_folder(run)
+            _sync_folder(run)
         except BaseException:
             discard(entry)
             raise
@@ -203,9 +203,9 @@ def entry(context: Context, path: Path, kind: str, **facts: object) -> Entry:
     problem: OSError | None = None
     for base in bases(context, path):
         try:
-            return entry_in(base, context, path, kind, **facts)
+            return _entry_in(base, context, path, kind, **facts)
         except OSError as error:
-            if error.errno not in ELSEWHERE:
+            if error.errno not in _ELSEWHERE:
                 raise
             problem = problem or error
     raise problem or OSError(errno.ENOENT, "no place for a quarantine", str(path))
@@ -247,7 +247,7 @@ def take(
         times = [parent.st_atime_ns, parent.st_mtime_ns]
         around = [stat.S_IMODE(parent.st_mode), parent.st_uid, parent.st_gid]
         try:
-            place = entry_in(
+            place = _entry_in(
                 base,
                 context,
                 path,
@@ -258,7 +258,7 @@ def take(
                 **facts,
             )
         except OSError as error:
-            if error.errno not in ELSEWHERE:
+            if error.errno not in _ELSEWHERE:
                 raise
             crossed = crossed or error
             continue
@@ -267,13 +267,13 @@ def take(
                 os.rename(name, place.thing, src_dir_fd=folder)
                 # whatever a network filesystem says to that: the thing is here now, and stays on
                 # record
-                left = time_of(folder)
+                left = _time_of(folder)
         except FileNotFoundError:
             discard(place)
             raise Refused("it is gone already") from None
         except OSError as error:
             discard(place)
-            if error.errno not in ELSEWHERE:
+            if error.errno not in _ELSEWHERE:
                 raise
             # a bind mount or subvolume in between: same device number, yet no rename
             crossed = error
@@ -285,15 +285,15 @@ def take(
                 # on a full disk, a folder's time is not worth failing for
                 with contextlib.suppress(OSError):
                     place.write_manifest(left=left)
-            sync_folder(place.folder)
-            sync_folder(path.parent)
+            _sync_folder(place.folder)
+            _sync_folder(path.parent)
             return place
         put_back(place)
         raise Refused("it was replaced since it was measured")
     raise crossed or OSError(errno.EXDEV, "no quarantine on its filesystem", display(path))
 
 
-def time_of(folder: int) -> int:
+def _time_of(folder: int) -> int:
     """When a folder was last changed, in nanoseconds; 0 where that cannot be had."""
     try:
         return os.fstat(folder).st_mtime_ns
@@ -301,7 +301,7 @@ def time_of(folder: int) -> int:
         return 0
 
 
-def rename_back(inside: int, folder: int, name: str, thing: os.stat_result) -> None:
+def _rename_back(inside: int, folder: int, name: str, thing: os.stat_result) -> None:
     """Rename a thing to where it was, never over anything; a folder may take the place of an empty
     one. Raises OSError.
     """
@@ -325,7 +325,7 @@ def put_back(place: QuarantineEntry) -> None:
 
 def move_back(place: QuarantineEntry) -> None:
     """The same, but its place and manifest stay, for what else has to be done."""
-    make_folders_again(place)
+    _make_folders_again(place)
     with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
         left, parent = (
             place.facts.get("left") or os.lstat(place.thing).st_ctime_ns,
@@ -333,7 +333,7 @@ def move_back(place: QuarantineEntry) -> None:
         )
         inside = os.open(place.folder, FOLDER_FLAGS)
         try:
-            rename_back(inside, folder, name, os.lstat(place.thing))
+            _rename_back(inside, folder, name, os.lstat(place.thing))
         finally:
             os.close(inside)
         if times := place.facts.get("parent_times"):
@@ -356,7 +356,7 @@ def cannot_make_folders(place: QuarantineEntry) -> str | None:
     return None
 
 
-def make_folders_again(place: QuarantineEntry) -> None:
+def _make_folders_again(place: QuarantineEntry) -> None:
     """Make what is gone of the folders that a thing was in: ``git clean`` takes them away when they
     are empty. Raises OSError.
 
@@ -375,7 +375,7 @@ def make_folders_again(place: QuarantineEntry) -> None:
             above.st_gid,
         )
         for path in missing:
-            os.mkdir(path.name, PRIVATE, dir_fd=folder)
+            os.mkdir(path.name, _PRIVATE, dir_fd=folder)
             deeper = os.open(path.name, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
             # another user's folder, or a group that we are not in
             with contextlib.suppress(PermissionError):

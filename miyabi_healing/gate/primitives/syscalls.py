@@ -10,7 +10,7 @@ import sys
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, INSERT_RANGE = 0x01, 0x02, 0x08, 0x20  # linux/falloc.h
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-NO_REPLACE = 4 if sys.platform == "darwin" else 1  # RENAME_EXCL, RENAME_NOREPLACE
+_NO_REPLACE = 4 if sys.platform == "darwin" else 1  # RENAME_EXCL, RENAME_NOREPLACE
 
 
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
@@ -36,7 +36,7 @@ def rename_new(old_folder: int, old: str, new_folder: int, new: str) -> None:
     library = ctypes.CDLL(None, use_errno=True)
     call = getattr(library, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
     if call is not None:
-        if call(old_folder, os.fsencode(old), new_folder, os.fsencode(new), NO_REPLACE) == 0:
+        if call(old_folder, os.fsencode(old), new_folder, os.fsencode(new), _NO_REPLACE) == 0:
             return
         if (number := ctypes.get_errno()) not in (*UNSUPPORTED, errno.ENOTSUP):
             raise OSError(number, os.strerror(number), new)

@@ -7,14 +7,14 @@ from __future__ import annotations
 import hashlib
 import struct
 
-FIXED = 62  # bytes of an entry before its name; the two last are flags
-MARKED = 0xC000  # assume-unchanged, and that there are more flags: skip-worktree is one of them
-LENGTH = 0x0FFF  # of the name; where it is longer, all of these
-MODE = 26  # where the two bytes are that say what an entry is
-GITLINK = 0xE0
-FLAGS = struct.Struct(">H").unpack_from
-DIGEST = 20
-ELSEWHERE = (b"link", b"sdir")  # a split or a sparse index: other entries count too
+_FIXED = 62  # bytes of an entry before its name; the two last are flags
+_MARKED = 0xC000  # assume-unchanged, and that there are more flags: skip-worktree is one of them
+_LENGTH = 0x0FFF  # of the name; where it is longer, all of these
+_MODE = 26  # where the two bytes are that say what an entry is
+_GITLINK = 0xE0
+_FLAGS = struct.Struct(">H").unpack_from
+_DIGEST = 20
+_ELSEWHERE = (b"link", b"sdir")  # a split or a sparse index: other entries count too
 
 
 def is_ordinary(data: bytes) -> bool:
@@ -25,9 +25,9 @@ def is_ordinary(data: bytes) -> bool:
     names.
     """
     if (
-        len(data) < 12 + DIGEST
+        len(data) < 12 + _DIGEST
         or data[:8] != b"DIRC\0\0\0\2"
-        or hashlib.sha1(data[:-DIGEST]).digest() != data[-DIGEST:]
+        or hashlib.sha1(data[:-_DIGEST]).digest() != data[-_DIGEST:]
     ):
         return False
     try:
@@ -39,17 +39,17 @@ def is_ordinary(data: bytes) -> bool:
 
 def walk(data: bytes) -> bool:
     """From entry to entry, as git does: by what each says of its length."""
-    at, end = 12, len(data) - DIGEST
+    at, end = 12, len(data) - _DIGEST
     for _ in range(struct.unpack_from(">I", data, 8)[0]):
-        (flags,) = FLAGS(data, at + FIXED - 2)
-        if flags & MARKED or data[at + MODE] & 0xF0 == GITLINK:
+        (flags,) = _FLAGS(data, at + _FIXED - 2)
+        if flags & _MARKED or data[at + _MODE] & 0xF0 == _GITLINK:
             return False
-        length = flags & LENGTH
-        if length == LENGTH:
-            length = data.index(b"\0", at + FIXED) - at - FIXED
-        at += (FIXED + length + 8) & ~7
+        length = flags & _LENGTH
+        if length == _LENGTH:
+            length = data.index(b"\0", at + _FIXED) - at - _FIXED
+        at += (_FIXED + length + 8) & ~7
     while at < end:
-        if data[at : at + 4] in ELSEWHERE:
+        if data[at : at + 4] in _ELSEWHERE:
             return False
         at += 8 + int(struct.unpack_from(">I", data, at + 4)[0])
     return at == end

@@ -8,23 +8,23 @@ in a container the same work tree has another path.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from miyabi_healing.host.git.repositories import Repository
 from miyabi_healing.host.processes import LINUX, PROC, OpenFile, Process, told_by
 from miyabi_healing.host.users import Witness
 from miyabi_healing.support import mount_answers, mount_table
 from miyabi_healing.support.files import is_within
 from miyabi_healing.support.formatting import display
 
-VARIABLES = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_WORK_TREE")
-DEEPEST = 1000  # folders: no path is longer
-FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_VARIABLES = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_WORK_TREE")
+_DEEPEST = 1000  # folders: no path is longer
+_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
-class Places:
+class _Places:
     """The folders of a repository: the git folder they share (`common`), the main work tree and the
     linked ones.
     """
@@ -35,21 +35,17 @@ class Places:
     git: tuple[int, int]
 
     @classmethod
-    def of(cls, repository: Repository) -> Places:
-        """Raises OSError where the repository is gone."""
-        folders = [
-            str(repository.common),
-            str(repository.main),
-            *(str(tree.path) for tree in repository.worktrees()),
-        ]
+    def of(cls, paths: Sequence[Path]) -> _Places:
+        """The first is the git folder. Raises OSError where that is gone."""
+        folders = [str(path) for path in paths]
         inodes = set()
         for each in folders:
             try:
                 mount_answers.check(each)
-                inodes.add(number(os.stat(each)))
+                inodes.add(_number(os.stat(each)))
             except OSError:  # a work tree that was deleted by hand, or does not answer
                 continue
-        return cls(folders[0], tuple(folders), frozenset(inodes), number(os.stat(folders[0])))
+        return cls(folders[0], tuple(folders), frozenset(inodes), _number(os.stat(folders[0])))
 
     def named_in(self, text: str) -> bool:
         """Whether a text could name the repository: what does not is not looked at."""
@@ -58,39 +54,39 @@ class Places:
         )
 
 
-def number(status: os.stat_result) -> tuple[int, int]:
+def _number(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def suspects(repository: Repository, witness: Witness) -> Iterator[tuple[Process, str]]:
-    """Living processes that may be in the middle of something in this repository, and what gives
-    them away.
+def suspects(places: Sequence[Path], witness: Witness) -> Iterator[tuple[Process, str]]:
+    """Living processes that may be in the middle of something in a repository, and what gives them
+    away; `places` are its git folder and its work trees.
 
     Those that cannot be looked into are not among them: `Witness.unseen` judges by what they could
     reach.
     """
-    places, seen = Places.of(repository), witness.files
+    known, seen = _Places.of(places), witness.files
     by_pid = {process.pid: process for process in seen.everyone}
     hidden = {process.pid for process in seen.unseen}
     homes = {each.pid: each for each in seen.files if each.link == "cwd"} if LINUX else {}
     for process in seen.everyone:
         if process.pid == os.getpid() or process.kernel or process.pid in hidden:
             continue
-        family = of_git(process, by_pid)
+        family = _of_git(process, by_pid)
         why = (
-            by_its_folder(process, homes.get(process.pid), places, witness)
+            _by_its_folder(process, homes.get(process.pid), known, witness)
             if family and LINUX
             else None
         )
         if LINUX:
-            why = why or by_its_words(process, places, process.pid in seen.elsewhere)
+            why = why or _by_its_words(process, known, process.pid in seen.elsewhere)
         else:
-            why = told_by_psutil(process, places, family)
+            why = _told_by_psutil(process, known, family)
         if why:
             yield process, why
 
 
-def of_git(process: Process, by_pid: dict[int, Process]) -> bool:
+def _of_git(process: Process, by_pid: dict[int, Process]) -> bool:
     """Whether a process is git, or was started by git, however far up."""
     seen: set[int] = set()
     current: Process | None = process
@@ -102,38 +98,38 @@ def of_git(process: Process, by_pid: dict[int, Process]) -> bool:
     return False
 
 
-def by_its_folder(
-    process: Process, home: OpenFile | None, places: Places, witness: Witness
+def _by_its_folder(
+    process: Process, home: OpenFile | None, places: _Places, witness: Witness
 ) -> str | None:
     """What ties git, or a child of git, to the repository by the folder that it is at work in."""
     if home is None:
         return None
-    if climb(f"{PROC}/{process.pid}/cwd") & places.inodes:
+    if _climb(f"{PROC}/{process.pid}/cwd") & places.inodes:
         return f"at work in {display(home.path)}"
-    if process.pid in witness.files.elsewhere and has_a_part(process, home, places, witness):
+    if process.pid in witness.files.elsewhere and _has_a_part(process, home, places, witness):
         return f"at work in {display(home.path)}, in a container that has a part of it"
     return None
 
 
-def climb(path: str) -> frozenset[tuple[int, int]]:
+def _climb(path: str) -> frozenset[tuple[int, int]]:
     """A folder and all above it by device and inode, through the mounts by which it was reached.
 
     Empty where it is gone, or does not answer: then it is on another filesystem than what does.
     """
     found: set[tuple[int, int]] = set()
     try:
-        folder = os.open(path, FOLDER_FLAGS)
+        folder = os.open(path, _FOLDER_FLAGS)
     except OSError:
         return frozenset()
     try:
         if mount_answers.behind(path, told_by(f"/proc/self/fdinfo/{folder}")[1]):
             return frozenset()
-        for _ in range(DEEPEST):
-            at = number(os.fstat(folder))
+        for _ in range(_DEEPEST):
+            at = _number(os.fstat(folder))
             if at in found:  # the top of all is above itself
                 break
             found.add(at)
-            above = os.open("..", FOLDER_FLAGS, dir_fd=folder)
+            above = os.open("..", _FOLDER_FLAGS, dir_fd=folder)
             os.close(folder)
             folder = above
     except OSError:  # what is above cannot be reached
@@ -143,7 +139,7 @@ def climb(path: str) -> frozenset[tuple[int, int]]:
     return frozenset(found)
 
 
-def has_a_part(process: Process, home: OpenFile, places: Places, witness: Witness) -> bool:
+def _has_a_part(process: Process, home: OpenFile, places: _Places, witness: Witness) -> bool:
     """Whether a process with other mounts works in a folder that is mounted there from within the
     repository.
 
@@ -164,25 +160,25 @@ def has_a_part(process: Process, home: OpenFile, places: Places, witness: Witnes
     return False
 
 
-def by_its_words(process: Process, places: Places, elsewhere: bool) -> str | None:
+def _by_its_words(process: Process, places: _Places, elsewhere: bool) -> str | None:
     """What ties a process to the repository by its command line or its environment, as it means
     them.
 
     Where it has other mounts (`elsewhere`), a path of ours may be any other folder to it.
     """
-    for argument in words_of(process, "cmdline"):
+    for argument in _words_of(process, "cmdline"):
         if not elsewhere and places.common in argument:
             return "whose command line names the repository"
-        if places.named_in(argument) and names(process, argument, frozenset([places.git])):
+        if places.named_in(argument) and _names(process, argument, frozenset([places.git])):
             return "whose command line names the repository"
-    for entry in words_of(process, "environ"):
+    for entry in _words_of(process, "environ"):
         name, _, value = entry.partition("=")
-        if name in VARIABLES and value and names(process, value, places.inodes):
+        if name in _VARIABLES and value and _names(process, value, places.inodes):
             return f"whose {name} names the repository"
     return None
 
 
-def words_of(process: Process, file: str) -> list[str]:
+def _words_of(process: Process, file: str) -> list[str]:
     """A process's arguments, or its environment; none where it is gone."""
     try:
         with open(f"{PROC}/{process.pid}/{file}", "rb") as stream:
@@ -191,7 +187,7 @@ def words_of(process: Process, file: str) -> list[str]:
         return []
 
 
-def names(process: Process, text: str, wanted: frozenset[tuple[int, int]]) -> bool:
+def _names(process: Process, text: str, wanted: frozenset[tuple[int, int]]) -> bool:
     """Whether a text is the path of one of the `wanted` folders, or of something in it, for this
     process.
     """
@@ -203,12 +199,12 @@ def names(process: Process, text: str, wanted: frozenset[tuple[int, int]]) -> bo
         )
         if not mount_answers.comes_to_an_end(path):
             continue
-        if (climb(path) or climb(os.path.dirname(path))) & wanted:
+        if (_climb(path) or _climb(os.path.dirname(path))) & wanted:
             return True
     return False
 
 
-def told_by_psutil(process: Process, places: Places, family: bool) -> str | None:
+def _told_by_psutil(process: Process, places: _Places, family: bool) -> str | None:
     """The same where there is no /proc, and no mounts but ours either: by paths."""
     import psutil
 
@@ -222,16 +218,16 @@ def told_by_psutil(process: Process, places: Places, family: bool) -> str | None
     if family and any(is_within(here, folder) for folder in places.folders):
         return f"at work in {display(here)}"
     if any(
-        places.common in each or is_within(absolute(here, each), places.common)
+        places.common in each or is_within(_absolute(here, each), places.common)
         for each in arguments
     ):
         return "whose command line names the repository"
-    for name in VARIABLES:
+    for name in _VARIABLES:
         value = environment.get(name)
-        if value and any(is_within(absolute(here, value), folder) for folder in places.folders):
+        if value and any(is_within(_absolute(here, value), folder) for folder in places.folders):
             return f"whose {name} names the repository"
     return None
 
 
-def absolute(here: str, path: str) -> str:
+def _absolute(here: str, path: str) -> str:
     return os.path.normpath(os.path.join(here, path))

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host.git.repositories import Repository
+from miyabi_healing.model.config import Config
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.support.formatting import display
 
-LOOKS_APART = 0.05
+_LOOKS_APART = 0.05
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def look(path: Path) -> Lock | None:
     )
 
 
-def lock_paths(common: Path) -> Iterator[Path]:
+def _lock_paths(common: Path) -> Iterator[Path]:
     """Every name git locks with, in the common folder and the worktrees' own; never anything in a
     work tree.
     """
     linked = os.path.join(common, "worktrees")
-    for top in (os.fspath(common), *(os.path.join(linked, name) for name in names_in(linked))):
-        names = names_in(top)
+    for top in (os.fspath(common), *(os.path.join(linked, name) for name in _names_in(linked))):
+        names = _names_in(top)
         yield from (
             Path(top, name) for name in names if name.endswith(".lock") and name != "gc.pid.lock"
         )
@@ -65,7 +65,7 @@ def lock_paths(common: Path) -> Iterator[Path]:
     yield common / "objects" / "maintenance.lock"
 
 
-def names_in(folder: str) -> list[str]:
+def _names_in(folder: str) -> list[str]:
     """The names in a folder, in order; none where it cannot be read."""
     try:
         return sorted(os.listdir(folder))
@@ -73,23 +73,35 @@ def names_in(folder: str) -> list[str]:
         return []
 
 
-def locks(repository: Repository) -> tuple[Lock, ...]:
-    """The lock files that lie in a repository now, held or not."""
-    return tuple(lock for path in lock_paths(repository.common) if (lock := look(path)))
+@dataclass(frozen=True)
+class GitFolders:
+    """Where a repository lies: the git folder that its worktrees share, and all its work trees.
+
+    `work_trees` is asked only where a lock is old; it raises OSError where the repository is gone.
+    """
+
+    common: Path
+    work_trees: Callable[[], tuple[Path, ...]]
+    config: Config
 
 
-def stale(repository: Repository, older_than: float) -> tuple[Lock, ...]:
+def locks(common: Path) -> tuple[Lock, ...]:
+    """The lock files that lie in a git folder now, held or not."""
+    return tuple(lock for path in _lock_paths(common) if (lock := look(path)))
+
+
+def stale(folders: GitFolders, older_than: float) -> tuple[Lock, ...]:
     """Locks that nobody who is seen holds and that have not changed for `older_than` seconds, the
     oldest first.
 
     Somebody who cannot be seen may hold one all the same: `Holders.unseen`. Raises OSError where no
     process can be seen.
     """
-    old = [lock for lock in locks(repository) if lock.age > older_than]
+    old = [lock for lock in locks(folders.common) if lock.age > older_than]
     if not old:
         return ()
-    time.sleep(LOOKS_APART)
-    holders = Holders(repository)
+    time.sleep(_LOOKS_APART)
+    holders = Holders(folders)
     return tuple(
         sorted(
             (lock for lock in old if not holders.reason(lock, older_than)),
@@ -103,13 +115,14 @@ class Holders:
     answers.
     """
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, folders: GitFolders) -> None:
         from miyabi_healing.host import users  # most repositories have no old lock
         from miyabi_healing.host.git import lock_holders
 
-        self.witness = users.Witness(repository.config)
+        self.witness = users.Witness(folders.config)
         self.files = self.witness.files
-        self.suspect = next(lock_holders.suspects(repository, self.witness), None)
+        places = (folders.common, *folders.work_trees())
+        self.suspect = next(lock_holders.suspects(places, self.witness), None)
 
     def reason(self, lock: Lock, older_than: float) -> str | None:
         """Why `lock` is not stale, as far as can be seen; None where it is."""

@@ -26,13 +26,13 @@ from miyabi_healing.support.files import FOLDER, open_root, read_small
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
-    from miyabi_healing.host.git.locks import Lock
+    from miyabi_healing.host.git.locks import GitFolders, Lock
 
-TIME_LIMIT = 120.0
-LONGEST_REASON = 300  # letters of a lock's reason that are shown
+_TIME_LIMIT = 120.0
+_LONGEST_REASON = 300  # letters of a lock's reason that are shown
 # Everything by which a repository could have git start a program, or ask a network, that a caller
 # can switch off; and what we have it write is on disk when it ends.
-SETTINGS = (
+_SETTINGS = (
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
     "core.untrackedCache=false",
@@ -48,15 +48,15 @@ SETTINGS = (
     "submodule.recurse=false",
     "log.showSignature=false",
 )
-SAFE = tuple(part for setting in SETTINGS for part in ("-c", setting))
-SURROUNDINGS = {
+SAFE = tuple(part for setting in _SETTINGS for part in ("-c", setting))
+_SURROUNDINGS = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_PAGER": "cat",
 }
 # What git believes in a git folder: whoever can write one of these chooses what it does.
-BELIEVED = (
+_BELIEVED = (
     "config",
     "config.worktree",
     "HEAD",
@@ -74,7 +74,7 @@ BELIEVED = (
     "worktrees",
     "modules",
 )
-OPERATIONS = {
+_OPERATIONS = {
     "rebase-merge": "a rebase",
     "rebase-apply": "a rebase or am",
     "sequencer": "a cherry-pick or revert",
@@ -114,7 +114,7 @@ class Worktree:
             return None
         except OSError as error:
             return f"its reason cannot be read: {error.strerror}"
-        return text.decode("utf-8", "replace").strip()[:LONGEST_REASON] or "no reason given"
+        return text.decode("utf-8", "replace").strip()[:_LONGEST_REASON] or "no reason given"
 
     @property
     def may_be_there(self) -> bool:
@@ -162,7 +162,7 @@ class Worktree:
     def operation(self) -> str | None:
         """What was begun in it and not finished."""
         return next(
-            (what for name, what in OPERATIONS.items() if (self.admin / name).exists()), None
+            (what for name, what in _OPERATIONS.items() if (self.admin / name).exists()), None
         )
 
 
@@ -245,13 +245,22 @@ class Repository:
         if not names:
             return 1
         with self.opened("worktrees") as linked:
-            return 1 + sum(has_content(f"{name}/gitdir", linked) for name in names)
+            return 1 + sum(_has_content(f"{name}/gitdir", linked) for name in names)
 
     def stale_locks(self, older_than: float) -> tuple[Lock, ...]:
         """Lock files that nobody holds, unchanged for `older_than` seconds, the oldest first."""
         from miyabi_healing.host.git import locks
 
-        return locks.stale(self, older_than)
+        return locks.stale(self.folders, older_than)
+
+    @property
+    def folders(self) -> GitFolders:
+        """Where it lies, for those that look at its folders alone."""
+        from miyabi_healing.host.git.locks import GitFolders
+
+        return GitFolders(
+            self.common, lambda: (self.main, *(tree.path for tree in self.worktrees())), self.config
+        )
 
     def git(
         self,
@@ -281,10 +290,10 @@ class Repository:
             with self.trusted(worktree) as common:
                 result = commands.run(
                     ["git", "--no-pager", "--no-optional-locks", *SAFE, *arguments],
-                    time_limit=TIME_LIMIT,
+                    time_limit=_TIME_LIMIT,
                     cwd=common,
                     stdin=stdin,
-                    environment={**SURROUNDINGS, **places, **(environment or {})},
+                    environment={**_SURROUNDINGS, **places, **(environment or {})},
                     user=self.owner if os.geteuid() == 0 else None,
                 )
         except OSError as error:
@@ -310,7 +319,7 @@ class Repository:
 
         with ownership.walked(self.common) as found:
             both = frozenset((ownership.ROOT, self.owner))
-            reason = found.objection(both) or others_in(
+            reason = found.objection(both) or _others_in(
                 found.descriptor, self.common, worktree, both
             )
             if found.owner != self.owner:
@@ -320,7 +329,7 @@ class Repository:
             yield found.descriptor
 
 
-def others_in(
+def _others_in(
     common: int, path: Path, worktree: Worktree | None, users: frozenset[int]
 ) -> str | None:
     """Who else can change what git believes in a git folder that is open; None where nobody can.
@@ -328,7 +337,7 @@ def others_in(
     """
     from miyabi_healing.support import ownership
 
-    names = list(BELIEVED)
+    names = list(_BELIEVED)
     if worktree:
         admin = f"worktrees/{worktree.admin.name}"
         with held(admin, common, reading=True) as folder:
@@ -357,7 +366,7 @@ def held(path: Path | str, folder: int | None = None, *, reading: bool = False) 
         os.close(descriptor)
 
 
-def has_content(file: str, folder: int) -> bool:
+def _has_content(file: str, folder: int) -> bool:
     """Whether there is a regular file with something in it."""
     try:
         status = os.stat(file, dir_fd=folder, follow_symlinks=False)
@@ -367,7 +376,7 @@ def has_content(file: str, folder: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Place:
+class _Place:
     """Where a repository is, without links, and whose its git folder is."""
 
     common: Path
@@ -375,7 +384,7 @@ class Place:
     owner: int
 
 
-def locate(path: Path) -> Place | None:
+def locate(path: Path) -> _Place | None:
     """The repository whose top is `path`; None where there is none. Raises OSError where it cannot
     be said.
 
@@ -393,20 +402,20 @@ def locate(path: Path) -> Place | None:
             status = os.stat(".git", dir_fd=top, follow_symlinks=False)
         except FileNotFoundError:
             return bare(top)
-        main = real_path(top, path)
+        main = _real_path(top, path)
         if stat.S_ISREG(status.st_mode):
-            return by_file(top, main, status)
+            return _by_file(top, main, status)
         with (
-            opened_root(main / ".git")
+            _opened_root(main / ".git")
             if stat.S_ISLNK(status.st_mode)
             else held(".git", top) as common
         ):
-            return Place(real_path(common, main / ".git"), main, os.fstat(common).st_uid)
+            return _Place(_real_path(common, main / ".git"), main, os.fstat(common).st_uid)
     finally:
         os.close(top)
 
 
-def by_file(top: int, main: Path, status: os.stat_result) -> Place:
+def _by_file(top: int, main: Path, status: os.stat_result) -> _Place:
     """The repository that a ``.git`` file leads to: of a linked worktree, or a submodule
     (gitrepository-layout(5)).
     """
@@ -414,21 +423,21 @@ def by_file(top: int, main: Path, status: os.stat_result) -> Place:
     text = os.fsdecode(read_small(".git", top, owner=owner))
     if not text.startswith("gitdir:") or "\0" in text:
         raise OSError(errno.EINVAL, "names no git folder", display(main / ".git"))
-    with led_to(main, text.removeprefix("gitdir:").strip(), owner) as folder:
-        real = real_path(folder, main)
+    with _led_to(main, text.removeprefix("gitdir:").strip(), owner) as folder:
+        real = _real_path(folder, main)
         try:
             link = os.fsdecode(read_small("commondir", folder, owner=owner)).strip()
         except FileNotFoundError:
-            return Place(real, main, owner)  # a submodule, or --separate-git-dir
+            return _Place(real, main, owner)  # a submodule, or --separate-git-dir
         if "\0" in link:
             raise OSError(errno.EINVAL, "names no folder", display(real / "commondir"))
-        with led_to(real, link, owner) as folder:
-            common = real_path(folder, real)
-            return Place(common, common.parent if common.name == ".git" else common, owner)
+        with _led_to(real, link, owner) as folder:
+            common = _real_path(folder, real)
+            return _Place(common, common.parent if common.name == ".git" else common, owner)
 
 
 @contextmanager
-def led_to(base: Path, link: str, owner: int) -> Iterator[int]:
+def _led_to(base: Path, link: str, owner: int) -> Iterator[int]:
     """The folder that one of git's files names, held open. Raises OSError that tells nothing of
     where it leads.
     """
@@ -452,7 +461,7 @@ def led_to(base: Path, link: str, owner: int) -> Iterator[int]:
 
 
 @contextmanager
-def opened_root(path: Path) -> Iterator[int]:
+def _opened_root(path: Path) -> Iterator[int]:
     folder = open_root(path)
     try:
         yield folder
@@ -460,7 +469,7 @@ def opened_root(path: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def bare(top: int) -> Place | None:
+def bare(top: int) -> _Place | None:
     """The bare repository that an open folder is; None where it is none."""
     kinds = {"HEAD": stat.S_ISREG, "objects": stat.S_ISDIR, "refs": stat.S_ISDIR}
     try:
@@ -470,11 +479,11 @@ def bare(top: int) -> Place | None:
         )
     except OSError:
         return None
-    path = real_path(top, Path())
-    return Place(path, path, os.fstat(top).st_uid) if fits else None
+    path = _real_path(top, Path())
+    return _Place(path, path, os.fstat(top).st_uid) if fits else None
 
 
-def real_path(folder: int, otherwise: Path) -> Path:
+def _real_path(folder: int, otherwise: Path) -> Path:
     """Where an open folder is (proc_pid_fd(5)); by its name where there is no /proc."""
     try:
         return Path(os.readlink(f"/proc/self/fd/{folder}"))
@@ -494,12 +503,12 @@ def repository(path: str, config: Config) -> Repository:
         raise NoRepository(f"{display(path)}: {display(error)}") from None
     if found is None:
         raise NoRepository(f"git.repos: {display(path)}: not a git repository")
-    if reason := foreign(found):
+    if reason := _foreign(found):
         raise NoRepository(f"{display(path)} {reason}")
     return Repository(found.common, found.main, config, found.owner)
 
 
-def foreign(place: Place) -> str | None:
+def _foreign(place: _Place) -> str | None:
     """Why a repository is not for us to look at: only root may look at another user's; None where
     it is.
     """
@@ -507,10 +516,13 @@ def foreign(place: Place) -> str | None:
         return None
     from miyabi_healing.support import ownership
 
-    return f"belongs to {ownership.user_name(place.owner)}: only they, or root, can have it looked after"
+    return (
+        f"belongs to {ownership.user_name(place.owner)}: only they, or root, can have it looked "
+        "after"
+    )
 
 
-def looks_like_one(path: Path) -> bool:
+def _looks_like_one(path: Path) -> bool:
     """Whether there may be a repository at `path`, by its names alone, or what it lies on does not
     answer.
     """
@@ -547,12 +559,12 @@ def configured(config: Config) -> Found:
             mount_answers.is_silent(expanded) or not os.path.exists(expanded)
         )
         for each in globbing.expand(expanded) if many else [expanded]:
-            if many and not looks_like_one(Path(each)):
+            if many and not _looks_like_one(Path(each)):
                 continue
-            place: Place | None = None
+            place: _Place | None = None
             with contextlib.suppress(OSError, ValueError):
                 place = locate(Path(each))
-            if many and place and (reason := foreign(place)):
+            if many and place and (reason := _foreign(place)):
                 notes.append(f"{display(each)} {reason}")
             else:
                 paths.setdefault(
@@ -566,13 +578,13 @@ def around(here: Path) -> Found:
     not for us.
     """
     for folder in (here, *here.parents):
-        if not looks_like_one(folder):
+        if not _looks_like_one(folder):
             continue
         try:
             place = locate(folder)
         except (OSError, ValueError):
             return Found((str(folder),))
-        if place and (reason := foreign(place)):
+        if place and (reason := _foreign(place)):
             return Found((), (f"{display(folder)} {reason}",))
         if place:
             return Found((str(place.main),))

@@ -27,24 +27,27 @@ from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import display
 
 DAY = 86_400
-MOST_AT_A_TIME = 4
+_MOST_AT_A_TIME = 4
 # repository, base, commit: what is merged into a commit stays so
 MERGES: dict[tuple[Path, str, str], bool] = {}
 IN_MEMORY = "/dev/shm"
-LARGEST_INDEX = LARGEST_REFLOG = 1 << 28  # bytes
+_LARGEST_INDEX = LARGEST_REFLOG = 1 << 28  # bytes
 # Nothing is packed that is there for a moment only, and no commit's name is looked for among those
 # of branches.
-FOR_MERGES = {
+_FOR_MERGES = {
     "GIT_CONFIG_COUNT": "2",
     "GIT_CONFIG_KEY_0": "core.compression", "GIT_CONFIG_VALUE_0": "0",
     "GIT_CONFIG_KEY_1": "core.warnAmbiguousRefs", "GIT_CONFIG_VALUE_1": "false",
 }  # fmt: skip
-DEFAULTS: dict[Path, str] = {}
-BRANCHES = ("refs/heads/", "refs/remotes/")
-REGENERABLE = frozenset(
-    """node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache .hypothesis .tox
-    .nox .eggs target build dist out .next .nuxt .svelte-kit .turbo .parcel-cache .cache .gradle .terraform
-    coverage htmlcov .nyc_output DerivedData Pods _build deps .dart_tool zig-cache .zig-cache""".split()
+_DEFAULTS: dict[Path, str] = {}
+_BRANCHES = ("refs/heads/", "refs/remotes/")
+_REGENERABLE = frozenset(
+    """
+    node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache
+    .hypothesis .tox .nox .eggs target build dist out .next .nuxt .svelte-kit .turbo
+    .parcel-cache .cache .gradle .terraform coverage htmlcov .nyc_output DerivedData Pods _build
+    deps .dart_tool zig-cache .zig-cache
+    """.split()
 )
 
 
@@ -57,7 +60,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Base:
+class _Base:
     """The branch that merged work ends up in: its full name and commit."""
 
     name: str
@@ -95,15 +98,17 @@ class Survey:
 
     @cached_property
     def refs(self) -> dict[str, tuple[str, str]]:
-        """Every branch, local and remote: full name to commit and, for a symbolic one, its target."""
+        """Every branch, local and remote: full name to commit and, for a symbolic one, its
+        target.
+        """
         listing = self.repository.git(
-            "for-each-ref", "--format=%(refname)%00%(objectname)%00%(symref)", *BRANCHES
+            "for-each-ref", "--format=%(refname)%00%(objectname)%00%(symref)", *_BRANCHES
         )
         rows = (os.fsdecode(line).split("\0") for line in listing.splitlines())
         return {name: (commit, target) for name, commit, target in rows}
 
     @cached_property
-    def base(self) -> Base | Reason:
+    def base(self) -> _Base | Reason:
         """The configured base, or ``origin/HEAD``, ``init.defaultBranch``, main or master; a Reason
         where none is sure.
         """
@@ -111,14 +116,14 @@ class Survey:
         if wanted:
             for name in (wanted, f"refs/heads/{wanted}", f"refs/remotes/{wanted}"):
                 if name in self.refs:
-                    return Base(name, self.refs[name][0])
+                    return _Base(name, self.refs[name][0])
             return Reason("base unknown", f"git.base is {wanted!r}, and no such branch exists")
         name = self.refs.get("refs/remotes/origin/HEAD", ("", ""))[1]
         if name in self.refs or (name := f"refs/heads/{self.default_branch}") in self.refs:
-            return Base(name, self.refs[name][0])
+            return _Base(name, self.refs[name][0])
         usual = [name for name in ("refs/heads/main", "refs/heads/master") if name in self.refs]
         if len(usual) == 1:
-            return Base(usual[0], self.refs[usual[0]][0])
+            return _Base(usual[0], self.refs[usual[0]][0])
         return Reason(
             "base unknown",
             f"{'both main and master' if usual else 'neither main nor master'} found; set git.base",
@@ -130,14 +135,14 @@ class Survey:
         where it does not say.
         """
         common = self.repository.common
-        if common not in DEFAULTS:
+        if common not in _DEFAULTS:
             try:
-                DEFAULTS[common] = os.fsdecode(
+                _DEFAULTS[common] = os.fsdecode(
                     self.repository.git("config", "init.defaultBranch")
                 ).strip()
             except ToolError:
-                DEFAULTS[common] = ""
-        return DEFAULTS[common]
+                _DEFAULTS[common] = ""
+        return _DEFAULTS[common]
 
     @cached_property
     def merged(self) -> frozenset[str]:
@@ -162,8 +167,10 @@ class Survey:
             MERGES.update((keys[name], name in found) for name in unknown)
         return frozenset(name for name, key in keys.items() if MERGES[key])
 
-    def look_for_merged(self, base: Base, names: list[str]) -> set[str]:
-        """The same, asked of git: a constant number of processes, however many branches there are."""
+    def look_for_merged(self, base: _Base, names: list[str]) -> set[str]:
+        """The same, asked of git: a constant number of processes, however many branches there
+        are.
+        """
         try:
             return self.absorbed(base, names)
         except ToolError:  # an older git: what only it could have judged is kept
@@ -172,7 +179,7 @@ class Survey:
             )
             return set(names) & {os.fsdecode(line) for line in listing.splitlines()}
 
-    def absorbed(self, base: Base, branches: list[str]) -> set[str]:
+    def absorbed(self, base: _Base, branches: list[str]) -> set[str]:
         """Those of `branches` that a merge into the base would add nothing from
         (git-merge-tree(1)).
 
@@ -185,7 +192,7 @@ class Survey:
             places = {
                 "GIT_OBJECT_DIRECTORY": folder,
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.repository.common / "objects"),
-                **FOR_MERGES,
+                **_FOR_MERGES,
             }
             answer = self.repository.git(
                 "merge-tree",
@@ -240,7 +247,7 @@ class Survey:
             return Reason("refs of its own", "refs/worktree or refs/bisect")
         if (admin / "modules").exists():
             return Reason("submodules", "it has submodules checked out")
-        age = (time.time() - last_use(worktree)) / DAY
+        age = (time.time() - _last_use(worktree)) / DAY
         if age < idle_days:
             return Reason("not idle", f"used {max(age, 0):.1f} days ago, idle is {idle_days:g}")
         return None
@@ -257,7 +264,7 @@ class Survey:
             "refs/heads/"
         ) == self.base.name.removeprefix("refs/remotes/origin/"):
             return Reason("base branch", name)
-        first = first_commit(self.repository.common / "logs" / name)
+        first = _first_commit(self.repository.common / "logs" / name)
         if first is None:
             return Reason("no reflog", "merged and fresh cannot be told apart")
         if first == self.refs[name][0]:
@@ -298,7 +305,7 @@ class Survey:
             worktree=worktree,
             folder=folder,
         )
-        allowed = REGENERABLE | set(self.repository.config.git.regenerable)
+        allowed = _REGENERABLE | set(self.repository.config.git.regenerable)
         for entry in (os.fsdecode(each) for each in status.split(b"\0") if each):
             mark, path = entry[:3], entry[3:]
             if mark == "?? ":
@@ -310,7 +317,7 @@ class Survey:
             )
             if known is None or not (folder / Path(*Path(path).parts[: known + 1])).is_dir():
                 return Reason("ignored files", display(path))
-            if nested := nested_repository(folder / path):
+            if nested := _nested_repository(folder / path):
                 return Reason("ignored files", f"{display(nested)} is a repository")
         for row in self.unusual(worktree, folder):
             if row.is_repository and os.path.lexists(folder / row.path / ".git"):
@@ -331,7 +338,7 @@ class Survey:
         Git is only asked where there may be any.
         """
         try:
-            data = read_small(worktree.admin / "index", owner=worktree.owner, limit=LARGEST_INDEX)
+            data = read_small(worktree.admin / "index", owner=worktree.owner, limit=_LARGEST_INDEX)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -393,7 +400,7 @@ def side_by_side(
         return map(question, worktrees)
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(min(len(worktrees), os.cpu_count() or 1, MOST_AT_A_TIME)) as pool:
+    with ThreadPoolExecutor(min(len(worktrees), os.cpu_count() or 1, _MOST_AT_A_TIME)) as pool:
         try:
             return list(pool.map(question, worktrees))
         except Exception:
@@ -421,7 +428,7 @@ def clean_merges(answer: bytes) -> list[str | None]:
     return trees
 
 
-def first_commit(reflog: Path) -> str | None:
+def _first_commit(reflog: Path) -> str | None:
     """The commit a branch began at, by its reflog (the second field of the first line); None where
     that is not known.
     """
@@ -431,7 +438,7 @@ def first_commit(reflog: Path) -> str | None:
         return None
 
 
-def last_use(worktree: Worktree) -> float:
+def _last_use(worktree: Worktree) -> float:
     """When something last happened in a worktree, in seconds since the epoch."""
     marks = [
         worktree.path,
@@ -443,7 +450,7 @@ def last_use(worktree: Worktree) -> float:
     return max([*times, *(os.lstat(mark).st_mtime for mark in marks if mark.exists())])
 
 
-def nested_repository(folder: Path) -> Path | None:
+def _nested_repository(folder: Path) -> Path | None:
     """A git repository somewhere below `folder`; None where there is none."""
     for path, folders, names in os.walk(folder):
         if ".git" in folders or ".git" in names:

@@ -31,7 +31,7 @@ def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:
             raise NotSent(f"line {number} of its addresses is none that Apprise knows")
     kind = (
         apprise.NotifyType.SUCCESS
-        if all(is_good(each) for each in message.alerts)
+        if all(_is_good(each) for each in message.alerts)
         else apprise.NotifyType.FAILURE
     )
     body = "\n\n".join(f"{each.line}\n{each.advice}" for each in message.alerts)
@@ -41,5 +41,5 @@ def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:
         raise NotSent("a place did not take it")
 
 
-def is_good(alert: Alert) -> bool:
+def _is_good(alert: Alert) -> bool:
     return alert.kind in ("healed", "recovered")

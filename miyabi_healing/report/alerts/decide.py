@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 # states that somebody was alerted to and waits to see the end of
 OPEN = ("issue", "unknown", "flapping")
-TOLD_BRAKES = (
+_TOLD_BRAKES = (
     "attempts",
     "budget",
     "quarantine limit",
@@ -39,7 +39,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class _Finding:
     """How one check of one target stands after a run.
 
     `state` is one of ``healthy``, ``healed``, ``issue``, ``waiting`` (an issue that has not lasted
@@ -116,19 +116,19 @@ class Alert:
         return f"{WORDS[self.kind]}: {self.subject}" + (f" ({facts})" if facts else "")
 
 
-def findings(document: Document) -> Iterator[Finding]:
+def _findings(document: Document) -> Iterator[_Finding]:
     """How each check stands, from the report of a run."""
     issues = {(row["name"], row["target"]): row for row in document["issues_detected"]}
     unknown = {(row["check"], row.get("target", "")): row["message"] for row in document["errors"]}
     for (name, target), message in unknown.items():
-        yield Finding(name, target, "unknown", message, "high")
+        yield _Finding(name, target, "unknown", message, "high")
     if ("", "") not in unknown:
-        yield Finding("", "", "healthy")
+        yield _Finding("", "", "healthy")
     for metric in document["metrics"]:
         key = metric["name"], metric["target"]
         if key not in issues and key not in unknown:
             state = "waived" if metric["outcome"] == "waived" else "healthy"
-            yield Finding(
+            yield _Finding(
                 *key,
                 state,
                 metric["description"],
@@ -146,7 +146,7 @@ def findings(document: Document) -> Iterator[Finding]:
         brake = next((each["brake"] for each in actions if each["brake"]), "") or vetoed(actions)
         state = "healed" if row["healed"] else "waiting" if brake.startswith("gate:") else "issue"
         done = tuple(f"{each['action']}: {each['message']}" for each in actions)
-        yield Finding(
+        yield _Finding(
             *key,
             state,
             row["description"],
@@ -175,11 +175,11 @@ def decide(
     """What to tell, and what is to be remembered for the next run."""
     alerts: list[Alert] = []
     remembered: dict[Key, Known] = {}
-    seen = {each.key: each for each in findings(document)}
+    seen = {each.key: each for each in _findings(document)}
     # the run ran: what could not be checked before, and is no error now, is over
     if seen["", ""].state == "healthy":
         seen = {
-            key: Finding(*key, "healthy")
+            key: _Finding(*key, "healthy")
             for key, before in known.items()
             if before.state == "unknown"
         } | seen
@@ -193,7 +193,7 @@ def decide(
         flaps = is_flapping(
             [mark == "1" for mark in before.course], brakes.flap_on, brakes.flap_off
         )
-        kind, after = judge(finding, before, flaps, rules, now)
+        kind, after = _judge(finding, before, flaps, rules, now)
         if kind:
             alerts.append(alert(kind, finding, after or before, str(document["run_id"])))
         remembered[key] = after
@@ -204,8 +204,8 @@ def decide(
     return alerts, {key: each for key, each in remembered.items() if each != Known()}
 
 
-def judge(
-    finding: Finding, before: Known, flaps: bool, rules: config.Alerts, now: float
+def _judge(
+    finding: _Finding, before: Known, flaps: bool, rules: config.Alerts, now: float
 ) -> tuple[str, Known]:
     """The kind of alert there is to give, empty for none, and what is remembered then."""
     # or the clock was set back
@@ -213,15 +213,15 @@ def judge(
     if finding.state == "waived":
         return "", Known()
     if flaps:
-        return changed("flapping", "flapping", finding, before, now, "flapping" if due else "")
+        return _changed("flapping", "flapping", finding, before, now, "flapping" if due else "")
     if finding.state == "unknown":
-        return changed("unknown", "unknown", finding, before, now, "reminder" if due else "")
+        return _changed("unknown", "unknown", finding, before, now, "reminder" if due else "")
     if finding.state == "issue":
-        worse = before.state == "issue" and rank(finding.severity) > rank(before.severity)
+        worse = before.state == "issue" and _rank(finding.severity) > _rank(before.severity)
         tripped = finding.brake.split(":")[0]
-        braked = tripped in TOLD_BRAKES and tripped != before.brake
+        braked = tripped in _TOLD_BRAKES and tripped != before.brake
         again = "unhealed" if worse else "brake" if braked else "reminder" if due else ""
-        return changed("issue", "unhealed", finding, before, now, again)
+        return _changed("issue", "unhealed", finding, before, now, again)
     if before.state in OPEN:
         told = Known("healed", since=now, told=now) if finding.state == "healed" else Known()
         return ("healed" if finding.state == "healed" else "recovered"), replace(
@@ -237,8 +237,8 @@ def judge(
     return "", before if keep else Known(course=before.course if "1" in before.course else "")
 
 
-def changed(
-    state: str, kind: str, finding: Finding, before: Known, now: float, again: str
+def _changed(
+    state: str, kind: str, finding: _Finding, before: Known, now: float, again: str
 ) -> tuple[str, Known]:
     """An alert where the state is new, another (`again`, empty for none) where it is not."""
     tripped = finding.brake.split(":")[0]
@@ -248,11 +248,11 @@ def changed(
     return again, replace(after, told=now) if again else after
 
 
-def rank(severity: str) -> int:
+def _rank(severity: str) -> int:
     return Severity[severity.upper()] if severity else 0
 
 
-def alert(kind: str, finding: Finding, known: Known, run: str) -> Alert:
+def alert(kind: str, finding: _Finding, known: Known, run: str) -> Alert:
     return Alert(
         kind,
         finding.name,
@@ -269,7 +269,7 @@ def alert(kind: str, finding: Finding, known: Known, run: str) -> Alert:
     )
 
 
-def advice(kind: str, finding: Finding, run: str) -> str:
+def advice(kind: str, finding: _Finding, run: str) -> str:
     """What a person can do now."""
     if kind == "healed":
         return f"Nothing to do. miyabi-healing rollback {run} undoes it."

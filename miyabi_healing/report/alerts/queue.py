@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
 
 MOST_QUEUED = 50  # messages a channel; of more than that, the oldest are dropped
-BACKOFF = (60, 3600)  # seconds: before the second try, and at most
-KNOWN = "state, severity, brake, since, told, course"
+_BACKOFF = (60, 3600)  # seconds: before the second try, and at most
+_KNOWN = "state, severity, brake, since, told, course"
 
 
 def channels(rules: config.Alerts, slack: bool) -> tuple[Channel, ...]:
@@ -70,9 +70,9 @@ def queue(
     mail: Mail | None = Mail(tuple(to), state)
     try:
         told = (
-            foresee(document, settings, state)
+            _foresee(document, settings, state)
             if dry_run
-            else enqueue(document, settings, to, state)
+            else _enqueue(document, settings, to, state)
         )
     except run_lock.Busy:
         document["notes"].append(
@@ -83,8 +83,8 @@ def queue(
         document["notes"].append(
             f"alerts cannot be remembered, so they are sent with every pass: {error}"
         )
-        told = without_memory(document, settings)
-        mail = Mail(tuple(to), state, message_of(document, told)) if told else None
+        told = _without_memory(document, settings)
+        mail = Mail(tuple(to), state, _message_of(document, told)) if told else None
     status = "planned" if dry_run else "queued"
     document["alerts"] = [
         {
@@ -99,28 +99,28 @@ def queue(
     return None if dry_run else mail
 
 
-def foresee(document: Document, settings: config.Config, state: Path) -> list[Alert]:
+def _foresee(document: Document, settings: config.Config, state: Path) -> list[Alert]:
     """What would be told. Raises OSError, TooNew."""
     from miyabi_healing.state.store import open_read_only
 
     with open_read_only(state) as journal:
         return decide.decide(
-            document, known(journal), settings.brakes, settings.alerts, time.time()
+            document, _known(journal), settings.brakes, settings.alerts, time.time()
         )[0]
 
 
-def enqueue(
+def _enqueue(
     document: Document, settings: config.Config, to: Sequence[Channel], state: Path
 ) -> list[Alert]:
     """Put what is to be told into the queue of every channel. Raises Busy, OSError, sqlite3.Error,
     TooNew.
     """
-    with open_journal(state, document["notes"].append) as journal:
-        return remember(journal, document, settings, to, time.time())
+    with _open_journal(state, document["notes"].append) as journal:
+        return _remember(journal, document, settings, to, time.time())
 
 
 @contextlib.contextmanager
-def open_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
+def _open_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
     """The journal, under the lock: no two runs tell the same. Raises Busy, OSError,
     sqlite3.Error, TooNew.
     """
@@ -149,34 +149,34 @@ def post(mail: Mail, rules: config.Alerts) -> list[str]:
     if mail.direct:
         for channel in mail.to:
             try:
-                attempt(channel, mail.direct, rules.time_limit)
+                _attempt(channel, mail.direct, rules.time_limit)
             except NotSent as problem:
                 problems.append(f"could not be sent to {channel.name}: {problem}")
         return problems
     # the other run sends it
-    with contextlib.suppress(run_lock.Busy), open_journal(mail.state, problems.append) as journal:
+    with contextlib.suppress(run_lock.Busy), _open_journal(mail.state, problems.append) as journal:
         problems += filter(
-            None, (deliver(journal, channel, rules, time.time()) for channel in mail.to)
+            None, (_deliver(journal, channel, rules, time.time()) for channel in mail.to)
         )
     return problems
 
 
-def known(journal: Journal | None) -> dict[Key, Known]:
+def _known(journal: Journal | None) -> dict[Key, Known]:
     """What was told last of each check and target."""
     if journal is None or journal.version < 5:  # to look at only, and older than alerts
         return {}
-    found = journal.database.execute(f"select name, target, {KNOWN} from alert_state").fetchall()
+    found = journal.database.execute(f"select name, target, {_KNOWN} from alert_state").fetchall()
     return {(name, target): Known(*values) for name, target, *values in found}
 
 
-def remember(
+def _remember(
     journal: Journal, document: Document, settings: config.Config, to: Sequence[Channel], now: float
 ) -> list[Alert]:
     """Put what is to be told into the queue of every channel, and remember that it was, in one
     transaction.
     """
-    told, after = decide.decide(document, known(journal), settings.brakes, settings.alerts, now)
-    message = message_of(document, told)
+    told, after = decide.decide(document, _known(journal), settings.brakes, settings.alerts, now)
+    message = _message_of(document, told)
     with transaction(journal):
         journal.write("delete from alert_state", ())
         for (name, target), each in after.items():
@@ -191,7 +191,7 @@ def remember(
                 each.course,
             )
             journal.write(
-                f"insert into alert_state (name, target, {KNOWN}) values (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"insert into alert_state (name, target, {_KNOWN}) values (?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
         for channel in to if told else ():
@@ -204,7 +204,7 @@ def remember(
     return told
 
 
-def message_of(document: Document, told: Sequence[Alert]) -> Message:
+def _message_of(document: Document, told: Sequence[Alert]) -> Message:
     return Message(document["host"], document["run_id"], document["timestamp"], tuple(told))
 
 
@@ -220,27 +220,27 @@ def transaction(journal: Journal) -> Iterator[None]:
         raise
 
 
-def deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -> str:
+def _deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -> str:
     """Send what is queued, the oldest first, while there is time; returns what is to be said, empty
     where all was sent.
     """
-    dropped = drop(journal, channel, rules, now)
+    dropped = _drop(journal, channel, rules, now)
     end = time.monotonic() + rules.time_limit
     query = "select id, message, tries, next from outbox where channel=? order by id"
     waiting = journal.database.execute(query, (channel.name,)).fetchall()
     for place, (number, text, tries, due) in enumerate(waiting):
         left = len(waiting) - place
         # a due time that is further off is the clock's fault
-        if due > now and due - now <= BACKOFF[1]:
+        if due > now and due - now <= _BACKOFF[1]:
             return f"{left} message(s) to {channel.name} wait to be sent again"
         try:
-            attempt(channel, Message.load(text), end - time.monotonic())
+            _attempt(channel, Message.load(text), end - time.monotonic())
         except NotSent as problem:
             if problem.hopeless:
                 journal.write("delete from outbox where id=?", (number,))
                 dropped = f"a message to {channel.name} was refused and dropped: {problem}"
                 continue
-            wait = min(problem.retry_after or BACKOFF[0] * 2**tries, BACKOFF[1])
+            wait = min(problem.retry_after or _BACKOFF[0] * 2**tries, _BACKOFF[1])
             journal.write(
                 "update outbox set tries=tries+1, next=? where id=?", (now + wait, number)
             )
@@ -249,7 +249,7 @@ def deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: float
     return dropped
 
 
-def drop(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -> str:
+def _drop(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -> str:
     """Give up what has waited for too long, and the oldest of too much."""
     age = rules.keep_hours * 3600
     old = "channel=? and (made < ? or made > ?) and clock < ?"  # a time in the future says nothing
@@ -268,7 +268,7 @@ def drop(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -
     )
 
 
-def attempt(channel: Channel, message: Message, seconds: float) -> None:
+def _attempt(channel: Channel, message: Message, seconds: float) -> None:
     """Send one message, in so many seconds at most. Raises NotSent, also for anything else that
     goes wrong.
     """
@@ -282,16 +282,16 @@ def attempt(channel: Channel, message: Message, seconds: float) -> None:
         raise NotSent(type(error).__name__) from None
 
 
-def without_memory(document: Document, settings: config.Config) -> list[Alert]:
+def _without_memory(document: Document, settings: config.Config) -> list[Alert]:
     """Where nothing can be remembered, tell what is wrong all the same: better again and again than
     never.
     """
     told, _ = decide.decide(document, {}, settings.brakes, settings.alerts, time.time())
     return [
-        replace(each, advice=f"{each.advice} {FORGETFUL}")
+        replace(each, advice=f"{each.advice} {_FORGETFUL}")
         for each in told
         if each.kind in ("unhealed", "unknown")
     ]
 
 
-FORGETFUL = "The state folder cannot be written, so this comes again with every pass."
+_FORGETFUL = "The state folder cannot be written, so this comes again with every pass."

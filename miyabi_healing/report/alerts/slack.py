@@ -38,8 +38,8 @@ from miyabi_healing.support.secrets import Secret
 if TYPE_CHECKING:
     from slack_sdk.http_retry.response import HttpResponse
 
-SHOWN = 8  # alerts in one message
-SIGNS = {
+_SHOWN = 8  # alerts in one message
+_SIGNS = {
     "unhealed": "❌",
     "healed": "✅",
     "recovered": "✅",
@@ -49,10 +49,10 @@ SIGNS = {
     "unknown": "❓",
 }
 # the client would log the address
-SILENT = logging.Logger("miyabi_healing.slack", logging.CRITICAL)
+_SILENT = logging.Logger("miyabi_healing.slack", logging.CRITICAL)
 
 
-class Patience(RateLimitErrorRetryHandler):
+class _Patience(RateLimitErrorRetryHandler):
     """Waits as long as Slack asks (429, Retry-After), if that is not too long for now."""
 
     longest = 0.0  # seconds
@@ -63,11 +63,11 @@ class Patience(RateLimitErrorRetryHandler):
         return (
             response is not None
             and response.status_code == 429
-            and wait_asked(response.headers) <= self.longest
+            and _wait_asked(response.headers) <= self.longest
         )
 
 
-def wait_asked(headers: Any) -> float:
+def _wait_asked(headers: Any) -> float:
     """The seconds in a Retry-After header; a minute where it says nothing to be understood."""
     value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
     text = str(value[0] if isinstance(value, list) else value)
@@ -76,7 +76,7 @@ def wait_asked(headers: Any) -> float:
 
 def send(url: Secret, message: Message, seconds: float) -> None:
     """Post one message. Raises NotSent, with a reason that does not hold the address."""
-    patience = Patience(max_retry_count=2)
+    patience = _Patience(max_retry_count=2)
     patience.longest = seconds / 2
     retries = [
         ConnectionErrorRetryHandler(max_retry_count=1),
@@ -84,7 +84,7 @@ def send(url: Secret, message: Message, seconds: float) -> None:
         patience,
     ]
     client = WebhookClient(
-        url.value, timeout=max(1, int(seconds / 2)), logger=SILENT, retry_handlers=retries
+        url.value, timeout=max(1, int(seconds / 2)), logger=_SILENT, retry_handlers=retries
     )
     status, said, retry_after = post(client, text=text(message), blocks=blocks(message))
     if status == 400:  # should Slack's rules change, the plain text still says it all
@@ -108,23 +108,23 @@ def post(client: WebhookClient, **what: Any) -> tuple[int, str, float]:
         raise NotSent(words or type(reason).__name__) from None
     except Exception as error:
         raise NotSent(type(error).__name__) from None
-    retry_after = wait_asked(answer.headers) if answer.status_code == 429 else 0.0
+    retry_after = _wait_asked(answer.headers) if answer.status_code == 429 else 0.0
     return answer.status_code, answer.body.strip(), retry_after
 
 
 def text(message: Message) -> str:
     """All of it without blocks: for notifications, and for readers that show none."""
-    lines = [f"{SIGNS[each.kind]} {each.line}" for each in message.alerts[:SHOWN]]
-    return escaped(cut("\n".join([f"{message.host}:", *lines, *more(message)]), 2500))
+    lines = [f"{_SIGNS[each.kind]} {each.line}" for each in message.alerts[:_SHOWN]]
+    return _escaped(cut("\n".join([f"{message.host}:", *lines, *more(message)]), 2500))
 
 
 def blocks(message: Message) -> list[Block]:
     worst = (
         message.alerts[0].kind if len({each.kind for each in message.alerts}) == 1 else "unhealed"
     )
-    found: list[Block] = [HeaderBlock(text=plain(f"{SIGNS[worst]} {message.title}", 150))]
-    for each in message.alerts[:SHOWN]:
-        found += [DividerBlock(), *parts(each)]
+    found: list[Block] = [HeaderBlock(text=plain(f"{_SIGNS[worst]} {message.title}", 150))]
+    for each in message.alerts[:_SHOWN]:
+        found += [DividerBlock(), *_parts(each)]
     facts = [
         *more(message),
         f"pass {message.run_id} of {message.timestamp.replace('T', ' ')}, "
@@ -134,16 +134,16 @@ def blocks(message: Message) -> list[Block]:
 
 
 def more(message: Message) -> list[str]:
-    left = len(message.alerts) - SHOWN
+    left = len(message.alerts) - _SHOWN
     return [f"… and {left} more: miyabi-healing status"] if left > 0 else []
 
 
-def parts(alert: Alert) -> Iterator[Block]:
+def _parts(alert: Alert) -> Iterator[Block]:
     """One alert: what, how much of how much, what was done, what to do."""
-    title = f"{SIGNS[alert.kind]} *{escaped(cut(alert.subject, 150))}* · {WORDS[alert.kind]}"
+    title = f"{_SIGNS[alert.kind]} *{_escaped(cut(alert.subject, 150))}* · {WORDS[alert.kind]}"
     facts = {"Measured": alert.measured, "Severity": alert.severity, "Held back": alert.brake}
     fields = [
-        MarkdownTextObject(text=f"*{name}*\n{escaped(cut(value, 150))}")
+        MarkdownTextObject(text=f"*{name}*\n{_escaped(cut(value, 150))}")
         for name, value in facts.items()
         if value
     ]
@@ -162,6 +162,6 @@ def cut(words: str, longest: int) -> str:
     return words if len(words) <= longest else f"{words[: longest - 1]}…"
 
 
-def escaped(words: str) -> str:
+def _escaped(words: str) -> str:
     """What must not become a link or a mention (docs.slack.dev, formatting message text)."""
     return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -55,7 +55,7 @@ def _pings(given: Setup) -> bool:
     return bool(is_set_up) and not given.dry_run
 
 
-OUTPUTS: tuple[Output, ...] = (
+_OUTPUTS: tuple[Output, ...] = (
     _Module(
         "textfile",
         "outputs.textfile",
@@ -69,7 +69,7 @@ OUTPUTS: tuple[Output, ...] = (
 
 def wanted(settings: Config, to: Sequence[Channel]) -> bool:
     """Whether anything is to be sent after a run that changes something."""
-    return bool(to) or any(each.wanted(_Setup(settings, False)) for each in OUTPUTS)
+    return bool(to) or any(each.wanted(_Setup(settings, False)) for each in _OUTPUTS)
 
 
 def channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
@@ -129,7 +129,7 @@ def send(
     stopped has the time for it. `healers` gives the names of all healers there are.
     """
     setup = _Setup(settings, dry_run, annotate, mail)
-    outputs = [each for each in OUTPUTS if each.wanted(setup)]
+    outputs = [each for each in _OUTPUTS if each.wanted(setup)]
     if code == ExitCode.BUSY or not outputs:
         return
     with interrupts.held_back((signal.SIGTERM, signal.SIGHUP)):

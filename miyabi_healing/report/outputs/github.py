@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
-ROOM = 1 << 20  # bytes of summary that GitHub takes of one step
-LEAST = 2000  # bytes of it that are worth beginning with
-SHOWN = 10  # annotations of each kind that it shows of one step
-LONGEST = 1000  # characters of an annotation, or of a cell
-ICONS = {"error": "❌", "warning": "⚠️", "notice": "✅"}
-CUT = "\n…and more than fits here: see the log.\n"
+_ROOM = 1 << 20  # bytes of summary that GitHub takes of one step
+_LEAST = 2000  # bytes of it that are worth beginning with
+_SHOWN = 10  # annotations of each kind that it shows of one step
+_LONGEST = 1000  # characters of an annotation, or of a cell
+_ICONS = {"error": "❌", "warning": "⚠️", "notice": "✅"}
+_CUT = "\n…and more than fits here: see the log.\n"
 
 
 def send(given: OutputRequest) -> None:
     """Print the annotations, and add to the job's summary. Raises OutputError."""
-    shown = dict.fromkeys(ICONS, 0)
+    shown = dict.fromkeys(_ICONS, 0)
     for kind, title, words in _remarks(given.document):
         shown[kind] += 1
-        if shown[kind] <= SHOWN:
+        if shown[kind] <= _SHOWN:
             command = f"::{kind} title={_escaped(title, ':,')}::{_escaped(words)}"
             click.echo(command.encode("utf-8", "replace"), err=given.annotate == console.STDERR)
     if path := os.environ.get(SUMMARY):
@@ -78,7 +78,7 @@ def _figure(value: float) -> str:
 
 def _escaped(text: str, also: str = "") -> str:
     """As the runner takes it back: per cent, line breaks, and in a property colon and comma."""
-    cut = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return "".join(f"%{ord(each):02X}" if each in f"%\r\n{also}" else each for each in cut)
 
 
@@ -100,13 +100,13 @@ def summary(document: Document) -> Iterator[str]:
             issue = issues.get(_where(row, "name"))
             icon = "📌" if row["outcome"] == "waived" else ""
             if issue:
-                icon = ICONS["notice" if issue["healed"] else "error"]
+                icon = _ICONS["notice" if issue["healed"] else "error"]
             unit = f" {_cell(row['unit'])}" if row["unit"] else ""
             numbers = f"{_figure(row['value'])}{unit} | {_figure(row['threshold'])}{unit}"
             yield f"| {icon} | {_cell(_name_of(row))} | {numbers} |\n"
         yield "\n"
     for kind, title, words in _remarks(document):
-        yield f"- {ICONS[kind]} **{_cell(title)}**: {_cell(words)}\n"
+        yield f"- {_ICONS[kind]} **{_cell(title)}**: {_cell(words)}\n"
     for note in document["notes"]:
         yield f"- 📌 {_cell(note)}\n"
     yield "\n"
@@ -114,7 +114,7 @@ def summary(document: Document) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Words that are nothing but words in Markdown, on one line."""
-    known = text[:LONGEST].encode("utf-8", "replace").decode()
+    known = text[:_LONGEST].encode("utf-8", "replace").decode()
     clean = " ".join("".join(each if each.isprintable() else " " for each in known).split())
     return re.sub(r"([!-&(-+:-@\[-`{-~])", r"\\\1", clean)
 
@@ -128,8 +128,8 @@ def _append(path: str, words: str) -> None:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise OutputError(f"{SUMMARY} names {display(path)}, which is no file")
-            room = ROOM - status.st_size
-            if room < LEAST:
+            room = _ROOM - status.st_size
+            if room < _LEAST:
                 raise OutputError(f"the summary of this step is full: {display(path)}")
             file.write(_fitting(words, room))
     except OSError as error:
@@ -141,5 +141,5 @@ def _fitting(words: str, room: int) -> bytes:
     whole = words.encode()
     if len(whole) <= room:
         return whole
-    cut = whole[: room - len(CUT.encode())]
-    return cut[: cut.rfind(b"\n") + 1] + CUT.encode()
+    cut = whole[: room - len(_CUT.encode())]
+    return cut[: cut.rfind(b"\n") + 1] + _CUT.encode()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
 
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-UNITS = ("%", "s", "B", "KB", "MB", "GB", "TB")  # those that the guidelines know
-LONGEST = 1500  # characters of text, and as many of data: some carriers cut at 4 kB in all
+_UNITS = ("%", "s", "B", "KB", "MB", "GB", "TB")  # those that the guidelines know
+_LONGEST = 1500  # characters of text, and as many of data: some carriers cut at 4 kB in all
 
 
 def send(given: OutputRequest) -> None:
@@ -56,7 +56,7 @@ def line(document: Document, code: int) -> str:
     text = _one_line("; ".join(words))
     data: list[str] = []
     for each in _performance(document):
-        if len(" ".join([*data, each])) <= LONGEST:
+        if len(" ".join([*data, each])) <= _LONGEST:
             data.append(each)
     return f"MIYABI {STATES[status(document, code)]} - {text}" + (
         f" | {' '.join(data)}" if data else ""
@@ -70,7 +70,7 @@ def _one_line(text: str) -> str:
     clean = " ".join(
         "".join(each if each.isprintable() else " " for each in text.replace("|", "/")).split()
     )
-    return clean if len(clean) <= LONGEST else f"{clean[:LONGEST]}…"
+    return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
 
 
 def _performance(document: Document) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _performance(document: Document) -> Iterator[str]:
 
 def _measured(value: float, unit: str) -> str:
     """``U`` is a value that could not be determined."""
-    return f"{_number(value)}{unit if unit in UNITS else ''}" if math.isfinite(value) else "U"
+    return f"{_number(value)}{unit if unit in _UNITS else ''}" if math.isfinite(value) else "U"
 
 
 def _number(value: float | None) -> str:

@@ -20,8 +20,8 @@ from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.support import secrets
 from miyabi_healing.support.bounded_wait import within
 
-BODY = 10_000  # bytes of a body that such monitors keep
-LONGEST = 4096  # bytes of a URL
+_BODY = 10_000  # bytes of a body that such monitors keep
+_LONGEST = 4096  # bytes of a URL
 
 
 def start(settings: Config) -> None:
@@ -60,7 +60,7 @@ def _address(url: str, what: str) -> str:
         )
     except ValueError:
         good = False
-    if not good or len(url) >= LONGEST or not url.isascii() or not url.isprintable() or " " in url:
+    if not good or len(url) >= _LONGEST or not url.isascii() or not url.isprintable() or " " in url:
         raise OutputError(
             "the URL must be one line: http:// or https://, a host without a user, a path"
         )
@@ -94,7 +94,7 @@ def post(url: str, what: str, body: str, limit: float) -> None:
     """Post `body` within `limit` seconds, whatever the server or the resolver of names do. Raises
     OutputError.
     """
-    data = body.encode("utf-8", "replace")[:BODY].decode("utf-8", "ignore").encode()
+    data = body.encode("utf-8", "replace")[:_BODY].decode("utf-8", "ignore").encode()
     headers = {
         "User-Agent": f"miyabi-healing/{__version__}",
         "Content-Type": "text/plain; charset=utf-8",

@@ -30,10 +30,10 @@ from miyabi_healing.support.formatting import display
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document, IssueRow, MetricRow
 
-RESULTS = ("success", "partial", "failed", "skipped")
-STALE = 600  # seconds; by then, whoever wrote a temporary file is gone
-LABELS = ("name", "target")
-Totals = dict[tuple[str, str], int]
+_RESULTS = ("success", "partial", "failed", "skipped")
+_STALE = 600  # seconds; by then, whoever wrote a temporary file is gone
+_LABELS = ("name", "target")
+_Totals = dict[tuple[str, str], int]
 
 
 def send(given: OutputRequest) -> None:
@@ -50,7 +50,7 @@ def send(given: OutputRequest) -> None:
         raise OutputError(f"{display(path)}: {error.strerror}") from None
 
 
-def totals(given: OutputRequest) -> Totals:
+def totals(given: OutputRequest) -> _Totals:
     """How often every healer came to every result; 0 for those that never did, so that rates begin
     there.
 
@@ -60,7 +60,7 @@ def totals(given: OutputRequest) -> Totals:
     state = paths.state_folder()
     # what is wrong with it, the run itself has told
     with contextlib.suppress(Exception), open_read_only(state) as journal:
-        none = {(healer, result): 0 for healer in given.healers() for result in RESULTS}
+        none = {(healer, result): 0 for healer in given.healers() for result in _RESULTS}
         if journal is not None:
             return {**none, **history.heal_totals(journal)}
         if not (state / paths.JOURNAL).exists() and paths.fallback_in_use(state) is None:
@@ -73,7 +73,7 @@ class _RunMetrics(Collector):
     """What one run is in numbers."""
 
     given: OutputRequest
-    totals: Totals
+    totals: _Totals
 
     def collect(self) -> Iterator[Metric]:
         document = self.given.document
@@ -126,7 +126,7 @@ class _RunMetrics(Collector):
 def _gauge(
     name: str, words: str, samples: Iterable[tuple[tuple[str, str], float]]
 ) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"miyabi_healing_{name}", words, labels=LABELS)
+    family = GaugeMetricFamily(f"miyabi_healing_{name}", words, labels=_LABELS)
     for labels, value in samples:
         family.add_metric(labels, value)
     return family
@@ -153,5 +153,5 @@ def clean(path: Path) -> None:
             with contextlib.suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
                 ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-                if ours and time.time() - status.st_mtime > STALE:
+                if ours and time.time() - status.st_mtime > _STALE:
                     os.unlink(entry.path)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from miyabi_healing.report.alerts.message import Channel
     from miyabi_healing.report.document_types import Document
 
-ISSUES_INTERVAL = 60.0  # seconds at most between two runs while issues remain
-JITTER = 0.1  # of the interval: how far hosts that were started together drift apart
+_ISSUES_INTERVAL = 60.0  # seconds at most between two runs while issues remain
+_JITTER = 0.1  # of the interval: how far hosts that were started together drift apart
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -46,7 +46,7 @@ class Schedule:
 
     @property
     def step(self) -> float:
-        return min(self.interval, ISSUES_INTERVAL) if self.wrong else self.interval
+        return min(self.interval, _ISSUES_INTERVAL) if self.wrong else self.interval
 
     def next_after(self, now: float) -> float:
         """The first moment of the schedule that is not past."""
@@ -61,7 +61,7 @@ def offset_of(host: str, interval: float) -> float:
     """Where in the interval a host has its place: always the same, and another one for most other
     hosts.
     """
-    return (zlib.crc32(host.encode()) % 1000) / 1000 * JITTER * interval
+    return (zlib.crc32(host.encode()) % 1000) / 1000 * _JITTER * interval
 
 
 @dataclass

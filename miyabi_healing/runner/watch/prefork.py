@@ -23,11 +23,11 @@ from miyabi_healing.model import config
 from miyabi_healing.runner import fixtures, registry
 from miyabi_healing.support import interrupts, mount_answers, paths
 
-Mark = tuple[int, ...]
-WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, prctl(2)
+_Mark = tuple[int, ...]
+_WHEN_PARENT_ENDS = 1  # PR_SET_PDEATHSIG, prctl(2)
 
 
-def mark(path: str) -> Mark:
+def mark(path: str) -> _Mark:
     """What differs when a file was edited, replaced, or given to somebody else; of a folder, the
     last only.
     """
@@ -43,9 +43,9 @@ def mark(path: str) -> Mark:
     )
 
 
-def sources(where: registry.Folders) -> dict[str, Mark]:
+def _sources(where: registry.Folders) -> dict[str, _Mark]:
     """The files and folders that checks and healers are read from."""
-    found: dict[str, Mark] = {}
+    found: dict[str, _Mark] = {}
     for top in dict.fromkeys((*where.checks, *where.healers)):
         for folder, folders, files in os.walk(top):
             folders[:] = [name for name in folders if name != "__pycache__"]
@@ -57,14 +57,14 @@ def sources(where: registry.Folders) -> dict[str, Mark]:
     return found
 
 
-def modules(names: Iterable[str]) -> dict[str, Mark]:
+def modules(names: Iterable[str]) -> dict[str, _Mark]:
     """The files of modules, but for those of Python and of what is installed with it."""
     files = [str(getattr(sys.modules.get(name), "__file__", None) or "") for name in names]
     installed = (sys.prefix, sys.base_prefix, str(paths.PACKAGE))
     return {file: mark(file) for file in files if file and not file.startswith(installed)}
 
 
-def targets(settings: config.Config) -> tuple[tuple[str, ...], ...]:
+def _targets(settings: config.Config) -> tuple[tuple[str, ...], ...]:
     """What the checks are run for. Raises ConfigError."""
     return tuple(tuple(fixtures.targets(name, settings, [])) for name in fixtures.TARGETS)
 
@@ -83,7 +83,7 @@ class Collected:
     answers: int
     begin: Callable[[], None]
     where: registry.Folders = field(init=False)
-    sources: dict[str, Mark] = field(init=False)
+    sources: dict[str, _Mark] = field(init=False)
     targets: tuple[tuple[str, ...], ...] = field(init=False)
     before: frozenset[str] = field(init=False)
 
@@ -93,8 +93,8 @@ class Collected:
         """
         self.where = registry.folders(self.settings, self.more_checks)
         self.sources, self.targets, self.before = (
-            sources(self.where),
-            targets(self.settings),
+            _sources(self.where),
+            _targets(self.settings),
             frozenset(sys.modules),
         )
 
@@ -114,7 +114,7 @@ class Collected:
             pid = os.fork()
             if pid == 0:
                 # without us, nobody would end one that hangs
-                library.prctl(WHEN_PARENT_ENDS, signal.SIGTERM, 0, 0, 0)
+                library.prctl(_WHEN_PARENT_ENDS, signal.SIGTERM, 0, 0, 0)
                 if os.getppid() != we:
                     os._exit(0)
                 os.close(self.orders)
@@ -130,13 +130,13 @@ class Collected:
                 tell(self.answers, {"stale": True})
                 os._exit(0)
 
-    def is_fresh(self, imported: dict[str, Mark]) -> bool:
+    def is_fresh(self, imported: dict[str, _Mark]) -> bool:
         """Whether collecting now would give the same. What a run will know of mounts is asked here,
         and not before.
         """
         mount_answers.forget()
         try:
-            same = self.sources == sources(self.where) and self.targets == targets(self.settings)
+            same = self.sources == _sources(self.where) and self.targets == _targets(self.settings)
         except (config.ConfigError, OSError):
             return False
         return same and all(mark(file) == known for file, known in imported.items())

@@ -47,7 +47,9 @@ WARM = (
 # seconds a run that was asked to end may take to finish or take back its step: over within five
 PATIENCE = 4.0
 TELLING = 15.0  # the same once it has reported: for who else is to be told
-UNPICKLED = "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
+_UNPICKLED = (
+    "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
+)
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 
@@ -106,10 +108,10 @@ class RunProcess:
             self.reported = True
             return document, code
         except (ValueError, KeyError, TypeError):
-            return unreported(status)
+            return _unreported(status)
 
 
-def unreported(status: int) -> tuple[Document, int]:
+def _unreported(status: int) -> tuple[Document, int]:
     """What stands for the report of a run that came to none."""
     from miyabi_healing.report import documents
 
@@ -222,7 +224,7 @@ class Ordered(RunProcess):
         elif "pid" in line:
             self.pid = line["pid"]
             with contextlib.suppress(ProcessLookupError):
-                self.handle = handle_of(self.pid)
+                self.handle = _handle_of(self.pid)
                 # while the checks were being collected: that signal came to nothing
                 if self.asked is not None:
                     self.send(signal.SIGTERM)
@@ -271,10 +273,10 @@ class Ordered(RunProcess):
             os.close(self.handle)
         if self.reported:
             return self.answer["document"], int(self.answer["code"])
-        return unreported(self.status or 0)
+        return _unreported(self.status or 0)
 
 
-def handle_of(pid: int) -> int:
+def _handle_of(pid: int) -> int:
     """A pidfd; -1 where the kernel has none (before Linux 5.3), or that process is gone."""
     try:
         return os.pidfd_open(pid)
@@ -287,7 +289,7 @@ def send(how: child.How, document: Document, seconds: float) -> RunProcess:
     sending = partial(child.queue_and_send, how, document, ExitCode.UNKNOWN, seconds)
     if FORKS:
         return fork(lambda _pipe: sending())
-    program = [sys.executable, "-I", "-c", UNPICKLED, *sys.path]
+    program = [sys.executable, "-I", "-c", _UNPICKLED, *sys.path]
     teller = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert teller.stdin is not None
     with contextlib.suppress(BrokenPipeError), teller.stdin:
@@ -312,12 +314,12 @@ def fork(action: Callable[[int], None], but: tuple[int, ...] = ()) -> RunProcess
     if pid == 0:
         for each in (ours, *but):
             os.close(each)
-        in_fork(action, theirs)
+        _in_fork(action, theirs)
     os.close(theirs)
     return RunProcess(pid, ours)
 
 
-def in_fork(action: Callable[[int], None], pipe: int) -> NoReturn:
+def _in_fork(action: Callable[[int], None], pipe: int) -> NoReturn:
     """What the child does: its work, its answer into the pipe, and an end without the parent's
     clean-up.
     """
