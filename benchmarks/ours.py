@@ -11,8 +11,8 @@ from miyabi_healing.support.files import identity_at
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from miyabi_healing.model.actions import Outcome
     from miyabi_healing.model.config import Config
-    from miyabi_healing.model.results import Outcome
     from miyabi_healing.model.steps import Step
 
 

@@ -26,7 +26,7 @@ from miyabi_healing.api import (
     memory,
     reclaim,
     run_tool,
-    send_signal,
+    signal_process,
 )
 
 
@@ -145,7 +145,7 @@ def signal_step(process: Process, signum: signal.Signals, above: float, patience
             else f"{now:.1f} % of the memory is taken, not more than {above:g} %"
         )
 
-    return send_signal(
+    return signal_process(
         process,
         signum,
         f"it may be stopped while more than {above:g} % is taken",

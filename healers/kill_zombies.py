@@ -21,7 +21,7 @@ from miyabi_healing.api import (
     Processes,
     Signal,
     catches,
-    send_signal,
+    signal_process,
 )
 
 
@@ -119,7 +119,7 @@ def step(
     reason: str,
     undo: str = "",
 ) -> Signal:
-    return send_signal(
+    return signal_process(
         parent,
         signum,
         reason,

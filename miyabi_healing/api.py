@@ -28,7 +28,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "retire_worktree": ("host.planning", "RetireWorktree of a linked git worktree"),
     "archive_log": ("host.planning", "ArchiveLog of a path"),
     "trim_log": ("host.planning", "TrimLog of a path, or CutLog without an archive"),
-    "send_signal": ("host.planning", "Signal to a process"),
+    "signal_process": ("host.planning", "Signal to a process"),
     "run_tool": ("host.planning", "Run of a command line"),
     "reclaim": ("host.planning", "Reclaim through a control file of the kernel"),
     "unit": ("host.planning", "the Unit that a file or folder is"),
@@ -118,7 +118,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.planning import reclaim as reclaim
     from miyabi_healing.host.planning import retire_worktree as retire_worktree
     from miyabi_healing.host.planning import run_tool as run_tool
-    from miyabi_healing.host.planning import send_signal as send_signal
+    from miyabi_healing.host.planning import signal_process as signal_process
     from miyabi_healing.host.planning import trim_log as trim_log
     from miyabi_healing.host.planning import unit as unit
     from miyabi_healing.host.processes import OpenFiles as OpenFiles

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from miyabi_healing.gate import execute
 from miyabi_healing.gate.policy import Brakes, Spent
 from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Budgets, Config, HealerSettings
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Goal, Plan
-from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Step
 from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.state.store import JournalKeeper

@@ -70,7 +70,7 @@ def test_names_that_are_promised_are_not_dropped() -> None:
     """Others have written healers with these; a name that is renamed breaks theirs."""
     promised = """
         HealerContext Host Issue Limit Severity Plan Goal Kept quarantine delete retire_worktree
-        archive_log trim_log send_signal run_tool reclaim unit Step Quarantine Delete Unit
+        archive_log trim_log signal_process run_tool reclaim unit Step Quarantine Delete Unit
         RetireWorktree ArchiveLog TrimLog CutLog Signal Run Reclaim Purge Mount Repository Worktree
         LogGroup LogFile Processes Process Memory Identity identity_at used newest MEGABYTE
         size_text display Meta
@@ -185,7 +185,7 @@ def test_log_that_is_cut_without_an_archive_cannot_be_had_back(
 def test_other_steps_are_called_by_what_they_do() -> None:
     us = processes.read(os.getpid())
     assert us is not None
-    step = api.send_signal(us, signal.SIGTERM, "it has to end")
+    step = api.signal_process(us, signal.SIGTERM, "it has to end")
     assert (step.pid, step.start, step.signal) == (us.pid, us.start, signal.SIGTERM)
     assert (step.target, step.undo) == (f"SIGTERM to {us.name} (pid {us.pid})", "")
     tool = api.run_tool(["npm", "cache", "\x1b[2J"], "tidy")

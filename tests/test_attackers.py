@@ -21,8 +21,8 @@ from miyabi_healing.gate.handlers import retire_worktree
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Config
-from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Quarantine, RetireWorktree, Step
 from miyabi_healing.state import quarantine, run_lock
 from miyabi_healing.support.files import identity_at

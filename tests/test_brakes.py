@@ -11,11 +11,11 @@ import pytest
 from program import report, run, settings
 
 from miyabi_healing.gate.policy import Brakes, Spent, duration
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Brakes as Rules
 from miyabi_healing.model.config import CheckSettings, Config, ConfigError
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Goal, Plan
-from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Quarantine, Signal, Step
 from miyabi_healing.state import run_clock
 from miyabi_healing.state.journal import Journal

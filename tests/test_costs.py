@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,15 @@ from gitworld import merge, repository, worktree
 from program import report, run, settings
 
 from miyabi_healing.gate import execute
-from miyabi_healing.gate.handlers.table import HANDLERS, cost
+from miyabi_healing.gate.handlers.table import HANDLERS, cost, recheck, target_use
 from miyabi_healing.gate.primitives import weigh as weighing
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.gate.primitives.weigh import Cost, weigh
 from miyabi_healing.host import caches
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.config import Brakes, Budgets, Config, Safety
 from miyabi_healing.model.config import Quarantine as Rules
-from miyabi_healing.model.results import ActionResult, Outcome
 from miyabi_healing.model.steps import (
     ArchiveLog,
     CutLog,
@@ -39,6 +39,7 @@ from miyabi_healing.model.steps import (
     Signal,
     Step,
     TrimLog,
+    Unit,
 )
 from miyabi_healing.runner import housekeeping, registry
 from miyabi_healing.runner.healing import describe
@@ -163,6 +164,27 @@ def test_kind_that_nobody_entered_in_the_table_raises() -> None:
 
     with pytest.raises(TypeError, match="does not know steps of type Unheard"):
         cost(Unheard(target="", reason=""), INF)
+
+
+def test_class_that_calls_itself_by_another_kind_reaches_no_handler(home: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Disguised(Step):
+        kind = "delete"
+        root: Path
+        units: tuple[Unit, ...] = ()
+        locks: tuple[Path, ...] = ()
+        files: int = 0
+
+    step = Disguised(target="", reason="", root=home)
+    for ask in (
+        target_use,
+        lambda step: recheck(step, context(home)),
+        lambda step: cost(step, INF),
+    ):
+        with pytest.raises(TypeError, match="does not know steps of type Disguised"):
+            ask(step)
+    (outcome,) = carry_out(context(home), step)
+    assert outcome.status in ("skipped", "vetoed")
 
 
 def test_sigchld_ends_nobody_and_costs_nothing() -> None:

@@ -25,11 +25,11 @@ from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches, filesystems
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Budgets, Caches, Config, ConfigError, Safety
 from miyabi_healing.model.config import Quarantine as Rules
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
-from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Delete, Purge, Quarantine, Run
 from miyabi_healing.runner import registry
 from miyabi_healing.state.run_clock import DAY, Moment

@@ -21,9 +21,9 @@ from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches
 from miyabi_healing.host.processes import read
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Brakes, Budgets, Caches, Config, HealerSettings
 from miyabi_healing.model.config import Quarantine as Rules
-from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import (
     Delete,
     Quarantine,

@@ -24,8 +24,8 @@ from conftest import PROJECT
 from miyabi_healing.gate import execute, recover
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Config
-from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Quarantine
 from miyabi_healing.state import journal, run_lock, schema, store
 from miyabi_healing.support import paths

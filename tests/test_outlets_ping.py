@@ -497,5 +497,5 @@ def test_where_nothing_is_set_up_no_outlet_is_loaded(home: Path) -> None:
     assert "miyabi_healing.report.outputs.dispatch" in loaded
     outlets_loaded = {
         name for name in loaded if name.startswith("miyabi_healing.report.outputs.")
-    } - {"miyabi_healing.report.outputs.dispatch", "miyabi_healing.report.outputs.output"}
+    } - {"miyabi_healing.report.outputs.dispatch"}
     assert {"http.client", "urllib.request", "prometheus_client"} & loaded | outlets_loaded == set()

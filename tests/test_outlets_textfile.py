@@ -17,8 +17,9 @@ from program import run, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from miyabi_healing.model import config
+from miyabi_healing.model.actions import ActionResult
 from miyabi_healing.model.issue import Issue, Limit
-from miyabi_healing.model.results import ActionResult, CheckResult
+from miyabi_healing.model.results import CheckResult
 from miyabi_healing.report import documents
 from miyabi_healing.report.outputs import textfile
 from miyabi_healing.report.outputs.output import OutputRequest

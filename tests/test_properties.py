@@ -23,8 +23,8 @@ from miyabi_healing.gate import execute, rollback
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.config import Brakes, Budgets, Config
-from miyabi_healing.model.results import ActionResult, Outcome
 from miyabi_healing.model.steps import ArchiveLog, Quarantine, Step, TrimLog
 from miyabi_healing.runner import housekeeping, registry
 from miyabi_healing.runner.healing import describe

@@ -22,10 +22,10 @@ from miyabi_healing.host import processes
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.processes import Process, Processes, parse_stat, read, read_psutil
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.config import Budgets, Config
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Goal, Plan
-from miyabi_healing.model.results import ActionResult, Outcome
 from miyabi_healing.model.steps import Signal
 from miyabi_healing.runner import registry
 

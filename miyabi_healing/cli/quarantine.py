@@ -31,7 +31,7 @@ from miyabi_healing.support.formatting import display, size_text
 if TYPE_CHECKING:
     from miyabi_healing.gate.execute import Work
     from miyabi_healing.gate.primitives.context import Context
-    from miyabi_healing.model.results import Outcome
+    from miyabi_healing.model.actions import Outcome
     from miyabi_healing.state.journal import Journal
     from miyabi_healing.state.quarantine import QuarantineEntry
     from miyabi_healing.state.run_clock import Moment

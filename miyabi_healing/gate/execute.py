@@ -17,10 +17,10 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.policy import Brakes
 from miyabi_healing.gate.primitives.context import Context, Refused, error_text
 from miyabi_healing.gate.recover import take_back
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import HealerSettings
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.plan import Goal, Plan
-from miyabi_healing.model.results import Outcome
 from miyabi_healing.model.steps import Step
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.support import deadline

@@ -7,7 +7,7 @@ from dataclasses import replace
 from miyabi_healing.gate import endings, undo
 from miyabi_healing.gate.handlers.table import HANDLERS, PURGE
 from miyabi_healing.gate.primitives.context import Context, error_text
-from miyabi_healing.model.results import Outcome
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.state.journal import Journal, Row
 
 BY_HAND = "rolled back by hand"

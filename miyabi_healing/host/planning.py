@@ -139,7 +139,9 @@ def trim_log(
     )
 
 
-def send_signal(process: Process, number: Signals, reason: str, **more: Unpack[_Common]) -> Signal:
+def signal_process(
+    process: Process, number: Signals, reason: str, **more: Unpack[_Common]
+) -> Signal:
     """Send one signal to a process, as it was seen: its pid may be another's by now."""
     more.setdefault("target", f"{number.name} to {display(process.name)} (pid {process.pid})")
     return Signal(pid=process.pid, start=process.start, signal=number, reason=reason, **more)

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from miyabi_healing.model.issue import Limit, Severity
-from miyabi_healing.model.results import ActionResult, CheckResult, RunResult
+from miyabi_healing.model.results import CheckResult, RunResult
 from miyabi_healing.state import run_clock
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.formatting import display, printable
 
 if TYPE_CHECKING:
-    from miyabi_healing.model.results import Outcome, Recovered
+    from miyabi_healing.model.actions import ActionResult, Outcome, Recovered
     from miyabi_healing.report.document_types import (
         ActionRow,
         Document,

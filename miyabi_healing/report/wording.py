@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from miyabi_healing.model.actions import ActionResult
 from miyabi_healing.model.plan import Plan, count_kept
-from miyabi_healing.model.results import ActionResult
 
 
 def message(action: ActionResult, dry_run: bool) -> str:

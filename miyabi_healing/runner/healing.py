@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from miyabi_healing.host.context import HealerContext
+from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.plan import Plan, fault
-from miyabi_healing.model.results import ActionResult, Outcome
 from miyabi_healing.runner import registry
 from miyabi_healing.runner.resources import Resources
 from miyabi_healing.support import deadline

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from miyabi_healing.model.results import Outcome
+from miyabi_healing.model.actions import Outcome
 from miyabi_healing.runner.resources import Resources
 from miyabi_healing.state import quarantine, retention
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from miyabi_healing.host.git.repositories import NoRepository
+from miyabi_healing.model.actions import ActionResult
 from miyabi_healing.model.config import ConfigError
 from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.results import ActionResult, CheckResult
+from miyabi_healing.model.results import CheckResult
 from miyabi_healing.runner.fixtures import issue_name
 from miyabi_healing.runner.healing import heal
 from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.results import CheckResult, QuarantineSummary, Recovered, RunResult
+from miyabi_healing.model.results import CheckResult, QuarantineSummary, RunResult
 from miyabi_healing.runner.registry import Folders
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import paths
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.execute import Work
     from miyabi_healing.gate.policy import Brakes
     from miyabi_healing.gate.primitives.context import Context
-    from miyabi_healing.model.results import Outcome
+    from miyabi_healing.model.actions import Outcome, Recovered
     from miyabi_healing.state.journal import Journal, Row
     from miyabi_healing.state.run_clock import Moment
     from miyabi_healing.state.store import JournalKeeper
@@ -191,6 +191,16 @@ class Resources:
 
             self.recovered = recover.recover(self.context, self.keeper.journal)
 
+    def _recovered(self) -> tuple[Recovered, ...]:
+        if not self.recovered:
+            return ()
+        from miyabi_healing.model.actions import Recovered
+
+        return tuple(
+            Recovered(row.id, row.run, row.kind, row.target, row.intended, what)
+            for row, what in self.recovered
+        )
+
     def result(self, checks: Mapping[str, CheckResult]) -> RunResult:
         """What the run came to, for its report; also when everything is closed."""
         return RunResult(
@@ -200,10 +210,7 @@ class Resources:
             checks,
             self.folders.unknown,
             tuple(self.notes),
-            tuple(
-                Recovered(row.id, row.run, row.kind, row.target, row.intended, what)
-                for row, what in self.recovered
-            ),
+            self._recovered(),
             tuple(self.purged),
             self._held(),
         )

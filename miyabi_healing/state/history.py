@@ -11,7 +11,8 @@ from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
-    from miyabi_healing.model.results import ActionResult, CheckResult
+    from miyabi_healing.model.actions import ActionResult
+    from miyabi_healing.model.results import CheckResult
 
 DAY = 86_400
 _OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing

@@ -18,8 +18,8 @@ from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
+    from miyabi_healing.model.actions import Outcome
     from miyabi_healing.model.issue import Issue
-    from miyabi_healing.model.results import Outcome
     from miyabi_healing.model.steps import Step
 
 VERSION = 6  # of the schema: how many migrations `schema` has

@@ -170,7 +170,7 @@ def run(
 
     It starts in `cwd`, a folder or the descriptor of one that was looked at. `user` is the uid to
     run as; only root can change it. `environment` comes on top of what is listed, or of all of ours
-    (`surroundings`).
+    (`_surroundings`).
     """
     import subprocess
 

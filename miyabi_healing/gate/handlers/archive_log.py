@@ -23,7 +23,7 @@ from miyabi_healing.support.files import identity_at, used
 class ArchiveLogHandler(StepHandler[ArchiveLog]):
     """Compressing a closed log into the quarantine."""
 
-    kind = ArchiveLog.kind
+    step_type = ArchiveLog
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
     undo = Restorable(

@@ -16,9 +16,9 @@ from miyabi_healing.support.files import used
 class CutLogHandler(StepHandler[CutLog]):
     """Cutting away the beginning of a live log, without an archive."""
 
-    kind = CutLog.kind
+    step_type = CutLog
     after_crash = "what was cut away is gone, as the configuration asks"
-    next_run = "what was cut away is gone, as the configuration asks"
+    next_run = after_crash
     undo = Irreversible("it was cut without an archive, as the configuration asks")
 
     def target_use(self, step: CutLog) -> Stake:

@@ -226,9 +226,9 @@ def _remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int)
 class DeleteHandler(StepHandler[Delete]):
     """Deleting what its tool makes again."""
 
-    kind = Delete.kind
+    step_type = Delete
     after_crash = "what was deleted stays deleted: its tool makes it again"
-    next_run = "what was deleted stays deleted: its tool makes it again"
+    next_run = after_crash
     undo = Irreversible(
         "its tool makes it again; what it was is listed in the state folder's manifests"
     )

@@ -65,8 +65,13 @@ class StepHandler(ABC, Generic[S]):
 
     @property
     @abstractmethod
+    def step_type(self) -> type[S]:
+        """The class of such steps."""
+
+    @property
     def kind(self) -> str:
         """The step's name in reports, journals and manifests: a contract."""
+        return self.step_type.kind
 
     @property
     @abstractmethod

@@ -53,7 +53,7 @@ def empty(
 class PurgeHandler(StepHandler[Purge]):
     """Deleting for good what has waited in quarantine."""
 
-    kind = Purge.kind
+    step_type = Purge
     after_crash = "what is left of it is in quarantine"
     next_run = "a pass that may change something finishes it"
     undo = Irreversible("it was deleted for good")

@@ -79,7 +79,7 @@ def go_back(entry: Entry, context: Context) -> None:
 class QuarantineHandler(StepHandler[Quarantine]):
     """Setting a file or folder aside."""
 
-    kind = Quarantine.kind
+    step_type = Quarantine
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
     undo = Restorable({"quarantine": Undo(cannot_go_back, go_back)})

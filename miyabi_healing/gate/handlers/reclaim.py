@@ -28,9 +28,9 @@ def write(control: Path, value: str) -> None:
 class ReclaimHandler(StepHandler[Reclaim]):
     """Asking the kernel for memory."""
 
-    kind = Reclaim.kind
+    step_type = Reclaim
     after_crash = "there is nothing to take back"
-    next_run = "there is nothing to take back"
+    next_run = after_crash
     undo = Irreversible("there is nothing to give back")
 
     def target_use(self, step: Reclaim) -> Stake:

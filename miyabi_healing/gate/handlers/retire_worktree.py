@@ -232,7 +232,7 @@ def _cannot_go_back(entry: Entry, context: Context) -> str | None:
 class RetireWorktreeHandler(StepHandler[RetireWorktree]):
     """Setting a worktree and its administrative folder aside."""
 
-    kind = RetireWorktree.kind
+    step_type = RetireWorktree
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
     undo = Restorable(

@@ -17,9 +17,9 @@ from miyabi_healing.support import command_errors, commands, deadline
 class RunHandler(StepHandler[Run]):
     """Running an owner's tool."""
 
-    kind = Run.kind
+    step_type = Run
     after_crash = "whether the command ended is not known"
-    next_run = "whether the command ended is not known"
+    next_run = after_crash
     undo = Irreversible("what another program did is its own")
 
     def target_use(self, step: Run) -> Stake:

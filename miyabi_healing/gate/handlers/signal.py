@@ -34,9 +34,9 @@ def held(pid: int) -> Iterator[int | None]:
 class SignalHandler(StepHandler[Signal]):
     """Sending one signal to one process."""
 
-    kind = Signal.kind
+    step_type = Signal
     after_crash = "whether the signal was sent is not known"
-    next_run = "whether the signal was sent is not known"
+    next_run = after_crash
     undo = Irreversible("a signal cannot be taken back")
 
     def target_use(self, step: Signal) -> Stake:

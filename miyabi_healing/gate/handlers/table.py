@@ -44,10 +44,13 @@ UNDO: dict[str, Undo] = {
 
 
 def _handler_of(step: Step) -> StepHandler[Any]:
-    """The handler of a step. Raises TypeError for a kind that the gate does not know."""
-    if step.kind not in HANDLERS:
+    """The handler of a step. Raises TypeError for a kind that the gate does not know, and for a
+    class of somebody else's that calls itself by the name of another kind.
+    """
+    handler = HANDLERS.get(step.kind)
+    if handler is None or not isinstance(step, handler.step_type):
         raise TypeError(f"the gate does not know steps of type {type(step).__name__}")
-    return HANDLERS[step.kind]
+    return handler
 
 
 def target_use(step: Step) -> Stake:

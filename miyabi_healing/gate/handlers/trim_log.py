@@ -24,7 +24,7 @@ from miyabi_healing.support.files import used
 class TrimLogHandler(StepHandler[TrimLog]):
     """Archiving and cutting away the beginning of a live log."""
 
-    kind = TrimLog.kind
+    step_type = TrimLog
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
     undo = Restorable({"log-trim": Undo(log_undo.trim_objection, log_undo.restore_trim)})

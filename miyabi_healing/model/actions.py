@@ -1,0 +1,108 @@
+"""What became of a step and of an action, and of a step that an earlier run was ended in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from miyabi_healing.model.issue import Issue
+    from miyabi_healing.model.plan import Plan
+    from miyabi_healing.model.steps import Step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one step.
+
+    `status` is one of ``applied``, ``planned`` (dry run), ``not needed`` (the goal was met before),
+    ``skipped`` (it changed since it was measured), ``vetoed`` (a brake), ``failed``, ``undone``
+    (applied, and taken back because a later step failed). `undo` names what it has in quarantine;
+    `details` are measurements; `number` is the step's in the journal, 0 without one. `later` are
+    the bytes that the gate measured of what it set aside, None where it measured nothing.
+    """
+
+    step: Step
+    status: str
+    message: str = ""
+    freed: int = 0
+    duration: float = 0
+    undo: dict[str, object] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
+    number: int = 0
+    later: int | None = None
+
+    @property
+    def freed_later(self) -> int:
+        """What emptying the quarantine frees: as measured, or else as planned."""
+        return self.step.later if self.later is None else self.later
+
+
+class ActionStatus(StrEnum):
+    """What an action came to, in the words of the documented report."""
+
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass
+class ActionResult:
+    """One run of a healer for one issue. `passed` and `value_after` are set by the
+    check that ran again.
+    """
+
+    healer: str
+    issue: Issue
+    plan: Plan | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+    problem: str = ""
+    brake: str = ""
+    duration: float = 0
+    passed: bool | None = None
+    value_after: float | None = None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often what was done, by the names that the steps count under."""
+        counted = Counter(
+            each.step.counts
+            for each in self.outcomes
+            if each.status == "applied" and each.step.counts
+        )
+        counted["bytes_freed"] = sum(each.freed for each in self.outcomes)
+        return counted
+
+    @property
+    def gain(self) -> float:
+        return 0 if self.value_after is None else self.issue.metric_value - self.value_after
+
+    @property
+    def status(self) -> ActionStatus:
+        """As the documented report has it."""
+        applied = any(each.status == "applied" for each in self.outcomes)
+        if self.passed and not self.problem:
+            return ActionStatus.SUCCESS
+        if applied and self.plan and self.gain > 0 and self.gain >= self.plan.min_gain:
+            return ActionStatus.PARTIAL
+        if self.problem or applied or any(each.status == "failed" for each in self.outcomes):
+            return ActionStatus.FAILED
+        return ActionStatus.SKIPPED
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A step that an earlier run was ended in, by the journal, and what became of it.
+
+    `intended` is when it was written down, in seconds since the epoch.
+    """
+
+    step: int
+    run_id: str
+    kind: str
+    target: str
+    intended: float
+    result: str
