@@ -66,7 +66,7 @@ from miyabi_healing.support.files import identity_at
 
 TAKEN = "archive log, name taken"
 # of the points of a run that is killed so that there is something to recover
-CUTS = (0.5, 0.65, 0.7, 0.8, 0.95)
+CUTS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
 Point = tuple[str, int, int]  # file, line, and how many times it was reached
 Snapshot = dict[str, tuple[object, ...]]

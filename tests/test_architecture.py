@@ -17,8 +17,8 @@ from conftest import PROJECT
 
 WRITES = {
     "os": set(
-        "remove unlink rmdir rename replace kill killpg truncate ftruncate link symlink chown chmod "
-        "write pwrite mkdir".split()
+        "remove unlink rmdir rename replace kill killpg truncate ftruncate link symlink chown "
+        "chmod write pwrite mkdir".split()
     ),
     "shutil": {"rmtree", "move", "copy", "copytree"},
     "signal": {"pidfd_send_signal"},
@@ -61,8 +61,9 @@ ALLOWED = {
 # and be allowed by name above.
 IN_THE_GATE = set(
     """
-    handlers/archive_log handlers/delete handlers/log_undo handlers/logs handlers/reclaim handlers/retire_worktree handlers/signal
-    primitives/compression primitives/quarantine_writer primitives/syscalls
+    handlers/archive_log handlers/delete handlers/log_undo handlers/logs handlers/reclaim
+    handlers/retire_worktree handlers/signal primitives/compression primitives/quarantine_writer
+    primitives/syscalls
 """.split()
 )
 
@@ -133,22 +134,24 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 # What a healthy pass needs, and nothing else: whoever adds a line here makes every pass of every
 # host heavier.
 OURS = """
-    cli cli.main host host.filesystems host.git host.git.locks host.git.repositories host.logs host.memory host.processes host.readings
-    model model.config model.exit_codes model.identity model.issue model.results
-    report report.documents report.outputs report.outputs.dispatch report.text
-    runner runner.fixtures runner.plugin runner.registry runner.resources runner.selection runner.session
-    state state.history state.journal state.quarantine state.run_clock state.run_lock state.store
-    support support.config_loader support.console support.files support.formatting support.globbing support.interrupts
-    support.mount_answers support.ownership support.paths support.secrets support.startup
+    cli cli.main host host.filesystems host.git host.git.locks host.git.repositories host.logs
+    host.memory host.processes host.readings model model.config model.exit_codes model.identity
+    model.issue model.results report report.documents report.outputs report.outputs.dispatch
+    report.text runner runner.fixtures runner.plugin runner.registry runner.resources
+    runner.selection runner.session state state.history state.journal state.quarantine
+    state.run_clock state.run_lock state.store support support.config_loader support.console
+    support.files support.formatting support.globbing support.interrupts support.mount_answers
+    support.ownership support.paths support.secrets support.startup
 """.split()
 PACKAGES = set("""
     _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pytest pytest_jsonreport
     backports typing_extensions
-""".split())  # fmt: skip  # a namespace that is looked into for zstd; what msgspec takes where it is installed
+""".split())  # fmt: skip
 NOT_NEEDED = set(
     """
-    asyncio concurrent ctypes difflib doctest email getpass http imaplib logging.handlers multiprocessing pdb psutil pydoc
-    socket socketserver ssl unittest urllib.request xml xmlrpc zipfile importlib.metadata
+    asyncio concurrent ctypes difflib doctest email getpass http imaplib logging.handlers
+    multiprocessing pdb psutil pydoc socket socketserver ssl unittest urllib.request xml xmlrpc
+    zipfile importlib.metadata
 """.split()
 )
 ALL_CHECKS = """
@@ -166,7 +169,8 @@ started = []
 starting = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.exec", "os.system"}
 sys.addaudithook(lambda event, _: event in starting and started.append(event))
 def tell():
-    loaded = sorted(name for name, module in sys.modules.items() if type(module).__name__ != "_LazyModule" and name not in before)
+    there = [name for name, each in sys.modules.items() if type(each).__name__ != "_LazyModule"]
+    loaded = sorted(name for name in there if name not in before)
     print(json.dumps({"started": started, "modules": loaded}))
 atexit.register(tell)
 sys.argv = sys.argv[1:]

@@ -29,7 +29,10 @@ from conftest import PROJECT
 TELL = """
 import json, os, sys
 def main():
-    told = dict(cwd=os.getcwd(), arguments=sys.argv[1:], prefix=sys.prefix, isolated=sys.flags.isolated, path=sys.path[0])
+    told = dict(
+        cwd=os.getcwd(), arguments=sys.argv[1:], prefix=sys.prefix,
+        isolated=sys.flags.isolated, path=sys.path[0],
+    )
     print(json.dumps(told | {"tried": "MIYABI_HEALING_TRIED" in os.environ}))
 if __name__ == "__main__":
     main()

@@ -119,9 +119,11 @@ if top == t.OWN:
     t.furnish(top)
 os.makedirs("/conf")
 file = settings(Path("/conf"), t.CONFIG.format(top=top, alone=sys.argv[2]))
-done = subprocess.run([sys.executable, {program!r}, "--config", file, "--json"], cwd="/", stdout=subprocess.PIPE, text=True)
+command = [sys.executable, {program!r}, "--config", file, "--json"]
+done = subprocess.run(command, cwd="/", stdout=subprocess.PIPE, text=True)
 print(done.stdout)
-left = [str(path) for path in (top / "logs/app.log", top / "trees/done", top / "repo/.git/index.lock") if path.exists()]
+paths = (top / "logs/app.log", top / "trees/done", top / "repo/.git/index.lock")
+left = [str(path) for path in paths if path.exists()]
 import json
 print(json.dumps(left))
 """

@@ -122,7 +122,10 @@ def test_damaged_manifest_is_named_by_every_run_and_command_and_ends_none(home: 
     assert f"it lies in {held.folder}" in done.stdout
 
 
-LOG = """root size mode uid gid atime_ns mtime_ns xattrs holes start raw taken packed_bytes packed_sha256""".split()
+LOG = (
+    "root size mode uid gid atime_ns mtime_ns xattrs holes start raw taken packed_bytes "
+    "packed_sha256".split()
+)
 TRIM = "floor cut witness witness_sha256 archived left_size".split()
 
 

@@ -67,9 +67,18 @@ def context(tmp_path: Path, repo: Path) -> Context:
 
 @pytest.mark.parametrize(
     "name",
-    ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "next-index-123.lock", "refs/heads/topic.lock",
-     "logs/refs/heads/main.lock", "objects/maintenance.lock", "worktrees/linked/index.lock"],
-)  # fmt: skip
+    [
+        "index.lock",
+        "HEAD.lock",
+        "config.lock",
+        "packed-refs.lock",
+        "next-index-123.lock",
+        "refs/heads/topic.lock",
+        "logs/refs/heads/main.lock",
+        "objects/maintenance.lock",
+        "worktrees/linked/index.lock",
+    ],
+)
 def test_every_lock_git_leaves_is_found_and_taken_away(
     repo: Path, tmp_path: Path, name: str
 ) -> None:

@@ -159,10 +159,17 @@ def test_worktree_of_a_repository_outside_the_roots_stays(home: Path, tmp_path: 
     assert recheck(step, replace(context(home), roots=(common,))) is None
 
 
-@pytest.mark.parametrize(("control", "value"), [
-    ("/etc/passwd", "1"), ("/proc/sys/vm/drop_caches", "3"), ("/proc/sysrq-trigger", "b"), ("/tmp/memory.reclaim", "1"),
-    ("/sys/fs/cgroup/../../kernel/memory.reclaim", "1"), ("/sys/fs/cgroup/cgroup.kill", "1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("control", "value"),
+    [
+        ("/etc/passwd", "1"),
+        ("/proc/sys/vm/drop_caches", "3"),
+        ("/proc/sysrq-trigger", "b"),
+        ("/tmp/memory.reclaim", "1"),
+        ("/sys/fs/cgroup/../../kernel/memory.reclaim", "1"),
+        ("/sys/fs/cgroup/cgroup.kill", "1"),
+    ],
+)
 def test_only_known_control_files_are_written(home: Path, control: str, value: str) -> None:
     step = Reclaim(target="", reason="", control=Path(control), value=value)
     assert "is not a known control file" in str(recheck(step, context(home)))

@@ -32,10 +32,13 @@ from miyabi_healing.support import paths
 from miyabi_healing.support.files import identity_at
 
 FIRST_VERSION = """
-create table step (id integer primary key, run text not null, healer text not null, kind text not null, target text not null,
-reason text not null, step text not null, intended real not null, finished real, status text, message text, freed integer,
+create table step (id integer primary key, run text not null, healer text not null,
+kind text not null, target text not null, reason text not null, step text not null,
+intended real not null,
+finished real, status text, message text, freed integer,
 undo text) strict;
-insert into step values (1, 'old run', 'fix_git_locks', 'quarantine', '/x', 'stale', '', 1.0, 2.0, 'applied', '', 5, '{}');
+insert into step values
+(1, 'old run', 'fix_git_locks', 'quarantine', '/x', 'stale', '', 1.0, 2.0, 'applied', '', 5, '{}');
 """
 
 

@@ -88,7 +88,8 @@ def test_unreadable_folder_is_named_and_not_fatal(public: Path) -> None:
 import os, sys; from miyabi_healing.host import logs; from miyabi_healing.state import own_state
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 group = logs.read(sys.argv[1])
-print([file.path.parent.name for file in group.files], [(path.name, why) for path, why in group.odd])
+odd = [(path.name, why) for path, why in group.odd]
+print([file.path.parent.name for file in group.files], odd)
 """
     done = subprocess.run(
         [sys.executable, "-c", script, f"{public}/*/*.log"],

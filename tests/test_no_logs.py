@@ -48,7 +48,8 @@ public class Rows {
         statement.execute("set files write delay false");
         statement.execute("create table orders (number integer, what varchar(400))");
         for (int i = 0; i < Integer.parseInt(args[1]); i++)
-            statement.execute("insert into orders values (" + i + ", '" + "precious ".repeat(40) + "')");
+            String row = i + ", '" + "precious ".repeat(40) + "'";
+            statement.execute("insert into orders values (" + row + ")");
         Runtime.getRuntime().halt(0);
     }
 }
@@ -171,11 +172,17 @@ def test_text_beside_a_databases_files_is_a_databases_everywhere(
 @pytest.mark.parametrize(
     "neighbours",
     [
-        ["log4j.properties", "app.conf"], ["other.script"], ["data.db", "dump.rdb"], ["index.html", "app.idx"],
-        ["app.log.1", "app.log-20250101.gz"], ["current", "manifest.json"], ["app.db-wal", "app.db"], ["version", "LOCK"],
+        ["log4j.properties", "app.conf"],
+        ["other.script"],
+        ["data.db", "dump.rdb"],
+        ["index.html", "app.idx"],
+        ["app.log.1", "app.log-20250101.gz"],
+        ["current", "manifest.json"],
+        ["app.db-wal", "app.db"],
+        ["version", "LOCK"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_ordinary_neighbours_do_not_make_a_log_a_database(
     tmp_path: Path, neighbours: list[str]
 ) -> None:
@@ -336,7 +343,10 @@ file = os.open(sys.argv[1], os.O_RDWR)
 for number in range(10**7):
     os.lseek(file, 0 if sys.argv[2] == "pwrite" else number % 1000 * 40, 0)
     record = b"record %09d and what it says      \\n" % number
-    os.pwrite(file, record, number % 1000 * 40) if sys.argv[2] == "pwrite" else os.write(file, record)
+    if sys.argv[2] == "pwrite":
+        os.pwrite(file, record, number % 1000 * 40)
+    else:
+        os.write(file, record)
     if number == 500:
         print(flush=True)
     time.sleep(0.001)

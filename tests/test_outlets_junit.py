@@ -35,7 +35,10 @@ from miyabi_healing.model.steps import Quarantine
 def tidy(context, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
+        Quarantine(
+            target=str(path), reason="too many", undo="moved back",
+            path=path, identity=identity_at(path),
+        )
         for path in sorted(folder.glob("thing*"))
     )
     return Plan(steps, Goal("never", lambda: False))

@@ -47,7 +47,10 @@ def tidy(context, issue, options):
     assert not fixture.ended, "the check's fixtures had ended"
     folder = fixture.path
     steps = tuple(
-        Quarantine(target=str(path), reason="too many", undo="moved back", counts="tidied", path=path, identity=identity_at(path))
+        Quarantine(
+            target=str(path), reason="too many", undo="moved back", counts="tidied",
+            path=path, identity=identity_at(path),
+        )
         for path in sorted(folder.glob("thing*"))
     )
     goal = Goal("few are left", lambda: len(list(folder.glob("thing*"))) <= 0)

@@ -42,9 +42,30 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["*.log", "*", "a*.log", "*/*.log", "*/*", "*/*/*.log", "?.log", "[ab]*", "*/logs/*.log", "s*b/a.log", "*/a.log", "a.log",
-     "none", "none/*.log", "a.log/*.log", "br[[]a]ck/*", "**/*.log", "*.l[o]g", "[", "*[", "sub/deep/*.log"],
-)  # fmt: skip
+    [
+        "*.log",
+        "*",
+        "a*.log",
+        "*/*.log",
+        "*/*",
+        "*/*/*.log",
+        "?.log",
+        "[ab]*",
+        "*/logs/*.log",
+        "s*b/a.log",
+        "*/a.log",
+        "a.log",
+        "none",
+        "none/*.log",
+        "a.log/*.log",
+        "br[[]a]ck/*",
+        "**/*.log",
+        "*.l[o]g",
+        "[",
+        "*[",
+        "sub/deep/*.log",
+    ],
+)
 def test_finds_what_glob_finds(tree: Path, pattern: str) -> None:
     found = [
         os.path.join(folder.path, name)

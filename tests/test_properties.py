@@ -266,8 +266,11 @@ def test_nothing_outside_the_roots_ever_changes(
         (top / "home" / "link out").symlink_to(top / "outside")
         before = snapshot(top / "outside")
         outside = steps_for(data, top / "outside")
-        ways = (lambda path: path, lambda path: top / "home" / ".." / path.relative_to(top),
-                lambda path: top / "home" / "link out" / path.relative_to(top / "outside"))  # fmt: skip
+        ways = (
+            lambda path: path,
+            lambda path: top / "home" / ".." / path.relative_to(top),
+            lambda path: top / "home" / "link out" / path.relative_to(top / "outside"),
+        )
         for step in outside:
             object.__setattr__(step, "path", data.draw(st.sampled_from(ways))(step.path))  # type: ignore[attr-defined]
         outcomes = carry_out([*steps_for(data, top / "home"), *outside], context)

@@ -46,36 +46,36 @@ ROWS += [
 # the commit why; this kills hardly at all: ``KILL_STRIDE=100000 pytest -rA tests/test_recovery.py
 # -k killed_anywhere``
 POINTS = {
-    ("quarantine", "apply"): 574,
-    ("quarantine", "recover apply"): 736,
-    ("archive log", "apply"): 706,
-    ("archive log", "recover apply"): 1233,
-    ("trim log", "apply"): 783,
-    ("trim log", "recover apply"): 1457,
-    ("retire worktree", "apply"): 775,
-    ("retire worktree", "recover apply"): 1164,
-    ("cut log", "apply"): 500,
-    ("cut log", "recover apply"): 703,
-    ("delete", "apply"): 579,
-    ("delete", "recover apply"): 703,
-    ("purge", "apply"): 559,
-    ("purge", "recover apply"): 1083,
-    ("signal", "apply"): 301,
-    ("signal", "recover apply"): 516,
-    ("run", "apply"): 388,
-    ("run", "recover apply"): 625,
-    ("reclaim", "apply"): 388,
-    ("reclaim", "recover apply"): 625,
+    ("quarantine", "apply"): 577,
+    ("quarantine", "recover apply"): 1007,
+    ("archive log", "apply"): 709,
+    ("archive log", "recover apply"): 1594,
+    ("trim log", "apply"): 786,
+    ("trim log", "recover apply"): 1818,
+    ("retire worktree", "apply"): 778,
+    ("retire worktree", "recover apply"): 1447,
+    ("cut log", "apply"): 503,
+    ("cut log", "recover apply"): 975,
+    ("delete", "apply"): 582,
+    ("delete", "recover apply"): 974,
+    ("purge", "apply"): 562,
+    ("purge", "recover apply"): 1336,
+    ("signal", "apply"): 304,
+    ("signal", "recover apply"): 769,
+    ("run", "apply"): 391,
+    ("run", "recover apply"): 897,
+    ("reclaim", "apply"): 391,
+    ("reclaim", "recover apply"): 897,
     ("quarantine", "undo"): 381,
-    ("quarantine", "recover undo"): 730,
+    ("quarantine", "recover undo"): 990,
     ("archive log", "undo"): 575,
-    ("archive log", "recover undo"): 1531,
+    ("archive log", "recover undo"): 1802,
     ("trim log", "undo"): 623,
-    ("trim log", "recover undo"): 1290,
+    ("trim log", "recover undo"): 1562,
     ("retire worktree", "undo"): 469,
-    ("retire worktree", "recover undo"): 972,
+    ("retire worktree", "recover undo"): 1244,
     ("archive log, name taken", "undo"): 594,
-    ("archive log, name taken", "recover undo"): 1570,
+    ("archive log, name taken", "recover undo"): 1843,
 }  # fmt: skip
 LEEWAY = 0.98
 
@@ -143,7 +143,10 @@ from miyabi_healing.model.steps import Quarantine, Run
 def slow(context, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = [
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
+        Quarantine(
+            target=str(path), reason="too many", undo="moved back",
+            path=path, identity=identity_at(path),
+        )
         for path in sorted(folder.glob("thing*"))
     ]
     sleep = "echo $$ > " + str(pathlib.Path.home() / "pid") + "; exec sleep 100"

@@ -264,11 +264,17 @@ int clock_gettime(clockid_t which, struct timespec *when) {
     static int (*real)(clockid_t, struct timespec *);
     if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
     int result = real(which, when);
-    const char *by = getenv(which == CLOCK_REALTIME ? "WALL" : which == CLOCK_BOOTTIME ? "BOOT" : "NONE");
+    const char *name = which == CLOCK_REALTIME ? "WALL" : which == CLOCK_BOOTTIME ? "BOOT" : "NONE";
+    const char *by = getenv(name);
     if (by) when->tv_sec += atol(by);
     return result;
 }
-time_t time(time_t *to) { struct timespec now; clock_gettime(CLOCK_REALTIME, &now); if (to) *to = now.tv_sec; return now.tv_sec; }
+time_t time(time_t *to) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (to) *to = now.tv_sec;
+    return now.tv_sec;
+}
 """
 
 

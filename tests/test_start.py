@@ -91,8 +91,8 @@ def test_what_is_written_past_python_stays_out_of_the_report(home: Path) -> None
     (folder / "test_loud.py").write_text(
         "import os, pytest\n\n@pytest.mark.limit(5)\ndef test_loud(measure, limit, tmp_path, "
         "monkeypatch, capsys):\n"
-        "    os.write(1, b'out')\n    os.write(2, b'err')\n    print('said')\n    assert measure(1, "
-        "'one') <= limit\n"
+        "    os.write(1, b'out')\n    os.write(2, b'err')\n    print('said')\n"
+        "    assert measure(1, 'one') <= limit\n"
     )
     for more in ((), ("--checks", str(folder))):
         done = run("--config", settings(home), "--quiet", *more)

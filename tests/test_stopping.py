@@ -44,10 +44,14 @@ from miyabi_healing.model.steps import Quarantine, Run
 def tidy(context, issue, options):
     folder = pathlib.Path.home() / "things"
     steps = [
-        Quarantine(target=str(path), reason="too many", undo="moved back", path=path, identity=identity_at(path))
+        Quarantine(
+            target=str(path), reason="too many", undo="moved back",
+            path=path, identity=identity_at(path),
+        )
         for path in sorted(folder.glob("thing*"))
     ]
-    steps.insert(len(steps) // 2, Run(target="sleep", reason="slow", argv=("sleep", SECONDS), time_limit=100))
+    slow = Run(target="sleep", reason="slow", argv=("sleep", SECONDS), time_limit=100)
+    steps.insert(len(steps) // 2, slow)
     return Plan(tuple(steps), Goal("never", lambda: False))
 """
 

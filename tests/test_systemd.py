@@ -24,7 +24,8 @@ TARGETS = ("mini", "sysinit", "basic", "shutdown", "timers", "multi-user", "defa
 BOOT = """
 set -e
 echo $$ > "$GROUP/cgroup.procs"
-exec unshare --fork --pid --kill-child --mount-proc --mount --cgroup --ipc --uts --net --propagation private sh -c '
+exec unshare --fork --pid --kill-child --mount-proc --mount --cgroup --ipc --uts --net \\
+    --propagation private sh -c '
 set -e
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
@@ -34,7 +35,9 @@ mount -t tmpfs -o mode=755 tmpfs /var/lib/systemd
 mkdir /run/targets /run/root /run/work
 mount -t overlay -o lowerdir=/root,upperdir=/run/root,workdir=/run/work overlay /root
 chmod 755 /root
-for name in $TARGETS; do printf "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\n" > /run/targets/$name.target; done
+for name in $TARGETS; do
+    printf "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\n" > /run/targets/$name.target
+done
 cp -R "$COPY" "$PLACE"
 export container=lxc SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/targets
 exec /lib/systemd/systemd --system --unit=mini.target --log-target=console --show-status=no
@@ -148,7 +151,8 @@ USER_MANAGER = """
 Type=notify
 User=nobody
 Delegate=yes
-Environment=HOME=/run/home XDG_RUNTIME_DIR=/run/user/65534 SYSTEMD_UNIT_PATH=/run/home/.config/systemd/user:/run/targets
+Environment=HOME=/run/home XDG_RUNTIME_DIR=/run/user/65534
+Environment=SYSTEMD_UNIT_PATH=/run/home/.config/systemd/user:/run/targets
 ExecStart=/lib/systemd/systemd --user --unit=mini.target
 """
 

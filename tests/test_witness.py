@@ -267,8 +267,8 @@ def test_thread_that_outlives_the_first_one_of_its_process_is_seen(
 ) -> None:
     code = (
         "import ctypes, sys, threading, time\nfile = open(sys.argv[1])\n"
-        "threading.Thread(target=time.sleep, args=(100,)).start()\nctypes.CDLL(None).syscall(60, 0) "
-        " # exit(2)\n"
+        "threading.Thread(target=time.sleep, args=(100,)).start()\n"
+        "ctypes.CDLL(None).syscall(60, 0)  # exit(2)\n"
     )
     process = start(sys.executable, "-c", code, str(tree / "deep" / "file"))
     wait_for(lambda: process.status() == psutil.STATUS_ZOMBIE)
@@ -541,9 +541,15 @@ def test_folder_of_a_filesystem_in_user_space_is_kept_unless_it_is_ours_alone(
 
 @pytest.mark.parametrize(
     ("option", "gid", "hides"),
-    [("hidepid=0", "", False), ("hidepid=off", "", False), ("hidepid=1", "", True), ("hidepid=invisible", "", True),
-     ("hidepid=invisible", ",gid={ours}", False), ("hidepid=ptraceable", ",gid={ours}", True)],
-)  # fmt: skip
+    [
+        ("hidepid=0", "", False),
+        ("hidepid=off", "", False),
+        ("hidepid=1", "", True),
+        ("hidepid=invisible", "", True),
+        ("hidepid=invisible", ",gid={ours}", False),
+        ("hidepid=ptraceable", ",gid={ours}", True),
+    ],
+)
 def test_hidden_processes_are_a_reason_but_for_root(
     tree: Path, monkeypatch: pytest.MonkeyPatch, option: str, gid: str, hides: bool
 ) -> None:

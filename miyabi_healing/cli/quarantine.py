@@ -153,6 +153,9 @@ def _purge_quarantine(
     with writing(context) as journal:
         from miyabi_healing.gate import execute
 
+        # what a crash left half done has been taken back or finished by now, and reported
+        left = {each.folder for each in held.find(context.state)}
+        steps = [step for step in steps if step.folder in left]
         outcomes = [execute.one(step, _by_hand(chosen, context, journal)) for step in steps]
     _show_purged(outcomes)
 
