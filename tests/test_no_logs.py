@@ -47,9 +47,10 @@ public class Rows {
         }
         statement.execute("set files write delay false");
         statement.execute("create table orders (number integer, what varchar(400))");
-        for (int i = 0; i < Integer.parseInt(args[1]); i++)
+        for (int i = 0; i < Integer.parseInt(args[1]); i++) {
             String row = i + ", '" + "precious ".repeat(40) + "'";
             statement.execute("insert into orders values (" + row + ")");
+        }
         Runtime.getRuntime().halt(0);
     }
 }

@@ -82,8 +82,6 @@ def settings(given: Given) -> config.Config:
 
 def make_context(chosen: config.Config) -> Context:
     """What the gate works with, for a command."""
-    # every kind of entry registers its way back
-    from miyabi_healing.gate import execute, recover  # noqa: F401
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.host.readings import Host
 
