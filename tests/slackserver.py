@@ -7,9 +7,12 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from conftest import wait_for
 
 PATH = "/services/T0SECRET/B0SECRET/topsecretword"
 
@@ -31,6 +34,16 @@ class Slack(http.server.ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}{PATH}"
+
+    def settle(self, threads: set[threading.Thread]) -> None:
+        """Wait until all that was asked is answered, also where whoever asked has given up.
+
+        `threads` are those that were there before. Connections are accepted in their order, so
+        that none from before is left once ours is answered.
+        """
+        wait_for(lambda: {*threading.enumerate()} <= threads)
+        urllib.request.urlopen(self.url).close()
+        wait_for(lambda: {*threading.enumerate()} <= threads)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that gave up is what some tests are about."""
