@@ -4,6 +4,7 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -154,9 +155,12 @@ def test_worker_threads_do_not_keep_a_program_that_is_asked_to_stop(home: Path) 
 
 
 def children_of(pid: int) -> list[str]:
-    import psutil
-
-    return [" ".join(each.cmdline()) for each in psutil.Process(pid).children(recursive=True)]
+    """The command lines of those that a program has started; some end while they are looked at."""
+    found = []
+    for each in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(" ".join(each.cmdline()))
+    return found
 
 
 # Planning
