@@ -156,6 +156,8 @@ def test_worker_threads_do_not_keep_a_program_that_is_asked_to_stop(home: Path) 
 
 def children_of(pid: int) -> list[str]:
     """The command lines of those that a program has started; some end while they are looked at."""
+    import psutil
+
     found = []
     for each in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
