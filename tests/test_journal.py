@@ -468,17 +468,24 @@ def test_where_folders_cannot_be_locked_the_file_is(
 
 def test_asking_whether_it_is_held_keeps_nobody_out(tmp_path: Path) -> None:
     run_lock.release(run_lock.acquire(tmp_path))
-    over = threading.Event()
-    asking = threading.Thread(
-        target=lambda: [run_lock.is_held(tmp_path) for _ in iter(over.is_set, True)]
-    )
-    asking.start()
-    try:
-        for _ in range(300):
-            run_lock.release(run_lock.acquire(tmp_path))
-    finally:
-        over.set()
-        asking.join()
+    asking = os.open(tmp_path / run_lock.FILE, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(asking, fcntl.LOCK_SH)  # somebody asks, and is not given the processor for a while
+    done = threading.Timer(0.3, os.close, [asking])
+    done.start()
+    run_lock.release(run_lock.acquire(tmp_path))
+    done.join()
+
+
+def test_those_who_only_ask_are_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "_PATIENCE", 0.05)
+    run_lock.release(run_lock.acquire(tmp_path))
+    asking = os.open(tmp_path / run_lock.FILE, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    with pytest.raises(run_lock.Busy):
+        run_lock.acquire(tmp_path)
+    os.close(asking)
 
 
 def test_refuge_that_somebody_else_prepared_is_not_used(tmp_path: Path, refuges: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from miyabi_healing.support import interrupts, paths
 
 FILE = "lock"
+_PATIENCE = 10.0  # seconds, for those who only ask
 _Held = tuple[int, ...]  # descriptors
 
 
@@ -88,15 +89,21 @@ def take(folder: Path) -> _Held:
 
 
 def lock(descriptor: int, folder: Path) -> None:
-    """Raises Busy, OSError. Whoever only asks whether it is held holds it for a moment: that is
-    waited for.
+    """Raises Busy, OSError. Whoever only asks whether it is held shares it for a moment: these are
+    waited for, since only they leave it to be shared by one more.
     """
-    for left in reversed(range(5)):
-        try:
+    waits_until = time.monotonic() + _PATIENCE
+    while True:
+        with contextlib.suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            if left:
-                time.sleep(0.01)
+            break
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if time.monotonic() > waits_until:
+            break
+        time.sleep(0.001)
     holder = ""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         holder = (folder / FILE).read_text(encoding="utf-8")[:300].strip()
