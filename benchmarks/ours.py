@@ -25,7 +25,11 @@ def find_logs(pattern: str, megabytes: str, mark: str) -> None:
 
     begun = time.process_time()
     size, since = float(megabytes) * 1e6, os.stat(mark).st_mtime
-    found = [file for file in logs.read(pattern).files if file.size > size or file.last <= since]
+    found = [
+        file
+        for file in logs.read_log_group(pattern).files
+        if file.size > size or file.last <= since
+    ]
     print("\n".join(str(file) for file in found))
     print(f'{{"core": {time.process_time() - begun}}}')
 
@@ -50,7 +54,7 @@ def count_worktrees(repository: str, expected: str) -> None:
     from miyabi_healing.model.config import Config
 
     begun = time.process_time()
-    found = repositories.repository(repository, Config()).worktree_count
+    found = repositories.open_repository(repository, Config()).worktree_count
     assert found == int(expected), found
     print(f'{{"core": {time.process_time() - begun}}}')
 
@@ -60,20 +64,20 @@ def merged_branches(repository: str, expected: str) -> None:
     import time
 
     from miyabi_healing.host.git import repositories
-    from miyabi_healing.host.git.worktrees import Survey
+    from miyabi_healing.host.git.worktrees import WorktreeInspector
     from miyabi_healing.model.config import Config
     from miyabi_healing.support import commands
 
     runs = []
-    ask = commands.run
+    ask = commands.run_program
 
     def counted(*arguments: Any, **options: Any) -> commands.Result:
         runs.append(arguments)
         return ask(*arguments, **options)
 
-    commands.run = counted
+    commands.run_program = counted
     begun = time.perf_counter()
-    survey = Survey(repositories.repository(repository, Config()))
+    survey = WorktreeInspector(repositories.open_repository(repository, Config()))
     found = survey.merged_among(name for name in survey.refs if name.startswith("refs/heads/topic"))
     assert len(found) == int(expected), len(found)
     print(f'{{"processes": {len(runs)}, "core": {time.perf_counter() - begun}}}')
@@ -84,13 +88,15 @@ def dirty_worktrees(repository: str) -> None:
     import time
 
     from miyabi_healing.host.git import repositories
-    from miyabi_healing.host.git.worktrees import Survey, side_by_side
+    from miyabi_healing.host.git.worktrees import WorktreeInspector, side_by_side
     from miyabi_healing.model.config import Config
 
     begun = time.perf_counter()
-    place = repositories.repository(repository, Config())
+    place = repositories.open_repository(repository, Config())
     trees = place.worktrees()
-    for tree, reason in zip(trees, side_by_side(Survey(place).by_the_content, trees), strict=True):
+    for tree, reason in zip(
+        trees, side_by_side(WorktreeInspector(place).by_the_content, trees), strict=True
+    ):
         if reason:
             print(tree, reason)
     print(f'{{"core": {time.perf_counter() - begun}}}')
@@ -104,7 +110,7 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     from pathlib import Path
 
     from miyabi_healing.gate import execute
-    from miyabi_healing.gate.policy import Brakes, Spent
+    from miyabi_healing.gate.policy import Policy, Spent
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.gate.primitives.roots import allowed
     from miyabi_healing.host.readings import Host
@@ -127,17 +133,17 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
             pass
 
         def now(self) -> run_clock.Moment:
-            return run_clock.unknown()
+            return run_clock.unknown_moment()
 
     outcomes: list[Outcome] = []
     keeper = JournalKeeper(Path(state), print) if journal else None
     record: Any = keeper.journal if keeper else NoJournal()
     issue = Issue("some_issue", "", "", 2, Limit(1))
-    brakes = Brakes(config, record if keeper else None, Spent(config.budgets), state=Path(state))
+    brakes = Policy(config, record if keeper else None, Spent(config.budgets), state=Path(state))
     context = Context(Host(config), "bench", Path(state), allowed(config))
     work = execute.Work("some_healer", issue, HealerSettings(), context, record, brakes)
     begun = time.perf_counter()
-    execute.carry_out(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
+    execute.carry_out_plan(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
     spent = time.perf_counter() - begun
     if keeper:
         keeper.close()
@@ -152,10 +158,10 @@ def retire_worktrees(repository: str, state: str, expected: str) -> None:
     from healers.cleanup_worktrees import Options, cleanup_worktrees
     from miyabi_healing.host.context import HealerContext
     from miyabi_healing.host.readings import Host
-    from miyabi_healing.model.config import Budgets, Config, Git
+    from miyabi_healing.model.config import Budgets, Config, GitSettings
     from miyabi_healing.model.issue import Issue, Limit
 
-    config = Config(git=Git(repos=(repository,)), budgets=Budgets(worktrees=100_000))
+    config = Config(git=GitSettings(repos=(repository,)), budgets=Budgets(worktrees=100_000))
     host = Host(config)
     issue = Issue("excessive_worktrees", repository, "", 200, Limit(0))
     plan = cleanup_worktrees(
@@ -181,11 +187,11 @@ def delete_cache(home: str, cache: str) -> None:
     from miyabi_healing.model.steps import Delete
 
     settings = config.Config(
-        caches=config.Caches(homes=(home,)),
-        logs=config.Logs(patterns=(f"{home}/*.log",)),
+        caches=config.CacheSettings(homes=(home,)),
+        logs=config.LogSettings(patterns=(f"{home}/*.log",)),
         budgets=config.Budgets(files=10**9),
     )
-    (found,) = caches.find(settings.caches)
+    (found,) = caches.find_caches(settings.caches)
     units = [unit for unit, _holder in caches.units(found, processes.Processes().open_files())]
     steps = [
         Delete(target=cache, reason="", root=found.path, units=chunk)
@@ -210,13 +216,15 @@ def quarantine_tree(home: str, state: str) -> None:
     """Set one folder aside."""
     from pathlib import Path
 
-    from miyabi_healing.model.config import Caches, Config, Logs
+    from miyabi_healing.model.config import CacheSettings, Config, LogSettings
     from miyabi_healing.model.steps import Quarantine
 
     thing = Path(home, "thing")
     step = Quarantine(target="", reason="", path=thing, identity=identity_at(thing))
     spent = carry_out(
-        [step], Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))), state
+        [step],
+        Config(caches=CacheSettings(homes=(home,)), logs=LogSettings(patterns=(f"{home}/*.log",))),
+        state,
     )
     print(f'{{"gate": {spent}}}')
 
@@ -225,7 +233,7 @@ def quarantine_many(home: str, state: str, journal: str) -> None:
     """Set many files aside, each a step of its own."""
     from pathlib import Path
 
-    from miyabi_healing.model.config import Caches, Config, Logs
+    from miyabi_healing.model.config import CacheSettings, Config, LogSettings
     from miyabi_healing.model.steps import Quarantine
 
     things = sorted(Path(home).iterdir())
@@ -235,7 +243,7 @@ def quarantine_many(home: str, state: str, journal: str) -> None:
     ]
     carry_out(
         steps,
-        Config(caches=Caches(homes=(home,)), logs=Logs(patterns=(f"{home}/*.log",))),
+        Config(caches=CacheSettings(homes=(home,)), logs=LogSettings(patterns=(f"{home}/*.log",))),
         state,
         journal == "journal",
     )
@@ -249,14 +257,14 @@ def roll_back(repository: str, state: str) -> None:
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.gate.primitives.roots import allowed
     from miyabi_healing.host.readings import Host
-    from miyabi_healing.model.config import Config, Git
+    from miyabi_healing.model.config import Config, GitSettings
     from miyabi_healing.state.store import JournalKeeper
 
-    config = Config(git=Git(repos=(repository,)))
+    config = Config(git=GitSettings(repos=(repository,)))
     keeper = JournalKeeper(Path(state), print)
     context = Context(Host(config), "later", Path(state), allowed(config))
     rows = rollback.choose(Path(state), keeper.journal, "bench", None)
-    rollback.carry_out(rows, context, keeper.journal)
+    rollback.carry_out_rollback(rows, context, keeper.journal)
     keeper.close()
 
 
@@ -388,8 +396,8 @@ def shorten(log: str, state: str, archive: bool) -> None:
     import time
     from pathlib import Path
 
-    from miyabi_healing.gate.handlers import logs
-    from miyabi_healing.model.config import Config, Logs
+    from miyabi_healing.gate.handlers import log_files
+    from miyabi_healing.model.config import Config, LogSettings
     from miyabi_healing.model.steps import CutLog, TrimLog
 
     path = Path(log)
@@ -411,7 +419,7 @@ def shorten(log: str, state: str, archive: bool) -> None:
 
         return measured
 
-    gate_logs: Any = logs
+    gate_logs: Any = log_files
     for name in ("punch_all", "collapse_to"):
         setattr(gate_logs, name, timed(getattr(gate_logs, name)))
     gate_logs.logs.find_cut = timed(gate_logs.logs.find_cut)
@@ -424,7 +432,7 @@ def shorten(log: str, state: str, archive: bool) -> None:
         keep_lines=1000,
         keep_bytes=10_000_000,
     )
-    carry_out([step], Config(logs=Logs(patterns=(log,))), state)
+    carry_out([step], Config(logs=LogSettings(patterns=(log,))), state)
     print(f'{{"core": {spent}, "more": {more}}}')
 
 

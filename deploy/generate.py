@@ -31,9 +31,9 @@ def services() -> dict[str, bytes]:
         )
         watch = service_units.Job(PROGRAM, service_units.INTERVALS["systemd-watch"], job.system)
         for name in ("miyabi-healing.service", "miyabi-healing.timer"):
-            found[f"systemd/{scope}/{name}"] = service_units.unit(name, job).encode()
+            found[f"systemd/{scope}/{name}"] = service_units.render_unit(name, job).encode()
         name = "miyabi-healing-watch.service"
-        found[f"systemd/{scope}/{name}"] = service_units.unit(name, watch).encode()
+        found[f"systemd/{scope}/{name}"] = service_units.render_unit(name, watch).encode()
         found[f"launchd/{scope}/miyabi-healing.plist"] = service_units.property_list(job)
         cron = service_units.cron_file if job.system else service_units.cron_block
         found[f"cron/{'cron.d' if job.system else 'crontab'}"] = cron(job, "localhost").encode()

@@ -121,7 +121,7 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
         tuple(steps),
         Goal(
             f"below {issue.limit.clear:g} %",
-            lambda: filesystems.read(str(mount.path)).percent < issue.limit.clear,
+            lambda: filesystems.read_mount(str(mount.path)).percent < issue.limit.clear,
         ),
         kept=tuple(kept),
         done=lambda n: (
@@ -145,7 +145,7 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
 
     def run(command: tuple[str, ...], reason: str) -> list[Step]:
         owner = cache.owner if os.geteuid() == 0 else None
-        if not command or commands.find(command[0], owner) is None:
+        if not command or commands.find_program(command[0], owner) is None:
             return []
         argv = cache.command(command)
         return [
@@ -249,7 +249,7 @@ def system_tools(
     def run(folder: str, needs: str, command: str, reason: str) -> list[Step]:
         argv = tuple(command.split())
         if (
-            not commands.find(argv[0])
+            not commands.find_program(argv[0])
             or not on_device(folder, mount.device)
             or not os.path.exists(needs)
         ):

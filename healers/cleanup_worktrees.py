@@ -18,8 +18,8 @@ from miyabi_healing.api import (
     Reason,
     Repository,
     RetireWorktree,
-    Survey,
     Worktree,
+    WorktreeInspector,
     retire_worktree,
 )
 
@@ -43,7 +43,7 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
     kept = [Kept(str(repository), "main")]
     worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
     there = [worktree for worktree in worktrees if worktree.may_be_there]
-    survey = Survey(repository, there)
+    survey = WorktreeInspector(repository, there)
     reasons = dict(zip(there, survey.reasons_to_keep(there, options.idle_days), strict=True))
     for worktree in worktrees:
         if worktree in reasons:
@@ -92,7 +92,9 @@ def retire(worktree: Worktree, repository: Repository, options: Options) -> Reti
         if not there:
             reason = missing_reason(worktree, options.prune_days)
         else:
-            reason = Survey(repository, [worktree]).by_the_files(worktree, options.idle_days)
+            reason = WorktreeInspector(repository, [worktree]).by_the_files(
+                worktree, options.idle_days
+            )
         return f"{reason.category}: {reason.detail}" if reason else None
 
     return retire_worktree(

@@ -56,7 +56,10 @@ def clear_cache(context: HealerContext, issue: Issue, options: Options) -> Plan:
     top = memory.consumers()
     return Plan(
         tuple(steps),
-        Goal(f"below {issue.limit.clear:g} %", lambda: memory.read().percent < issue.limit.clear),
+        Goal(
+            f"below {issue.limit.clear:g} %",
+            lambda: memory.read_memory().percent < issue.limit.clear,
+        ),
         kept=tuple(kept),
         done=lambda counts: (
             f"Asked for memory {counts['reclaims']} time(s), ended {counts['processes_signalled']} "
@@ -71,7 +74,7 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
     """The steps that cost nobody anything but time, and which of them are not possible here."""
     steps: list[Step] = []
     kept: list[Kept] = []
-    if commands.find("npm"):
+    if commands.find_program("npm"):
         steps.append(
             run_tool(
                 ("npm", "cache", "verify"),
@@ -109,7 +112,7 @@ def control_file(reading: memory.Memory) -> tuple[Path, str, str]:
             if (reading.group / name).exists():
                 return reading.group / name, value, "the container's cached pages are given back"
     return (
-        memory.PROC / "sys/vm/drop_caches",
+        memory.PROCFS / "sys/vm/drop_caches",
         "1",
         "clean cached files are dropped; they will have to be read again",
     )
@@ -138,7 +141,7 @@ def ends(processes: Processes, options: Options, threshold: float) -> list[Step]
 
 def signal_step(process: Process, signum: signal.Signals, above: float, patience: float) -> Signal:
     def guard() -> str | None:
-        now = memory.read().percent
+        now = memory.read_memory().percent
         return (
             None
             if now > above

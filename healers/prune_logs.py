@@ -146,7 +146,9 @@ def archive(file: LogFile, options: Options) -> ArchiveLog:
 
 
 def still_old(file: LogFile, days: float) -> str | None:
-    now = next((each for each in logs.read(glob_of(file)).files if each.path == file.path), None)
+    now = next(
+        (each for each in logs.read_log_group(glob_of(file)).files if each.path == file.path), None
+    )
     if now is None:
         return "it is gone already"
     return None if time.time() - now.last >= days * 86_400 else "it was touched since"

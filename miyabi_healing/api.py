@@ -85,9 +85,9 @@ READINGS: dict[str, tuple[str, str]] = {
     "Lock": ("host.git.locks", "a lock file of git"),
     "locks": ("host.git.locks", "the locks of a repository"),
     "stale": ("host.git.locks", "those that nobody holds"),
-    "DAY": ("host.git.worktrees", "seconds"),
+    "DAY": ("support.formatting", "seconds"),
     "Reason": ("host.git.worktrees", "why a worktree is kept"),
-    "Survey": ("host.git.worktrees", "what would be missed in worktrees"),
+    "WorktreeInspector": ("host.git.worktrees", "what would be missed in worktrees"),
 }
 
 if TYPE_CHECKING:
@@ -106,9 +106,8 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.locks import stale as stale
     from miyabi_healing.host.git.repositories import Repository as Repository
     from miyabi_healing.host.git.repositories import Worktree as Worktree
-    from miyabi_healing.host.git.worktrees import DAY as DAY
     from miyabi_healing.host.git.worktrees import Reason as Reason
-    from miyabi_healing.host.git.worktrees import Survey as Survey
+    from miyabi_healing.host.git.worktrees import WorktreeInspector as WorktreeInspector
     from miyabi_healing.host.logs import LogFile as LogFile
     from miyabi_healing.host.logs import LogGroup as LogGroup
     from miyabi_healing.host.memory import Memory as Memory
@@ -155,6 +154,7 @@ if TYPE_CHECKING:
     from miyabi_healing.support.files import identity_at as identity_at
     from miyabi_healing.support.files import newest as newest
     from miyabi_healing.support.files import used as used
+    from miyabi_healing.support.formatting import DAY as DAY
     from miyabi_healing.support.formatting import display as display
     from miyabi_healing.support.formatting import size_text as size_text
     from miyabi_healing.support.ranges import Meta as Meta

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from miyabi_healing.gate import execute
-from miyabi_healing.gate.policy import Brakes, Spent
+from miyabi_healing.gate.policy import Policy, Spent
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Budgets, Config, HealerSettings
@@ -31,7 +31,7 @@ def work(
     keeper = JournalKeeper(context.state, print)
     config = context.host.config
     try:
-        brakes = Brakes(
+        brakes = Policy(
             config, keeper.journal, Spent(budgets or config.budgets), state=context.state
         )
         yield execute.Work(
@@ -55,7 +55,7 @@ def carry_out(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with work(context, settings=settings, budgets=budgets) as prepared:
-        execute.carry_out(plan, prepared, outcomes)
+        execute.carry_out_plan(plan, prepared, outcomes)
     return outcomes
 
 

@@ -42,13 +42,19 @@ from gatework import plan, work
 from gitworld import commit, git, merge, repository, worktree
 
 from miyabi_healing.gate import execute, recover, rollback
-from miyabi_healing.gate.handlers import logs as log_handler
+from miyabi_healing.gate.handlers import log_files as log_handler
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches, memory
-from miyabi_healing.host.processes import read
+from miyabi_healing.host.processes import read_process
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Brakes, Caches, Config, Processes, Safety
-from miyabi_healing.model.config import Quarantine as Quarantined
+from miyabi_healing.model.config import (
+    CacheSettings,
+    Config,
+    PolicySettings,
+    ProcessSettings,
+    SafetySettings,
+)
+from miyabi_healing.model.config import QuarantineSettings as Quarantined
 from miyabi_healing.model.steps import (
     ArchiveLog,
     CutLog,
@@ -81,10 +87,10 @@ while True:
 
 def config(top: Path) -> Config:
     return Config(
-        caches=Caches(homes=(str(top / "home"),)),
-        brakes=Brakes(cooldown=0, respect_days=0),
-        processes=Processes(),
-        safety=Safety(disposable=(str(top / "home" / "cache"),)),
+        caches=CacheSettings(homes=(str(top / "home"),)),
+        brakes=PolicySettings(cooldown=0, respect_days=0),
+        processes=ProcessSettings(),
+        safety=SafetySettings(disposable=(str(top / "home" / "cache"),)),
         quarantine=Quarantined(early_days=0),
     )
 
@@ -162,10 +168,12 @@ def make_step(kind: str, top: Path) -> Step:
         )
     if kind == "delete":
         root = home / "cache"
-        units = tuple(caches.measure(path, root.stat().st_dev) for path in sorted(root.iterdir()))
+        units = tuple(
+            caches.measure_unit(path, root.stat().st_dev) for path in sorted(root.iterdir())
+        )
         return Delete(target="", reason="", root=root, units=units)
     if kind == "purge":
-        return retention.purge(quarantine.find(top / "state")[0], "")
+        return retention.purge(quarantine.find_entries(top / "state")[0], "")
     if kind == "run":
         return Run(
             target="", reason="", argv=("sh", "-c", f"echo x >> {home}/count"), time_limit=10
@@ -173,7 +181,7 @@ def make_step(kind: str, top: Path) -> Step:
     if kind == "reclaim":
         memory.CGROUPS = home
         return Reclaim(target="", reason="", control=home / "memory.reclaim", value="1")
-    process = read(int((home / "pid").read_text()))
+    process = read_process(int((home / "pid").read_text()))
     assert process is not None
     return Signal(target="", reason="", pid=process.pid, start=process.start, signal=signal.SIGTERM)
 
@@ -207,7 +215,7 @@ def snapshot(home: Path) -> Snapshot:
 
 def perform(top: Path, kind: str, run: str = "run") -> None:
     with work(context(top, run)) as prepared:
-        execute.carry_out(plan(make_step(kind, top)), prepared, [])
+        execute.carry_out_plan(plan(make_step(kind, top)), prepared, [])
 
 
 def roll_back(top: Path, run: str = "run") -> list[str]:
@@ -218,7 +226,8 @@ def roll_back(top: Path, run: str = "run") -> list[str]:
         except rollback.Unknown:
             return []
         return [
-            each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)
+            each.status
+            for each in rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
         ]
 
 
@@ -377,7 +386,7 @@ class Row:
         if self.kind == "reclaim":
             return None
         in_child(lambda: roll_back(self.top))
-        after, held = snapshot(home), quarantine.find(self.top / "state")
+        after, held = snapshot(home), quarantine.find_entries(self.top / "state")
         if self.kind == TAKEN:
             after = self.without_the_other(after)
         refs = (
@@ -405,7 +414,7 @@ class Row:
         """A purge is either not begun, and the thing can be had back, or finished; nothing half
         deleted is ever given back.
         """
-        if not quarantine.find(self.top / "state"):
+        if not quarantine.find_entries(self.top / "state"):
             return None
         in_child(lambda: roll_back(self.top, "before"))
         return None if snapshot(self.top / "home") == self.before else f"half purged: {seen}"

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from miyabi_healing.model import config
 from miyabi_healing.report.alerts import decide
-from miyabi_healing.report.alerts.decide import Key, Known
+from miyabi_healing.report.alerts.decide import Key, KnownIssue
 
 HOUR = 3600.0
-RULES, BRAKES = config.Alerts(), config.Brakes()
+RULES, BRAKES = config.AlertSettings(), config.PolicySettings()
 
 
 def issue(
@@ -91,8 +91,8 @@ CRASHED = report(errors=[{"check": "", "message": "the pass was ended by SIGKILL
 class Story:
     """One host, pass after pass."""
 
-    def __init__(self, rules: config.Alerts = RULES) -> None:
-        self.rules, self.now, self.known = rules, 1e9, dict[Key, Known]()
+    def __init__(self, rules: config.AlertSettings = RULES) -> None:
+        self.rules, self.now, self.known = rules, 1e9, dict[Key, KnownIssue]()
 
     def then(self, document: Any, after: float = 300) -> list[str]:
         self.now += after
@@ -123,7 +123,7 @@ def test_healing_is_told_and_ends_what_was_told_before() -> None:
 
 
 def test_healing_at_once_is_silent_where_nobody_wants_to_know() -> None:
-    story = Story(config.Alerts(healed=False))
+    story = Story(config.AlertSettings(healed=False))
     assert story.then(HEALED) == []
     assert story.then(WRONG) == ["unhealed"]
     assert story.then(HEALED) == ["healed"], "it answers an alert"

@@ -24,9 +24,9 @@ from miyabi_healing.cli.setup import discovery
 from miyabi_healing.gate.primitives import roots
 from miyabi_healing.host import caches, filesystems, logs, processes
 from miyabi_healing.host.git import repositories
-from miyabi_healing.host.git.worktrees import Survey
+from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Caches, Config, Git
+from miyabi_healing.model.config import CacheSettings, Config, GitSettings
 from miyabi_healing.support import globbing, mount_answers, mount_table
 
 pytestmark = [
@@ -123,7 +123,7 @@ def test_kinds_that_can_block_are_the_same_in_the_table_and_in_its_text() -> Non
         "zfs",
     ):
         line = f"36 35 98:0 / /mnt rw,noatime shared:1 - {kind} /dev/x rw".encode()
-        assert mount_answers.can_block(line) == mount_table.parse(line).can_block, kind
+        assert mount_answers.can_block(line) == mount_table.parse_mount(line).can_block, kind
 
 
 def test_links_are_followed_by_their_text(home: Path, nas: Served) -> None:
@@ -146,13 +146,15 @@ def test_what_would_be_mounted_by_an_automounter_is_asked_for_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = f"36 35 0:99 / {tmp_path} rw - autofs systemd-1 rw".encode()
-    monkeypatch.setattr(mount_table, "table", lambda _process: (mount_table.parse(line),))
+    monkeypatch.setattr(
+        mount_table, "mount_table", lambda _process: (mount_table.parse_mount(line),)
+    )
     monkeypatch.setattr(
         mount_answers, "ask", lambda places: [None if "dead" in place else 1 for place in places]
     )
-    known = mount_answers.Known()
+    known = mount_answers._Answers()
     known.may_block = True
-    monkeypatch.setattr(mount_answers, "_known", known)
+    monkeypatch.setattr(mount_answers, "_answers", known)
     assert mount_answers.is_silent(tmp_path / "dead")
     assert not mount_answers.is_silent(tmp_path / "alive")
 
@@ -165,7 +167,9 @@ def test_pattern_that_crosses_it_is_unknown_and_others_are_not(home: Path, nas: 
     (home / "app" / "app.log").write_text("x")
     (home / "link").symlink_to(home)
     (home / "into").symlink_to("nas")
-    assert len(logs.read(f"{home}/*/app.log").files) == 3  # it answers: also through the two links
+    assert (
+        len(logs.read_log_group(f"{home}/*/app.log").files) == 3
+    )  # it answers: also through the two links
     nas.stop()
     for pattern in (
         "*/*.log",
@@ -178,10 +182,10 @@ def test_pattern_that_crosses_it_is_unknown_and_others_are_not(home: Path, nas: 
         "?as/deep/*.log",
     ):
         with pytest.raises(mount_answers.NoAnswer):
-            logs.read(f"{home}/{pattern}")
+            logs.read_log_group(f"{home}/{pattern}")
     for pattern in ("app/*.log", "a*/*.log", "*.log", "none/*", "link/app/*"):
-        logs.read(f"{home}/{pattern}")
-    assert [each.name for each in logs.read(f"{home}/a*/*.log").files] == ["app.log"]
+        logs.read_log_group(f"{home}/{pattern}")
+    assert [each.name for each in logs.read_log_group(f"{home}/a*/*.log").files] == ["app.log"]
 
 
 # Filesystems
@@ -407,14 +411,14 @@ def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_aft
     near = merged_worktree(repo, "near")
     run_git(repo, "worktree", "add", "-q", "-b", "there", str(nas.point / "there"))
     (home / "src" / "link").symlink_to(far)
-    settings_of = Config(git=Git(repos=(f"{home}/src/*", str(far))))
+    settings_of = Config(git=GitSettings(repos=(f"{home}/src/*", str(far))))
     nas.stop()
     assert repositories.configured(settings_of).paths == (str(repo), f"{home}/src/link", str(far))
     with pytest.raises(mount_answers.NoAnswer):
         Host(settings_of).repository(str(far))
     place = Host(settings_of).repository(str(repo))
     assert place.worktree_count == 3
-    survey = Survey(place)
+    survey = WorktreeInspector(place)
     reasons = dict(
         zip(
             [each.path.name for each in place.worktrees()],
@@ -450,7 +454,7 @@ def test_git_at_work_on_it_holds_no_lock_of_another_repository(
     )
     assert process.stdout is not None
     process.stdout.readline()
-    place = repositories.repository(str(repo), Config())
+    place = repositories.open_repository(str(repo), Config())
     assert [each.path for each in place.stale_locks(600)] == [lock]
     nas.stop()
     with at_most(8):
@@ -462,7 +466,7 @@ def test_init_looks_past_it(home: Path, nas: Served) -> None:
     repository(nas.point / "far")
     nas.stop()
     with at_most(8):
-        found = discovery.search([home])
+        found = discovery.search_homes([home])
     assert [each.path for each in found.repos] == [home / "src" / "app"]
 
 
@@ -470,10 +474,10 @@ def test_home_on_it_is_left_and_the_other_one_is_cleaned(tmp_path: Path, served:
     (tmp_path / "homes" / "ann" / ".cache" / "thumbnails").mkdir(parents=True)
     bob = served(tmp_path / "homes" / "bob")
     (bob.folder / ".cache" / "thumbnails").mkdir(parents=True)
-    rules = Caches(homes=(f"{tmp_path}/homes/*",))
-    assert {each.home.name for each in caches.find(rules)} == {"ann", "bob"}
+    rules = CacheSettings(homes=(f"{tmp_path}/homes/*",))
+    assert {each.home.name for each in caches.find_caches(rules)} == {"ann", "bob"}
     bob.stop()
-    assert {each.home.name for each in caches.find(rules)} == {"ann"}
+    assert {each.home.name for each in caches.find_caches(rules)} == {"ann"}
     assert [each.name for each in caches.home_folders(rules)] == ["ann", "bob"]
 
 
@@ -481,10 +485,10 @@ def test_cache_below_which_it_is_mounted_is_told_and_left(tmp_path: Path, served
     folder = tmp_path / "ann" / ".cache" / "thumbnails"
     (folder / "large").mkdir(parents=True)
     inner = served(folder / "large")
-    rules = Caches(homes=(str(tmp_path / "ann"),))
-    assert [each.trouble for each in caches.find(rules)] == [""]
+    rules = CacheSettings(homes=(str(tmp_path / "ann"),))
+    assert [each.trouble for each in caches.find_caches(rules)] == [""]
     inner.stop()
-    (cache,) = caches.find(rules)
+    (cache,) = caches.find_caches(rules)
     assert "does not answer" in cache.trouble
 
 

@@ -183,7 +183,7 @@ def test_log_that_is_cut_without_an_archive_cannot_be_had_back(
 
 
 def test_other_steps_are_called_by_what_they_do() -> None:
-    us = processes.read(os.getpid())
+    us = processes.read_process(os.getpid())
     assert us is not None
     step = api.signal_process(us, signal.SIGTERM, "it has to end")
     assert (step.pid, step.start, step.signal) == (us.pid, us.start, signal.SIGTERM)

@@ -38,7 +38,7 @@ def context(top: Path, *roots: Path) -> Context:
 def do(step: Step, where: Context) -> Outcome:
     outcomes: list[Outcome] = []
     with work(where) as prepared:
-        execute.carry_out(plan(step), prepared, outcomes)
+        execute.carry_out_plan(plan(step), prepared, outcomes)
     return outcomes[0]
 
 
@@ -79,10 +79,10 @@ def test_quarantine_that_others_planted_is_never_given_back_from(
     (shared / "a.log").write_text("x")
     where = context(tmp_path, shared)
     assert do(set_aside(shared / "a.log"), where).status == "skipped"
-    assert quarantine.find(where.state) == []
+    assert quarantine.find_entries(where.state) == []
     # as an older version did
     quarantine_writer.register(where.state, shared / quarantine_writer.FOLDER)
-    assert quarantine.find(where.state) == []
+    assert quarantine.find_entries(where.state) == []
     with work(where) as prepared, pytest.raises(rollback.Unknown):
         rollback.choose(where.state, prepared.journal, None, None)
     assert undo.entries(where.state, "zzz-run", 1) == []
@@ -96,7 +96,7 @@ def test_manifest_that_others_can_have_written_is_not_read(tmp_path: Path, whose
     (tmp_path / "a").write_text("x")
     where = context(tmp_path, tmp_path)
     assert do(set_aside(tmp_path / "a"), where).status == "applied"
-    (held,) = quarantine.find(where.state)
+    (held,) = quarantine.find_entries(where.state)
     manifest = held.folder / "manifest.json"
     assert held.facts
     if whose == "theirs":
@@ -108,7 +108,7 @@ def test_manifest_that_others_can_have_written_is_not_read(tmp_path: Path, whose
         manifest.symlink_to(tmp_path / "elsewhere")
     else:
         os.link(manifest, tmp_path / "elsewhere")
-    assert quarantine.read(held.folder).facts == {}
+    assert quarantine.read_entry(held.folder).facts == {}
 
 
 @pytest.fixture
@@ -175,7 +175,8 @@ def test_worktree_that_is_put_back_does_not_go_through_its_owners_link(
     with work(context(top, developer)) as prepared:
         rows = rollback.choose(top / "state", prepared.journal, None, None)
         assert [
-            each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)
+            each.status
+            for each in rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
         ] == ["undone"]
     assert (developer / "trees" / "evil" / "evil.txt").exists()
 
@@ -190,7 +191,8 @@ def test_administrative_folder_is_not_made_through_its_owners_link(
     with work(context(top, developer)) as prepared:
         rows = rollback.choose(top / "state", prepared.journal, None, None)
         assert [
-            each.status for each in rollback.carry_out(rows, prepared.context, prepared.journal)
+            each.status
+            for each in rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
         ] == ["refused"]
     assert list((top / "root's").iterdir()) == []
 

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from program import report, run, settings
 
-from miyabi_healing.gate.policy import Brakes, Spent, duration
+from miyabi_healing.gate.policy import Policy, Spent, duration
 from miyabi_healing.model.actions import Outcome
-from miyabi_healing.model.config import Brakes as Rules
 from miyabi_healing.model.config import CheckSettings, Config, ConfigError
+from miyabi_healing.model.config import PolicySettings as Rules
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.steps import Quarantine, Signal, Step
 from miyabi_healing.state import run_clock
 from miyabi_healing.state.journal import Journal
-from miyabi_healing.state.run_clock import DAY, Reading
+from miyabi_healing.state.run_clock import Reading
 from miyabi_healing.support import config_loader
 from miyabi_healing.support.config_loader import interpret
 from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.formatting import DAY
 from miyabi_healing.support.paths import JOURNAL
 
 CHECK = """
@@ -253,16 +254,16 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(run_clock, "read", clock.read)
+    monkeypatch.setattr(run_clock, "read_clocks", clock.read)
     return clock
 
 
-def brakes(folder: Path, rules: Rules | None = None, **own: object) -> Brakes:
+def brakes(folder: Path, rules: Rules | None = None, **own: object) -> Policy:
     config = Config(brakes=rules or Rules(), healers={"tidy": own})
-    return Brakes(config, Journal(folder / JOURNAL), Spent(config.budgets), state=folder)
+    return Policy(config, Journal(folder / JOURNAL), Spent(config.budgets), state=folder)
 
 
-def tried(held: Brakes, status: str = "failed", run_id: str = "run", step: Step = STEP) -> None:
+def tried(held: Policy, status: str = "failed", run_id: str = "run", step: Step = STEP) -> None:
     assert held.journal
     number = held.journal.intend(run_id, "tidy", ISSUE, step)
     held.journal.finish(number, Outcome(step, status))
@@ -402,7 +403,7 @@ def test_pause_ends_by_itself_and_the_longest_counts(tmp_path: Path, clock: Cloc
     assert held.journal.resume() == 0
 
 
-def passed(held: Brakes, *outcomes: str) -> None:
+def passed(held: Policy, *outcomes: str) -> None:
     """Passes that went so, in this order."""
     assert held.journal
     for outcome in outcomes:
@@ -502,5 +503,5 @@ def test_policy_can_be_set_under_its_older_name_as_well(
     file = tmp_path / "miyabi.toml"
     file.write_text(f"[{section}]\nattempts = 7\ncooldown = 1\n")
     named = {f"MIYABI_HEALING__{variable}__COOLDOWN": "2"}
-    rules = config_loader.load(str(file), named).brakes
+    rules = config_loader.load_config(str(file), named).brakes
     assert (rules.attempts, rules.cooldown) == (7, 2)

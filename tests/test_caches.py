@@ -23,7 +23,7 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches, processes, users
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Caches, Config, ConfigError
+from miyabi_healing.model.config import CacheSettings, Config, ConfigError
 from miyabi_healing.model.steps import Delete, Run
 from miyabi_healing.support import commands
 
@@ -32,7 +32,8 @@ Start = Callable[..., psutil.Popen]
 
 def found(home: Path, **settings: tuple[str, ...]) -> dict[str, caches.Cache]:
     return {
-        cache.known.name: cache for cache in caches.find(Caches(homes=(str(home),), **settings))
+        cache.known.name: cache
+        for cache in caches.find_caches(CacheSettings(homes=(str(home),), **settings))
     }
 
 
@@ -91,8 +92,8 @@ def test_only_costly_caches_can_be_asked_for(also: str) -> None:
     with pytest.raises(
         ConfigError, match=r"caches\.also: .*: no such cache; (did you mean|valid: docker)"
     ):
-        caches.validate(Caches(also=(also,)))
-    caches.validate(Caches(also=("docker", "maven")))
+        caches.validate_caches(CacheSettings(also=(also,)))
+    caches.validate_caches(CacheSettings(also=("docker", "maven")))
 
 
 @settings(max_examples=30, deadline=None)
@@ -130,7 +131,10 @@ def linked(home: Path) -> tuple[Path, Context]:
     link = home.parent / "link"
     link.symlink_to(home)
     return link, Context(
-        Host(Config(caches=Caches(homes=(str(link),)))), "run", home.parent / "state", (link,)
+        Host(Config(caches=CacheSettings(homes=(str(link),)))),
+        "run",
+        home.parent / "state",
+        (link,),
     )
 
 
@@ -177,7 +181,7 @@ def test_open_file_is_seen_by_its_path_where_the_device_reads_differently(home: 
         1, "viewer", file.stat().st_dev + 1, file.stat().st_ino, os.path.realpath(file)
     )
     files = processes.OpenFiles((mapped,), ())
-    assert caches.weigh(file, file.stat().st_dev, files)[1] is None
+    assert caches.weigh_unit(file, file.stat().st_dev, files)[1] is None
     held = caches.weigh_all(sorted(root.iterdir()), root, file.stat().st_dev, files)
     assert [unit.path.name for unit, holder in held if holder] == ["part 0"]
 
@@ -390,7 +394,7 @@ def test_tool_runs_away_from_anybodys_project(home: Path, monkeypatch: pytest.Mo
     assert done.details["said"] == "/"
 
 
-@pytest.mark.skipif(commands.find("pip") is None, reason="needs pip")
+@pytest.mark.skipif(commands.find_program("pip") is None, reason="needs pip")
 def test_real_pip_empties_a_real_cache(home: Path) -> None:
     folder = fill(home / ".cache" / "pip" / "http" / "a" / "b" / "c" / "d" / "e")
     cache = found(home)["pip"]

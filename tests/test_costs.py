@@ -21,12 +21,12 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers.table import HANDLERS, cost, recheck, target_use
 from miyabi_healing.gate.primitives import weigh as weighing
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
 from miyabi_healing.host import caches
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import ActionResult, Outcome
-from miyabi_healing.model.config import Brakes, Budgets, Config, Safety
-from miyabi_healing.model.config import Quarantine as Rules
+from miyabi_healing.model.config import Budgets, Config, PolicySettings, SafetySettings
+from miyabi_healing.model.config import QuarantineSettings as Rules
 from miyabi_healing.model.steps import (
     ArchiveLog,
     CutLog,
@@ -62,7 +62,11 @@ def kinds(of: type[Step] = Step) -> Iterator[type[Step]]:
 
 def context(home: Path, run_id: str = "some-run", **sections: Any) -> Context:
     chosen = Config(
-        **{"brakes": Brakes(cooldown=0), "safety": Safety(disposable=(str(home),)), **sections}
+        **{
+            "brakes": PolicySettings(cooldown=0),
+            "safety": SafetySettings(disposable=(str(home),)),
+            **sections,
+        }
     )
     return Context(Host(chosen), run_id, home.parent / "state", (home,))
 
@@ -70,7 +74,7 @@ def context(home: Path, run_id: str = "some-run", **sections: Any) -> Context:
 def carry_out(where: Context, *steps: Step, budgets: Budgets | None = None) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with work(where, budgets=budgets) as prepared:
-        execute.carry_out(plan(*steps), prepared, outcomes)
+        execute.carry_out_plan(plan(*steps), prepared, outcomes)
     return outcomes
 
 
@@ -102,7 +106,7 @@ def retired(home: Path) -> RetireWorktree:
 
 def purged(home: Path) -> Purge:
     carry_out(context(home, "before"), set_aside(home / "old"))
-    (held,) = quarantine.find(home.parent / "state")
+    (held,) = quarantine.find_entries(home.parent / "state")
     make_older(held, 40)
     return retention.purge(held, "")
 
@@ -110,7 +114,7 @@ def purged(home: Path) -> Purge:
 def deletion(home: Path) -> Delete:
     (home / "cache" / "part").mkdir(parents=True)
     (home / "cache" / "part" / "file").write_text("x")
-    part = caches.measure(home / "cache" / "part", home.stat().st_dev)
+    part = caches.measure_unit(home / "cache" / "part", home.stat().st_dev)
     return Delete(target="cache", reason="", root=home / "cache", units=(part,))
 
 
@@ -218,7 +222,7 @@ def test_bytes_are_those_measured_whatever_the_healer_says(
     outcomes = carry_out(context(home), *steps, budgets=Budgets(gigabytes=limit))
     assert [each.status for each in outcomes].count("applied") == applied
     assert "this takes 1.0 MB" in outcomes[-1].message
-    held = quarantine.find(home.parent / "state")
+    held = quarantine.find_entries(home.parent / "state")
     assert (
         [each.bytes for each in held]
         == [each.freed_later for each in outcomes[:applied]]
@@ -265,8 +269,12 @@ def test_folder_is_weighed_without_following_links_and_once_for_each_file(home: 
     (folder / "deep" / "folder link").symlink_to("../..")
     (folder / "sparse").touch()
     os.truncate(folder / "sparse", 1 << 30)
-    assert weigh(folder) == 12_288
-    assert (weigh(folder / "link"), weigh(folder / "sparse"), weigh(folder / "gone")) == (0, 0, 0)
+    assert weigh_tree(folder) == 12_288
+    assert (
+        weigh_tree(folder / "link"),
+        weigh_tree(folder / "sparse"),
+        weigh_tree(folder / "gone"),
+    ) == (0, 0, 0)
 
 
 @pytest.mark.root
@@ -275,8 +283,8 @@ def test_other_filesystem_in_a_folder_is_not_weighed(
 ) -> None:
     point = mounted("tmpfs", "8M")
     (point / "file").write_bytes(b"x" * 1_000_000)
-    assert weigh(point) >= 1_000_000
-    assert weigh(point.parent) < weigh(point)
+    assert weigh_tree(point) >= 1_000_000
+    assert weigh_tree(point.parent) < weigh_tree(point)
 
 
 @pytest.mark.parametrize("trouble", ["nested too deep", "no time left"])
@@ -306,10 +314,12 @@ def test_worktree_and_its_administrative_folder_are_weighed_each(home: Path) -> 
     assert step.path
     (step.path / "node_modules").mkdir()
     (step.path / "node_modules" / "bundle").write_bytes(b"x" * 100_000)
-    sizes = {"worktree": weigh(step.path), "worktree-admin": weigh(step.admin)}
+    sizes = {"worktree": weigh_tree(step.path), "worktree-admin": weigh_tree(step.admin)}
     (outcome,) = carry_out(context(home), step)
     assert outcome.status == "applied", outcome
-    assert {each.kind: each.bytes for each in quarantine.find(home.parent / "state")} == sizes
+    assert {
+        each.kind: each.bytes for each in quarantine.find_entries(home.parent / "state")
+    } == sizes
     assert outcome.freed_later == sum(sizes.values()) > 100_000
 
 
@@ -383,7 +393,7 @@ def test_full_quarantine_is_told_and_nothing_goes_before_its_time(home: Path) ->
 def test_nothing_is_purged_in_the_run_that_set_it_aside(home: Path) -> None:
     rules = Rules(days=0, early_days=0)
     carry_out(context(home), set_aside(home / "thing"))
-    (held,) = quarantine.find(home.parent / "state")
+    (held,) = quarantine.find_entries(home.parent / "state")
     make_older(held, 99)
     (outcome,) = carry_out(context(home, quarantine=rules), retention.purge(held, ""))
     assert (outcome.status, outcome.message) == ("skipped", "it was set aside in this run")
@@ -396,7 +406,7 @@ def test_nothing_is_purged_in_the_run_that_set_it_aside(home: Path) -> None:
 )
 def test_early_purge_needs_both_clocks(home: Path, wall: bool, runs: bool, may: bool) -> None:
     carry_out(context(home, "before"), set_aside(home / "thing"))
-    (held,) = quarantine.find(home.parent / "state")
+    (held,) = quarantine.find_entries(home.parent / "state")
     make_older(held, 8, wall=wall, runs=runs)
     (outcome,) = carry_out(context(home, quarantine=Rules(early_days=7)), retention.purge(held, ""))
     assert outcome.status == ("applied" if may else "vetoed")
@@ -405,7 +415,7 @@ def test_early_purge_needs_both_clocks(home: Path, wall: bool, runs: bool, may: 
 
 def test_purge_is_on_record_with_the_run(home: Path) -> None:
     put_aside(home, "a")
-    (held,) = quarantine.find(state_of(home))
+    (held,) = quarantine.find_entries(state_of(home))
     make_older(held, 31)
     _, document = report("--config", settings(home))
     (step,) = document["quarantine"]["purged"]
@@ -416,7 +426,7 @@ def test_budget_takes_a_worktree_whole_or_not_at_all(home: Path) -> None:
     where = replace(context(home), state=state_of(home))
     (outcome,) = carry_out(where, retired(home))
     assert outcome.status == "applied"
-    for held in quarantine.find(state_of(home)):
+    for held in quarantine.find_entries(state_of(home)):
         make_older(held, 31)
     _, document = report("--config", settings(home, "[budgets]\nfiles = 1\n"))
     assert [step["status"] for step in document["quarantine"]["purged"]] == ["vetoed", "vetoed"]
@@ -433,7 +443,7 @@ def test_purge_that_takes_too_long_is_finished_by_a_later_run(home: Path) -> Non
         context(home, "before"),
         Quarantine(target="", reason="", path=folder, identity=identity_at(folder)),
     )
-    (held,) = quarantine.find(home.parent / "state")
+    (held,) = quarantine.find_entries(home.parent / "state")
     make_older(held, 31)
     step = retention.purge(held, "")
     with work(context(home)) as prepared:

@@ -71,7 +71,9 @@ DAMAGE: Mapping[str, Spoil] = {
 
 def of(home: Path, name: str) -> quarantine.QuarantineEntry:
     return next(
-        held for held in quarantine.find(state_of(home)) if held.original.endswith(f"/{name}")
+        held
+        for held in quarantine.find_entries(state_of(home))
+        if held.original.endswith(f"/{name}")
     )
 
 
@@ -170,7 +172,7 @@ def test_manifests_that_this_and_earlier_versions_write_are_whole(home: Path) ->
         old,
         {**old, "unheard-of": [None]},
     ):
-        assert manifest.parse(json.dumps(facts).encode()) == facts
+        assert manifest.parse_manifest(json.dumps(facts).encode()) == facts
 
 
 def test_recovery_goes_on_past_a_damaged_manifest(home: Path) -> None:
@@ -200,7 +202,7 @@ def test_entry_whose_way_back_fails_in_an_unforeseen_way_is_refused_alone(
     do(home, *(set_aside(home / name) for name in "abc"))
     way = undo.UNDO["quarantine"]
 
-    def objection(entry: quarantine_writer.Entry, where: Any) -> str | None:
+    def objection(entry: quarantine_writer.WrittenEntry, where: Any) -> str | None:
         if entry.original.endswith("/b"):
             raise RuntimeError("nobody thought of this")
         return way.objection(entry, where)
@@ -295,10 +297,10 @@ def test_damaged_line_of_the_list_is_named_and_the_other_folders_are_found(
     bases = state / "bases"
     content = bases.read_bytes()
     bases.write_bytes(line + b"\n" + content + b"\n" + line + b"\n")
-    assert quarantine.bases(state) == [state / "quarantine", other]
+    assert quarantine.locations(state) == [state / "quarantine", other]
     quarantine_writer.register(state, other)
     quarantine_writer.register(state, tmp_path / "new")
-    assert quarantine.bases(state) == [state / "quarantine", other, tmp_path / "new"]
+    assert quarantine.locations(state) == [state / "quarantine", other, tmp_path / "new"]
     assert len(quarantine.damage(state, [])) == 2
     done = run("rollback")
     assert (
@@ -319,6 +321,6 @@ def test_list_that_is_no_file_is_named(home: Path, kind: str) -> None:
         "fifo": lambda: os.mkfifo(bases),
         "link": lambda: bases.symlink_to("bases"),
     }[kind]()
-    assert quarantine.bases(state_of(home)) == [state_of(home) / "quarantine"]
+    assert quarantine.locations(state_of(home)) == [state_of(home) / "quarantine"]
     assert "cannot be read" in quarantine.damage(state_of(home), [])[0]
     assert [each.status for each in undo_all(home)] == ["undone"]

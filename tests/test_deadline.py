@@ -21,8 +21,8 @@ from gitworld import git, merged_worktree, repository
 from program import environment, report, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing.host.git.repositories import repository as look_at
-from miyabi_healing.host.git.worktrees import Survey
+from miyabi_healing.host.git.repositories import open_repository as look_at
+from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.model.config import Config
 from miyabi_healing.support import command_errors, commands, deadline, interrupts
 
@@ -78,28 +78,28 @@ def run_healer(home: Path, planning: str, limit: float, *arguments: str) -> dict
 
 
 def test_program_gets_what_is_left_and_is_told_apart_from_a_slow_one() -> None:
-    with deadline.of("some_healer", 0.3), between(0.2, 2):
+    with deadline.time_limit("some_healer", 0.3), between(0.2, 2):
         with pytest.raises(
             command_errors.OutOfTime, match=r"^the time limit of some_healer, 0\.3 s, is over$"
         ):
-            commands.run(["sleep", "30"], time_limit=60)
+            commands.run_program(["sleep", "30"], time_limit=60)
         with between(0, 0.1), pytest.raises(command_errors.OutOfTime):
-            commands.run(["true"], time_limit=60)
-    assert commands.run(["true"], time_limit=60).code == 0
+            commands.run_program(["true"], time_limit=60)
+    assert commands.run_program(["true"], time_limit=60).code == 0
     with (
-        deadline.of("some_healer", 60),
+        deadline.time_limit("some_healer", 60),
         pytest.raises(command_errors.ToolError, match=r"sleep took longer than 0\.2 s") as caught,
     ):
-        commands.run(["sleep", "30"], time_limit=0.2)
+        commands.run_program(["sleep", "30"], time_limit=0.2)
     assert not isinstance(caught.value, command_errors.OutOfTime)
 
 
 def test_what_was_begun_is_taken_back_without_a_limit() -> None:
-    with deadline.of("some_healer", 0):
+    with deadline.time_limit("some_healer", 0):
         with pytest.raises(command_errors.OutOfTime):
-            commands.run(["true"], time_limit=60)
+            commands.run_program(["true"], time_limit=60)
         with deadline.lifted():
-            assert commands.run(["true"], time_limit=60).code == 0
+            assert commands.run_program(["true"], time_limit=60).code == 0
 
 
 def test_worktrees_that_nobody_had_time_for_stay_with_that_reason(home: Path) -> None:
@@ -107,10 +107,10 @@ def test_worktrees_that_nobody_had_time_for_stay_with_that_reason(home: Path) ->
     for number in range(5):
         merged_worktree(repo, f"tree {number}".replace(" ", "-"))
     place = look_at(str(repo), Config())
-    assert Survey(place).reasons_to_keep(place.worktrees()) == [None] * 5
+    assert WorktreeInspector(place).reasons_to_keep(place.worktrees()) == [None] * 5
     slow_filter(repo, 5)
-    with deadline.of("cleanup_worktrees", 1), between(0.9, 4):
-        reasons = Survey(place).reasons_to_keep(place.worktrees())
+    with deadline.time_limit("cleanup_worktrees", 1), between(0.9, 4):
+        reasons = WorktreeInspector(place).reasons_to_keep(place.worktrees())
     assert {str(each) for each in reasons} == {
         "Reason(category='out of time', detail='the time limit of cleanup_worktrees, 1 s, is over')"
     }
@@ -203,14 +203,18 @@ def test_alarm_is_given_back_and_waits_for_a_program(monkeypatch: pytest.MonkeyP
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.8)
         with (
-            deadline.of("some_healer", 0.2),
+            deadline.time_limit("some_healer", 0.2),
             deadline.planning(),
             pytest.raises(command_errors.OutOfTime),
         ):
             # the alarm does not cut it short in the middle
-            commands.run(["sleep", "30"], time_limit=60)
+            commands.run_program(["sleep", "30"], time_limit=60)
         wait_for(lambda: rang, 3)
-        with deadline.of("some_healer", 0.1), pytest.raises(deadline.TooLong), deadline.planning():
+        with (
+            deadline.time_limit("some_healer", 0.1),
+            pytest.raises(deadline.TooLong),
+            deadline.planning(),
+        ):
             all(iter(lambda: 1, 0))  # for ever
         time.sleep(0.3)
         assert rang == [signal.SIGALRM]
@@ -226,7 +230,7 @@ def test_without_a_limit_and_in_another_thread_there_is_no_alarm() -> None:
 
     timers: list[tuple[float, float]] = []
     plan()
-    with deadline.of("some_healer", 60):
+    with deadline.time_limit("some_healer", 60):
         thread = threading.Thread(target=plan)
         thread.start()
         thread.join()

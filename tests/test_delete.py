@@ -26,15 +26,16 @@ from miyabi_healing.host import caches, filesystems
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import Outcome
-from miyabi_healing.model.config import Budgets, Caches, Config, ConfigError, Safety
-from miyabi_healing.model.config import Quarantine as Rules
+from miyabi_healing.model.config import Budgets, CacheSettings, Config, ConfigError, SafetySettings
+from miyabi_healing.model.config import QuarantineSettings as Rules
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import Delete, Purge, Quarantine, Run
 from miyabi_healing.runner import registry
-from miyabi_healing.state.run_clock import DAY, Moment
+from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support import command_errors, commands
 from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.formatting import DAY
 
 Tool = Callable[..., commands.Result]
 Start = Callable[..., psutil.Popen]
@@ -48,13 +49,13 @@ def fill(folder: Path, number: int = 3, size: int = 1000) -> Path:
 
 
 def context(home: Path) -> Context:
-    config = Config(caches=Caches(homes=(str(home),)))
+    config = Config(caches=CacheSettings(homes=(str(home),)))
     return Context(Host(config), "run", home.parent / "state", (home,))
 
 
 def deletion(root: Path, **changes: object) -> Delete:
     device = root.stat().st_dev
-    units = tuple(caches.measure(path, device) for path in sorted(root.iterdir()))
+    units = tuple(caches.measure_unit(path, device) for path in sorted(root.iterdir()))
     return Delete(target="", reason="", root=root, units=units, **changes)  # type: ignore[arg-type]
 
 
@@ -65,7 +66,7 @@ def deletion(root: Path, **changes: object) -> Delete:
 def test_percentages_are_those_of_df(mounted: Callable[..., Path]) -> None:
     point = mounted("ext4", "64M")
     fill(point / "data", 20, 1_000_000)
-    found = filesystems.read(str(point))
+    found = filesystems.read_mount(str(point))
 
     def df(*options: str) -> list[str]:
         done = subprocess.run(
@@ -83,7 +84,7 @@ def test_out_of_inodes_is_full(mounted: Callable[..., Path]) -> None:
     point = mounted("tmpfs", "8M", options=",nr_inodes=50")
     for number in range(46):
         (point / str(number)).touch()
-    found = filesystems.read(str(point))
+    found = filesystems.read_mount(str(point))
     assert found.percent > 90
     assert found.tight == "inodes"
 
@@ -104,10 +105,14 @@ def test_caches_are_found_by_the_list_alone(home: Path) -> None:
     fill(home / ".npm" / "_cacache" / "content-v2")
     fill(home / ".cache" / "JetBrains" / "history")
     fill(home / ".m2" / "repository")
-    found = {cache.known.name: cache.allowed for cache in caches.find(Caches(homes=(str(home),)))}
+    found = {
+        cache.known.name: cache.allowed
+        for cache in caches.find_caches(CacheSettings(homes=(str(home),)))
+    }
     assert found == {"npm": True, "maven": False}
     assert [
-        cache.allowed for cache in caches.find(Caches(homes=(str(home),), also=("maven",)))
+        cache.allowed
+        for cache in caches.find_caches(CacheSettings(homes=(str(home),), also=("maven",)))
     ] == [True, True]
 
 
@@ -116,7 +121,7 @@ def test_linked_cache_is_told_not_followed(home: Path, tmp_path: Path) -> None:
     (home / ".cache").symlink_to(tmp_path / "elsewhere")
     (home / ".npm").mkdir()
     (home / ".npm" / "_cacache").symlink_to(tmp_path / "elsewhere")
-    assert all(cache.trouble for cache in caches.find(Caches(homes=(str(home),))))
+    assert all(cache.trouble for cache in caches.find_caches(CacheSettings(homes=(str(home),))))
     found = plan(home)
     assert found.steps == ()
     assert {kept.reason for kept in found.kept} == {"not followed"}
@@ -126,7 +131,7 @@ def test_hard_linked_files_free_nothing(tmp_path: Path) -> None:
     folder = fill(tmp_path / "cache", 2, 10_000)
     os.link(folder / "part 0", tmp_path / "also")
     assert (
-        caches.measure(folder, tmp_path.stat().st_dev).bytes
+        caches.measure_unit(folder, tmp_path.stat().st_dev).bytes
         == (folder / "part 1").stat().st_blocks * 512
     )
 
@@ -223,7 +228,9 @@ def test_only_known_caches_and_named_folders_are_deleted_from(home: Path, tmp_pa
     assert (
         recheck(deletion(thesis), context(home)) == "no known cache, and not in [safety] disposable"
     )
-    config = Config(caches=Caches(homes=(str(home),)), safety=Safety(disposable=(str(thesis),)))
+    config = Config(
+        caches=CacheSettings(homes=(str(home),)), safety=SafetySettings(disposable=(str(thesis),))
+    )
     assert (
         recheck(deletion(thesis), Context(Host(config), "run", tmp_path / "state", (home,))) is None
     )
@@ -286,7 +293,7 @@ def test_lock_of_the_owner_is_honoured(home: Path) -> None:
 
 
 def test_tool_answers_fails_and_dies_and_is_told(tmp_path: Path) -> None:
-    run: Tool = commands.run
+    run: Tool = commands.run_program
     assert run(["echo", "hi"], time_limit=10, cwd=tmp_path).stdout == b"hi\n"
     failed = run(["sh", "-c", "echo first >&2; echo why >&2; exit 3"], time_limit=10, cwd=tmp_path)
     assert (failed.code, failed.complaint) == (3, "why")
@@ -306,7 +313,7 @@ def test_tool_answers_fails_and_dies_and_is_told(tmp_path: Path) -> None:
 
 
 def test_time_limit_ends_a_tool_with_its_children(tmp_path: Path) -> None:
-    run: Tool = commands.run
+    run: Tool = commands.run_program
     mark = tmp_path / "pid"
     with pytest.raises(command_errors.ToolError, match=r"took longer than 0\.5 s"):
         run(["sh", "-c", f"sleep 98 & echo $! > '{mark}'; wait"], time_limit=0.5, cwd=tmp_path)
@@ -318,7 +325,7 @@ def test_time_limit_ends_a_tool_with_its_children(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_tool_runs_as_the_owner() -> None:
-    run: Tool = commands.run
+    run: Tool = commands.run_program
     assert run(["id", "-u"], time_limit=10, cwd=Path("/"), user=1).stdout == b"1\n"
     groups = run(["id", "-G"], time_limit=10, cwd=Path("/"), user=1).stdout.split()
     assert b"0" not in groups
@@ -344,10 +351,10 @@ def test_failing_and_missing_tools_are_told(tmp_path: Path) -> None:
     assert recheck(missing, context(tmp_path)) == "no-such-tool is not installed"
 
 
-@pytest.mark.skipif(commands.find("npm") is None, reason="needs npm")
+@pytest.mark.skipif(commands.find_program("npm") is None, reason="needs npm")
 def test_real_npm_tidies_a_real_cache(home: Path) -> None:
     fill(home / ".npm" / "_cacache" / "content-v2" / "sha512" / "aa" / "bb")
-    (cache,) = caches.find(Caches(homes=(str(home),)))
+    (cache,) = caches.find_caches(CacheSettings(homes=(str(home),)))
     done = apply(
         Run(target="", reason="", argv=cache.command(cache.known.gentle), time_limit=60),
         context(home),
@@ -359,10 +366,12 @@ def test_real_npm_tidies_a_real_cache(home: Path) -> None:
 
 
 def plan(home: Path, clear: float = 0, **options: float) -> Plan:
-    healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
+    healer, kind = registry.load_healer(
+        "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
+    )
     assert kind is not None
-    config = Config(caches=Caches(homes=(str(home),)))
-    view = HealerContext(Host(config), {"mount": filesystems.read(str(home))})
+    config = Config(caches=CacheSettings(homes=(str(home),)))
+    view = HealerContext(Host(config), {"mount": filesystems.read_mount(str(home))})
     found = healer(
         view,
         Issue("disk_space_critical", str(home), "", 95, Limit(90, unit="%", clear_at=clear)),
@@ -386,11 +395,11 @@ def test_full_filesystem_is_cleaned_just_enough(mounted: Callable[..., Path]) ->
     (home / ".cache" / "thumbnails").mkdir(parents=True)
     (home / "thesis").write_text("precious")
     number = 0
-    while filesystems.read(str(home)).percent < 92:
+    while filesystems.read_mount(str(home)).percent < 92:
         (home / ".cache" / "thumbnails" / str(number)).write_bytes(b"x" * 200_000)
         number += 1
     outcomes = carry_out(plan(home, clear=85, idle_minutes=0), home)
-    assert 75 < filesystems.read(str(home)).percent < 85
+    assert 75 < filesystems.read_mount(str(home)).percent < 85
     assert {each.status for each in outcomes} == {"applied", "not needed"}
     assert (home / "thesis").read_text() == "precious"
 
@@ -520,14 +529,14 @@ def test_quarantine_is_purged_before_its_time_only_where_the_configuration_lets_
         (folder / "manifest.json").write_text(json.dumps({**manifest, "time": now - days * DAY}))
 
     def early(days: float | None) -> list[str]:
-        config = Config(caches=Caches(homes=(str(home),)), quarantine=Rules(early_days=days))
-        healer, kind = registry.load(
+        config = Config(caches=CacheSettings(homes=(str(home),)), quarantine=Rules(early_days=days))
+        healer, kind = registry.load_healer(
             "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
         )
         assert kind is not None
         view = HealerContext(
             Host(config),
-            {"mount": filesystems.read(str(home))},
+            {"mount": filesystems.read_mount(str(home))},
             lambda: Moment(now, now, seen, "clock"),
         )
         steps = healer(view, Issue("disk_space_critical", "", "", 99, Limit(90)), kind()).steps

@@ -19,7 +19,7 @@ from test_delete import carry_out, fill, plan
 from miyabi_healing.host import filesystems
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Caches, Config
+from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import Delete, Run
@@ -52,7 +52,7 @@ def test_reserved_blocks_are_nobodys(mounted: Callable[..., Path]) -> None:
     device = next(each.device for each in psutil.disk_partitions() if each.mountpoint == str(point))
     subprocess.run(["tune2fs", "-m", "20", device], capture_output=True, check=True)
     fill(point / "data", 40, 1_000_000)
-    found = filesystems.read(str(point))
+    found = filesystems.read_mount(str(point))
     lines = subprocess.run(
         ["df", "-P", "-B1", str(point)], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -179,10 +179,12 @@ def test_system_keepers_are_asked_where_their_data_is(
     """Gently first, Docker's images last and only if asked for; all this for root, and for the
     filesystem they are on.
     """
-    healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
+    healer, kind = registry.load_healer(
+        "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
+    )
     assert kind is not None
     said = healer.__globals__
-    mount = filesystems.read("/")
+    mount = filesystems.read_mount("/")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(said["commands"], "find", lambda name: f"/bin/{name}")
     monkeypatch.setattr(os.path, "exists", lambda path: True)
@@ -190,7 +192,7 @@ def test_system_keepers_are_asked_where_their_data_is(
 
     def argv(*also: str) -> list[tuple[str, ...]]:
         view = HealerContext(
-            Host(Config(caches=Caches(homes=(str(home),), also=also))), {"mount": mount}
+            Host(Config(caches=CacheSettings(homes=(str(home),), also=also))), {"mount": mount}
         )
         steps = healer(
             view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()
@@ -216,7 +218,7 @@ def test_filesystem_without_inodes_is_cleaned_just_enough(mounted: Callable[...,
     """
     home = mounted("tmpfs", "64M", options=",nr_inodes=5000") / "home"
     fill(home / ".cache" / "thumbnails", 4_900, 1)
-    assert filesystems.read(str(home)).percent > 95
+    assert filesystems.read_mount(str(home)).percent > 95
     found: Plan = plan(home, clear=70, idle_minutes=0)
     assert [len(step.units) for step in found.steps if isinstance(step, Delete)] == [
         1000,
@@ -227,7 +229,7 @@ def test_filesystem_without_inodes_is_cleaned_just_enough(mounted: Callable[...,
     ]
     statuses = [each.status for each in carry_out(found, home)]
     assert statuses == ["applied"] * 2 + ["not needed"] * 3
-    assert filesystems.read(str(home)).percent < 70
+    assert filesystems.read_mount(str(home)).percent < 70
 
 
 def test_view_of_the_healer_is_the_failing_filesystem(home: Path) -> None:
@@ -235,10 +237,13 @@ def test_view_of_the_healer_is_the_failing_filesystem(home: Path) -> None:
     full.
     """
     fill(home / ".cache" / "thumbnails")
-    healer, kind = registry.load("cleanup_disk", registry.builtin("healers") / "cleanup_disk.py")
+    healer, kind = registry.load_healer(
+        "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
+    )
     assert kind is not None
     view = HealerContext(
-        Host(Config(caches=Caches(homes=(str(home),)))), {"mount": filesystems.read("/dev/shm")}
+        Host(Config(caches=CacheSettings(homes=(str(home),)))),
+        {"mount": filesystems.read_mount("/dev/shm")},
     )
     found = healer(
         view,

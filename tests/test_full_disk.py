@@ -79,7 +79,7 @@ def test_disk_that_is_full_to_the_last_byte_is_healed(
         time.sleep(1)
     file = world(disk)
     code, document = report("--config", file, cwd=disk)
-    assert code == 0, text.render(document, False)
+    assert code == 0, text.render_report(document, False)
     assert document["summary"] == "Successfully healed 2 issue(s)."
     assert (disk / "thesis").read_text() == "precious"
     applied = [

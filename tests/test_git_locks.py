@@ -40,7 +40,7 @@ def repo(home: Path) -> Path:
 
 
 def view(repo: Path) -> git_view.Repository:
-    return git_view.repository(str(repo), Config())
+    return git_view.open_repository(str(repo), Config())
 
 
 def leave(path: Path, age: float = 3600) -> Path:
@@ -52,7 +52,9 @@ def leave(path: Path, age: float = 3600) -> Path:
 
 def plan(repo: Path, threshold: float = 600) -> Plan:
     place = view(repo)
-    healer, kind = registry.load("fix_git_locks", registry.builtin("healers") / "fix_git_locks.py")
+    healer, kind = registry.load_healer(
+        "fix_git_locks", registry.builtin("healers") / "fix_git_locks.py"
+    )
     assert kind is None
     return healer(
         HealerContext(Host(place.config), {"repository": place}),

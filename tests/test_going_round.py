@@ -19,11 +19,17 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches
-from miyabi_healing.host.processes import read
+from miyabi_healing.host.processes import read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import Outcome
-from miyabi_healing.model.config import Brakes, Budgets, Caches, Config, HealerSettings
-from miyabi_healing.model.config import Quarantine as Rules
+from miyabi_healing.model.config import (
+    Budgets,
+    CacheSettings,
+    Config,
+    HealerSettings,
+    PolicySettings,
+)
+from miyabi_healing.model.config import QuarantineSettings as Rules
 from miyabi_healing.model.steps import (
     Delete,
     Quarantine,
@@ -40,7 +46,9 @@ from miyabi_healing.support.files import identity_at
 
 
 def context(home: Path, **sections: object) -> Context:
-    config = Config(caches=Caches(homes=(str(home),)), brakes=Brakes(cooldown=0), **sections)  # type: ignore[arg-type]
+    config = Config(
+        caches=CacheSettings(homes=(str(home),)), brakes=PolicySettings(cooldown=0), **sections
+    )  # type: ignore[arg-type]
     return Context(Host(config), "run", home / "state", (home,))
 
 
@@ -49,7 +57,7 @@ def carry_out(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with work(where, settings=HealerSettings(time_limit=limit), budgets=budgets) as prepared:
-        execute.carry_out(never_met(*steps), prepared, outcomes)
+        execute.carry_out_plan(never_met(*steps), prepared, outcomes)
     return outcomes
 
 
@@ -59,7 +67,10 @@ def deletion(home: Path) -> Delete:
     for name in "abcdef":
         (root / "part" / name).write_bytes(b"x" * 100_000)
     return Delete(
-        target="", reason="", root=root, units=(caches.measure(root / "part", root.stat().st_dev),)
+        target="",
+        reason="",
+        root=root,
+        units=(caches.measure_unit(root / "part", root.stat().st_dev),),
     )
 
 
@@ -133,7 +144,7 @@ def test_healer_cannot_purge_what_was_promised_to_be_kept(
         )[0].status
         == "applied"
     )
-    (held,) = quarantine.find(where.state)
+    (held,) = quarantine.find_entries(where.state)
     make_older(held, age)
     (outcome,) = carry_out(replace(where, run_id="later"), purge(held, ""))
     assert (outcome.status, held.thing.exists()) == ("applied" if may else "vetoed", not may), (
@@ -182,7 +193,7 @@ def test_no_number_for_a_pid_reaches_what_must_live(
 ) -> None:
     pid = {"our own": os.getpid(), "our parent's": os.getppid()}.get(str(pid), pid)
     assert isinstance(pid, int)
-    found = read(pid)
+    found = read_process(pid)
     began = found.start if start is None and found else 0
     step = Signal(target="", reason="", pid=pid, start=began, signal=signal.SIGTERM)
     assert recheck(step, context(home)) is not None

@@ -138,7 +138,7 @@ def check(value: float = 1.0) -> CheckResult:
 
 
 def test_only_so_many_passes_and_days_are_kept_and_the_file_stops_growing(journal: Journal) -> None:
-    rules = config.History(days=1, passes=10)
+    rules = config.HistorySettings(days=1, passes=10)
     sizes = []
     for number in range(300):
         history.record(journal, f"run {number}", time.time(), [check() for _ in range(5)], rules)
@@ -160,6 +160,6 @@ def test_pass_that_cannot_be_remembered_whole_is_not_remembered_at_all(journal: 
     broken = check()
     broken.measured = {"value": 1.0}
     with pytest.raises(KeyError):
-        history.record(journal, "run", time.time(), [check(), broken], config.History())
+        history.record(journal, "run", time.time(), [check(), broken], config.HistorySettings())
     assert history.passes(journal, 0, 10) == []
     journal.close()

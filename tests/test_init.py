@@ -59,7 +59,7 @@ def logs(folder: Path, size: int = 2_000_000) -> Path:
 
 
 def looked(home: Path, **options: float) -> discovery.Findings:
-    return discovery.search([home], **options)  # type: ignore[arg-type]
+    return discovery.search_homes([home], **options)  # type: ignore[arg-type]
 
 
 def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path) -> None:
@@ -81,10 +81,10 @@ def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path
     assert '"~/src/app",  # 4 worktrees: 3 in ~/wt\n' in text
     assert re.search(r"#   npm: [5-9]\d\.\d kB in ~/.npm/_cacache\n", text)
     assert text.index("Costly to make again") < text.index("#   huggingface: ")
-    settings = config_loader.load(str(file))
-    assert settings.logs.patterns == (*config.Logs().patterns, "~/.agent/logs/*.log")
+    settings = config_loader.load_config(str(file))
+    assert settings.logs.patterns == (*config.LogSettings().patterns, "~/.agent/logs/*.log")
     assert host_git.configured(settings).paths == (str(repo),)
-    registry.validate(settings, registry.folders(settings))
+    registry.validate_settings(settings, registry.checks_folders(settings))
     assert run("--dry-run", "--quiet").returncode in (0, 1)
 
 
@@ -93,7 +93,7 @@ def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:
     assert config_loader.interpret(tomllib.loads(text), "the defaults") == config.Config()
     active = re.sub(r"^# (\[[\w.]+\]|\w+ = .*)$", r"\1", text, flags=re.MULTILINE)
     settings = config_loader.interpret(tomllib.loads(active), "the defaults")
-    registry.validate(settings, registry.folders(settings))
+    registry.validate_settings(settings, registry.checks_folders(settings))
     for name in (
         "disk",
         "git",
@@ -109,12 +109,12 @@ def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:
     ):
         assert getattr(settings, name) == getattr(config.Config(), name)
         assert f"# [{'policy' if name == 'brakes' else name}]" in text
-    assert set(settings.checks) == registry.folders(settings).check_names()
-    assert set(settings.healers) == set(registry.folders(settings).healer_files())
+    assert set(settings.checks) == registry.checks_folders(settings).check_names()
+    assert set(settings.healers) == set(registry.checks_folders(settings).healer_files())
     assert settings.checks["disk_space_critical"].threshold == 90
     assert settings.checks["zombie_processes"].gate == (2, 3)
-    for name, path in registry.folders(settings).healer_files().items():
-        kind = registry.load(name, path)[1]
+    for name, path in registry.checks_folders(settings).healer_files().items():
+        kind = registry.load_healer(name, path)[1]
         assert registry.options(settings, name, kind) == (kind() if kind else registry.NoOptions())
 
 
@@ -126,7 +126,7 @@ def test_names_that_ask_for_trouble_are_found_again_and_others_are_left_out(
     outside = repository(Path(os.fsdecode(os.fsencode(home) + b"/src/\xff\xfe")))
     done = run("init")
     assert done.returncode == 0, done.stderr
-    settings = config_loader.load(str(file))
+    settings = config_loader.load_config(str(file))
     assert set(host_git.configured(settings).paths) == repos
     assert r"# left out, for its name is no UTF-8: ~/src/\xff\xfe" in file.read_text()
     assert outside.is_dir()
@@ -149,7 +149,7 @@ def test_home_that_is_a_pattern_itself_is_taken_by_its_name(
     ]
     other = logs(tmp_path / "other*" / "logs")
     settings = config_loader.interpret(
-        tomllib.loads(config_template.render(looked(other.parent), "host", "today")), "it"
+        tomllib.loads(config_template.render_config(looked(other.parent), "host", "today")), "it"
     )
     assert [glob.glob(each) for each in settings.caches.homes] == [[str(other.parent)]]
 
@@ -177,7 +177,7 @@ def test_it_writes_where_it_is_told_and_where_it_would_be_read(home: Path, tmp_p
     assert run("--config", str(tmp_path / "c.toml"), "init").returncode == 0
     assert run("init", MIYABI_HEALING_CONFIG=str(tmp_path / "d.toml")).returncode == 0
     assert all(
-        config_loader.load(str(tmp_path / name)) for name in ("a/b.toml", "c.toml", "d.toml")
+        config_loader.load_config(str(tmp_path / name)) for name in ("a/b.toml", "c.toml", "d.toml")
     )
     assert not (home / ".config").exists()
     assert run("--dry-run", "init").stdout.startswith("# Miyabi Healing on ")
@@ -216,7 +216,7 @@ def test_on_a_terminal_it_asks_once(answer: str, code: int, home: Path, file: Pa
 def test_in_a_container_it_offers_to_say_that_folders_from_outside_are_ours_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "ours_alone = []" in config_template.render(looked(home), "host", "today")
+    assert "ours_alone = []" in config_template.render_config(looked(home), "host", "today")
     monkeypatch.setattr(processes, "container", lambda: "this is a container")
     shared, inner = str(home / "work"), home / "inner"
     inner.mkdir()
@@ -233,8 +233,8 @@ def test_in_a_container_it_offers_to_say_that_folders_from_outside_are_ours_alon
         mount_table.MountPoint(number, 1, "/x", path, kind, "")
         for number, (path, kind) in enumerate(rows)
     ]
-    monkeypatch.setattr(mount_table, "table", lambda: tuple(table))
-    text = config_template.render(looked(home), "host", "today")
+    monkeypatch.setattr(mount_table, "mount_table", lambda: tuple(table))
+    text = config_template.render_config(looked(home), "host", "today")
     assert f'\n# ours_alone = ["{shared}", "{inner}"]\n' in text
     assert "left alone" in text.partition("# ours_alone")[0].rpartition("[safety]")[2]
     assert tomllib.loads(text).get("safety") is None
@@ -249,7 +249,9 @@ def test_in_a_container_it_offers_to_say_that_folders_from_outside_are_ours_alon
     )
     # no overlay: the whole of it may be somebody else's, too
     table[0] = mount_table.MountPoint(0, 1, "/", "/", "ext4", "")
-    assert f'# ours_alone = ["{home}", ' in config_template.render(looked(home), "host", "today")
+    assert f'# ours_alone = ["{home}", ' in config_template.render_config(
+        looked(home), "host", "today"
+    )
 
 
 def test_search_follows_no_link_goes_not_too_deep_and_leaves_rubbish_alone(
@@ -307,7 +309,7 @@ def test_search_ends_in_time_and_says_so(home: Path) -> None:
     found = looked(home, seconds=0)
     assert not found.complete
     assert [cache.weighed for cache in found.caches] == [False]
-    text = config_template.render(found, "host", "today")
+    text = config_template.render_config(found, "host", "today")
     assert "the time was over" in text
     assert "at least" in text
 
@@ -319,5 +321,5 @@ def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
     (home / "loop").mkdir()
     (home / "loop" / ".git").symlink_to(".git")
     assert config_loader.interpret(
-        tomllib.loads(config_template.render(looked(home), "host", "today")), "it"
+        tomllib.loads(config_template.render_config(looked(home), "host", "today")), "it"
     )

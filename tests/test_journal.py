@@ -479,7 +479,7 @@ def test_asking_whether_it_is_held_keeps_nobody_out(tmp_path: Path) -> None:
 def test_those_who_only_ask_are_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "_PATIENCE", 0.05)
+    monkeypatch.setattr(run_lock, "_ASKED_FOR_AT_MOST", 0.05)
     run_lock.release(run_lock.acquire(tmp_path))
     asking = os.open(tmp_path / run_lock.FILE, os.O_RDONLY | os.O_CLOEXEC)
     fcntl.flock(asking, fcntl.LOCK_SH)
@@ -636,7 +636,7 @@ def test_what_is_in_quarantine_comes_back_without_the_journal(home: Path) -> Non
     thing = home / "thing"
     where = Context(Host(Config()), "some-run", state_of(home), (home,))
     with work(where) as prepared:
-        execute.carry_out(plan(step(thing)), prepared, [])
+        execute.carry_out_plan(plan(step(thing)), prepared, [])
     assert not thing.exists()
     (state_of(home) / paths.JOURNAL).write_bytes(b"ruined")
     done = run("rollback", "--dry-run")

@@ -19,7 +19,7 @@ from program import environment, run
 from test_rollback import LINES, archive, context, do, set_aside, state_of, trim, undo_all
 
 from conftest import PROJECT
-from miyabi_healing.gate.handlers import logs as log_handler
+from miyabi_healing.gate.handlers import log_files as log_handler
 from miyabi_healing.state import quarantine
 from miyabi_healing.support import file_identity, mount_table
 
@@ -112,10 +112,10 @@ def test_identity_is_that_of_filesystem_and_file_and_lasts(disk: Disk) -> None:
 
 def lasting(path: Path) -> file_identity.Lasting:
     with path.open("rb") as file:
-        found = file_identity.of(file.fileno())
+        found = file_identity.lasting_identity(file.fileno())
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        assert file_identity.at(folder, path.name) == found
+        assert file_identity.lasting_identity_at(folder, path.name) == found
     finally:
         os.close(folder)
     return found
@@ -139,7 +139,7 @@ def test_shortened_log_comes_back_after_the_disk_got_another_number(
 
 def make_old(home: Path) -> None:
     """What an earlier version wrote: the device's number, and the inode."""
-    for held in quarantine.find(state_of(home)):
+    for held in quarantine.find_entries(state_of(home)):
         facts = {key: value for key, value in held.facts.items() if key != "identity"}
         facts |= {"device": os.stat(home).st_dev, "inode": held.facts["identity"]["inode"]}
         (held.folder / "manifest.json").write_text(json.dumps(facts))
@@ -174,7 +174,7 @@ from pathlib import Path
 from gatework import plan, work
 from test_rollback import context, trim
 from miyabi_healing.gate import execute
-from miyabi_healing.gate.handlers import logs
+from miyabi_healing.gate.handlers import log_files as logs
 logs.CHUNK = 64 << 10
 uses, blank = 0, logs.fallocate
 def third(*arguments):
@@ -212,7 +212,7 @@ def test_run_killed_in_the_middle_of_a_trim_is_put_right_after_a_reboot(
         # it cannot collapse, so the run came to its end
         assert [each.status for each in undo_all(home)] == ["undone"]
     assert log.read_bytes() == LINES
-    assert quarantine.find(state_of(home)) == []
+    assert quarantine.find_entries(state_of(home)) == []
 
 
 def next_run(home: Path) -> list[str]:
@@ -245,9 +245,9 @@ def test_run_before_the_disk_is_there_leaves_it_to_a_later_one(
 
     with monkeypatch.context() as patch, work(where) as prepared:
         patch.setattr(log_handler, "collapse", die)
-        patch.setattr(execute, "failed", die)
+        patch.setattr(execute, "failed_outcome", die)
         with pytest.raises(Killed):
-            execute.carry_out(plan(trim(log)), prepared, [])
+            execute.carry_out_plan(plan(trim(log)), prepared, [])
     zeros = log.read_bytes()
     assert zeros != LINES
     call("umount", disk.point)
@@ -271,7 +271,7 @@ def test_another_filesystem_at_the_same_place_is_not_taken_for_it(
     log.write_bytes(LINES)
     do(home, trim(log))
     left = log.read_bytes()
-    (held,) = quarantine.find(state_of(home))
+    (held,) = quarantine.find_entries(state_of(home))
     facts: dict[str, Any] = {
         **held.facts,
         "identity": {**held.facts["identity"], "filesystem": "uuid:0123"},
@@ -311,7 +311,7 @@ def test_filesystem_without_a_uuid_is_named_by_its_device_or_by_what_is_mounted(
     monkeypatch.setattr(file_identity.fcntl, "ioctl", refuse)
     folder = os.open(tmp_path, os.O_RDONLY)
     try:
-        mount = mount_table.of(folder)
+        mount = mount_table.mount_of(folder)
         assert mount is not None
         monkeypatch.setattr(file_identity, "BY_UUID", str(tmp_path / "none"))
         assert file_identity.filesystem(folder) == f"{mount.kind}:{mount.source}"
@@ -325,7 +325,7 @@ def test_filesystem_without_a_uuid_is_named_by_its_device_or_by_what_is_mounted(
         assert file_identity.by_device(mount.device, mount) is None
         monkeypatch.setattr(
             mount_table,
-            "of",
+            "mount_of",
             lambda _: mount_table.MountPoint(1, 0, "/", "/x", "vfat", "/dev/null"),
         )
         assert file_identity.filesystem(folder) == "uuid:abcd12"

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from miyabi_healing.gate import execute, undo
-from miyabi_healing.gate.handlers import logs as gate_logs
+from miyabi_healing.gate.handlers import log_files as gate_logs
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import compression, quarantine_writer, syscalls
 from miyabi_healing.gate.primitives.context import Context, Refused
@@ -262,7 +262,7 @@ def test_last_lines_stay_and_the_rest_is_really_freed(tmp_path: Path) -> None:
     assert log.read_bytes().splitlines()[-10:] == (LINES * 40).splitlines()[-10:]
     assert log.stat().st_blocks < before / 10
     assert done.freed > 0.7 * before * 512
-    assert logs.read(str(log)).megabytes < 0.1  # a hole does not count
+    assert logs.read_log_group(str(log)).megabytes < 0.1  # a hole does not count
 
 
 def test_trimming_twice_archives_each_line_once(tmp_path: Path) -> None:
@@ -463,9 +463,9 @@ def hostile(folder: Path) -> dict[str, str]:
 
 
 def plan(pattern: str, clear: float = 0, config: Config | None = None, **options: float) -> Plan:
-    healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
+    healer, kind = registry.load_healer("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
-    view = HealerContext(Host(config or Config()), {"log_group": logs.read(pattern)})
+    view = HealerContext(Host(config or Config()), {"log_group": logs.read_log_group(pattern)})
     return healer(
         view, Issue("large_log_files", "", "", 1, Limit(0, clear_at=clear)), kind(**options)
     )
@@ -575,7 +575,7 @@ def test_archives_are_private(tmp_path: Path) -> None:
     done = apply(archive(log), context(tmp_path))
     folder = Path(str(done.undo["entry"]))
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert quarantine_writer.Entry(folder).thing.stat().st_mode & 0o777 == 0o600
+    assert quarantine_writer.WrittenEntry(folder).thing.stat().st_mode & 0o777 == 0o600
 
 
 def test_plan_archives_the_oldest_first_and_stops_at_the_goal(tmp_path: Path) -> None:

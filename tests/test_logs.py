@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from test_log_safety import LINES, archive, context, entries, plan, trim, whole
 
-from miyabi_healing.gate.handlers import logs as gate_logs
+from miyabi_healing.gate.handlers import log_files as gate_logs
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Refused
 from miyabi_healing.host import logs
@@ -56,7 +56,7 @@ def test_hard_links_and_holes_count_once_and_by_what_they_occupy(tmp_path: Path)
             ["du", "-sB1", "-c", *tmp_path.glob("*.log")], capture_output=True, check=True
         ).stdout.split()[-2]
     )
-    assert logs.read(f"{tmp_path}/*.log").megabytes == pytest.approx(du / MEGABYTE)
+    assert logs.read_log_group(f"{tmp_path}/*.log").megabytes == pytest.approx(du / MEGABYTE)
 
 
 def test_databases_and_system_records_do_not_count(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_databases_and_system_records_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     for name in ("wtmp.log", "wtmp-20250101.log", "btmp.log"):
         (tmp_path / "x" / name).write_bytes(LINES)
-    group = logs.read(f"{tmp_path}/*/*.log")
+    group = logs.read_log_group(f"{tmp_path}/*/*.log")
     assert group.files == ()
     assert group.megabytes == 0
     assert len(group.odd) == 6
@@ -536,7 +536,7 @@ import os, sys
 sys.path[:0] = [os.getcwd(), "tests"]
 from pathlib import Path
 import test_logs as t
-from miyabi_healing.model.config import Config, Safety
+from miyabi_healing.model.config import Config, SafetySettings as Safety
 from miyabi_healing.gate import target_checks as users
 from miyabi_healing.gate.primitives.compression import library
 from miyabi_healing.state import own_state

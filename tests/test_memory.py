@@ -45,7 +45,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "proc" / "vmstat").write_text("oom_kill 3\n")
     (tmp_path / "proc" / "self" / "cgroup").write_text("0::/box/inner\n")
     (tmp_path / "cgroup").mkdir()
-    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "PROCFS", tmp_path / "proc")
     monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
     return tmp_path
 
@@ -70,8 +70,8 @@ def test_host_is_read_as_free_does() -> None:
 
 
 def test_available_counts_not_free(kernel: Path) -> None:
-    assert memory.read().percent == pytest.approx(94)
-    assert memory.read().scope == "host"
+    assert memory.read_memory().percent == pytest.approx(94)
+    assert memory.read_memory().scope == "host"
 
 
 def test_tighter_limit_of_a_container_counts_without_its_cache(kernel: Path) -> None:
@@ -85,7 +85,7 @@ def test_tighter_limit_of_a_container_counts_without_its_cache(kernel: Path) -> 
     group(
         kernel, "box/inner", memory__max="max", memory__current=10, memory__stat="inactive_file 0"
     )
-    found = memory.read()
+    found = memory.read_memory()
     assert found.percent == pytest.approx(39.8, abs=0.1)
     assert found.group == kernel / "cgroup" / "box"
 
@@ -99,7 +99,7 @@ def test_first_version_of_cgroups(kernel: Path) -> None:
         "memory__stat": "total_inactive_file 0",
     }
     group(kernel, "memory/job", **usage)
-    assert memory.read().percent == pytest.approx(90)
+    assert memory.read_memory().percent == pytest.approx(90)
 
 
 @pytest.fixture
@@ -151,16 +151,18 @@ def test_consumers_can_be_printed() -> None:
 
 
 def plan(kernel: Path, **options: object) -> Plan:
-    healer, kind = registry.load("clear_cache", registry.builtin("healers") / "clear_cache.py")
+    healer, kind = registry.load_healer(
+        "clear_cache", registry.builtin("healers") / "clear_cache.py"
+    )
     assert kind is not None
-    view = HealerContext(Host(Config()), {"memory": memory.read()})
+    view = HealerContext(Host(Config()), {"memory": memory.read_memory()})
     return healer(
         view, Issue("high_memory_usage", "", "", 94, Limit(90, unit="%")), kind(**options)
     )
 
 
 def test_default_asks_but_stops_nothing(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "find", lambda name: "/usr/bin/npm")
+    monkeypatch.setattr(commands, "find_program", lambda name: "/usr/bin/npm")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     found = plan(kernel)
     assert [type(step) for step in found.steps] == [Run, Reclaim]
@@ -171,7 +173,7 @@ def test_default_asks_but_stops_nothing(kernel: Path, monkeypatch: pytest.Monkey
 
 
 def test_without_root_and_npm_it_says_so(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "find", lambda name: None)
+    monkeypatch.setattr(commands, "find_program", lambda name: None)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     found = plan(kernel)
     assert found.steps == ()

@@ -26,7 +26,7 @@ from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import databases, log_text, logs
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Config, Logs
+from miyabi_healing.model.config import Config, LogSettings
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.runner import registry
 
@@ -117,7 +117,9 @@ def test_sqlite_database_called_log_is_read_by_nobody_as_a_log(tmp_path: Path) -
         database.executemany("insert into t values (?)", [("y" * 900,)] * 4000)
     database.close()
     fill(path.with_name("bot.log"))
-    assert logs.read(f"{path.parent}/*.log").odd == ((path, "no text: an SQLite database"),)
+    assert logs.read_log_group(f"{path.parent}/*.log").odd == (
+        (path, "no text: an SQLite database"),
+    )
     assert taken(path.parent) == ["bot.log"]
     for step in (trim(path), archive(path)):
         assert recheck(step, context(tmp_path)) == "no text: an SQLite database"
@@ -161,13 +163,13 @@ def test_text_beside_a_databases_files_is_a_databases_everywhere(
     for each in neighbours:
         fill(tmp_path / each, b"x" * 100)
     pattern = "*.LOG" if name.endswith("LOG") else "*.log"
-    group = logs.read(f"{log.parent}/{pattern}")
+    group = logs.read_log_group(f"{log.parent}/{pattern}")
     assert (group.files, group.megabytes) == ((), 0)
     assert all("part of a database" in reason for _path, reason in group.odd)
     assert taken(log.parent, pattern) == []
     for step in (trim(log), archive(log)):
         assert "part of a database" in str(recheck(step, context(tmp_path)))
-    assert discovery.search([tmp_path]).logs == []
+    assert discovery.search_homes([tmp_path]).logs == []
 
 
 @pytest.mark.parametrize(
@@ -192,14 +194,14 @@ def test_ordinary_neighbours_do_not_make_a_log_a_database(
         fill(tmp_path / "logs" / each, b"x\n" * 100)
     assert taken(log.parent) == ["app.log"]
     assert recheck(archive(log), context(tmp_path)) is None
-    assert [found.path for found in discovery.search([tmp_path]).logs] == [log.parent]
+    assert [found.path for found in discovery.search_homes([tmp_path]).logs] == [log.parent]
 
 
 def test_configuration_names_further_databases(tmp_path: Path) -> None:
     fill(tmp_path / "mine" / "0001.log")
     fill(tmp_path / "mine" / "store.mydb")
     log = fill(tmp_path / "other" / "app.log")
-    chosen = config(logs=Logs(patterns=(f"{tmp_path}/*/*.log",), databases=("*.mydb",)))
+    chosen = config(logs=LogSettings(patterns=(f"{tmp_path}/*/*.log",), databases=("*.mydb",)))
     host = Host(chosen)
     group = host.log_group(f"{tmp_path}/*/*.log")
     assert [file.path for file in group.files] == [log]
@@ -213,7 +215,7 @@ def test_configuration_names_further_databases(tmp_path: Path) -> None:
     assert "store.mydb" in str(recheck(archive(tmp_path / "mine" / "0001.log"), where))
     assert recheck(archive(log), where) is None
     assert recheck(archive(tmp_path / "mine" / "0001.log"), context(tmp_path)) is None
-    healer, kind = registry.load("prune_logs", registry.builtin("healers") / "prune_logs.py")
+    healer, kind = registry.load_healer("prune_logs", registry.builtin("healers") / "prune_logs.py")
     assert kind is not None
     found = healer(
         HealerContext(host, {"log_group": group}),
@@ -273,13 +275,13 @@ NO_TEXTS = {
 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_text_in_any_encoding_is_a_log(tmp_path: Path, kind: str) -> None:
-    assert log_text.at(fill(tmp_path / "app.log", TEXTS[kind])) is None
+    assert log_text.why_not_text_at(fill(tmp_path / "app.log", TEXTS[kind])) is None
 
 
 @pytest.mark.parametrize("kind", NO_TEXTS)
 def test_what_is_no_text_is_no_log(tmp_path: Path, kind: str) -> None:
     log = fill(tmp_path / "app.log", NO_TEXTS[kind])
-    assert log_text.at(log) is not None
+    assert log_text.why_not_text_at(log) is not None
     for step in (trim(log), archive(log)):
         assert recheck(step, context(tmp_path)) is not None
         with pytest.raises(Refused):
@@ -301,9 +303,9 @@ def test_holes_are_passed_over_with_the_zeros_around_them(
         for size in (first, second):
             file.seek(size, os.SEEK_CUR)
             file.write(LINES)
-    assert log_text.at(log) is None
+    assert log_text.why_not_text_at(log) is None
     os.truncate(log, log.stat().st_size + (1 << 20))
-    assert log_text.at(log) is None
+    assert log_text.why_not_text_at(log) is None
 
 
 def test_rotated_log_may_be_compressed_as_its_name_says_but_is_never_trimmed(
@@ -328,11 +330,11 @@ def test_check_looks_into_large_files_only(tmp_path: Path, monkeypatch: pytest.M
         fill(tmp_path / f"{number}.log", NO_TEXTS["records"])
     fill(tmp_path / "large.log", NO_TEXTS["records"] * 50)
     looked: list[str] = []
-    monkeypatch.setattr(log_text, "at", lambda path: looked.append(Path(path).name))
-    assert len(logs.read(f"{tmp_path}/*.log").files) == 51
+    monkeypatch.setattr(log_text, "why_not_text_at", lambda path: looked.append(Path(path).name))
+    assert len(logs.read_log_group(f"{tmp_path}/*.log").files) == 51
     assert looked == ["large.log"]
     monkeypatch.undo()
-    assert len(logs.read(f"{tmp_path}/*.log").files) == 50
+    assert len(logs.read_log_group(f"{tmp_path}/*.log").files) == 50
     assert taken(tmp_path) == []
 
 

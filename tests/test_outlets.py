@@ -38,12 +38,15 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def everything(tmp_path: Path) -> config.Config:
     return config.Config(
-        ping=config.Ping(url_file="/nowhere"), metrics=config.Metrics(f"{tmp_path}/m.prom")
+        ping=config.PingSettings(url_file="/nowhere"),
+        metrics=config.MetricsSettings(f"{tmp_path}/m.prom"),
     )
 
 
 def tell(settings: config.Config, code: int = 0, dry_run: bool = False) -> None:
-    dispatch.send(documents.failed("why"), code, settings, dry_run=dry_run, seconds=1)
+    dispatch.send_outputs(
+        documents.failed_report("why"), code, settings, dry_run=dry_run, seconds=1
+    )
 
 
 def test_each_outlet_is_told_whatever_happened_to_the_one_before(
@@ -59,7 +62,7 @@ def test_each_outlet_is_told_whatever_happened_to_the_one_before(
     tell(everything(tmp_path), 3)
     assert (said, monitor.paths()) == (["textfile: RuntimeError"], [f"/ok/{SECRET}/3"])
     monkeypatch.setattr(ping, "start", bug)
-    dispatch.begin(everything(tmp_path), dry_run=False)
+    dispatch.begin_run(everything(tmp_path), dry_run=False)
     assert said[1:] == ["ping: RuntimeError"]
 
 
@@ -68,7 +71,7 @@ def test_busy_and_dry_passes_are_told_to_nobody(
 ) -> None:
     tell(everything(tmp_path), 75)
     tell(everything(tmp_path), dry_run=True)
-    dispatch.begin(everything(tmp_path), dry_run=True)
+    dispatch.begin_run(everything(tmp_path), dry_run=True)
     assert (said, list(tmp_path.glob("*.prom"))) == ([], [])
     tell(everything(tmp_path))
     assert said == ["ping: /nowhere: No such file or directory"]

@@ -156,11 +156,11 @@ def metric(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    return {**documents.failed("why"), "errors": [], "summary": "s", **changes}
+    return {**documents.failed_report("why"), "errors": [], "summary": "s", **changes}
 
 
 def told(shown: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
-    dispatch.send(shown, 1, config.Config(), dry_run=False, seconds=1, annotate=1)
+    dispatch.send_outputs(shown, 1, config.Config(), dry_run=False, seconds=1, annotate=1)
     said = capsys.readouterr()
     return said.out + said.err
 
@@ -220,7 +220,7 @@ def test_table_stays_a_table(name: str) -> None:
         notes=[name],
         issues_detected=[row(name)],
     )
-    text = "".join(github.summary(shown))
+    text = "".join(github.job_summary(shown))
     text.encode()
     lines = text.splitlines()
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:6]] == [5, 5, 5, 5]

@@ -85,7 +85,7 @@ def test_json_stays_one_document(home: Path) -> None:
 def test_watch_marks_its_lines(home: Path) -> None:
     from miyabi_healing.report import documents, live
 
-    document = {**documents.failed("why"), "errors": [], "summary": "all is well"}
+    document = {**documents.failed_report("why"), "errors": [], "summary": "all is well"}
     ours, theirs = os.pipe()
     status = os.fstat(theirs)
     code = (
@@ -106,4 +106,4 @@ def test_watch_marks_its_lines(home: Path) -> None:
     assert program.wait(60) == 0
     assert lines[0].endswith("all is well Next pass in 5 s.")
     assert {line[:3] for line in lines} == {"<6>"}
-    assert live.plain(document, 0, 5, True) == ""
+    assert live.plain_report(document, 0, 5, True) == ""

@@ -76,8 +76,8 @@ def told(
     said: list[str] = []
     monkeypatch.setattr(dispatch.console, "complain", said.append)
     monkeypatch.setitem(secrets.withdrawn, secrets.PING, secrets.Secret(url.strip()))
-    chosen = config.Config(ping=config.Ping(time_limit=limit))
-    dispatch.send({"summary": body}, 0, chosen, dry_run=False, seconds=1)
+    chosen = config.Config(ping=config.PingSettings(time_limit=limit))
+    dispatch.send_outputs({"summary": body}, 0, chosen, dry_run=False, seconds=1)
     assert len(said) <= 1
     return "".join(said)
 
@@ -179,7 +179,7 @@ def test_certificate_nobody_vouches_for_is_refused_without_naming_the_host(
 )
 def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(output.OutputError) as caught:
-        ping.post(url, "start", "", 1)
+        ping.post_ping(url, "start", "", 1)
     assert (
         str(caught.value)
         == "the URL must be one line: http:// or https://, a host without a user, a path"
@@ -240,7 +240,7 @@ def test_secret_is_nowhere(home: Path, monitor: Endpoint) -> None:
     assert not [
         file for file in state.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()
     ]
-    assert SECRET not in repr(config_loader.load(arguments[1]))
+    assert SECRET not in repr(config_loader.load_config(arguments[1]))
 
 
 def test_dry_run_pings_nobody(home: Path, monitor: Endpoint) -> None:

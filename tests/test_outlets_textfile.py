@@ -100,7 +100,7 @@ def metrics(home: Path) -> Samples:
 
 
 def told(document: dict[str, Any], code: int = 0, file: str = "") -> OutputRequest:
-    chosen = config.Config(metrics=config.Metrics(file))
+    chosen = config.Config(metrics=config.MetricsSettings(file))
     return OutputRequest(
         document,
         code,
@@ -112,7 +112,7 @@ def told(document: dict[str, Any], code: int = 0, file: str = "") -> OutputReque
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    return {**documents.failed("why"), "errors": [], **changes}
+    return {**documents.failed_report("why"), "errors": [], **changes}
 
 
 def test_every_pass_is_told_and_heals_add_up(home: Path, world: tuple[str, ...]) -> None:
@@ -326,7 +326,7 @@ def heal(status: str) -> CheckResult:
 
 def test_count_outlives_what_history_lets_go_of(tmp_path: Path) -> None:
     kept = journal.Journal(tmp_path / paths.JOURNAL)
-    rules = config.History(days=1, passes=1)
+    rules = config.HistorySettings(days=1, passes=1)
     for number in range(20):
         history.record(
             kept,
@@ -349,7 +349,7 @@ def test_count_that_cannot_be_read_is_left_out_rather_than_begun_anew(
     assert textfile.totals(told(document())) == {}
     (state / paths.JOURNAL).unlink()
     kept = journal.Journal(state / paths.JOURNAL)
-    history.record(kept, "run", time.time(), [heal("success")], config.History())
+    history.record(kept, "run", time.time(), [heal("success")], config.HistorySettings())
     assert textfile.totals(told(document()))["tidy", "success"] == 1  # with a pass at work as well
     kept.write("drop table heal_total", ())
     kept.database.execute("pragma user_version=3")

@@ -20,7 +20,7 @@ from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches, logs
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model import config as configuration
-from miyabi_healing.model.config import Config, Safety
+from miyabi_healing.model.config import Config, SafetySettings
 from miyabi_healing.model.steps import ArchiveLog, CutLog, Delete, Quarantine, Step, TrimLog
 from miyabi_healing.state.own_state import HOLDS_OURS, OURS, OwnState
 from miyabi_healing.support import config_loader, mount_table, paths
@@ -41,7 +41,7 @@ def state(home: Path) -> Path:
 
 def context(home: Path, config: Config | None = None) -> Context:
     return Context(
-        Host(config or Config(safety=Safety(disposable=(str(home),)))),
+        Host(config or Config(safety=SafetySettings(disposable=(str(home),)))),
         "run",
         paths.state_folder(),
         (home.parent,),
@@ -55,7 +55,7 @@ def every_kind(path: Path) -> Iterator[Step]:
         yield ArchiveLog(path=path, **told)  # type: ignore[arg-type]
         yield TrimLog(path=path, keep_lines=1, keep_bytes=100, **told)  # type: ignore[arg-type]
         yield CutLog(path=path, keep_lines=1, keep_bytes=100, **told)  # type: ignore[arg-type]
-    unit = caches.measure(path, path.lstat().st_dev)
+    unit = caches.measure_unit(path, path.lstat().st_dev)
     yield Delete(target="", reason="", root=path.parent, units=(unit,))
 
 
@@ -76,7 +76,7 @@ def test_what_holds_it_is_no_target_but_what_lies_beside_it_is(home: Path, state
         for step in every_kind(holds):
             (outcome,) = carry_out(plan(step), context(home))
             assert (outcome.status, outcome.message) == ("skipped", HOLDS_OURS), step.kind
-    unit = caches.measure(beside / "part", beside.stat().st_dev)
+    unit = caches.measure_unit(beside / "part", beside.stat().st_dev)
     (outcome,) = carry_out(
         plan(Delete(target="", reason="", root=state.parent, units=(unit,))), context(home)
     )
@@ -101,10 +101,10 @@ def test_another_mount_of_it_is_no_target(
             expected = HOLDS_OURS if mounted_part == ".." and path == point else OURS
             assert own.objection(path) == expected, path
         if mounted_part == "..":  # also where the table of mounts tells nothing
-            monkeypatch.setattr(mount_table, "table", lambda: ())
+            monkeypatch.setattr(mount_table, "mount_table", lambda: ())
             assert OwnState(state).objection(point) == HOLDS_OURS
         if mounted_part != "quarantine/run":  # so deep it is the gate alone that looks, and refuses
-            assert logs.read(f"{point}/*/*").files == ()
+            assert logs.read_log_group(f"{point}/*/*").files == ()
     finally:
         subprocess.run(["umount", "-l", str(point)], check=True)
 
@@ -118,21 +118,21 @@ def test_folder_behind_a_link_is_known(home: Path, state: Path) -> None:
     # but not one by which ours is reached
     assert OwnState(state).objection(state.parent) == HOLDS_OURS
     assert OwnState(state).objection(home / "moved" / state.name / "quarantine") == OURS
-    assert logs.read(f"{home}/link/*/*/*.log").files == ()
+    assert logs.read_log_group(f"{home}/link/*/*/*.log").files == ()
 
 
 def test_patterns_over_it_count_and_offer_nothing_of_it(home: Path, state: Path) -> None:
     (state.parent / "app").mkdir()
     (state.parent / "app" / "real.log").write_bytes(LINES)
     for pattern in ("*/*", "*/quarantine/*/*/*", "app/*"):
-        group = logs.read(f"{state.parent}/{pattern}")
+        group = logs.read_log_group(f"{state.parent}/{pattern}")
         assert {file.name for file in group.files} <= {"real.log"}
         assert all(
             str(path).startswith(str(state)) and why == OURS
             for path, why in group.odd
             if path.is_file()
         )
-    assert [file.name for file in logs.read(f"{state.parent}/*/*").files] == ["real.log"]
+    assert [file.name for file in logs.read_log_group(f"{state.parent}/*/*").files] == ["real.log"]
 
 
 def test_quarantine_elsewhere_is_known_by_the_list_and_by_its_name(home: Path, state: Path) -> None:
@@ -145,7 +145,7 @@ def test_quarantine_elsewhere_is_known_by_the_list_and_by_its_name(home: Path, s
     assert OwnState(state).objection(listed / "a.log") == OURS
     assert OwnState(state).objection(listed.parent) == HOLDS_OURS
     assert OwnState(state).objection(named / "a.log") == OURS
-    assert logs.read(f"{home}/disk/.miyabi-healing/*/*.log").files == ()
+    assert logs.read_log_group(f"{home}/disk/.miyabi-healing/*/*.log").files == ()
 
 
 def test_state_of_another_user_is_known_by_its_journal(home: Path, state: Path) -> None:
@@ -157,7 +157,7 @@ def test_state_of_another_user_is_known_by_its_journal(home: Path, state: Path) 
     assert own.objection(theirs / "manifests" / "a.log") is None
     (theirs / paths.JOURNAL).touch()
     assert OwnState(state).objection(theirs / "manifests" / "a.log") == OURS
-    assert logs.read(f"{home.parent}/other/.local/state/*/*/*.log").files == ()
+    assert logs.read_log_group(f"{home.parent}/other/.local/state/*/*/*.log").files == ()
 
 
 def test_refuge_on_another_disk_is_known(
@@ -172,7 +172,7 @@ def test_refuge_on_another_disk_is_known(
 
 def test_configuration_in_use_and_the_program_itself_are_known(home: Path, state: Path) -> None:
     file = Path(settings(home))
-    config = config_loader.load(str(file))
+    config = config_loader.load_config(str(file))
     assert config.file == str(file)
     own = OwnState(state, config)
     assert own.objection(file) == OURS
@@ -183,10 +183,12 @@ def test_configuration_in_use_and_the_program_itself_are_known(home: Path, state
     other.parent.mkdir()
     other.write_bytes(LINES)
     assert own.objection(other) is None
-    assert logs.read(f"{home}/config.toml", config).files == ()
-    assert logs.read(f"{home}/logs/*", config).files != ()
+    assert logs.read_log_group(f"{home}/config.toml", config).files == ()
+    assert logs.read_log_group(f"{home}/logs/*", config).files != ()
     os.link(file, home / "logs" / "copy.log")
-    assert [each.name for each in logs.read(f"{home}/logs/*", config).files] == ["app.log"]
+    assert [each.name for each in logs.read_log_group(f"{home}/logs/*", config).files] == [
+        "app.log"
+    ]
 
 
 def test_pattern_over_the_state_folder_leaves_every_later_run_working(home: Path) -> None:
@@ -220,5 +222,5 @@ def test_healthy_look_at_logs_asks_once_for_each_folder(
     monkeypatch.setattr(
         os, "lstat", lambda path, **named: asked.append(path) or look(path, **named)
     )
-    assert len(logs.read(f"{folder}/*.log").files) == 50
+    assert len(logs.read_log_group(f"{folder}/*.log").files) == 50
     assert sum(str(each).startswith(str(home)) for each in asked) < 12

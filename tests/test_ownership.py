@@ -39,7 +39,7 @@ def top() -> Iterator[Path]:
 
 
 def says(path: Path, users: frozenset[int] | None = None) -> str:
-    return ownership.objection(path, ownership.us() if users is None else users) or ""
+    return ownership.ownership_objection(path, ownership.us() if users is None else users) or ""
 
 
 def test_what_only_we_can_write_is_trusted(top: Path) -> None:
@@ -97,8 +97,8 @@ def test_group_of_which_nobody_else_is_a_member_may_write(monkeypatch: pytest.Mo
     monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("g", "x", gid, members)))
 
     def private() -> bool:
-        ownership.is_private.cache_clear()
-        return ownership.is_private(1000, frozenset((0, 1000)))
+        ownership.is_private_group.cache_clear()
+        return ownership.is_private_group(1000, frozenset((0, 1000)))
 
     assert private()
     members.append("me")
@@ -112,7 +112,7 @@ def test_group_of_which_nobody_else_is_a_member_may_write(monkeypatch: pytest.Mo
     assert private()
     members.append("you")
     assert not private()
-    ownership.is_private.cache_clear()
+    ownership.is_private_group.cache_clear()
 
 
 @pytest.mark.root
@@ -147,10 +147,10 @@ def test_tree_is_trusted_only_with_all_that_is_in_it(top: Path, what: str) -> No
     elif what == "link":
         (top / "elsewhere.py").chmod(0o666)
     if what == "nothing":
-        registry.distrust(folder)
+        registry.refuse_untrusted(folder)
     else:
         with pytest.raises(config.ConfigError, match="code of others is not run"):
-            registry.distrust(folder)
+            registry.refuse_untrusted(folder)
 
 
 # Tools
@@ -172,15 +172,16 @@ def test_tool_in_a_folder_that_others_can_write_is_not_started(
         os.chown(folder / "a-tool", THEM, THEM)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     if whose == "ours":
-        assert commands.run(["a-tool"], time_limit=10).stdout == b"ran\n"
+        assert commands.run_program(["a-tool"], time_limit=10).stdout == b"ran\n"
         return
-    assert commands.find("a-tool") is None
+    assert commands.find_program("a-tool") is None
     with pytest.raises(command_errors.ToolError, match="not started: others can write"):
-        commands.run(["a-tool"], time_limit=10)
+        commands.run_program(["a-tool"], time_limit=10)
     if whose == "theirs":  # in whose own name their own tool may run
-        assert commands.run(["a-tool"], time_limit=10, user=THEM).stdout == b"ran\n"
+        assert commands.run_program(["a-tool"], time_limit=10, user=THEM).stdout == b"ran\n"
     assert (
-        str(folder) not in commands.run(["sh", "-c", "echo $PATH"], time_limit=10).stdout.decode()
+        str(folder)
+        not in commands.run_program(["sh", "-c", "echo $PATH"], time_limit=10).stdout.decode()
     )
 
 
@@ -204,11 +205,11 @@ def test_program_of_another_user_gets_nothing_of_our_environment_and_cannot_come
 ) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "secret")
     monkeypatch.setenv("LD_PRELOAD_X", "secret")
-    seen = commands.run(["env"], time_limit=10, user=THEM).stdout.decode()
+    seen = commands.run_program(["env"], time_limit=10, user=THEM).stdout.decode()
     names = {line.partition("=")[0] for line in seen.splitlines()}
     assert names <= {*commands.LISTED, "HOME", "USER", "LOGNAME", "SHELL", "PATH", "LC_ALL"}, names
     assert f"HOME={pwd.getpwuid(THEM).pw_dir}\n" in seen
-    ids = commands.run(
+    ids = commands.run_program(
         ["sh", "-c", "grep -E '^(Uid|Gid|Groups)' /proc/self/status"], time_limit=10, user=THEM
     ).stdout.split()
     assert (
@@ -223,9 +224,14 @@ def test_our_own_tools_keep_our_environment_but_git_does_not(
 ) -> None:
     monkeypatch.setenv("NPM_TOKEN", "ours")
     monkeypatch.setenv("GIT_DIR", "/elsewhere")
-    assert b"NPM_TOKEN" in commands.run(["env"], time_limit=10, whole_environment=True).stdout
-    assert b"GIT_DIR" not in commands.run(["env"], time_limit=10, whole_environment=True).stdout
-    assert b"NPM_TOKEN" not in commands.run(["env"], time_limit=10).stdout
+    assert (
+        b"NPM_TOKEN" in commands.run_program(["env"], time_limit=10, whole_environment=True).stdout
+    )
+    assert (
+        b"GIT_DIR"
+        not in commands.run_program(["env"], time_limit=10, whole_environment=True).stdout
+    )
+    assert b"NPM_TOKEN" not in commands.run_program(["env"], time_limit=10).stdout
 
 
 def test_tool_that_prints_for_ever_is_stopped_before_it_fills_our_memory(
@@ -233,8 +239,8 @@ def test_tool_that_prints_for_ever_is_stopped_before_it_fills_our_memory(
 ) -> None:
     monkeypatch.setattr(commands, "MOST_OUTPUT", 1 << 20)
     with pytest.raises(command_errors.ToolError, match="printed more than 1 MiB"):
-        commands.run(["yes"], time_limit=60)
-    said = commands.run(
+        commands.run_program(["yes"], time_limit=60)
+    said = commands.run_program(
         ["sh", "-c", "yes | head -c 3000000 >&2; echo last words >&2"], time_limit=60
     )
     assert (len(said.stderr), said.complaint) == (commands.LAST_WORDS, "last words")
@@ -246,7 +252,7 @@ def test_tool_starts_in_the_very_folder_that_was_looked_at(tmp_path: Path) -> No
     (tmp_path / "a").rename(tmp_path / "b")
     (tmp_path / "a").mkdir()
     assert (
-        commands.run(["pwd", "-P"], time_limit=10, cwd=descriptor).stdout
+        commands.run_program(["pwd", "-P"], time_limit=10, cwd=descriptor).stdout
         == os.fsencode(tmp_path / "b") + b"\n"
     )
     os.close(descriptor)
@@ -258,7 +264,7 @@ def test_caches_in_a_home_that_others_can_write_are_left_alone(
 ) -> None:
     (home / ".npm" / "_cacache").mkdir(parents=True)
     home.chmod(mode)
-    (cache,) = caches.find(config.Caches(homes=(str(home),)))
+    (cache,) = caches.find_caches(config.CacheSettings(homes=(str(home),)))
     assert said in cache.trouble
     assert bool(cache.trouble) == bool(said)
 

@@ -69,7 +69,7 @@ def tree(tmp_path: Path) -> Path:
 def test_finds_what_glob_finds(tree: Path, pattern: str) -> None:
     found = [
         os.path.join(folder.path, name)
-        for folder in globbing.search(f"{tree}/{pattern}")
+        for folder in globbing.pattern_folders(f"{tree}/{pattern}")
         for name, _ in folder.matches
     ]
     assert sorted(found) == sorted(
@@ -85,7 +85,7 @@ def test_statuses_are_of_the_names_themselves_and_nothing_else_is_looked_at(
     monkeypatch.setattr(
         os, "stat", lambda name, **options: looked.append(name) or real(name, **options)
     )
-    (folder,) = globbing.search(f"{tree}/sub/*.log")
+    (folder,) = globbing.pattern_folders(f"{tree}/sub/*.log")
     assert looked == ["a.log", "link.log"]
     assert {name: status.st_ino for name, status in folder.matches} == {
         name: os.lstat(tree / "sub" / name).st_ino for name in looked
@@ -96,6 +96,6 @@ def test_home_and_relative_patterns(tree: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", str(tree))
     monkeypatch.chdir(tree / "sub")
     for pattern in ("~/a.log", "../a.log"):
-        (folder,) = globbing.search(pattern)
+        (folder,) = globbing.pattern_folders(pattern)
         assert (folder.path, [name for name, _ in folder.matches]) == (str(tree), ["a.log"])
-    assert list(globbing.search("/")) == []
+    assert list(globbing.pattern_folders("/")) == []

@@ -131,7 +131,7 @@ def problem(image: Path, world: Path, kind: str, before: kill_matrix.Snapshot) -
         _, seen = kill_matrix.in_child(lambda: kill_matrix.next_run(top))
         if seen is None or seen["again"] or seen["check"] != "ok" or seen["open"]:
             return f"the next run: {seen}"
-        purged = kind == "purge" and not quarantine.find(top / "state")
+        purged = kind == "purge" and not quarantine.find_entries(top / "state")
         _, undone = kill_matrix.in_child(lambda: kill_matrix.roll_back(top))
         after = kill_matrix.snapshot(top / "home")
         if after != before and not purged:
@@ -139,7 +139,7 @@ def problem(image: Path, world: Path, kind: str, before: kill_matrix.Snapshot) -
                 name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
             ]
             return f"not as before: {sorted(names)[:5]} {seen}"
-        held = [each.facts for each in quarantine.find(top / "state")]
+        held = [each.facts for each in quarantine.find_entries(top / "state")]
         return f"left behind: {held} {seen} {undone}" if held else None
     finally:
         call("umount", world)

@@ -177,7 +177,7 @@ def test_what_comes_into_it_at_the_last_moment_keeps_it(
     repo, tree = theirs
     admin = repo / ".git" / "worktrees" / "done"
     (tree / "deep").mkdir()
-    take = quarantine_writer.take
+    take = quarantine_writer.quarantine_path
 
     def late(*arguments: Any, **named: Any) -> Any:
         if change == "a new file":
@@ -192,7 +192,7 @@ def test_what_comes_into_it_at_the_last_moment_keeps_it(
             os.utime(tree / "readme", ns=(status.st_atime_ns, status.st_mtime_ns))
         return take(*arguments, **named)
 
-    monkeypatch.setattr(quarantine_writer, "take", late)
+    monkeypatch.setattr(quarantine_writer, "quarantine_path", late)
     step = RetireWorktree(
         target="",
         reason="",

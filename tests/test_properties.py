@@ -24,7 +24,7 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import ActionResult, Outcome
-from miyabi_healing.model.config import Brakes, Budgets, Config
+from miyabi_healing.model.config import Budgets, Config, PolicySettings
 from miyabi_healing.model.steps import ArchiveLog, Quarantine, Step, TrimLog
 from miyabi_healing.runner import housekeeping, registry
 from miyabi_healing.runner.healing import describe
@@ -192,7 +192,7 @@ def world(nodes: tuple[Node, ...]) -> Iterator[tuple[Path, Context]]:
         make(top / "home", nodes)
         (top / "outside").mkdir()
         make(top / "outside", nodes)
-        settings = Config(brakes=Brakes(respect_days=0), budgets=Budgets(gigabytes=1000))
+        settings = Config(brakes=PolicySettings(respect_days=0), budgets=Budgets(gigabytes=1000))
         yield top, Context(Host(settings), "run", top / "state", (top / "home",))
     finally:
         shutil.rmtree(top)
@@ -201,7 +201,7 @@ def world(nodes: tuple[Node, ...]) -> Iterator[tuple[Path, Context]]:
 def carry_out(steps: list[Step], context: Context) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with work(context) as prepared:
-        execute.carry_out(plan(*steps), prepared, outcomes)
+        execute.carry_out_plan(plan(*steps), prepared, outcomes)
     return outcomes
 
 
@@ -218,10 +218,10 @@ def test_carrying_out_and_rolling_back_is_as_if_nothing_had_been(
         if any(outcome.status == "applied" for outcome in outcomes):
             with work(context) as prepared:
                 rows = rollback.choose(context.state, prepared.journal, None, None)
-                results = rollback.carry_out(rows, context, prepared.journal)
+                results = rollback.carry_out_rollback(rows, context, prepared.journal)
             assert {each.status for each in results} == {"undone"}
         assert snapshot(top / "home") == before
-        assert quarantine.find(context.state) == []
+        assert quarantine.find_entries(context.state) == []
 
 
 @EXAMPLES
@@ -306,7 +306,7 @@ def test_dry_run_changes_nothing_and_lists_the_steps_of_the_real_run(
         assert [outcome.step for outcome in action.outcomes] == steps
         with work(replace(context, host=Host(config))) as prepared:
             outcomes: list[Outcome] = []
-            execute.carry_out(plan(*steps), prepared, outcomes)
+            execute.carry_out_plan(plan(*steps), prepared, outcomes)
         assert [outcome.step for outcome in outcomes] == steps
         if {outcome.status for outcome in outcomes} <= {"applied", "vetoed"}:
             told = [(outcome.status == "vetoed", outcome.message) for outcome in action.outcomes]

@@ -24,9 +24,9 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import compression
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches
-from miyabi_healing.host.processes import read
+from miyabi_healing.host.processes import read_process
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Caches, Config
+from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.steps import (
     ArchiveLog,
     Delete,
@@ -44,7 +44,9 @@ LINES = [b"line %06d, and what it says\n" % number for number in range(2000)]
 
 @pytest.fixture
 def context(home: Path) -> Context:
-    return Context(Host(Config(caches=Caches(homes=(str(home),)))), "run", home / "state", (home,))
+    return Context(
+        Host(Config(caches=CacheSettings(homes=(str(home),)))), "run", home / "state", (home,)
+    )
 
 
 def attempt(step: Step, where: Context) -> bool:
@@ -117,7 +119,9 @@ def test_folders_swapped_for_links_during_a_cleanup_lead_nowhere(
     """The last look, which would see that something goes on, is left out: the walk alone has to be
     safe.
     """
-    monkeypatch.setattr(delete, "judge", lambda step, _where: [(unit, None) for unit in step.units])
+    monkeypatch.setattr(
+        delete, "judge_units", lambda step, _where: [(unit, None) for unit in step.units]
+    )
     monkeypatch.setattr(os, "open", slow(os.open))
     victim = fill(tmp_path / "victim")
     deleted = 0
@@ -128,7 +132,7 @@ def test_folders_swapped_for_links_during_a_cleanup_lead_nowhere(
             target="",
             reason="",
             root=root,
-            units=(caches.measure(root / "top", root.stat().st_dev),),
+            units=(caches.measure_unit(root / "top", root.stat().st_dev),),
         )
         with swapping(root / "top" / "deep", victim):
             deleted += attempt(step, context)
@@ -276,7 +280,7 @@ def test_signal_never_hits_another_process_than_the_one_measured(context: Contex
     hit = 0
     for number in range(ROUNDS):
         process = subprocess.Popen(["sleep", "60"], start_new_session=True)
-        found = read(process.pid)
+        found = read_process(process.pid)
         assert found is not None
         reused = number % 2
         step = Signal(

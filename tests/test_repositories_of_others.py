@@ -23,9 +23,9 @@ from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.git import repositories
 from miyabi_healing.host.git.repositories import NoRepository
-from miyabi_healing.host.git.worktrees import Survey
+from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Config, Git
+from miyabi_healing.model.config import Config, GitSettings
 from miyabi_healing.model.steps import Quarantine, RetireWorktree
 from miyabi_healing.state import quarantine
 from miyabi_healing.support.command_errors import ToolError
@@ -82,9 +82,9 @@ def with_filter(repo: Path, proof: Path) -> None:
 
 def reasons(repo: Path) -> dict[str, str]:
     """Why each worktree stays; empty where it may go."""
-    place = repositories.repository(str(repo), Config())
+    place = repositories.open_repository(str(repo), Config())
     trees = place.worktrees()
-    kept = Survey(place, trees).reasons_to_keep(trees)
+    kept = WorktreeInspector(place, trees).reasons_to_keep(trees)
     return {
         tree.path.name: f"{reason.category}: {reason.detail}" if reason else ""
         for tree, reason in zip(trees, kept, strict=True)
@@ -146,7 +146,7 @@ def test_nothing_that_git_lets_a_caller_switch_off_is_started(
         program.write_text(f"#!/bin/sh\necho {name} >> {people}/ran\n")
         program.chmod(0o755)
     git(repo, "config", "core.fsmonitor", str(repo / ".git" / "monitor"))
-    place = repositories.repository(str(repo), Config())
+    place = repositories.open_repository(str(repo), Config())
     (found,) = place.worktrees()
 
     def ask() -> bool:
@@ -164,7 +164,7 @@ def test_nothing_that_git_lets_a_caller_switch_off_is_started(
 def test_git_folder_that_is_exchanged_while_root_looks_is_not_believed(people: Path) -> None:
     repo = repository(people / "mallory" / "app")
     give(THEM, people / "mallory")
-    place = repositories.repository(str(repo), Config())
+    place = repositories.open_repository(str(repo), Config())
     (repo / ".git").rename(repo / "aside")
     other = repository(people / "root" / "app")
     (repo / ".git").symlink_to(other / ".git")
@@ -185,7 +185,7 @@ def test_link_to_another_users_worktree_is_none_of_this_repository(people: Path)
     give(THEM, people / "mallory")
     (mallory / ".git" / "worktrees" / "000").symlink_to(victim / ".git" / "worktrees" / "unmerged")
     assert reasons(mallory) == {"own": ""}
-    assert repositories.repository(str(mallory), Config()).worktree_count == 2
+    assert repositories.open_repository(str(mallory), Config()).worktree_count == 2
 
 
 def test_folder_of_another_user_that_a_repository_calls_its_worktree_stays(people: Path) -> None:
@@ -257,7 +257,7 @@ def test_pipe_among_the_worktrees_files_makes_that_repository_unknown_and_nobody
     os.mkfifo(repo / ".git" / "worktrees" / "zz" / "gitdir")
     give(THEM, people / "mallory")
     with pytest.raises(OSError, match="no regular file"):
-        repositories.repository(str(repo), Config()).worktrees()
+        repositories.open_repository(str(repo), Config()).worktrees()
     os.mkfifo(repo / ".git" / "worktrees" / "one" / "locked")
     (repo / ".git" / "worktrees" / "zz" / "gitdir").unlink()
     assert "cannot be read" in reasons(repo)["one"]
@@ -303,7 +303,7 @@ def test_repository_of_another_user_is_not_looked_at_by_an_ordinary_one(people: 
     people.chmod(0o755)
 
     def looked() -> Any:
-        found = repositories.configured(Config(git=Git(repos=(str(people / "*"),))))
+        found = repositories.configured(Config(git=GitSettings(repos=(str(people / "*"),))))
         return [found.paths, found.notes]
 
     paths, notes = as_user(THEM, looked)
@@ -313,7 +313,7 @@ def test_repository_of_another_user_is_not_looked_at_by_an_ordinary_one(people: 
     ]
 
     def named() -> Any:
-        return repositories.repository(str(theirs), Config()).worktree_count
+        return repositories.open_repository(str(theirs), Config()).worktree_count
 
     assert as_user(THEM, named).startswith("NoRepository: ")
     assert as_user(0, named) == 1
@@ -331,7 +331,15 @@ def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothin
     give(THEM, planted / "work")
     found = as_user(
         THEM,
-        lambda: list(map(list, (repositories.around(here).paths, repositories.around(here).notes))),
+        lambda: list(
+            map(
+                list,
+                (
+                    repositories.repository_around(here).paths,
+                    repositories.repository_around(here).notes,
+                ),
+            )
+        ),
     )
     assert found == [
         [],
@@ -339,7 +347,7 @@ def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothin
     ]
     assert not (people / "proof" / "ran").exists()
     give(THEM, planted)
-    assert as_user(THEM, lambda: repositories.around(here).paths) == [str(planted)]
+    assert as_user(THEM, lambda: repositories.repository_around(here).paths) == [str(planted)]
 
 
 # Repositories inside repositories
@@ -376,13 +384,13 @@ def test_quarantine_never_lies_inside_a_work_tree(
     (volume / "cache").mkdir()
     (volume / "cache" / "thing").write_text("x")
     where = Context(Host(Config()), "run", tmp_path / "state", (volume,))
-    assert [*quarantine_writer.bases(where, volume / "cache" / "thing")] == [
+    assert [*quarantine_writer.locations_for(where, volume / "cache" / "thing")] == [
         volume / ".git" / quarantine_writer.FOLDER
     ]
     plain = mounted("tmpfs", "16M")
     (plain / "repository").mkdir()
     git(plain / "repository", "init", "-q", "-b", "main")
-    found = [*quarantine_writer.bases(where, plain / "repository" / "thing")]
+    found = [*quarantine_writer.locations_for(where, plain / "repository" / "thing")]
     assert found == [
         plain / quarantine_writer.FOLDER,
         plain / "repository" / ".git" / quarantine_writer.FOLDER,
@@ -411,9 +419,9 @@ def test_rollback_makes_the_folders_again_that_git_clean_took_away(
     shutil.rmtree(repo / ".agent", ignore_errors=True)
     with work(where) as prepared:
         rows = rollback.choose(where.state, prepared.journal, None, None)
-        assert [each.status for each in rollback.carry_out(rows, where, prepared.journal)] == [
-            "undone"
-        ]
+        assert [
+            each.status for each in rollback.carry_out_rollback(rows, where, prepared.journal)
+        ] == ["undone"]
     assert git(inside, "status", "--porcelain") == ""
     status = inside.parent.stat()
     assert (status.st_mode & 0o777, status.st_uid) == (0o750, THEM)
@@ -433,15 +441,15 @@ def test_folder_of_a_filesystem_that_is_not_mounted_is_not_made_again(
     )
     where = Context(Host(Config()), "run", home / "state", (disk,))
     assert carry_out(plan(step), where)[0].status == "applied"
-    (held,) = quarantine.find(where.state)
-    entry = quarantine_writer.Entry(
+    (held,) = quarantine.find_entries(where.state)
+    entry = quarantine_writer.WrittenEntry(
         held.folder, {**held.facts, "original": f"{home}/gone/deep/thing"}
     )
     assert "is gone, or its filesystem is not mounted" in str(
         quarantine_writer.cannot_make_folders(entry)
     )
     (disk / "deep").rmdir()
-    quarantine_writer.put_back(quarantine_writer.Entry(held.folder, held.facts))
+    quarantine_writer.put_back(quarantine_writer.WrittenEntry(held.folder, held.facts))
     assert (disk / "deep" / "thing").read_text() == "x"
 
 
@@ -456,5 +464,5 @@ def test_bare_repository_and_dotfiles_in_a_home_are_found_as_before(home: Path) 
     )
     assert repositories.locate(home) is None
     with pytest.raises(NoRepository, match="not a git repository"):
-        repositories.repository(str(home), Config())
+        repositories.open_repository(str(home), Config())
     assert gitworld.git(home / "bare.git", "rev-parse", "--is-bare-repository") == "true"

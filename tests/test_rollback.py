@@ -23,14 +23,14 @@ from program import report, run, settings
 
 from conftest import wait_for
 from miyabi_healing.gate import execute, rollback, undo
-from miyabi_healing.gate.handlers import log_undo
-from miyabi_healing.gate.handlers import logs as gate_logs
+from miyabi_healing.gate.handlers import log_files as gate_logs
+from miyabi_healing.gate.handlers import log_restore
 from miyabi_healing.gate.handlers.table import apply
 from miyabi_healing.gate.primitives import compression, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Brakes, Config
-from miyabi_healing.model.config import Quarantine as Quarantined
+from miyabi_healing.model.config import Config, PolicySettings
+from miyabi_healing.model.config import QuarantineSettings as Quarantined
 from miyabi_healing.model.steps import ArchiveLog, Quarantine, RetireWorktree, Run, Step, TrimLog
 from miyabi_healing.state import quarantine, retention
 from miyabi_healing.state.run_clock import Moment
@@ -55,14 +55,17 @@ def state_of(home: Path) -> Path:
 
 def context(home: Path, run_id: str = "some-run") -> Context:
     return Context(
-        Host(Config(brakes=Brakes(respect_days=0, cooldown=0))), run_id, state_of(home), (home,)
+        Host(Config(brakes=PolicySettings(respect_days=0, cooldown=0))),
+        run_id,
+        state_of(home),
+        (home,),
     )
 
 
 def do(home: Path, *steps: Step, run_id: str = "some-run") -> None:
     with work(context(home, run_id)) as prepared:
         outcomes: list[execute.Outcome] = []
-        execute.carry_out(plan(*steps), prepared, outcomes)
+        execute.carry_out_plan(plan(*steps), prepared, outcomes)
         assert [outcome.status for outcome in outcomes] == ["applied"] * len(steps), outcomes
 
 
@@ -71,7 +74,7 @@ def undo_all(
 ) -> list[rollback.Undone]:
     with work(context(home, "later")) as prepared:
         rows = rollback.choose(state_of(home), prepared.journal, run_id, step)
-        return rollback.carry_out(rows, prepared.context, prepared.journal)
+        return rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
 
 
 def set_aside(path: Path, text: str = "precious") -> Quarantine:
@@ -245,7 +248,9 @@ def test_empty_admin_folder_that_git_left_does_not_block_a_worktree(home: Path) 
             "refused",
             True,
         )
-        assert len(quarantine.find(state_of(home))) == 2  # refused before any of it was moved
+        assert (
+            len(quarantine.find_entries(state_of(home))) == 2
+        )  # refused before any of it was moved
         (folder / "new").unlink()
     (result,) = undo_all(home)
     assert result.status == "undone", result
@@ -271,7 +276,7 @@ def test_folder_that_is_gone_is_made_again_but_one_that_is_a_link_now_is_refused
 
 def test_thing_that_was_purged_or_moved_back_by_hand(home: Path) -> None:
     do(home, set_aside(home / "a"), set_aside(home / "b"))
-    first, second = quarantine.find(state_of(home))
+    first, second = quarantine.find_entries(state_of(home))
     first.thing.rename(home / "a")
     assert run("quarantine", "purge", second.name, "--yes").returncode == 0
     done = run("rollback", "some-run")
@@ -398,7 +403,7 @@ def test_shortened_log_comes_back_under_its_writer_with_what_was_written_since(
     since = log.read_bytes().removeprefix(LINES).split(b"\n")
     assert since[:-1] == [b"since %d" % number for number in range(len(since) - 1)]
     assert len(since) > 100
-    assert quarantine.find(where.state) == []
+    assert quarantine.find_entries(where.state) == []
 
 
 def test_shortened_log_is_found_where_it_was_rotated_to(home: Path) -> None:
@@ -472,7 +477,7 @@ def test_archived_log_comes_back_beside_what_has_its_name_now(home: Path, start:
         for path in home.iterdir()
         if "app.log" in path.name or ".miyabi-some" in path.name
     } == {"app.log", beside.name}
-    assert quarantine.find(state_of(home)) == []
+    assert quarantine.find_entries(state_of(home)) == []
 
 
 def known(path: Path) -> tuple[int, ...]:
@@ -526,7 +531,7 @@ def test_log_that_was_given_a_name_beside_before_a_crash_is_not_made_again(
     log.write_text("other")
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(log_undo, "drop", lambda _: (_ for _ in ()).throw(OSError("a crash")))
+            patch.setattr(log_restore, "drop", lambda _: (_ for _ in ()).throw(OSError("a crash")))
             assert [each.status for each in undo_all(home)] == ["refused"]
     assert [each.status for each in undo_all(home)] == ["undone"]
     assert sorted(path.name for path in home.iterdir() if "app.log" in path.name) == [
@@ -545,13 +550,13 @@ def test_log_that_finds_its_name_taken_while_it_is_made_goes_beside(
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, archive(log))
-    dress = log_undo.dress
+    dress = log_restore.dress
 
     def late(*arguments: Any) -> None:
         dress(*arguments)
         log.write_text("late")
 
-    monkeypatch.setattr(log_undo, "dress", late)
+    monkeypatch.setattr(log_restore, "dress", late)
     (result,) = undo_all(home)
     assert (result.status, log.read_text()) == ("undone", "late")
     assert (home / "app.log.restored-some-run").read_bytes() == LINES
@@ -584,7 +589,7 @@ def test_shortened_log_whose_owner_or_mode_changed_is_refused_and_says_where_the
         "group": lambda: os.chown(log, -1, 65534),
     }[change]()
     left = log.read_bytes()
-    (held,) = quarantine.find(state_of(home))
+    (held,) = quarantine.find_entries(state_of(home))
     (result,) = undo_all(home)
     assert (result.status, result.message) == (
         "refused", f"its owner or mode was changed since; what was cut off is in {held.thing}"
@@ -677,7 +682,7 @@ def test_archive_that_is_damaged_is_not_given_back(
     log.write_bytes(LINES)
     do(home, make(log))
     left = log.read_bytes() if log.exists() else None
-    (held,) = quarantine.find(state_of(home))
+    (held,) = quarantine.find_entries(state_of(home))
     held.thing.write_bytes(spoil(held.thing.read_bytes()))
     (result,) = undo_all(home)
     assert (result.status, "the archive is damaged" in result.message) == ("refused", True)
@@ -695,7 +700,7 @@ def test_what_a_full_disk_left_behind_an_archive_is_passed_over(
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, make(log))
-    (held,) = quarantine.find(state_of(home))
+    (held,) = quarantine.find_entries(state_of(home))
     with held.thing.open("ab") as file:
         file.write(rest)
     (result,) = undo_all(home)
@@ -710,7 +715,7 @@ def test_archive_of_an_earlier_version_is_known_by_the_hash_of_what_it_holds(
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, make(log))
-    (held,) = quarantine.find(state_of(home))
+    (held,) = quarantine.find_entries(state_of(home))
     content = compression.library().decompress(held.thing.read_bytes())
     facts = {key: value for key, value in held.facts.items() if not key.startswith("packed_")}
     facts["sha256"] = hashlib.sha256(content if whole else content + b"x").hexdigest()
@@ -742,7 +747,7 @@ def test_log_that_does_not_fit_back_is_refused_before_anything_is_done(
 
 
 def age(home: Path, days: float, only: str = "") -> None:
-    for held in quarantine.find(state_of(home)):
+    for held in quarantine.find_entries(state_of(home)):
         if only in held.original:
             make_older(held, days)
 
@@ -753,13 +758,15 @@ def test_what_has_been_kept_for_its_time_goes_and_is_told(home: Path) -> None:
     file = settings(home)
     code, document = report("--config", file, "--dry-run")
     assert (code, [step["status"] for step in document["quarantine"]["purged"]]) == (0, ["planned"])
-    assert len(quarantine.find(state_of(home))) == 2
+    assert len(quarantine.find_entries(state_of(home))) == 2
     code, document = report("--config", file)
     (purged,) = document["quarantine"]["purged"]
     assert (code, purged["status"], purged["freed"]) == (0, "applied", 12_288)
     assert purged["reason"].startswith("kept for 31 days; its time is 30; it was ")
     assert document["quarantine"]["things"] == 1
-    assert [held.original for held in quarantine.find(state_of(home))] == [str(home / "young")]
+    assert [held.original for held in quarantine.find_entries(state_of(home))] == [
+        str(home / "young")
+    ]
     assert "Quarantine:" in run("--config", file).stdout
 
 
@@ -796,9 +803,14 @@ def test_what_one_step_took_goes_together(home: Path) -> None:
     )
     later = Moment(time.time(), time.time())
     assert (
-        retention.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "some-run") == []
+        retention.due(
+            quarantine.find_entries(state_of(home)), Quarantined(days=0), later, "some-run"
+        )
+        == []
     )
-    (steps,) = retention.due(quarantine.find(state_of(home)), Quarantined(days=0), later, "another")
+    (steps,) = retention.due(
+        quarantine.find_entries(state_of(home)), Quarantined(days=0), later, "another"
+    )
     assert [step.target for step in steps] == [
         "some-run/0001-worktree",
         "some-run/0001-worktree-admin",
@@ -820,7 +832,7 @@ def test_pause_holds_purging_too(home: Path) -> None:
     assert (step["status"], step["message"]) == ("vetoed", step["message"])
     assert step["message"].startswith("paused until ")
     assert step["message"].endswith(": wait")
-    assert len(quarantine.find(state_of(home))) == 1
+    assert len(quarantine.find_entries(state_of(home))) == 1
 
 
 def test_listing_and_purging_by_hand(home: Path) -> None:
@@ -836,7 +848,7 @@ def test_listing_and_purging_by_hand(home: Path) -> None:
         run("quarantine", "purge", "--older-than", "1d").stdout == "Purged 0 thing(s), freed 0 B.\n"
     )
     assert "would purge" in run("quarantine", "purge", "--all", "--dry-run").stdout
-    assert len(quarantine.find(state_of(home))) == 2
+    assert len(quarantine.find_entries(state_of(home))) == 2
     assert (
         run("quarantine", "purge", "some-run/0001-quarantine").stdout
         == "Purged 1 thing(s), freed 4.1 kB.\n"
@@ -883,7 +895,7 @@ def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(
             target="", reason="", path=home / "folder", identity=identity_at(home / "folder")
         ),
     )
-    (held,) = quarantine.find(state_of(home))
+    (held,) = quarantine.find_entries(state_of(home))
     subprocess.run(["chattr", "+i", str(held.thing / "x")], check=True)
     try:
         done = run("quarantine", "purge", "--all", HOME=str(home))
@@ -892,7 +904,7 @@ def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(
     assert (done.returncode, "Operation not permitted" in done.stderr) == (1, True)
     assert "being purged" in run("rollback", HOME=str(home)).stdout
     assert run("quarantine", "purge", "--all", HOME=str(home)).returncode == 0
-    assert quarantine.find(state_of(home)) == []
+    assert quarantine.find_entries(state_of(home)) == []
 
 
 def test_quarantines_on_other_filesystems_are_found_again(home: Path, tmp_path: Path) -> None:
@@ -902,4 +914,4 @@ def test_quarantines_on_other_filesystems_are_found_again(home: Path, tmp_path: 
     weird = tmp_path / os.fsdecode(b"other \xff\n") / ".miyabi-healing"
     quarantine_writer.register(state, weird)
     quarantine_writer.register(state, weird)
-    assert quarantine.bases(state) == [state / "quarantine", weird]
+    assert quarantine.locations(state) == [state / "quarantine", weird]

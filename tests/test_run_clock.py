@@ -22,13 +22,14 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model import config
-from miyabi_healing.model.config import Brakes, Config
+from miyabi_healing.model.config import Config, PolicySettings
 from miyabi_healing.model.steps import Quarantine
 from miyabi_healing.state import history, quarantine, retention, run_clock
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.quarantine import QuarantineEntry
-from miyabi_healing.state.run_clock import DAY, Moment, Reading, State, advance
+from miyabi_healing.state.run_clock import Moment, Reading, State, advance
 from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.formatting import DAY
 from miyabi_healing.support.paths import JOURNAL
 
 YEAR = 365 * DAY
@@ -74,44 +75,44 @@ def test_run_adds_what_has_passed_for_certain_and_never_more_than_a_day(
 def test_wall_clock_that_jumps_is_believed_once_that_has_lasted_for_a_day() -> None:
     state = later(START, 60, jump=10 * YEAR)
     for _ in range(23):
-        assert run_clock.moment(state).doubt == 10 * YEAR
+        assert run_clock.moment_of(state).doubt == 10 * YEAR
         state = later(state, 3600)
-    assert run_clock.moment(later(state, 3700)).doubt == 0
+    assert run_clock.moment_of(later(state, 3700)).doubt == 0
     back = later(state, 60, jump=-10 * YEAR)
-    assert (run_clock.moment(back).doubt, back.believed) == (0, back.wall)
+    assert (run_clock.moment_of(back).doubt, back.believed) == (0, back.wall)
 
 
 def test_another_jump_begins_the_doubt_anew() -> None:
     state = later(later(START, 60, jump=10 * YEAR), DAY - 60)
-    assert run_clock.moment(later(state, 61, jump=3 * DAY)).doubt > 0
-    assert run_clock.moment(later(state, 61)).doubt == 0
+    assert run_clock.moment_of(later(state, 61, jump=3 * DAY)).doubt > 0
+    assert run_clock.moment_of(later(state, 61)).doubt == 0
 
 
 @pytest.mark.parametrize(("off", "doubted"), [(0.5 * DAY, False), (3 * DAY, True)])
 def test_host_that_was_off_is_doubted_for_a_day_only_where_it_was_off_for_longer(
     off: float, doubted: bool
 ) -> None:
-    assert (run_clock.moment(later(START, 300, jump=off, boot="another")).doubt > 0) == doubted
+    assert (run_clock.moment_of(later(START, 300, jump=off, boot="another")).doubt > 0) == doubted
 
 
 def test_host_has_a_clock_that_counts() -> None:
-    first = run_clock.read()
+    first = run_clock.read_clocks()
     assert first.boot > 0
     assert first.boot_id == (
         run_clock.BOOT_ID.read_text().strip() if run_clock.BOOT_ID.exists() else ""
     )
-    assert 0 <= run_clock.read().boot - first.boot < 60
+    assert 0 <= run_clock.read_clocks().boot - first.boot < 60
 
 
 def test_run_clock_is_stored_with_the_pass_and_costs_no_write_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_clock, "read", lambda: Reading(NOW, 1000, "boot"))
+    monkeypatch.setattr(run_clock, "read_clocks", lambda: Reading(NOW, 1000, "boot"))
     journal = Journal(tmp_path / JOURNAL)
     said: list[str] = []
     journal.database.set_trace_callback(said.append)
-    monkeypatch.setattr(run_clock, "read", lambda: Reading(NOW + 600, 1600, "boot"))
-    history.record(journal, "run", NOW, [], config.History())
+    monkeypatch.setattr(run_clock, "read_clocks", lambda: Reading(NOW + 600, 1600, "boot"))
+    history.record(journal, "run", NOW, [], config.HistorySettings())
     writes = [
         each.split()[0] for each in said if not each.startswith(("select", "pragma", "SELECT"))
     ]
@@ -213,13 +214,15 @@ def state_of(home: Path) -> Path:
 
 def put_aside(home: Path, name: str = "thing") -> QuarantineEntry:
     (home / name).write_text("precious")
-    host = Host(Config(brakes=Brakes(cooldown=0)))
+    host = Host(Config(brakes=PolicySettings(cooldown=0)))
     context = Context(host, "some-run", state_of(home), (home,))
     step = Quarantine(target=name, reason="", path=home / name, identity=identity_at(home / name))
     with work(context) as prepared:
-        execute.carry_out(plan(step), prepared, [])
+        execute.carry_out_plan(plan(step), prepared, [])
     return next(
-        each for each in quarantine.find(state_of(home)) if each.original == str(home / name)
+        each
+        for each in quarantine.find_entries(state_of(home))
+        if each.original == str(home / name)
     )
 
 
@@ -249,7 +252,7 @@ def test_purge_by_age_means_what_is_so_old_for_certain(home: Path) -> None:
     make_older(put_aside(home, "a"), 10)
     make_older(put_aside(home, "b"), 10, runs=False)
     assert run("quarantine", "purge", "--older-than", "9d").stdout.startswith("Purged 1 thing(s)")
-    assert [each.original for each in quarantine.find(state_of(home))] == [str(home / "b")]
+    assert [each.original for each in quarantine.find_entries(state_of(home))] == [str(home / "b")]
 
 
 # The program, with a wall clock of its own

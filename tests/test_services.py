@@ -90,7 +90,7 @@ def test_units_pass_systemd_analyze_verify(system: bool, program: Path, tmp_path
     folder.mkdir()
     names = ["miyabi-healing.service", "miyabi-healing.timer", "miyabi-healing-watch.service"]
     for name in names:
-        (folder / name).write_text(service_units.unit(name, job(program, system=system)))
+        (folder / name).write_text(service_units.render_unit(name, job(program, system=system)))
     command = [
         "systemd-analyze",
         *(() if system else ("--user",)),
@@ -162,7 +162,7 @@ def test_what_no_calendar_can_repeat_is_refused_with_what_it_can(
 
 def test_systemd_starts_no_quoted_names_and_nothing_starts_unprintable_ones() -> None:
     with pytest.raises(service_units.Unusable, match="quotes or backslashes"):
-        service_units.unit("miyabi-healing.service", job(Path("/opt/it's here/run.sh")))
+        service_units.render_unit("miyabi-healing.service", job(Path("/opt/it's here/run.sh")))
     with pytest.raises(service_units.Unusable, match="neither systemd nor cron"):
         job(Path("/opt/a\nb/run.sh"))
     with pytest.raises(service_units.Unusable):
@@ -170,7 +170,7 @@ def test_systemd_starts_no_quoted_names_and_nothing_starts_unprintable_ones() ->
 
 
 def test_no_placeholder_is_left_and_none_is_seen_in_a_path() -> None:
-    text = service_units.unit("miyabi-healing.service", job(Path("/opt/@MARKER@/run.sh")))
+    text = service_units.render_unit("miyabi-healing.service", job(Path("/opt/@MARKER@/run.sh")))
     assert "/opt/@MARKER@/run.sh" in text
     assert text.count("@MARKER@") == 1
 
@@ -296,7 +296,7 @@ def test_watch_unit_is_ready_alive_and_stops_under_its_own_command_line(
     home: Path, copy: Path
 ) -> None:
     config = settings(home)
-    text = service_units.unit(
+    text = service_units.render_unit(
         "miyabi-healing-watch.service",
         service_units.Job((f"{copy}/run_healing.sh", "--config", config), 0.3, False),
     )
@@ -546,5 +546,5 @@ def test_real_crontab_takes_our_lines_and_gives_them_back(home: Path) -> None:
 
 
 def test_steps_are_told_as_they_are_done() -> None:
-    step: Any = service.Run(("systemctl", "enable", "a name"))
+    step: Any = service.RunProgram(("systemctl", "enable", "a name"))
     assert list(step.lines()) == ["run systemctl enable 'a name'"]

@@ -194,8 +194,8 @@ def test_long_and_hostile_messages_keep_to_the_limits(server: Slack) -> None:
         decided, _ = decide.decide(
             document_of(*found, actions=deeds, healthy=()),
             {},
-            config.Brakes(),
-            config.Alerts(),
+            config.PolicySettings(),
+            config.AlertSettings(),
             1e9,
         )
         assert len(decided) == number
@@ -321,7 +321,7 @@ def test_slack_without_a_webhook_says_what_to_set(home: Path) -> None:
 def test_hidden_pipe_as_a_secret_file_does_not_hang(home: Path) -> None:
     os.mkfifo(home / "pipe")
     with pytest.raises(config.ConfigError, match="regular file"):
-        secrets.lines(home / "pipe")
+        secrets.secret_lines(home / "pipe")
 
 
 def test_watch_tells_too_and_asked_to_stop_while_slack_hangs_it_stops(world: World) -> None:
@@ -424,9 +424,11 @@ def tell(
     home: Path, channels: tuple[Channel, ...], document: Any, time_limit: float = 2
 ) -> list[str]:
     """Tell of a pass; returns what went wrong."""
-    rules = config.Config(alerts=config.Alerts(time_limit=time_limit))
-    mail = queue.queue(json.loads(json.dumps(document)), rules, channels, home / "state", False)
-    return queue.post(mail, rules.alerts) if mail else []
+    rules = config.Config(alerts=config.AlertSettings(time_limit=time_limit))
+    mail = queue.queue_alerts(
+        json.loads(json.dumps(document)), rules, channels, home / "state", False
+    )
+    return queue.deliver(mail, rules.alerts) if mail else []
 
 
 def told(home: Path, server: Slack, document: Any, time_limit: float = 2) -> list[str]:

@@ -154,7 +154,7 @@ def test_asked_at_random_moments_the_journal_stays_consistent_and_a_rollback_wor
         ended.append(program.returncode)
         run("rollback")
         assert len(list((home / "things").iterdir())) == 12
-        assert quarantine.find(home / ".local" / "state" / "miyabi-healing") == []
+        assert quarantine.find_entries(home / ".local" / "state" / "miyabi-healing") == []
     assert set(ended) <= {0, 130, 143, -signal.SIGINT, -signal.SIGTERM}
     journal = journal_of(home)
     cut_short = {row.run for row in journal.rows("status in ('failed', 'interrupted')")}

@@ -29,7 +29,7 @@ from miyabi_healing.host.processes import OpenFiles, Process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.host.users import Witness
 from miyabi_healing.model import steps
-from miyabi_healing.model.config import Config, Safety
+from miyabi_healing.model.config import Config, SafetySettings
 from miyabi_healing.model.steps import Quarantine, Step
 from miyabi_healing.support import mount_table
 from miyabi_healing.support.files import identity_at
@@ -320,9 +320,9 @@ def test_in_a_container_only_its_own_root_is_its_own(
         MountPoint(1, 1, "/", "/", "overlay" if path != "/" else kind, ""),
         MountPoint(2, 2, "/", "/data", "overlay", ""),
     )
-    monkeypatch.setattr(mount_table, "table", lambda *_: table)
+    monkeypatch.setattr(mount_table, "mount_table", lambda *_: table)
     monkeypatch.setattr(
-        mount_table, "of", lambda *_: next(each for each in table if each.path == path)
+        mount_table, "mount_of", lambda *_: next(each for each in table if each.path == path)
     )
     monkeypatch.setattr(users, "container", lambda: "this is a container")
     assert (ask().unseen(tree) is None) == own
@@ -404,7 +404,7 @@ def test_of_roots_unseen_processes_all_but_services_could_be_at_work(
     reason = ask().unseen(tree)
     assert (reason is not None) == keeps
     assert reason is None or f"{name} (pid 4000000) cannot be looked into" in reason
-    assert ask(Config(safety=Safety(ours_alone=(str(tree.parent),)))).unseen(tree) is None
+    assert ask(Config(safety=SafetySettings(ours_alone=(str(tree.parent),)))).unseen(tree) is None
 
 
 @pytest.mark.root
@@ -511,14 +511,14 @@ def test_filesystem_of_several_hosts_hides_users(
 ) -> None:
     unseen_by(monkeypatch)
     point = MountPoint(1, 1, "/", "/", kind, "somewhere")
-    monkeypatch.setattr(mount_table, "of", lambda *_: point)
+    monkeypatch.setattr(mount_table, "mount_of", lambda *_: point)
     reason = ask().unseen(tree)
     assert reason == (
         None
         if kind == "ext4"
         else f"users on other hosts cannot be seen ({kind}); if there are none, {users.ALONE}"
     )
-    assert ask(Config(safety=Safety(ours_alone=(str(tree),)))).unseen(tree) is None
+    assert ask(Config(safety=SafetySettings(ours_alone=(str(tree),)))).unseen(tree) is None
 
 
 @pytest.mark.root
@@ -533,7 +533,10 @@ def test_folder_of_a_filesystem_in_user_space_is_kept_unless_it_is_ours_alone(
         pytest.skip("no FUSE here")
     try:
         assert "fuse" in (ask().unseen(point / "deep") or "")
-        assert ask(Config(safety=Safety(ours_alone=(str(point),)))).unseen(point / "deep") is None
+        assert (
+            ask(Config(safety=SafetySettings(ours_alone=(str(point),)))).unseen(point / "deep")
+            is None
+        )
         assert "bindfs" in users.words(ask().user(tree) or pytest.fail("it has the folder open"))
     finally:
         subprocess.run(["umount", "-l", str(point)], check=True)
@@ -591,7 +594,7 @@ def test_options_of_a_real_mount_are_read(tmp_path: Path) -> None:
 
 def test_relative_folder_cannot_be_ours_alone() -> None:
     with pytest.raises(ValueError, match="absolute"):
-        Safety(ours_alone=("workspaces",))
+        SafetySettings(ours_alone=("workspaces",))
 
 
 def test_link_out_of_what_is_ours_alone_leads_out(
@@ -600,7 +603,7 @@ def test_link_out_of_what_is_ours_alone_leads_out(
     unseen_by(monkeypatch, shell())
     rights(monkeypatch, 0)
     (tmp_path / "beside" / "link").symlink_to(tree)
-    alone = Config(safety=Safety(ours_alone=(str(tmp_path / "beside"),)))
+    alone = Config(safety=SafetySettings(ours_alone=(str(tmp_path / "beside"),)))
     assert ask(alone).unseen(tmp_path / "beside" / "file") is None
     assert ask(alone).unseen(tmp_path / "beside" / "link" / "deep") is not None
 
@@ -660,14 +663,14 @@ def test_what_somebody_uses_is_not_set_aside_whatever_its_healer_says(
 def test_whoever_comes_at_the_last_moment_keeps_it(
     tree: Path, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = quarantine_writer.take
+    take = quarantine_writer.quarantine_path
 
     def late(*arguments: object, **named: object) -> object:
         start("sleep", "100", cwd=tree / "deep")
         wait_for(lambda: ask().user(tree))
         return take(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(quarantine_writer, "take", late)
+    monkeypatch.setattr(quarantine_writer, "quarantine_path", late)
     (outcome,) = carry_out(plan(quarantine(tree)), context(tmp_path))
     assert (outcome.status, outcome.message.partition(",")[0]) == (
         "skipped",
@@ -707,7 +710,7 @@ def test_what_somebody_unseen_could_be_using_is_left_alone_by_steps_of_every_kin
 ) -> None:
     step = [*every_kind(tmp_path)][number]
     monkeypatch.setattr(users, "container", lambda: "this is a container")
-    safety = Safety(
+    safety = SafetySettings(
         disposable=(str(tmp_path / "cache"),), ours_alone=(str(tmp_path),) if alone else ()
     )
     (outcome,) = carry_out(plan(step), context(tmp_path, Config(safety=safety)))

@@ -31,9 +31,9 @@ from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.git import repositories as git_view
 from miyabi_healing.host.git import worktrees
 from miyabi_healing.host.git.index import is_ordinary
-from miyabi_healing.host.git.worktrees import Survey, clean_merges
+from miyabi_healing.host.git.worktrees import WorktreeInspector, clean_merges
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Config, Git, Safety
+from miyabi_healing.model.config import Config, GitSettings, SafetySettings
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import RetireWorktree
@@ -50,19 +50,19 @@ def repo(home: Path) -> Path:
 
 
 def view(repo: Path, config: Config | None = None) -> git_view.Repository:
-    return git_view.repository(str(repo), config or Config())
+    return git_view.open_repository(str(repo), config or Config())
 
 
 def reason(repo: Path, tree: Path, idle_days: float = 0) -> str | None:
     place = view(repo)
     found = next(each for each in place.worktrees() if each.path == tree)
-    said = Survey(place).reason_to_keep(found, idle_days)
+    said = WorktreeInspector(place).reason_to_keep(found, idle_days)
     return said.category if said else None
 
 
 def plan(repo: Path, config: Config | None = None, clear: float = 0, **options: float) -> Plan:
     place = view(repo, config)
-    healer, kind = registry.load(
+    healer, kind = registry.load_healer(
         "cleanup_worktrees", registry.builtin("healers") / "cleanup_worktrees.py"
     )
     assert kind is not None
@@ -285,7 +285,7 @@ def test_worktree_that_somebody_unseen_could_use_is_kept_also_where_its_folder_i
     found = plan(repo, prune_days=0)
     assert found.steps == ()
     assert [each.reason for each in found.kept if each.reason != "main"] == ["could be in use"] * 2
-    alone = Config(safety=Safety(ours_alone=(str(repo), str(tree.parent))))
+    alone = Config(safety=SafetySettings(ours_alone=(str(repo), str(tree.parent))))
     assert len(plan(repo, alone, prune_days=0).steps) == 2
 
 
@@ -295,8 +295,8 @@ def test_ambiguous_base_means_hands_off(repo: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     (Path(os.environ["HOME"]) / ".gitconfig").unlink()
     assert reason(repo, tree) == "base unknown"
-    place = view(repo, Config(git=Git(base="main")))
-    assert Survey(place).reason_to_keep(place.worktrees()[0]) is None
+    place = view(repo, Config(git=GitSettings(base="main")))
+    assert WorktreeInspector(place).reason_to_keep(place.worktrees()[0]) is None
 
 
 def test_origin_head_is_the_base(repo: Path, tmp_path: Path) -> None:
@@ -433,14 +433,14 @@ def test_worktree_whose_second_half_cannot_be_taken_leaves_no_ref_behind(
     commit(tree, "lost", "only in the reflog\n")
     git(tree, "checkout", "-q", "done")
     (step,) = plan(repo).steps
-    take = quarantine_writer.take
+    take = quarantine_writer.quarantine_path
 
-    def half(*arguments: object, **facts: object) -> quarantine_writer.Entry:
+    def half(*arguments: object, **facts: object) -> quarantine_writer.WrittenEntry:
         if arguments[4] == "worktree-admin":
             raise Refused("it was replaced since it was measured")
         return take(*arguments, **facts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(quarantine_writer, "take", half)
+    monkeypatch.setattr(quarantine_writer, "quarantine_path", half)
     with pytest.raises(Refused, match="replaced"):
         apply(step, context(tmp_path, repo))
     assert git(tree, "status", "--porcelain") == ""
@@ -474,7 +474,9 @@ def test_merged_work_is_found_without_room_on_the_disk_and_without_a_place_in_me
         )
     else:
         monkeypatch.setattr(worktrees, "IN_MEMORY", str(repo / "missing"))
-    assert Survey(git_view.repository(str(repo), Config())).merged == {"refs/heads/done"}
+    assert WorktreeInspector(git_view.open_repository(str(repo), Config())).merged == {
+        "refs/heads/done"
+    }
 
 
 def test_scratch_folder_that_its_owner_makes_a_trap_of_deletes_nothing_else(
@@ -510,10 +512,10 @@ def test_merge_answers_are_read_with_and_without_conflicts() -> None:
 
 
 def test_no_repository_is_a_clear_error_of_its_own_check_alone(tmp_path: Path) -> None:
-    settings = Config(git=Git(repos=(str(tmp_path),)))
+    settings = Config(git=GitSettings(repos=(str(tmp_path),)))
     assert git_view.configured(settings).paths == (str(tmp_path),)
     with pytest.raises(git_view.NoRepository, match="not a git repository"):
-        git_view.repository(str(tmp_path), settings)
+        git_view.open_repository(str(tmp_path), settings)
 
 
 def test_patterns_find_repositories_among_other_folders_once_each(
@@ -522,7 +524,9 @@ def test_patterns_find_repositories_among_other_folders_once_each(
     worktree(repo, "linked")
     (repo.parent / "no repository").mkdir()
     pattern = str(repo.parent / "*")
-    assert git_view.configured(Config(git=Git(repos=(pattern, str(repo))))).paths == (str(repo),)
+    assert git_view.configured(Config(git=GitSettings(repos=(pattern, str(repo))))).paths == (
+        str(repo),
+    )
 
 
 @pytest.mark.root
@@ -615,9 +619,9 @@ def test_mark_in_an_index_that_lies_about_its_version_is_seen(repo: Path) -> Non
 def test_as_a_stranger_nothing_can_be_told(repo: Path) -> None:
     tree = merged_worktree(repo, "done")
     place = replace(view(repo), common=repo / "nowhere")
-    assert Survey(place).by_the_branch is not None
+    assert WorktreeInspector(place).by_the_branch is not None
     (found,) = view(repo).worktrees()
-    broken = Survey(place).reason_to_keep(found)
+    broken = WorktreeInspector(place).reason_to_keep(found)
     assert broken is not None
     assert broken.category == "not readable"
     assert sys.platform

@@ -20,7 +20,7 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import processes
 from miyabi_healing.host.context import HealerContext
-from miyabi_healing.host.processes import Process, Processes, parse_stat, read, read_psutil
+from miyabi_healing.host.processes import Process, Processes, parse_stat, read_process, read_psutil
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.config import Budgets, Config
@@ -74,7 +74,9 @@ def careless(start: Start, number: int = 4) -> psutil.Popen:
 
 
 def plan(protected: tuple[str, ...] = (), **options: object) -> Plan:
-    healer, kind = registry.load("kill_zombies", registry.builtin("healers") / "kill_zombies.py")
+    healer, kind = registry.load_healer(
+        "kill_zombies", registry.builtin("healers") / "kill_zombies.py"
+    )
     assert kind is not None
     view = HealerContext(Host(Config()), {"processes": Processes(protected)})
     return healer(view, Issue("zombie_processes", "", "", 9, Limit(5)), kind(**options))
@@ -99,7 +101,7 @@ def carry_out(found: Plan, state: Path, budget: int = 5) -> list[Outcome]:
 
 def test_both_ways_of_reading_agree(start: Start) -> None:
     process = start("sleep", "100")
-    ours, theirs = read(process.pid), read_psutil(process.pid)
+    ours, theirs = read_process(process.pid), read_psutil(process.pid)
     assert ours is not None
     assert theirs is not None
     for name in ("pid", "ppid", "name", "session", "uid", "threads"):
@@ -108,7 +110,7 @@ def test_both_ways_of_reading_agree(start: Start) -> None:
 
 def test_both_ways_of_finding_zombies_agree(start: Start, only_zombies: None) -> None:
     parent, leader = careless(start, 3), python(start, BUSY_LEADER)
-    wait_for(lambda: (found := read(leader.pid)) is not None and found.state == "Z")
+    wait_for(lambda: (found := read_process(leader.pid)) is not None and found.state == "Z")
     ours = {each.pid for each in Processes().zombies(0.05)}
     theirs = {
         each.pid
@@ -127,10 +129,10 @@ def test_both_ways_of_naming_programs_agree(start: Start, tmp_path: Path) -> Non
     silent, end = os.pipe()
     retitled = start("npm ci", executable=shutil.which("cat"), stdin=silent)
     for process in (start("sleep", "100"), start(sys.executable, str(script), "", "ci"), retitled):
-        ours, theirs = processes.command(process.pid), processes.command_psutil(process.pid)
+        ours, theirs = processes.command_line(process.pid), processes.command_psutil(process.pid)
         assert ours[0] == theirs[0]
         assert [each for each in ours[1] if each] == [each for each in theirs[1] if each]
-    assert processes.command(retitled.pid)[1] == ["npm", "ci"]
+    assert processes.command_line(retitled.pid)[1] == ["npm", "ci"]
     os.close(silent)
     os.close(end)
 
@@ -159,7 +161,7 @@ def test_hostile_names_are_read_right() -> None:
 def test_vanished_process_is_none() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
-    assert read(process.pid) is None
+    assert read_process(process.pid) is None
 
 
 def test_open_files_tell_appenders_from_others(tmp_path: Path, start: Start) -> None:
@@ -208,8 +210,8 @@ def test_lasting_zombies_count_and_passing_ones_do_not(start: Start) -> None:
 
 def test_leader_whose_threads_live_on_is_no_zombie(start: Start) -> None:
     process = python(start, BUSY_LEADER)
-    wait_for(lambda: (found := read(process.pid)) is not None and found.state == "Z")
-    found = read(process.pid)
+    wait_for(lambda: (found := read_process(process.pid)) is not None and found.state == "Z")
+    found = read_process(process.pid)
     assert found is not None
     assert not found.is_zombie
 
@@ -251,13 +253,13 @@ def test_protected_by_name_of_the_list_and_of_the_configuration(
     start: Start, tmp_path: Path
 ) -> None:
     process = start("sleep", "100")
-    found = read(process.pid)
+    found = read_process(process.pid)
     assert found is not None
     assert Processes().protection(found) is None
     assert Processes(("sleep",)).protection(found) == "sleep is protected"
     shutil.copy(shutil.which("sleep") or "", tmp_path / "sshd")
     daemon = start(str(tmp_path / "sshd"), "100")
-    found = read(daemon.pid)
+    found = read_process(daemon.pid)
     assert found is not None
     assert Processes().protection(found) == "sshd is protected"
 
@@ -267,7 +269,7 @@ def test_renaming_itself_does_not_unprotect_a_program(start: Start) -> None:
         start, "import time; open('/proc/self/comm', 'w').write('harmless'); time.sleep(100)"
     )
     wait_for(lambda: psutil.Process(renamed.pid).name() == "harmless")
-    found = read(renamed.pid)
+    found = read_process(renamed.pid)
     assert found is not None
     program = os.path.basename(psutil.Process(renamed.pid).exe())
     assert Processes((program,)).protection(found) == f"{program} is protected"
@@ -279,7 +281,7 @@ def test_leader_of_a_terminal_session_is_protected() -> None:
         os.execvp("sleep", ["sleep", "100"])
     try:
         wait_for(lambda: psutil.Process(pid).name() == "sleep")
-        found = read(pid)
+        found = read_process(pid)
         assert found is not None
         assert Processes().protection(found) == "it leads a terminal session"
     finally:
@@ -292,7 +294,7 @@ def test_leader_of_a_terminal_session_is_protected() -> None:
 def test_init_of_a_container_is_protected(start: Start) -> None:
     process = start("unshare", "--pid", "--fork", "sleep", "100")
     wait_for(lambda: process.children())
-    found = read(process.children()[0].pid)
+    found = read_process(process.children()[0].pid)
     assert found is not None
     assert Processes().protection(found) == "it is the init of a container"
 
@@ -374,7 +376,7 @@ def test_sigkill_only_if_asked_for_and_last(start: Start) -> None:
 
 
 def step_for(process: psutil.Popen, signum: int = signal.SIGTERM, **changes: int) -> Signal:
-    found = read(process.pid)
+    found = read_process(process.pid)
     assert found is not None
     return Signal(
         target="",
@@ -392,13 +394,13 @@ def test_gate_refuses_what_a_careless_healer_plans(start: Start, tmp_path: Path)
         == "signal 19 is not one a healer may send"
     )
     assert recheck(step_for(process, start=1), where) == "its pid belongs to another process now"
-    mine = read(os.getppid())
+    mine = read_process(os.getppid())
     assert mine is not None
     assert (
         recheck(Signal(target="", reason="", pid=mine.pid, start=mine.start, signal=15), where)
         == "this program runs below it"
     )
-    init = read(1)
+    init = read_process(1)
     assert init is not None
     assert (
         recheck(Signal(target="", reason="", pid=1, start=init.start, signal=15), where)

@@ -39,7 +39,7 @@ dry_run = click.option(
 
 
 @dataclass(frozen=True)
-class Given:
+class CommandContext:
     """What was given on the command line before the subcommand."""
 
     config_file: str | None
@@ -72,10 +72,10 @@ class Refusal(click.ClickException):
         console.complain(self.message, console.ERROR)
 
 
-def settings(given: Given) -> config.Config:
+def settings(given: CommandContext) -> config.Config:
     """The configuration that holds. Raises Refusal."""
     try:
-        return config_loader.load(given.config_file)
+        return config_loader.load_config(given.config_file)
     except config.ConfigError as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
 
@@ -133,6 +133,6 @@ def reading(state: Path) -> Iterator[Journal | None]:
         yield journal
 
 
-def moment(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
     """Seconds since the epoch as a local date and time."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))

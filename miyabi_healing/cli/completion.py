@@ -19,7 +19,9 @@ def completion_script(shell: str, command: click.Command) -> str:
     if kind is None:
         raise ValueError(f"click knows no shell {shell!r}")
     # The class's own source() would start bash to see how old it is.
-    return ShellComplete.source(kind(command, {}, service_units.NAME, "_MIYABI_HEALING_COMPLETE"))
+    return ShellComplete.source(
+        kind(command, {}, service_units.UNIT_NAME, "_MIYABI_HEALING_COMPLETE")
+    )
 
 
 @click.command()

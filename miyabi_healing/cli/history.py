@@ -8,10 +8,18 @@ from typing import Any
 
 import click
 
-from miyabi_healing.cli.common import Duration, Given, Refusal, as_json, moment, reading, settings
+from miyabi_healing.cli.common import (
+    CommandContext,
+    Duration,
+    Refusal,
+    as_json,
+    iso_time,
+    reading,
+    settings,
+)
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support import config_loader, paths
-from miyabi_healing.support.formatting import plain, size_text
+from miyabi_healing.support.formatting import plain_number, size_text
 
 _since = click.option(
     "--since",
@@ -36,7 +44,9 @@ _since = click.option(
 )
 @as_json
 @click.pass_obj
-def history(given: Given, issue: str | None, since: float, limit: int, as_json: bool) -> None:
+def history(
+    given: CommandContext, issue: str | None, since: float, limit: int, as_json: bool
+) -> None:
     """What the last passes found and did."""
     from miyabi_healing.state import history as kept
 
@@ -54,7 +64,7 @@ def history(given: Given, issue: str | None, since: float, limit: int, as_json: 
         else:
             rows = kept.passes(journal, time.time() - since, limit)
     if as_json or given.as_json:
-        click.echo(json.dumps([{**row, "ended": moment(row["ended"])} for row in rows], indent=2))
+        click.echo(json.dumps([{**row, "ended": iso_time(row["ended"])} for row in rows], indent=2))
         return
     for row in rows:
         click.echo(_course_line(row) if issue else _pass_line(row))
@@ -69,13 +79,15 @@ def _pass_line(row: dict[str, Any]) -> str:
     what = f"{row['found']} issue(s), {row['healed']} healed" if row["found"] else "healthy"
     unknown = f", {row['unknown']} check(s) could not run" if row["unknown"] else ""
     freed = f", freed {size_text(row['freed'])}" if row["freed"] else ""
-    return f"{moment(row['ended']).replace('T', ' ')} {sign} {what}{unknown}{freed}  ({row['run']})"
+    return (
+        f"{iso_time(row['ended']).replace('T', ' ')} {sign} {what}{unknown}{freed}  ({row['run']})"
+    )
 
 
 def _course_line(row: dict[str, Any]) -> str:
-    when, limit = moment(row["ended"]).replace("T", " "), plain(row["threshold"])
-    value = "unknown" if row["value"] is None else plain(row["value"])
-    after = f" → {plain(row['after'])}" if row["after"] is not None else ""
+    when, limit = iso_time(row["ended"]).replace("T", " "), plain_number(row["threshold"])
+    value = "unknown" if row["value"] is None else plain_number(row["value"])
+    after = f" → {plain_number(row['after'])}" if row["after"] is not None else ""
     unit = f" {row['unit']}" if row["unit"] else ""
     actions = f"  ({row['actions']})" if row["actions"] else ""
     where = f" {row['target']}" if row["target"] else ""

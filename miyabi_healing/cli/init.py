@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from miyabi_healing.cli.common import Given, Refusal
+from miyabi_healing.cli.common import CommandContext, Refusal
 from miyabi_healing.cli.setup import service_units
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support import config_loader, console
@@ -35,7 +35,7 @@ from miyabi_healing.support.formatting import display
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
 @click.pass_obj
-def init(given: Given, output: str | None, homes: tuple[str, ...], yes: bool) -> None:
+def init(given: CommandContext, output: str | None, homes: tuple[str, ...], yes: bool) -> None:
     """Write a configuration for this host: what is found here, and everything else with its
     default.
 
@@ -66,16 +66,16 @@ def init(given: Given, output: str | None, homes: tuple[str, ...], yes: bool) ->
         ):
             raise Refusal("nothing was written", ExitCode.ISSUES)
     with console.progress_line(silent=False) as progress:
-        found = discovery.search(folders, progress=progress)
-    text = config_template.render(found, os.uname().nodename, time.strftime("%Y-%m-%d"))
+        found = discovery.search_homes(folders, progress=progress)
+    text = config_template.render_config(found, os.uname().nodename, time.strftime("%Y-%m-%d"))
     config_loader.interpret(tomllib.loads(text), display(file))
     if printed:
         click.echo(text, nl=False)
         return
     _write_configuration(file, text)
     click.echo(
-        f"Wrote {display(file)}: {config_template.summary(found)}. "
-        f"'{service_units.NAME} --dry-run' shows what a pass would do."
+        f"Wrote {display(file)}: {config_template.findings_summary(found)}. "
+        f"'{service_units.UNIT_NAME} --dry-run' shows what a pass would do."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from miyabi_healing.cli.common import Duration, Given, Refusal, dry_run, settings
+from miyabi_healing.cli.common import CommandContext, Duration, Refusal, dry_run, settings
 from miyabi_healing.cli.setup import service_units
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
@@ -53,7 +53,7 @@ class _Interval(Duration):
 )  # fmt: skip
 @click.pass_obj
 def install(
-    given: Given,
+    given: CommandContext,
     dry_run: bool,
     uninstall: bool,
     system: bool | None,
@@ -84,7 +84,7 @@ def install(
         else:
             kind = kind or installing.default_kind(system)
             words = installing.program(given.config_file or os.environ.get(config_loader.VARIABLE))
-            for doubt in installing.distrust(words, system)[:1]:
+            for doubt in installing.untrusted_programs(words, system)[:1]:
                 click.echo(f"miyabi-healing: warning: {doubt}", err=True)
             every = (
                 interval
@@ -93,7 +93,7 @@ def install(
             )
             job = service_units.Job(words, every, system, place.home, installing.moved_folders())
             steps = installing.steps_to_install(kind, job, place)
-    except (installing.Refused, service_units.Unusable) as error:
+    except (installing.NotInstalled, service_units.Unusable) as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
     if not steps:
         click.echo("Nothing is installed.")
@@ -103,7 +103,7 @@ def install(
             click.echo(line)
         return
     try:
-        left = installing.carry_out(steps, system, click.echo)
+        left = installing.carry_out_service_steps(steps, system, click.echo)
     except installing.Failed as error:
         raise Refusal(f"{error}; what was done before it stays", ExitCode.ISSUES) from None
     if left:
@@ -123,18 +123,18 @@ def _afterwards(kind: str, system: bool, chosen: config.Config) -> Iterator[str]
     if kind.startswith("systemd"):
         user = "" if system else " --user"
         name = (
-            f"{service_units.NAME}.timer"
+            f"{service_units.UNIT_NAME}.timer"
             if kind == "systemd-timer"
-            else f"{service_units.NAME}-watch.service"
+            else f"{service_units.UNIT_NAME}-watch.service"
         )
         yield (
             f"Look: systemctl{user} status {name}; journalctl{user} "
-            f"--identifier {service_units.NAME}"
+            f"--identifier {service_units.UNIT_NAME}"
         )
         if not system:
             yield "It runs while you are logged in; 'loginctl enable-linger' has it run always."
     if not chosen.git.repos:
         yield (
             "No repository is looked after until [git] repos names some: "
-            f"'{service_units.NAME} init' writes a configuration."
+            f"'{service_units.UNIT_NAME} init' writes a configuration."
         )

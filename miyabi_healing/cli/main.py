@@ -160,7 +160,7 @@ def command(
     if verbose:
         from miyabi_healing.support import verbose as telling
 
-        telling.begin()
+        telling.enable()
     if nagios and (as_json or watch or context.invoked_subcommand):
         raise click.UsageError(
             "--nagios prints one line about one pass: leave out --json, --watch and commands"
@@ -168,13 +168,13 @@ def command(
     if watch and (github or junitxml):
         raise click.UsageError("--github and --junitxml are about one pass: leave out --watch")
     if context.invoked_subcommand:
-        from miyabi_healing.cli.common import Given
+        from miyabi_healing.cli.common import CommandContext
 
         if context.invoked_subcommand != "completion" and mount_answers.is_silent(
             paths.state_folder()
         ):
             stop("the state folder lies on a mount that does not answer", ExitCode.UNKNOWN)
-        context.obj = Given(config_file, dry_run, as_json)
+        context.obj = CommandContext(config_file, dry_run, as_json)
         return
     if watch:
         sys.exit(
@@ -185,14 +185,14 @@ def command(
     to: tuple[Channel, ...] = ()
     unseen = quiet or as_json or nagios or verbose
     try:
-        settings = config_loader.load(config_file)
-        to = dispatch.channels(settings, slack)
+        settings = config_loader.load_config(config_file)
+        to = dispatch.usable_channels(settings, slack)
         if FORKS and (checks or settings.extend.folders or mount_answers.may_block()):
             from miyabi_healing.runner import supervised
 
             supervised.enter()
         with interrupts.in_order(), console.progress_line(unseen) as progress:
-            dispatch.begin(settings, dry_run)
+            dispatch.begin_run(settings, dry_run)
             xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
             document, code = session.run_checks(
                 settings, dry_run=dry_run, more_checks=checks, junitxml=xml, progress=progress
@@ -201,7 +201,7 @@ def command(
         reason, code = str(error), ExitCode.USAGE
     except session.Stopped as stopped:
         reason, code = str(stopped), stopped.code
-    except interrupts.Asked as asked:
+    except interrupts.StopRequested as asked:
         reason, code = f"stopped by {asked}", 128 + interrupts.received
     except Exception as error:  # a bug of ours must not pass for an issue of the host
         reason, code = f"{type(error).__name__}: {error}", ExitCode.UNKNOWN
@@ -209,7 +209,7 @@ def command(
             telling.end(error)
     if reason:
         document = _no_report(reason, silent=nagios)
-    ended, mail = code, dispatch.queue(document, code, settings, to, dry_run)
+    ended, mail = code, dispatch.queue_outputs(document, code, settings, to, dry_run)
     try:
         if nagios:
             ended = _show_line(document, code)
@@ -222,7 +222,7 @@ def command(
             supervised.reported()
         annotate = (console.STDERR if as_json or nagios else console.STDOUT) if github else 0
         seconds = time.monotonic() - began
-        dispatch.send(
+        dispatch.send_outputs(
             document,
             code,
             settings,
@@ -249,17 +249,17 @@ def _keep_watching(
     from miyabi_healing.runner.watch import loop
 
     try:
-        settings = config_loader.load(config_file)
-        registry.validate(settings, registry.folders(settings, checks))
-        dispatch.channels(settings, slack)
+        settings = config_loader.load_config(config_file)
+        registry.validate_settings(settings, registry.checks_folders(settings, checks))
+        dispatch.usable_channels(settings, slack)
     except config.ConfigError as error:
         stop(str(error), ExitCode.USAGE)
     except ImportError as error:  # of a healer with options
         stop(str(error), ExitCode.UNKNOWN)
     with live.showing(as_json, quiet, lines=verbose) as show:
-        return loop.Watch(
+        return loop.WatchLoop(
             settings,
-            partial(config_loader.load, config_file),
+            partial(config_loader.load_config, config_file),
             interval,
             dry_run,
             slack,
@@ -279,7 +279,7 @@ def _no_report(reason: str, silent: bool) -> Document:
 
     if not silent:
         console.complain(reason, console.ERROR)
-    return documents.failed(reason)
+    return documents.failed_report(reason)
 
 
 def _show_line(document: Document, code: int) -> int:
@@ -288,7 +288,7 @@ def _show_line(document: Document, code: int) -> int:
     from miyabi_healing.report.outputs.output import OutputRequest
 
     nagios.send(OutputRequest(document, code, config.Config(), document["dry_run"], 0))
-    return nagios.status(document, code)
+    return nagios.exit_status(document, code)
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -304,7 +304,7 @@ def _show(document: Document, as_json: bool, github: bool = False) -> None:
     from miyabi_healing.report import text
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    words = text.render(document, colour, console.is_journal(console.STDOUT))
+    words = text.render_report(document, colour, console.is_journal(console.STDOUT))
     if github:
         from miyabi_healing.report.outputs.github import fenced
 

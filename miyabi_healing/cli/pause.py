@@ -8,11 +8,11 @@ import time
 import click
 
 from miyabi_healing.cli.common import (
+    CommandContext,
     Duration,
-    Given,
     Refusal,
+    iso_time,
     make_context,
-    moment,
     settings,
     writing,
 )
@@ -30,7 +30,7 @@ from miyabi_healing.model.exit_codes import ExitCode
 )
 @click.option("--reason", required=True, help="Why; every report shows it.")
 @click.pass_obj
-def pause(given: Given, seconds: float, reason: str) -> None:
+def pause(given: CommandContext, seconds: float, reason: str) -> None:
     """Let healing rest for a while. Checks go on, and say what they find."""
     if not reason.strip() or seconds <= 0:
         raise Refusal("a pause needs a reason, and an end in the future", ExitCode.USAGE)
@@ -42,14 +42,14 @@ def pause(given: Given, seconds: float, reason: str) -> None:
             until, " ".join(reason.split()), os.environ.get("SUDO_USER") or getpass.getuser()
         )
     click.echo(
-        f"Healing is paused until {moment(until).replace('T', ' ')}. "
+        f"Healing is paused until {iso_time(until).replace('T', ' ')}. "
         "miyabi-healing resume ends it earlier."
     )
 
 
 @click.command()
 @click.pass_obj
-def resume(given: Given) -> None:
+def resume(given: CommandContext) -> None:
     """End every pause."""
     with writing(make_context(settings(given))) as journal:
         ended = journal.resume()

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from miyabi_healing.cli.common import (
+    CommandContext,
     Duration,
-    Given,
     Refusal,
     as_json,
     dry_run,
+    iso_time,
     make_context,
-    moment,
     reading,
     settings,
     writing,
@@ -26,7 +26,7 @@ from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.state import run_clock
 from miyabi_healing.support import console, paths
-from miyabi_healing.support.formatting import display, size_text
+from miyabi_healing.support.formatting import DAY, display, size_text
 
 if TYPE_CHECKING:
     from miyabi_healing.gate.execute import Work
@@ -45,16 +45,16 @@ def quarantine() -> None:
 @quarantine.command("list")
 @as_json
 @click.pass_obj
-def _list_quarantine(given: Given, as_json: bool) -> None:
+def _list_quarantine(given: CommandContext, as_json: bool) -> None:
     """List what is in quarantine, the oldest first."""
     from miyabi_healing.state import quarantine as held
 
     chosen = settings(given)
-    found = held.find(paths.state_folder())
+    found = held.find_entries(paths.state_folder())
     for line in held.damage(paths.state_folder(), found):
         console.complain(line)
     with reading(paths.state_folder()) as journal:
-        now = journal.now() if journal else run_clock.unknown()
+        now = journal.now() if journal else run_clock.unknown_moment()
     if as_json or given.as_json:
         ends = [each.end_of(chosen.quarantine.days, now) for each in found]
         rows = [
@@ -64,8 +64,8 @@ def _list_quarantine(given: Given, as_json: bool) -> None:
                 "original": each.original,
                 "bytes": each.bytes,
                 "step": each.step,
-                "since": moment(each.time),
-                "until": moment(end),
+                "since": iso_time(each.time),
+                "until": iso_time(end),
                 "until_by": run_clock.decided_by(by_runs),
                 "thing": str(each.thing),
             }
@@ -91,7 +91,7 @@ def _line_of(held: QuarantineEntry, days: float, now: Moment) -> str:
     end, by_runs = held.end_of(days, now)
     only = " at the earliest (only time that runs see pass counts)" if by_runs else ""
     return (
-        f"{held.name}  {size_text(held.bytes)}, until {moment(end)}{only}\n    "
+        f"{held.name}  {size_text(held.bytes)}, until {iso_time(end)}{only}\n    "
         f"{display(held.original)}"
     )
 
@@ -106,7 +106,7 @@ def _line_of(held: QuarantineEntry, days: float, now: Moment) -> str:
 @dry_run
 @click.pass_obj
 def _purge_quarantine(
-    given: Given,
+    given: CommandContext,
     names: tuple[str, ...],
     older_than: float | None,
     everything: bool,
@@ -126,13 +126,13 @@ def _purge_quarantine(
         )
     chosen = settings(given)
     context = make_context(chosen)
-    there = [each for each in held.find(context.state) if each.facts]
+    there = [each for each in held.find_entries(context.state) if each.facts]
     for name in names:
         if not any(name in (each.name, each.run) for each in there):
             raise Refusal(f"{name!r} is not in quarantine; see quarantine list", ExitCode.USAGE)
     with reading(context.state) as known:
-        now = known.now() if known else run_clock.unknown()
-    days = math.inf if older_than is None else older_than / run_clock.DAY
+        now = known.now() if known else run_clock.unknown_moment()
+    days = math.inf if older_than is None else older_than / DAY
     found = [
         each
         for each in there
@@ -154,7 +154,7 @@ def _purge_quarantine(
         from miyabi_healing.gate import execute
 
         # what a crash left half done has been taken back or finished by now, and reported
-        left = {each.folder for each in held.find(context.state)}
+        left = {each.folder for each in held.find_entries(context.state)}
         steps = [step for step in steps if step.folder in left]
         outcomes = [execute.one(step, _by_hand(chosen, context, journal)) for step in steps]
     _show_purged(outcomes)
@@ -162,9 +162,9 @@ def _purge_quarantine(
 
 def _by_hand(chosen: config.Config, context: Context, journal: Journal) -> Work:
     from miyabi_healing.gate import execute
-    from miyabi_healing.gate.policy import Brakes, Spent
+    from miyabi_healing.gate.policy import Policy, Spent
 
-    brakes = Brakes(chosen, journal, Spent(chosen.budgets), state=context.state)
+    brakes = Policy(chosen, journal, Spent(chosen.budgets), state=context.state)
     return execute.Work("by hand", None, config.HealerSettings(), context, journal, brakes)
 
 

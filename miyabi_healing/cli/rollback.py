@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from miyabi_healing.cli.common import (
-    Given,
+    CommandContext,
     Refusal,
     as_json,
     dry_run,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.rollback import Undone
 
 
-_SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible": "–", "nothing": "–"}
+_STATUS_SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible": "–", "nothing": "–"}
 
 
 @click.command()
@@ -37,7 +37,7 @@ _SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible": "–
 @as_json
 @click.pass_obj
 def rollback(
-    given: Given, run_id: str | None, step: int | None, dry_run: bool, as_json: bool
+    given: CommandContext, run_id: str | None, step: int | None, dry_run: bool, as_json: bool
 ) -> None:
     """Undo what the last run did, or the run or the step that is named.
 
@@ -53,11 +53,11 @@ def rollback(
         if only_look:
             with reading(context.state) as journal:
                 rows = undoing.choose(context.state, journal, run_id, step)
-                results = undoing.look(rows, context)
+                results = undoing.describe_rollback(rows, context)
         else:
             with writing(context) as journal:
                 rows = undoing.choose(context.state, journal, run_id, step)
-                results = undoing.carry_out(rows, context, journal)
+                results = undoing.carry_out_rollback(rows, context, journal)
     except undoing.Unknown as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
     _name_damage(context.state)
@@ -71,7 +71,7 @@ def _name_damage(state: Path) -> None:
     """Say on standard error what of the quarantine cannot be relied on."""
     from miyabi_healing.state import quarantine
 
-    for line in quarantine.damage(state, quarantine.find(state)):
+    for line in quarantine.damage(state, quarantine.find_entries(state)):
         console.complain(line)
 
 
@@ -96,7 +96,7 @@ def _show_rollback(
     click.echo(f"Run {results[0].row.run}:")
     for each in results:
         click.echo(
-            f"  {_SIGNS[each.status]} {each.row.kind} {each.row.target} (step "
+            f"  {_STATUS_SIGNS[each.status]} {each.row.kind} {each.row.target} (step "
             f"{each.row.id}): {each.message}"
         )
     click.echo(f"{done} of {len(results)} step(s) {'can be' if only_look else 'were'} undone.")

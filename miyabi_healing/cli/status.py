@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from miyabi_healing.cli.common import Given, as_json, reading, settings
+from miyabi_healing.cli.common import CommandContext, as_json, reading, settings
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support import paths
 
@@ -15,7 +15,7 @@ from miyabi_healing.support import paths
 @click.command()
 @as_json
 @click.pass_obj
-def status(given: Given, as_json: bool) -> None:
+def status(given: CommandContext, as_json: bool) -> None:
     """What is wrong now, what holds healing back, and what is in quarantine, as the last pass left
     it.
     """
@@ -24,10 +24,10 @@ def status(given: Given, as_json: bool) -> None:
     chosen = settings(given)
     state = paths.state_folder()
     with reading(state) as journal:
-        document = status.build(journal, state, chosen)
+        document = status.build_status(journal, state, chosen)
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        for line in status.lines(document):
+        for line in status.status_lines(document):
             click.echo(line)
     sys.exit(ExitCode.ISSUES if document["issues"] or document["unknown"] else ExitCode.HEALTHY)

@@ -18,24 +18,24 @@ def is_unknown(kind: str) -> bool:
     return kind not in HANDLERS and kind not in UNDO
 
 
-def unknown(kind: str) -> str:
+def unknown_kind(kind: str) -> str:
     return f"this version does not know steps of the kind {kind!r}: what it did is unknown"
 
 
-def crashed(kind: str) -> str:
+def crash_not_repaired(kind: str) -> str:
     """What came of a step that was ended in the middle, where nothing of it is in quarantine."""
-    return HANDLERS[kind].after_crash if kind in HANDLERS else unknown(kind)
+    return HANDLERS[kind].after_crash if kind in HANDLERS else unknown_kind(kind)
 
 
 def to_come(kind: str) -> str:
     """What the next run that may change something will do about it."""
-    return HANDLERS[kind].next_run if kind in HANDLERS else unknown(kind)
+    return HANDLERS[kind].next_run if kind in HANDLERS else unknown_kind(kind)
 
 
 def no_way(kind: str) -> str:
     """Why a step that was applied cannot be undone, where nothing of it is in quarantine."""
     if is_unknown(kind):
-        return unknown(kind)
+        return unknown_kind(kind)
     if kind not in HANDLERS:
         return GONE
     undo = HANDLERS[kind].undo

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from miyabi_healing.gate import target_checks, undo
 from miyabi_healing.gate.handlers.table import apply, recheck
-from miyabi_healing.gate.policy import Brakes
+from miyabi_healing.gate.policy import Policy
 from miyabi_healing.gate.primitives.context import Context, Refused, error_text
 from miyabi_healing.gate.recover import take_back
 from miyabi_healing.model.actions import Outcome
@@ -42,12 +42,12 @@ class Work:
     settings: HealerSettings
     context: Context
     journal: Journal
-    brakes: Brakes
+    brakes: Policy
     progress: Callable[[str], None] = lambda text: None
     applied: Callable[[], None] = lambda: None  # told after each step that changed something
 
 
-def carry_out(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
+def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
     """Carry a plan out, step by step; what became of each is in `outcomes`, also if this is
     interrupted.
 
@@ -190,14 +190,18 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
             outcome = _left_alone(step, context, problem)
         else:
             _logger.debug("%s %s failed", step.kind, step.target, exc_info=problem)
-            outcome = failed(step, context, "interrupted" if ending else error_text(problem))
+            outcome = failed_outcome(
+                step, context, "interrupted" if ending else error_text(problem)
+            )
         later = sum(sizes.values()) if sizes else None
         outcome = replace(outcome, duration=time.monotonic() - begun, number=number, later=later)
         try:
             work.journal.finish(number, outcome)
         except Exception as error:
             # what is not on record must not stay done; the next pass finds the step unfinished
-            outcome = failed(step, context, f"the journal cannot be written: {error_text(error)}")
+            outcome = failed_outcome(
+                step, context, f"the journal cannot be written: {error_text(error)}"
+            )
     if ending:
         raise ending
     return outcome
@@ -211,11 +215,11 @@ def _left_alone(
     """
     if isinstance(refusal, Refused):
         return Outcome(step, "skipped", str(refusal))
-    outcome = failed(step, context, error_text(refusal))
+    outcome = failed_outcome(step, context, error_text(refusal))
     return replace(outcome, status="skipped") if outcome.message == error_text(refusal) else outcome
 
 
-def failed(step: Step, context: Context, reason: str) -> Outcome:
+def failed_outcome(step: Step, context: Context, reason: str) -> Outcome:
     """What came of a step that failed half way, after as much as possible of it was taken back."""
     try:
         elsewhere = undo.restore(undo.entries(context.state, context.run_id, context.step), context)

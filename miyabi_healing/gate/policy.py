@@ -20,9 +20,9 @@ from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import Purge, Signal, Step
 from miyabi_healing.state import history, quarantine, run_clock
 from miyabi_healing.state.journal import Journal
-from miyabi_healing.state.run_clock import DAY, Moment
+from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support.flapping import WINDOW, changes, is_flapping
-from miyabi_healing.support.formatting import size_text
+from miyabi_healing.support.formatting import DAY, size_text
 
 # what was healed was there, and then was not
 _STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}
@@ -60,7 +60,7 @@ class Spent:
 
 
 @dataclass
-class Brakes:
+class Policy:
     """The brakes of one pass. `journal` is None where nothing was ever recorded; `clock` tells the
     moment, by default its.
 
@@ -82,13 +82,13 @@ class Brakes:
     def now(self) -> Moment:
         if self.clock:
             return self.clock()
-        return self.journal.now() if self.journal else run_clock.unknown()
+        return self.journal.now() if self.journal else run_clock.unknown_moment()
 
     @property
     def held(self) -> int:
         """The bytes in quarantine: looked up once, then kept account of."""
         if self.holds is None:
-            self.holds = sum(each.bytes for each in quarantine.find(self.state))
+            self.holds = sum(each.bytes for each in quarantine.find_entries(self.state))
         return self.holds
 
     def cost(self, step: Step, deadline: float = math.inf) -> Cost:
@@ -136,7 +136,7 @@ class Brakes:
             return None
         end, by_runs = pause.end(now)
         return (
-            f"paused until {moment(end)}{_ONLY_RUNS if by_runs else ''} by {pause.person}: "
+            f"paused until {local_minute(end)}{_ONLY_RUNS if by_runs else ''} by {pause.person}: "
             f"{pause.reason}"
         )
 
@@ -180,7 +180,7 @@ class Brakes:
         seconds = self.config.brakes.respect_days * DAY
         if not (found := self.journal.rolled_back(step.kind, step.target, seconds, self.now)):
             return None
-        return f"rolled back by hand (step {found[0]}): left alone until {moment(found[1])}"
+        return f"rolled back by hand (step {found[0]}): left alone until {local_minute(found[1])}"
 
     def too_early(self, step: Step) -> str | None:
         """Why a thing must not be purged yet: until then it can be had back, which is a promise.
@@ -188,7 +188,7 @@ class Brakes:
         """
         if not isinstance(step, Purge):
             return None
-        rules, held, now = self.config.quarantine, quarantine.read(step.folder), self.now
+        rules, held, now = self.config.quarantine, quarantine.read_entry(step.folder), self.now
         days = rules.days if rules.early_days is None else min(rules.days, rules.early_days)
         if held.facts.get("purging") or held.is_older(days, now):
             return None
@@ -217,7 +217,7 @@ class Brakes:
 _ONLY_RUNS = " at the earliest (only time that runs see pass counts)"
 
 
-def moment(seconds: float) -> str:
+def local_minute(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 

@@ -20,7 +20,9 @@ def take_back(outcomes: list[Outcome], context: Context, journal: Journal) -> No
         if outcome.status != "applied" or not outcome.undo:
             continue
         why = "a later step failed"
-        problem, told = give_back(context.run_id, outcome.number, context, journal, "undone", why)
+        problem, told = restore_step(
+            context.run_id, outcome.number, context, journal, "undone", why
+        )
         if problem is None:
             outcomes[index] = replace(
                 outcome, status="undone", freed=0, message=f"{why}; {told}" if told else why
@@ -31,7 +33,7 @@ def take_back(outcomes: list[Outcome], context: Context, journal: Journal) -> No
             )
 
 
-def give_back(
+def restore_step(
     run_id: str, number: int, context: Context, journal: Journal, status: str, reason: str
 ) -> tuple[str | None, str]:
     """Undo one step and record it as `status`; returns why it could not be done, None where it was,
@@ -41,7 +43,7 @@ def give_back(
     """
     found = undo.entries(context.state, run_id, number)
     there = replace(context, run_id=run_id, step=number)
-    if objection := undo.objection(found, there):
+    if objection := undo.undo_objection(found, there):
         return objection, ""
     row = journal.step(number)
     # a journal that was begun anew numbers from 1 again
@@ -82,14 +84,14 @@ def _recover_one(row: Row, context: Context, journal: Journal) -> str:
             result = (
                 PURGE.resume(row.target, there)
                 if row.kind == "purge"
-                else endings.crashed(row.kind)
+                else endings.crash_not_repaired(row.kind)
             )
             if found or row.status == "undoing":
                 status, result = "rolled back" if row.message == BY_HAND else "undone", "taken back"
                 result += f"; {elsewhere}" if elsewhere else ""
         else:
             # what it has in quarantine may be a part of what it did, and stays
-            result = endings.crashed(row.kind)
+            result = endings.crash_not_repaired(row.kind)
     except Exception as error:
         result = f"it stays as it is: {error_text(error)}"
     journal.mark(row.id, status, f"the program was ended in the middle of it; {result}")

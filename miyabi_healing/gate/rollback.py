@@ -69,7 +69,7 @@ def _from_quarantine(state: Path) -> list[Row]:
     was damaged.
     """
     found: dict[tuple[str, int], Row] = {}
-    for each in quarantine.find(state):
+    for each in quarantine.find_entries(state):
         if each.facts and not each.facts.get("purging"):
             target, when = display(each.original), each.time
             row = Row(
@@ -79,7 +79,7 @@ def _from_quarantine(state: Path) -> list[Row]:
     return list(found.values())
 
 
-def look(rows: Sequence[Row], context: Context) -> list[Undone]:
+def describe_rollback(rows: Sequence[Row], context: Context) -> list[Undone]:
     """What undoing would come to. Changes nothing."""
     return [_look_at(row, context) for row in rows]
 
@@ -103,20 +103,20 @@ def _look_at(row: Row, context: Context) -> Undone:
             "refused",
             f"{len(taken) - len(found)} part(s) of it are not in quarantine any more",
         )
-    objection = undo.objection(found, replace(context, run_id=row.run, step=row.id))
+    objection = undo.undo_objection(found, replace(context, run_id=row.run, step=row.id))
     if objection:
         return Undone(row, "refused", objection)
     elsewhere = undo.elsewhere(found)
     return Undone(row, "planned", f"can be undone; {elsewhere}" if elsewhere else "can be undone")
 
 
-def carry_out(rows: Sequence[Row], context: Context, journal: Journal) -> list[Undone]:
+def carry_out_rollback(rows: Sequence[Row], context: Context, journal: Journal) -> list[Undone]:
     """Undo steps, each on record before and after. Raises sqlite3.Error."""
     results = []
     for row in rows:
         seen = _look_at(row, context)
         if seen.status == "planned":
-            problem, told = recover.give_back(
+            problem, told = recover.restore_step(
                 row.run, row.id, context, journal, "rolled back", recover.BY_HAND
             )
             seen = (

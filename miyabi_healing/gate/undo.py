@@ -15,21 +15,21 @@ from pathlib import Path
 from miyabi_healing.gate.handlers.table import UNDO
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.state import quarantine
 from miyabi_healing.support.formatting import display
 
 
-def entries(state: Path, run: str, step: int) -> list[Entry]:
+def entries(state: Path, run: str, step: int) -> list[WrittenEntry]:
     """What a step has in quarantine, the last first."""
-    runs = (base / run for base in quarantine.bases(state))
+    runs = (base / run for base in quarantine.locations(state))
     folders = [
         folder
         for each in runs
-        for folder in quarantine.folders(each)
+        for folder in quarantine.subfolders(each)
         if folder.name.startswith(f"{step:04}-")
     ]
-    found = [Entry.at(folder) for folder in folders]
+    found = [WrittenEntry.at(folder) for folder in folders]
     return sorted(found, key=lambda entry: entry.time, reverse=True)
 
 
@@ -38,12 +38,12 @@ def away(state: Path, target: str) -> str | None:
     now. None where it is.
     """
     listed = (
-        base for base in quarantine.bases(state)[1:] if Path(target).is_relative_to(base.parent)
+        base for base in quarantine.locations(state)[1:] if Path(target).is_relative_to(base.parent)
     )
     return next((display(base) for base in listed if not os.path.lexists(base)), None)
 
 
-def objection(found: Sequence[Entry], context: Context) -> str | None:
+def undo_objection(found: Sequence[WrittenEntry], context: Context) -> str | None:
     """Why what a step took cannot be given back; None where it can."""
     for entry in found:
         if not entry.facts:
@@ -69,7 +69,7 @@ def objection(found: Sequence[Entry], context: Context) -> str | None:
     return None
 
 
-def elsewhere(found: Sequence[Entry]) -> str:
+def elsewhere(found: Sequence[WrittenEntry]) -> str:
     """What would come back to another place than it was taken from, in words."""
     told = (
         UNDO[entry.kind].elsewhere(entry)
@@ -79,13 +79,13 @@ def elsewhere(found: Sequence[Entry]) -> str:
     return "; ".join(filter(None, told))
 
 
-def restore(found: Sequence[Entry], context: Context) -> str:
+def restore(found: Sequence[WrittenEntry], context: Context) -> str:
     """Give back all that a step took, or nothing of it; returns what is elsewhere than it was, in
     words.
 
     Raises Refused, and OSError where it fails half way.
     """
-    if reason := objection(found, context):
+    if reason := undo_objection(found, context):
         raise Refused(reason)
     told = []
     for entry in found:

@@ -25,7 +25,7 @@ from miyabi_healing.support.files import is_beneath, newest, open_beneath, used
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownCache:
     """A kind of cache. Folders are relative to a home; `depth` is how far below lie the units that
     go or stay as a whole.
 
@@ -48,8 +48,8 @@ class Known:
 
 
 _NODE = ("npm", "npx", "pnpm", "yarn", "bun")
-_KNOWN = (
-    Known(
+_CATALOGUE = (
+    KnownCache(
         "npm",
         (".npm/_cacache",),
         gentle=("npm", "cache", "verify", "--cache", "{parent}"),
@@ -57,7 +57,7 @@ _KNOWN = (
         users=_NODE,
         depth=3,
     ),
-    Known(
+    KnownCache(
         "pip",
         (".cache/pip",),
         ("Library/Caches/pip",),
@@ -65,14 +65,14 @@ _KNOWN = (
         users=("pip", "pip3"),
         depth=2,
     ),
-    Known(
+    KnownCache(
         "uv",
         (".cache/uv",),
         gentle=("uv", "--cache-dir", "{}", "cache", "prune"),
         users=("uv", "uvx"),
         deletable=False,
     ),
-    Known(
+    KnownCache(
         "pnpm",
         (".local/share/pnpm/store",),
         ("Library/pnpm/store",),
@@ -80,7 +80,7 @@ _KNOWN = (
         users=_NODE,
         deletable=False,
     ),
-    Known(
+    KnownCache(
         "yarn",
         (".cache/yarn",),
         ("Library/Caches/Yarn",),
@@ -88,23 +88,23 @@ _KNOWN = (
         users=_NODE,
         depth=2,
     ),
-    Known(
+    KnownCache(
         "cargo",
         (".cargo/registry/cache", ".cargo/registry/src"),
         users=("cargo", "rustc"),
         depth=2,
         locks=(".cargo/.package-cache", ".cargo/.package-cache-mutate"),
     ),
-    Known(
+    KnownCache(
         "go-build",
         (".cache/go-build",),
         ("Library/Caches/go-build",),
         users=("go", "gopls"),
         spare=("fuzz",),
     ),
-    Known("composer", (".cache/composer",), ("Library/Caches/composer",), users=("composer",)),
-    Known("thumbnails", (".cache/thumbnails",)),
-    Known(
+    KnownCache("composer", (".cache/composer",), ("Library/Caches/composer",), users=("composer",)),
+    KnownCache("thumbnails", (".cache/thumbnails",)),
+    KnownCache(
         "homebrew",
         (),
         ("Library/Caches/Homebrew",),
@@ -112,17 +112,19 @@ _KNOWN = (
         users=("brew",),
         deletable=False,
     ),
-    Known(
+    KnownCache(
         "playwright",
         (".cache/ms-playwright",),
         ("Library/Caches/ms-playwright",),
         users=("node",),
         costly=True,
     ),
-    Known("huggingface", (".cache/huggingface/hub",), users=("python", "python3"), costly=True),
-    Known("maven", (".m2/repository",), users=("java", "mvn"), depth=2, costly=True),
-    Known("gradle", (".gradle/caches",), users=("java", "gradle"), costly=True),
-    Known("docker", (), costly=True),  # its daemon keeps the images, wherever it likes
+    KnownCache(
+        "huggingface", (".cache/huggingface/hub",), users=("python", "python3"), costly=True
+    ),
+    KnownCache("maven", (".m2/repository",), users=("java", "mvn"), depth=2, costly=True),
+    KnownCache("gradle", (".gradle/caches",), users=("java", "gradle"), costly=True),
+    KnownCache("docker", (), costly=True),  # its daemon keeps the images, wherever it likes
 )
 
 
@@ -132,7 +134,7 @@ class Cache:
     nobody asked to clean.
     """
 
-    known: Known
+    known: KnownCache
     home: Path
     path: Path
     device: int
@@ -147,7 +149,7 @@ class Cache:
         )
 
 
-def homes(settings: config.Caches) -> tuple[Path, ...]:
+def homes(settings: config.CacheSettings) -> tuple[Path, ...]:
     return tuple(
         home
         for home in home_folders(settings)
@@ -155,7 +157,7 @@ def homes(settings: config.Caches) -> tuple[Path, ...]:
     )
 
 
-def home_folders(settings: config.Caches) -> tuple[Path, ...]:
+def home_folders(settings: config.CacheSettings) -> tuple[Path, ...]:
     """What the configuration calls homes, also those that do not answer."""
     return tuple(
         dict.fromkeys(Path(each) for pattern in settings.homes for each in globbing.expand(pattern))
@@ -179,7 +181,7 @@ def _shared_home(home: Path) -> str:
         return f"it cannot be looked at: {error.strerror}"
 
 
-def folders(known: Known, home: Path) -> tuple[str, ...]:
+def cache_folders(known: KnownCache, home: Path) -> tuple[str, ...]:
     """Where a cache lies below `home`; an XDG_CACHE_HOME counts for the home that it is in."""
     if sys.platform == "darwin":
         return known.apple or known.folders
@@ -193,9 +195,9 @@ def folders(known: Known, home: Path) -> tuple[str, ...]:
     )
 
 
-def validate(settings: config.Caches) -> None:
+def validate_caches(settings: config.CacheSettings) -> None:
     """Refuse a name in ``caches.also`` that is none of a costly cache. Raises ConfigError."""
-    costly = [known.name for known in _KNOWN if known.costly]
+    costly = [known.name for known in _CATALOGUE if known.costly]
     for name in settings.also:
         if name not in costly:
             raise config.ConfigError(
@@ -203,19 +205,19 @@ def validate(settings: config.Caches) -> None:
             )
 
 
-def find(settings: config.Caches) -> tuple[Cache, ...]:
+def find_caches(settings: config.CacheSettings) -> tuple[Cache, ...]:
     """The known caches in the configured homes."""
     return tuple(
         cache
         for home in homes(settings)
         if may_clean(home)
-        for known in _KNOWN
-        for folder in folders(known, home)
-        if (cache := look(known, home, folder, not known.costly or known.name in settings.also))
+        for known in _CATALOGUE
+        for folder in cache_folders(known, home)
+        if (cache := cache_at(known, home, folder, not known.costly or known.name in settings.also))
     )
 
 
-def look(known: Known, home: Path, folder: str, allowed: bool) -> Cache | None:
+def cache_at(known: KnownCache, home: Path, folder: str, allowed: bool) -> Cache | None:
     """Look at one possible cache; None where there is none. A link or a mount on the way is told,
     never followed.
 
@@ -284,20 +286,20 @@ def weigh_all(
     near = OpenFiles(files.beneath(root), ())
     for path in paths:
         try:
-            unit, holder = weigh(path, device, files)
+            unit, holder = weigh_unit(path, device, files)
         except OSError:
             continue
         yield unit, holder or next(iter(near.beneath(path)), None)
 
 
-def measure(path: Path, device: int) -> Unit:
+def measure_unit(path: Path, device: int) -> Unit:
     """Weigh a file or folder: files, bytes that deleting it frees, and when it was last touched.
     Raises OSError.
     """
-    return weigh(path, device, OpenFiles((), ()))[0]
+    return weigh_unit(path, device, OpenFiles((), ()))[0]
 
 
-def weigh(path: Path, device: int, files: OpenFiles) -> tuple[Unit, OpenFile | None]:
+def weigh_unit(path: Path, device: int, files: OpenFiles) -> tuple[Unit, OpenFile | None]:
     """Measure a file or folder and find who holds anything in it. Raises OSError.
 
     Holders are told by inode: behind a linked home, or in a container, a process has another path
@@ -307,7 +309,7 @@ def weigh(path: Path, device: int, files: OpenFiles) -> tuple[Unit, OpenFile | N
     holder: OpenFile | None = None
     count, size, last = 0, 0, 0.0
     links: Counter[int] = Counter()
-    for status in walk(path, top, device):
+    for status in walk_statuses(path, top, device):
         last = max(last, newest(status))
         holder = holder or next(iter(files.of(status.st_dev, status.st_ino)), None)
         if stat.S_ISDIR(status.st_mode):
@@ -319,7 +321,7 @@ def weigh(path: Path, device: int, files: OpenFiles) -> tuple[Unit, OpenFile | N
     return Unit(path=path, identity=Identity.of(top), files=count, bytes=size, newest=last), holder
 
 
-def walk(path: Path, top: os.stat_result, device: int) -> Iterator[os.stat_result]:
+def walk_statuses(path: Path, top: os.stat_result, device: int) -> Iterator[os.stat_result]:
     """The status of a file or folder and of all below it on the same filesystem. Raises OSError."""
     yield top
     stack = [path] if stat.S_ISDIR(top.st_mode) else []

@@ -10,7 +10,7 @@ from miyabi_healing.host.readings import Host
 from miyabi_healing.state import run_clock
 from miyabi_healing.state.run_clock import Moment
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class HealerContext:
     host: Host
     fixtures: Mapping[str, object]
     # the moment by all clocks: ages in quarantine are measured with it
-    now: Callable[[], Moment] = run_clock.unknown
+    now: Callable[[], Moment] = run_clock.unknown_moment
 
-    def reading(self, kind: type[T]) -> T:
+    def reading(self, kind: type[_T]) -> _T:
         """The check's fixture of type `kind`. Raises LookupError where the check uses none."""
         for value in self.fixtures.values():
             if isinstance(value, kind):

@@ -180,7 +180,7 @@ def fits(name: str, pattern: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def table() -> tuple[Names, Names, Names, tuple[tuple[str, str], ...]]:
+def name_tables() -> tuple[Names, Names, Names, tuple[tuple[str, str], ...]]:
     """The rows by what they speak of: beside, folders, files, and what lies beside one log under
     that log's own name.
     """
@@ -197,15 +197,17 @@ def table() -> tuple[Names, Names, Names, tuple[tuple[str, str], ...]]:
     )
 
 
-def look(path: str, names: Sequence[str], also: Sequence[str] = ()) -> Callable[[str], str | None]:
+def database_judge(
+    path: str, names: Sequence[str], also: Sequence[str] = ()
+) -> Callable[[str], str | None]:
     """Judge a folder by its name and all the names in it: a function that says of each why it is a
     database's, if it is.
 
     `also` are a user's patterns of what lies in a database's folder.
     """
-    if reason := objection(path, names, also):
+    if reason := database_around(path, names, also):
         return lambda _name: reason
-    _beside, _folders, files, own = table()
+    _beside, _folders, files, own = name_tables()
     ends = tuple(pattern.partition("}")[2] for pattern, _ in own)
     companions = frozenset(name for name in names if name.endswith(ends))
 
@@ -222,8 +224,8 @@ def look(path: str, names: Sequence[str], also: Sequence[str] = ()) -> Callable[
     return judge
 
 
-def objection(path: str, names: Sequence[str], also: Sequence[str]) -> str | None:
-    beside, folders, _files, _own = table()
+def database_around(path: str, names: Sequence[str], also: Sequence[str]) -> str | None:
+    beside, folders, _files, _own = name_tables()
     last = os.path.basename(path)
     if owner := folders.owner(last):
         return said(owner, f"in a folder {last}")

@@ -43,7 +43,7 @@ class Mount:
         return "space" if self.blocks_percent >= self.inodes_percent else "inodes"
 
 
-def read(path: str) -> Mount:
+def read_mount(path: str) -> Mount:
     """Measure the filesystem that `path` is on (statvfs(3)). Raises OSError."""
     mount_answers.check(path)
     status = os.statvfs(path)
@@ -86,7 +86,7 @@ def read_folder(path: str) -> Mount:
     mount_answers.check(path)
     if not os.path.isdir(path):
         raise ConfigError(f"disk.mounts: {display(path)}: no such folder")
-    return read(path)
+    return read_mount(path)
 
 
 def apple(volumes: Iterable[tuple[str, str]]) -> list[str]:

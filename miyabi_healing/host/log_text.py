@@ -60,7 +60,7 @@ _STATEMENTS = tuple(
 )
 
 
-def at(path: str | os.PathLike[str]) -> str | None:
+def why_not_text_at(path: str | os.PathLike[str]) -> str | None:
     """Why a file is no log, by what is in it; None where it is one, or cannot be opened (any
     more).
     """
@@ -69,14 +69,14 @@ def at(path: str | os.PathLike[str]) -> str | None:
     except OSError:
         return None
     try:
-        return of(descriptor, os.path.basename(path))
+        return why_not_text(descriptor, os.path.basename(path))
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     finally:
         os.close(descriptor)
 
 
-def of(descriptor: int, name: str) -> str | None:
+def why_not_text(descriptor: int, name: str) -> str | None:
     """The same for an open file; `name` may say that it is compressed. Raises OSError where it
     cannot be read.
     """

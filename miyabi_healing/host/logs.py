@@ -99,7 +99,7 @@ class LogGroup:
         return sum(sizes.values()) / MEGABYTE
 
 
-def read(pattern: str, config: Config | None = None) -> LogGroup:
+def read_log_group(pattern: str, config: Config | None = None) -> LogGroup:
     """Look at everything a pattern matches now; what is this program's own, or a database's, is no
     log.
     """
@@ -107,7 +107,7 @@ def read(pattern: str, config: Config | None = None) -> LogGroup:
     files: list[LogFile] = []
     odd: list[tuple[Path, str]] = []
     own: OwnState | None = None
-    for folder in globbing.search(pattern):
+    for folder in globbing.pattern_folders(pattern):
         place = Path(folder.path)
         if folder.shut:
             odd.append((place, "a folder that cannot be read"))
@@ -153,7 +153,7 @@ def no_text(path: Path, status: os.stat_result, least: int = 0) -> str | None:
         return None
     from miyabi_healing.host import log_text
 
-    return log_text.at(path)
+    return log_text.why_not_text_at(path)
 
 
 def no_log_file(name: str, status: os.stat_result) -> str | None:
@@ -183,7 +183,7 @@ def no_log_folder(
         return lambda _name: "a system record"
     from miyabi_healing.host import databases as known
 
-    return known.look(os.fspath(folder), names, databases)
+    return known.database_judge(os.fspath(folder), names, databases)
 
 
 def unsafe(path: Path, top: Path, databases: Sequence[str]) -> str | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-PROC = Path("/proc")
+PROCFS = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -36,7 +36,7 @@ class Memory:
         return None if self.scope == "host" else Path(self.scope)
 
 
-def read() -> Memory:
+def read_memory() -> Memory:
     """Measure the host and every limited cgroup around us; the worst counts."""
     host = of_host()
     return max([host, *limited_groups(host.total)], key=lambda reading: reading.percent)
@@ -44,7 +44,7 @@ def read() -> Memory:
 
 def of_host() -> Memory:
     if sys.platform.startswith("linux"):
-        values = _keyed(PROC / "meminfo")
+        values = _keyed(PROCFS / "meminfo")
         total, available = values["MemTotal:"] * 1024, values["MemAvailable:"] * 1024
         return Memory(100 * (1 - available / total), total, available, "host")
     import psutil
@@ -88,7 +88,7 @@ def groups() -> Iterator[tuple[Path, str, str, str]]:
     and both mixed).
     """
     try:
-        lines = (PROC / "self" / "cgroup").read_text().splitlines()
+        lines = (PROCFS / "self" / "cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
@@ -150,6 +150,6 @@ def out_of_memory_kills() -> int:
     proc_vmstat(5)).
     """
     try:
-        return _keyed(PROC / "vmstat").get("oom_kill", 0)
+        return _keyed(PROCFS / "vmstat").get("oom_kill", 0)
     except OSError:
         return 0

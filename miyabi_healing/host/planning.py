@@ -85,7 +85,7 @@ def delete(
 
 def unit(path: Path) -> Unit:
     """Weigh a file or folder that is to be deleted as a whole. Raises OSError."""
-    return caches.measure(path, os.lstat(path).st_dev)
+    return caches.measure_unit(path, os.lstat(path).st_dev)
 
 
 def retire_worktree(

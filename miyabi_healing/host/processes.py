@@ -147,7 +147,7 @@ def parse_stat(text: str, uid: int) -> Process:
     )
 
 
-def read(pid: int) -> Process | None:
+def read_process(pid: int) -> Process | None:
     """Look at one process; None where there is none (any more)."""
     if not LINUX:
         return read_psutil(pid)
@@ -238,13 +238,13 @@ class Processes:
     protected: tuple[str, ...] = ()
 
     def all(self) -> tuple[Process, ...]:
-        return tuple(process for pid in _pids() if (process := read(pid)) is not None)
+        return tuple(process for pid in _pids() if (process := read_process(pid)) is not None)
 
     def zombies(self, pause: float = 0.1) -> tuple[Process, ...]:
         """Zombies that last: seen in two looks, `pause` seconds apart. A healthy parent's are gone
         by the second.
         """
-        seen = (read(pid) for pid in _suspects())
+        seen = (read_process(pid) for pid in _suspects())
         first = {(each.pid, each.start) for each in seen if each and each.is_zombie}
         if not first:
             return ()
@@ -252,7 +252,9 @@ class Processes:
         return tuple(
             process
             for pid, start in sorted(first)
-            if (process := read(pid)) is not None and process.is_zombie and process.start == start
+            if (process := read_process(pid)) is not None
+            and process.is_zombie
+            and process.start == start
         )
 
     def running(self, names: Sequence[str]) -> tuple[Process, ...]:
@@ -322,7 +324,7 @@ def living() -> tuple[Process, ...]:
     found = []
     for pid in _pids():
         try:
-            process = read(pid)
+            process = read_process(pid)
         except PermissionError:  # hidepid
             continue
         if process and process.state != "X" and not process.is_zombie:
@@ -355,7 +357,7 @@ def _ancestors(pid: int) -> set[int]:
     found: set[int] = set()
     while pid > 0 and pid not in found:
         found.add(pid)
-        process = read(pid)
+        process = read_process(pid)
         pid = process.ppid if process else 0
     return found
 
@@ -369,7 +371,7 @@ def _program_names(process: Process) -> set[str]:
     """
 
     names = {process.name, process.name.split(" ")[0].rstrip(":")}
-    program, arguments = command(process.pid) if LINUX else command_psutil(process.pid)
+    program, arguments = command_line(process.pid) if LINUX else command_psutil(process.pid)
     names |= {os.path.basename(program)} if program else set()
     for argument in arguments[:3]:
         base = os.path.basename(argument.split(" ")[0].rstrip(":")).lstrip("-")
@@ -380,7 +382,7 @@ def _program_names(process: Process) -> set[str]:
     return names
 
 
-def command(pid: int) -> tuple[str, list[str]]:
+def command_line(pid: int) -> tuple[str, list[str]]:
     """A process's program file and its arguments; empty where they cannot be read
     (proc_pid_cmdline(5)).
     """

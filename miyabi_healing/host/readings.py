@@ -33,12 +33,12 @@ class Host:
     def repository(self, path: str) -> Repository:
         from miyabi_healing.host.git import repositories
 
-        return repositories.repository(path, self.config)
+        return repositories.open_repository(path, self.config)
 
     def log_group(self, pattern: str) -> LogGroup:
         from miyabi_healing.host import logs
 
-        return logs.read(pattern, self.config)
+        return logs.read_log_group(pattern, self.config)
 
     def processes(self) -> Processes:
         from miyabi_healing.host import processes
@@ -54,16 +54,16 @@ class Host:
     def memory(self) -> Memory:
         from miyabi_healing.host import memory
 
-        return memory.read()
+        return memory.read_memory()
 
     def caches(self) -> tuple[Cache, ...]:
         from miyabi_healing.host import caches
 
-        return caches.find(self.config.caches)
+        return caches.find_caches(self.config.caches)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
         """What waits in quarantine, the oldest first."""
         from miyabi_healing.state import quarantine
         from miyabi_healing.support import paths
 
-        return tuple(quarantine.find(paths.state_folder()))
+        return tuple(quarantine.find_entries(paths.state_folder()))

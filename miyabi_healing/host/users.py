@@ -58,7 +58,7 @@ _KEEPERS = frozenset(
 
 
 @dataclass(frozen=True)
-class _Way:
+class _SeenBy:
     """How a path is reached: the mount it is on, the folders above it from the top, each with its
     status, and its own.
     """
@@ -70,7 +70,7 @@ class _Way:
 
     @property
     def inner(self) -> str:
-        return mount_table.inside(self.mount, self.path) if self.mount else self.path
+        return mount_table.path_in_filesystem(self.mount, self.path) if self.mount else self.path
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Witness:
 
     @cached_property
     def mounts(self) -> tuple[MountPoint, ...]:
-        return mount_table.table() if LINUX else tuple(_mounted_volumes())
+        return mount_table.mount_table() if LINUX else tuple(_mounted_volumes())
 
     @cached_property
     def elsewhere(self) -> dict[int, tuple[int, tuple[MountPoint, ...]]]:
@@ -151,7 +151,7 @@ class Witness:
         found: dict[int, tuple[int, tuple[MountPoint, ...]]] = {}
         for pid, namespace in self.files.elsewhere.items():
             if namespace not in found:
-                table = mount_table.table(str(pid))
+                table = mount_table.mount_table(str(pid))
                 found[namespace] = pid, () if ours & {each.number for each in table} else table
         return found
 
@@ -177,22 +177,22 @@ class Witness:
             ) or self.mapping(way)
         return found or self.mounted(way)
 
-    def way(self, place: Path) -> _Way:
+    def way(self, place: Path) -> _SeenBy:
         mount_answers.check(place, follow=False)
         folders = tuple((str(each), os.stat(each)) for each in reversed(place.parents))
-        return _Way(str(place), self.mount(place), folders, os.lstat(place))
+        return _SeenBy(str(place), self.mount(place), folders, os.lstat(place))
 
     def mount(self, place: Path) -> MountPoint | None:
         """What a path lies on, asked of the kernel where that can be. Raises OSError."""
         if not LINUX:
-            return mount_table.around(str(place), self.mounts)
+            return mount_table.mount_around(str(place), self.mounts)
         descriptor = os.open(place, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            return mount_table.of(descriptor, self.mounts)
+            return mount_table.mount_of(descriptor, self.mounts)
         finally:
             os.close(descriptor)
 
-    def stranger_below(self, way: _Way) -> OpenFile | None:
+    def stranger_below(self, way: _SeenBy) -> OpenFile | None:
         """Who holds something in a folder, but calls it by a path that is not ours: found by
         looking at all that is in it.
         """
@@ -221,16 +221,16 @@ class Witness:
             return None
         descriptor = os.open(way.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            return search(descriptor, strangers, way)
+            return search_folder(descriptor, strangers, way)
         finally:
             os.close(descriptor)
 
-    def may_lie_below(self, file: OpenFile, way: _Way) -> bool:
+    def may_lie_below(self, file: OpenFile, way: _SeenBy) -> bool:
         """Whether a file could be in a folder for all that its path says, which may be on another
         mount, or not ours.
         """
         if file.path not in self.placed:
-            self.placed[file.path] = mount_table.around(file.path, self.mounts)
+            self.placed[file.path] = mount_table.mount_around(file.path, self.mounts)
         found = self.placed[file.path]
         if found is None or way.mount is None or found.number != way.mount.number:
             return True
@@ -245,7 +245,7 @@ class Witness:
         told = (status.st_dev, status.st_ino) == (file.device, file.inode)
         return not told or is_within(file.path, way.path)
 
-    def mapping(self, way: _Way) -> OpenFile | None:
+    def mapping(self, way: _SeenBy) -> OpenFile | None:
         """Who has a file mapped under another device number than stat(2) tells, as on btrfs and
         overlays (proc_pid_maps(5)).
         """
@@ -255,7 +255,7 @@ class Witness:
         found = self.files.of(way.mount.device, way.status.st_ino)
         return next((each for each in found if os.path.basename(each.path) == name), None)
 
-    def mounted(self, way: _Way) -> OpenFile | None:
+    def mounted(self, way: _SeenBy) -> OpenFile | None:
         """Who has just this file or folder, or one in it, mounted somewhere else: a container that
         it was given to.
         """
@@ -387,7 +387,7 @@ class Witness:
             else f"{PROC} hides other users' processes (hidepid={value})"
         )
 
-    def could_use(self, process: Process, way: _Way) -> bool:
+    def could_use(self, process: Process, way: _SeenBy) -> bool:
         """Whether a process that cannot be looked into could have a path in use. Unsure counts as
         yes.
         """
@@ -410,8 +410,8 @@ class Witness:
         return reaches(process, its, way)
 
 
-def search(
-    folder: int, wanted: Mapping[tuple[int, int], OpenFile], way: _Way, depth: int = 0
+def search_folder(
+    folder: int, wanted: Mapping[tuple[int, int], OpenFile], way: _SeenBy, depth: int = 0
 ) -> OpenFile | None:
     """Whoever holds a folder or something in it, on its own filesystem, by device and inode. Raises
     OSError.
@@ -450,16 +450,16 @@ def search(
             continue
         try:
             same = os.fstat(inner).st_dev == status.st_dev
-            if same and (found := search(inner, wanted, way, depth + 1)):
+            if same and (found := search_folder(inner, wanted, way, depth + 1)):
                 return found
         finally:
             os.close(inner)
     return None
 
 
-def reaches(process: Process, its: Rights, way: _Way) -> bool:
+def reaches(process: Process, its: Rights, way: _SeenBy) -> bool:
     """Whether a process gets to a path, by what is mounted where it is and by permissions."""
-    table = mount_table.table(str(process.pid))
+    table = mount_table.mount_table(str(process.pid))
     folders = list(way.folders)
     if way.mount and table and not any(each.number == way.mount.number for each in table):
         tops = [
@@ -471,7 +471,9 @@ def reaches(process: Process, its: Rights, way: _Way) -> bool:
             return False  # other mounts than ours, and none of them leads there
         top, mount = max(tops, key=len), way.mount
         on_it = [each for each in folders if is_within(each[0], mount.path)]
-        folders = [each for each in on_it if is_within(mount_table.inside(mount, each[0]), top)]
+        folders = [
+            each for each in on_it if is_within(mount_table.path_in_filesystem(mount, each[0]), top)
+        ]
     if not all(its.permit(path, status, SEARCH) for path, status in folders):
         return False
     return its.permit(

@@ -25,7 +25,7 @@ class ConfigError(Exception):
 
 
 @dataclass(frozen=True, repr=False)
-class Disk:
+class DiskSettings:
     """The filesystems to look at, by a folder on each; none means every one that holds data on a
     device.
     """
@@ -34,7 +34,7 @@ class Disk:
 
 
 @dataclass(frozen=True, repr=False)
-class Git:
+class GitSettings:
     """The repositories to look after, what they are merged into, and further folders in them that
     can be made again.
     """
@@ -45,7 +45,7 @@ class Git:
 
 
 @dataclass(frozen=True, repr=False)
-class Logs:
+class LogSettings:
     """The files that count as logs. `databases` are names, like ``*.mydb``, that lie beside what is
     no log: besides the known.
     """
@@ -55,14 +55,14 @@ class Logs:
 
 
 @dataclass(frozen=True, repr=False)
-class Processes:
+class ProcessSettings:
     """Names of further processes that must never be signalled."""
 
     protected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
-class Caches:
+class CacheSettings:
     """`homes` whose known caches may be cleaned; `also` names costly caches that may be cleaned
     too.
     """
@@ -82,7 +82,7 @@ class Budgets:
 
 
 @dataclass(frozen=True, repr=False)
-class Brakes:
+class PolicySettings:
     """What keeps a healer from trying again and again. Times in seconds, but for the days.
 
     After `attempts` within `forget` it gives up; between two attempts lies a `cooldown`
@@ -107,7 +107,7 @@ class Brakes:
 
 
 @dataclass(frozen=True, repr=False)
-class Quarantine:
+class QuarantineSettings:
     """How long removed things are kept, and how many GB of them, the oldest going first.
 
     On a disk that is still over its limit after everything else, those older than `early_days` may
@@ -120,7 +120,7 @@ class Quarantine:
 
 
 @dataclass(frozen=True, repr=False)
-class History:
+class HistorySettings:
     """How many days, and how many passes, are remembered."""
 
     days: Annotated[float, Meta(ge=0)] = 90
@@ -128,14 +128,14 @@ class History:
 
 
 @dataclass(frozen=True, repr=False)
-class Watch:
+class WatchSettings:
     """How many seconds one pass of watch mode may take before it is ended."""
 
     time_limit: Annotated[float, Meta(ge=0)] = 1800
 
 
 @dataclass(frozen=True, repr=False)
-class Alerts:
+class AlertSettings:
     """Who is told what has changed. Where messages go is secret, so it is in a file, or in the
     environment.
 
@@ -154,7 +154,7 @@ class Alerts:
 
 
 @dataclass(frozen=True, repr=False)
-class Ping:
+class PingSettings:
     """The file that holds the URL to ping, which is a secret, and how many seconds one ping may
     take.
     """
@@ -164,7 +164,7 @@ class Ping:
 
 
 @dataclass(frozen=True, repr=False)
-class Metrics:
+class MetricsSettings:
     """The file that node_exporter's textfile collector is to read; none where it is empty."""
 
     textfile: str = ""
@@ -203,7 +203,7 @@ class Waiver:
 
 
 @dataclass(frozen=True, repr=False)
-class Safety:
+class SafetySettings:
     """`roots` are further folders in which a healer's steps may change something, `disposable`
     those it may delete from.
 
@@ -223,7 +223,7 @@ class Safety:
 
 
 @dataclass(frozen=True, repr=False)
-class Extend:
+class ExtendSettings:
     """`folders` with a user's own checks; their healers lie in a ``healers`` folder inside."""
 
     folders: tuple[str, ...] = ()
@@ -285,21 +285,21 @@ class Config:
     In a file `brakes` is ``[policy]``; ``[brakes]`` is its older name.
     """
 
-    disk: Disk = Disk()
-    git: Git = Git()
-    logs: Logs = Logs()
-    processes: Processes = Processes()
-    caches: Caches = Caches()
+    disk: DiskSettings = DiskSettings()
+    git: GitSettings = GitSettings()
+    logs: LogSettings = LogSettings()
+    processes: ProcessSettings = ProcessSettings()
+    caches: CacheSettings = CacheSettings()
     budgets: Budgets = Budgets()
-    brakes: Brakes = Brakes()
-    quarantine: Quarantine = Quarantine()
-    history: History = History()
-    watch: Watch = Watch()
-    alerts: Alerts = Alerts()
-    ping: Ping = Ping()
-    metrics: Metrics = Metrics()
-    safety: Safety = Safety()
-    extend: Extend = Extend()
+    brakes: PolicySettings = PolicySettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
+    history: HistorySettings = HistorySettings()
+    watch: WatchSettings = WatchSettings()
+    alerts: AlertSettings = AlertSettings()
+    ping: PingSettings = PingSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    safety: SafetySettings = SafetySettings()
+    extend: ExtendSettings = ExtendSettings()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)
     healers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     waivers: Mapping[str, Waiver] = field(default_factory=dict)

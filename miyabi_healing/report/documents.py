@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _SCHEMA_VERSION = 1
 
 
-def build(json_report: Mapping[str, Any], result: RunResult) -> Document:
+def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
     """The report of one run. A check that did not run to its end is an error, and then nothing is
     called healthy.
 
@@ -75,7 +75,7 @@ def build(json_report: Mapping[str, Any], result: RunResult) -> Document:
     return cast("Document", {key: printable(value) for key, value in document.items()})
 
 
-def failed(reason: str) -> Document:
+def failed_report(reason: str) -> Document:
     """The report of a run that could not begin, or came to no end."""
     reason = display(reason)
     return {

@@ -35,26 +35,26 @@ def showing(as_json: bool, quiet: bool, lines: bool = False) -> Iterator[Show]:
     one. With `lines`, no view that stays in its place: others write to the terminal as well.
     """
     if as_json:
-        yield lambda document, _code, _wait: write(json.dumps(document))
+        yield lambda document, _code, _wait: write_live(json.dumps(document))
     elif sys.stdout.isatty() and not (quiet or lines) and os.environ.get("TERM") != "dumb":
         with _view() as show:
             yield show
     else:
-        yield lambda document, code, wait: write(plain(document, code, wait, quiet))
+        yield lambda document, code, wait: write_live(plain_report(document, code, wait, quiet))
 
 
-def write(words: str) -> None:
+def write_live(words: str) -> None:
     if words:
         click.echo(words.rstrip("\n").encode(sys.stdout.encoding or "utf-8", "replace"))
 
 
-def plain(document: Document, code: int, wait: float, quiet: bool) -> str:
+def plain_report(document: Document, code: int, wait: float, quiet: bool) -> str:
     """A line while all is well, the whole report when it is not; with `quiet`, nothing while all is
     well.
     """
     journal = console.is_journal(console.STDOUT)
     if code != ExitCode.HEALTHY or document["issues_detected"]:
-        return text.render(document, False, journal)
+        return text.render_report(document, False, journal)
     when = document["timestamp"].replace("T", " ")
     line = f"{when} {document['summary']} Next pass in {wait:.0f} s."
     return "" if quiet else console.marked(line, console.INFO) if journal else line
@@ -109,7 +109,8 @@ def _table(
         colour = "red" if over else "green"
         unit = f" {metric['unit']}" if metric["unit"] else ""
         value, limit = (
-            f"{formatting.plain(metric[key])}{escape(unit)}" for key in ("value", "threshold")
+            f"{formatting.plain_number(metric[key])}{escape(unit)}"
+            for key in ("value", "threshold")
         )
         course = spark(courses[metric["name"], metric["target"]], metric["threshold"])
         found.add_row(

@@ -12,27 +12,27 @@ from miyabi_healing.report.text import next_expiry
 from miyabi_healing.state import history, quarantine, retention, run_clock, run_lock, watch_presence
 from miyabi_healing.state.journal import Journal, Pause
 from miyabi_healing.state.run_clock import Moment, decided_by
-from miyabi_healing.support.formatting import plain, size_text
+from miyabi_healing.support.formatting import plain_number, size_text
 
-Document = dict[str, Any]
+StatusDocument = dict[str, Any]
 
 
-def build(journal: Journal | None, state: Path, config: Config) -> Document:
+def build_status(journal: Journal | None, state: Path, config: Config) -> StatusDocument:
     """The last run's open issues, the brakes that hold, what is in quarantine. Raises
     sqlite3.Error.
     """
     known = journal if journal and journal.version >= 3 else None
-    now = journal.now() if journal else run_clock.unknown()
+    now = journal.now() if journal else run_clock.unknown_moment()
     latest, measured = history.last(known) if known else (None, [])
     pause = known.paused(now) if known else None
-    held = [each for each in quarantine.find(state) if each.facts]
+    held = [each for each in quarantine.find_entries(state) if each.facts]
     first = retention.next_one(held, config.quarantine.days, now)
     watching = watch_presence.find_running(state)
     return {
-        "last_pass": moment(latest["ended"]) if latest else None,
+        "last_pass": iso_time_of(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",
         "at_work": run_lock.is_held(state),
-        "next_pass": moment(watching.due) if watching else None,
+        "next_pass": iso_time_of(watching.due) if watching else None,
         "watch_pid": watching.pid if watching else None,
         "issues": [row for row in measured if row["outcome"] == "issue"],
         "unknown": [row for row in measured if row["outcome"] == "unknown"],
@@ -43,23 +43,23 @@ def build(journal: Journal | None, state: Path, config: Config) -> Document:
             "things": len(held),
             "bytes": sum(each.bytes for each in held),
             "limit_bytes": int(config.quarantine.gigabytes * 1e9),
-            "next_expiry": moment(first[0]) if first else None,
+            "next_expiry": iso_time_of(first[0]) if first else None,
             "next_expiry_by": decided_by(first[1]) if first else None,
         },
     }
 
 
-def paused(pause: Pause, now: Moment) -> Document:
+def paused(pause: Pause, now: Moment) -> StatusDocument:
     end, by_runs = pause.end(now)
     return {
-        "until": moment(end),
+        "until": iso_time_of(end),
         "until_by": decided_by(by_runs),
         "reason": pause.reason,
         "by": pause.person,
     }
 
 
-def tried(journal: Journal, config: Config, now: Moment) -> list[Document]:
+def tried(journal: Journal, config: Config, now: Moment) -> list[StatusDocument]:
     """Healers that have tried lately, and how often, of how many times they may."""
     rows = journal.all("select distinct healer, issue, issue_target from step where issue != ''")
     found = []
@@ -80,13 +80,13 @@ def tried(journal: Journal, config: Config, now: Moment) -> list[Document]:
                 "attempts": len(attempts),
                 "most": most,
                 "given_up": given_up,
-                "again": moment(now.wall + left) if left > 0 else None,
+                "again": iso_time_of(now.wall + left) if left > 0 else None,
             }
             found.append(row)
     return found
 
 
-def lines(document: Document) -> Iterator[str]:
+def status_lines(document: StatusDocument) -> Iterator[str]:
     """For people."""
     when = document["last_pass"]
     work = "; a pass is at work now" if document["at_work"] else ""
@@ -98,8 +98,10 @@ def lines(document: Document) -> Iterator[str]:
         yield "Next pass: no watch is running; a timer, cron or you begin it."
     for row in document["issues"]:
         yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
-        yield f"   {plain(row['value'])} of {plain(row['threshold'])} {row['unit']}".rstrip() + (
-            f"; {row['actions']}" if row["actions"] else ""
+        yield (
+            f"   {plain_number(row['value'])} of {plain_number(row['threshold'])} "
+            f"{row['unit']}".rstrip()
+            + (f"; {row['actions']}" if row["actions"] else "")
         )
     for row in document["unknown"]:
         yield f"❌ {row['name']} could not run: {row['description']}"
@@ -131,5 +133,5 @@ def lines(document: Document) -> Iterator[str]:
             yield f"⛔ The quarantine is full: its limit is {limit}, and nothing more is set aside."
 
 
-def moment(seconds: float) -> str:
+def iso_time_of(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from miyabi_healing.support import console
-from miyabi_healing.support.formatting import plain, size_text
+from miyabi_healing.support.formatting import plain_number, size_text
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import (
@@ -34,21 +34,21 @@ _STEPS = {
 }
 _COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
 _ALERTS = {"queued": "being sent", "planned": "would be sent"}
-_SHOWN = 12
+_SHOWN_ROWS = 12
 
 
-def render(document: Document, colour: bool, journal: bool = False) -> str:
+def render_report(document: Document, colour: bool, journal: bool = False) -> str:
     """The whole report as text, ending in a line break; for systemd's journal, every line with its
     priority.
     """
-    rows = lines(document)
+    rows = report_lines(document)
     text = (
         "\n".join(console.marked(line, level) if journal else line for level, line in rows) + "\n"
     )
     return text if colour else click.unstyle(text)
 
 
-def lines(document: Document) -> Iterator[tuple[int, str]]:
+def report_lines(document: Document) -> Iterator[tuple[int, str]]:
     """Each with its priority (`miyabi_healing.support.console`)."""
     yield from _ranked(console.INFO, _head_lines(document))
     if document["issues_detected"]:
@@ -145,7 +145,7 @@ def _issue_lines(issue: IssueRow) -> Iterator[str]:
     unit = f" {issue['unit']}" if issue["unit"] else ""
     yield f"  {_SEVERITIES[issue['severity']]} {issue['name']}"
     yield f"     {issue['description']}"
-    value, threshold = plain(issue["metric_value"]), plain(issue["threshold"])
+    value, threshold = plain_number(issue["metric_value"]), plain_number(issue["threshold"])
     yield f"     Value: {value}{unit} (threshold: {threshold}{unit})"
 
 
@@ -156,7 +156,7 @@ def _action_lines(action: ActionRow) -> Iterator[str]:
     yield f"     Duration: {action['duration_seconds']:.2f}s"
     for key, value in action["details"].items():
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            shown = size_text(value) if key.startswith("bytes_") else plain(value)
+            shown = size_text(value) if key.startswith("bytes_") else plain_number(value)
             yield f"     {key}: {shown}"
     yield from shortened(
         [line for step in action["steps"] for line in _step_lines(step)], whole=status == "skipped"
@@ -200,8 +200,11 @@ def shortened(rows: list[str], whole: bool) -> Iterator[str]:
     """Long lists end with how much was left out; the JSON report has it all."""
     yield from (
         rows
-        if whole or len(rows) <= _SHOWN
-        else [*rows[:_SHOWN], f"     … and {len(rows) - _SHOWN} more (all of them with --json)"]
+        if whole or len(rows) <= _SHOWN_ROWS
+        else [
+            *rows[:_SHOWN_ROWS],
+            f"     … and {len(rows) - _SHOWN_ROWS} more (all of them with --json)",
+        ]
     )
 
 

@@ -47,7 +47,7 @@ def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
     return config.logs.patterns
 
 
-def validate(config: Config) -> None:
+def validate_targets(config: Config) -> None:
     """Refuse mounts, repositories and caches that do not exist, before any check runs. Raises
     ConfigError.
     """
@@ -56,7 +56,7 @@ def validate(config: Config) -> None:
     if config.caches.also:
         from miyabi_healing.host import caches
 
-        caches.validate(config.caches)
+        caches.validate_caches(config.caches)
 
 
 def parametrize(metafunc: pytest.Metafunc, config: Config, notes: list[str]) -> None:

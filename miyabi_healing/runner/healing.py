@@ -35,9 +35,9 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
             issue.limit.clear,
         )
         resources.progress(f"{healer}: looking for what can be done about {issue.name}")
-        with deadline.of(healer, resources.config.healer(healer).time_limit):
+        with deadline.time_limit(healer, resources.config.healer(healer).time_limit):
             with deadline.planning():
-                function, kind = registry.load(healer, resources.files[healer])
+                function, kind = registry.load_healer(healer, resources.files[healer])
                 options = registry.options(resources.config, healer, kind)
                 plan = function(
                     HealerContext(resources.host, fixtures, resources.moment), issue, options
@@ -95,4 +95,6 @@ def describe(resources: Resources, action: ActionResult, plan: Plan) -> None:
 def _carry_out(resources: Resources, action: ActionResult, plan: Plan) -> str:
     from miyabi_healing.gate import execute
 
-    return execute.carry_out(plan, resources.work(action.healer, action.issue), action.outcomes)
+    return execute.carry_out_plan(
+        plan, resources.work(action.healer, action.issue), action.outcomes
+    )

@@ -21,7 +21,7 @@ def look_after_quarantine(resources: Resources) -> None:
 
 def _expire(resources: Resources) -> None:
     """Purge what is due; in a dry run, say what would be. Say it where the quarantine is full."""
-    held = quarantine.find(resources.state)
+    held = quarantine.find_entries(resources.state)
     resources.notes += quarantine.damage(resources.state, held)
     if not held:
         return

@@ -41,7 +41,7 @@ def _pending(item: pytest.Item) -> str | None:
     return names[tried] if tried < len(names) else None
 
 
-def judge(item: pytest.Item, call: pytest.CallInfo[None], record: CheckResult) -> None:
+def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckResult) -> None:
     """Note what a check that failed, or that a healer worked for, says now; order a repair where it
     found something.
     """

@@ -44,18 +44,9 @@ from miyabi_healing.runner.selection import (
 )
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import paths
-from miyabi_healing.support.config_loader import load
+from miyabi_healing.support.config_loader import load_config
 from miyabi_healing.support.formatting import display
 from miyabi_healing.support.paths import new_run_id
-
-host = fixtures.host
-mount = fixtures.mount
-repository = fixtures.repository
-log_group = fixtures.log_group
-processes = fixtures.processes
-memory = fixtures.memory
-limit = fixtures.limit
-measure = fixtures.measure
 
 _REHEARSAL = pytest.StashKey[bool]()
 
@@ -77,6 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(fixtures)
     config.addinivalue_line(
         "markers",
         "heal(*names, after=(), gate=(1, 1)): healers to try in order; "
@@ -92,12 +84,12 @@ def pytest_configure(config: pytest.Config) -> None:
         ours = registry.Folders((registry.builtin("checks"),), (registry.builtin("healers"),))
         if not launch and not config.option.checks and not touches(config, ours.checks):
             return  # somebody else's tests: not even the configuration is read
-        settings = launch.config if launch else load(config.option.healing_config)
-        folders = registry.folders(
+        settings = launch.config if launch else load_config(config.option.healing_config)
+        folders = registry.checks_folders(
             settings, launch.more_checks if launch else tuple(config.option.checks)
         )
-        registry.validate(settings, folders)
-        fixtures.validate(settings)
+        registry.validate_settings(settings, folders)
+        fixtures.validate_targets(settings)
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
     if config.option.assertmode == "plain":
@@ -306,7 +298,7 @@ def pytest_runtest_makereport(
         if call.excinfo or record.actions:
             from miyabi_healing.runner import judging  # a healthy host needs none
 
-            judging.judge(item, call, record)
+            judging.judge_result(item, call, record)
     elif report.failed and call.excinfo:
         from miyabi_healing.runner import judging
 
@@ -354,6 +346,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from miyabi_healing.report import documents, text
 
     records = config.stash[RECORDS]
-    document = documents.build(plugin.report, config.stash[RESOURCES].result(records))
+    document = documents.build_report(plugin.report, config.stash[RESOURCES].result(records))
     terminalreporter.write_line("")
-    terminalreporter.write(text.render(document, sys.stdout.isatty()))
+    terminalreporter.write(text.render_report(document, sys.stdout.isatty()))

@@ -65,7 +65,7 @@ class Folders:
         return found
 
 
-def folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
+def checks_folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
     """Ours, those of the configuration and `more` (from the command line). Raises ConfigError for
     one that is unusable.
     """
@@ -80,7 +80,7 @@ def folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
         path = Path(name).expanduser().resolve()
         if not path.is_dir():
             raise ConfigError(f"checks folder {display(name)}: no such folder")
-        distrust(path)
+        refuse_untrusted(path)
         added.append(path)
     healers = [path / "healers" for path in added if (path / "healers").is_dir()]
     return Folders((builtin("checks"), *added), (builtin("healers"), *healers), tuple(unknown))
@@ -88,7 +88,7 @@ def folders(config: Config, more: tuple[str, ...] = ()) -> Folders:
 
 def healer_names(config: Config) -> list[str]:
     """The names of all healers but those of folders on the command line. Raises ConfigError."""
-    return list(folders(config).healer_files())
+    return list(checks_folders(config).healer_files())
 
 
 def _check_answers(folder: Path) -> None:
@@ -102,7 +102,7 @@ def _check_answers(folder: Path) -> None:
         mount_answers.check(path)
 
 
-def distrust(folder: Path) -> None:
+def refuse_untrusted(folder: Path) -> None:
     """Refuse to run code that somebody else could have put there, also compiled, in any folder
     below. Raises ConfigError.
     """
@@ -117,7 +117,7 @@ def distrust(folder: Path) -> None:
         )
 
 
-def load(name: str, file: Path) -> tuple[_Healer, type[Any] | None]:
+def load_healer(name: str, file: Path) -> tuple[_Healer, type[Any] | None]:
     """Import a healer and the dataclass of its options (None where it has none). Raises whatever
     its import raises.
     """
@@ -136,7 +136,7 @@ def load(name: str, file: Path) -> tuple[_Healer, type[Any] | None]:
     return healer, getattr(module, "Options", None)
 
 
-def validate(config: Config, where: Folders) -> None:
+def validate_settings(config: Config, where: Folders) -> None:
     """Refuse settings for checks and healers that do not exist, and options that healers do not
     have. Raises ConfigError; ImportError for a healer with options that cannot be loaded.
     """
@@ -156,7 +156,7 @@ def validate(config: Config, where: Folders) -> None:
                     f"{config.source}: healers.{name}: no such healer; {nearest(name, files)}"
                 )
             try:
-                kind = load(name, files[name])[1]
+                kind = load_healer(name, files[name])[1]
             except Exception as error:  # before anything has run: nobody else would say where
                 said = f"healer {display(files[name])} cannot be loaded"
                 raise ImportError(f"{said}: {type(error).__name__}: {error}") from error

@@ -24,7 +24,7 @@ from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
     from miyabi_healing.gate.execute import Work
-    from miyabi_healing.gate.policy import Brakes
+    from miyabi_healing.gate.policy import Policy
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.model.actions import Outcome, Recovered
     from miyabi_healing.state.journal import Journal, Row
@@ -89,11 +89,11 @@ class Resources:
         )
 
     @cached_property
-    def brakes(self) -> Brakes:
-        from miyabi_healing.gate.policy import Brakes, Spent
+    def brakes(self) -> Policy:
+        from miyabi_healing.gate.policy import Policy, Spent
 
         journal = self.reading if self.looks_only else self.keeper.journal
-        return Brakes(
+        return Policy(
             self.config,
             journal,
             Spent(self.config.budgets),
@@ -108,7 +108,7 @@ class Resources:
         journal = (
             self.reading if self.looks_only else None if self.no_journal else self.keeper.journal
         )
-        self.ended = journal.now() if journal else run_clock.unknown()
+        self.ended = journal.now() if journal else run_clock.unknown_moment()
         return self.ended
 
     def last_moment(self) -> Moment:
@@ -119,7 +119,7 @@ class Resources:
             from miyabi_healing.state import run_clock
             from miyabi_healing.state.store import open_read_only
 
-            self.ended = run_clock.unknown()
+            self.ended = run_clock.unknown_moment()
             with contextlib.suppress(Exception), open_read_only(self.state) as journal:
                 self.ended = journal.now() if journal else self.ended
         return self.ended
@@ -219,7 +219,7 @@ class Resources:
         from miyabi_healing.state import quarantine
 
         rules = self.config.quarantine
-        held = [each for each in quarantine.find(self.state) if each.facts]
+        held = [each for each in quarantine.find_entries(self.state) if each.facts]
         first: tuple[float, bool] | None = None
         if held:
             from miyabi_healing.state import retention

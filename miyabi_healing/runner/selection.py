@@ -19,7 +19,7 @@ from miyabi_healing.support import paths
 from miyabi_healing.support.config_loader import nearest
 from miyabi_healing.support.formatting import display
 
-_ROOM = 1 << 20  # bytes that the journal and what is set aside need
+_JOURNAL_NEEDS = 1 << 20  # bytes that the journal and what is set aside need
 
 # What a session keeps with pytest, and a check while it runs.
 RECORDS = pytest.StashKey[dict[str, CheckResult]]()
@@ -115,7 +115,7 @@ def make_room_first(resources: Resources) -> bool:
         space = os.statvfs(paths.existing(resources.state))
     except OSError:
         return False
-    return space.f_bavail * space.f_frsize < _ROOM
+    return space.f_bavail * space.f_frsize < _JOURNAL_NEEDS
 
 
 def is_check(item: pytest.Item, resources: Resources) -> bool:

@@ -59,8 +59,8 @@ def run_checks(
         mount_answers.check(paths.state_folder())
     except mount_answers.NoAnswer as error:
         raise Stopped(f"the state folder: {error}", ExitCode.UNKNOWN) from None
-    where = registry.folders(config, more_checks)
-    registry.validate(config, where)
+    where = registry.checks_folders(config, more_checks)
+    registry.validate_settings(config, where)
     if junitxml and (why := _unwritable(junitxml)):
         raise ConfigError(f"--junitxml: {display(junitxml)}: {why}")
     with _sheltered():
@@ -126,7 +126,7 @@ def run_checks(
         raise Stopped("stopped before the checks had run", 128 + interrupts.received)
     if launch.resources is None or catch.json_report is None:
         raise Stopped(f"pytest ended with status {code}: {_last_line(said)}", ExitCode.UNKNOWN)
-    document = documents.build(catch.json_report, launch.resources.result(launch.records))
+    document = documents.build_report(catch.json_report, launch.resources.result(launch.records))
     if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
         document["errors"].append({"check": "", "message": "the pass was interrupted"})
         document["overall_success"] = False

@@ -21,13 +21,13 @@ from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.runner import session
 from miyabi_healing.support import interrupts
 
-_PATIENCE = 4.0  # seconds after a signal: a run that is asked to stop is over within five
+_HOST_ENDS_WITHIN = 4.0  # seconds after a signal: a run that is asked to stop is over within five
 # the same once it has reported: who else is to be told has limits of its own, and Ctrl-C ends that
 _TELLING = 75.0
 _LAST = 0.5  # seconds for the end of a child that was killed
 _LOOK = 1.0  # seconds after which it is seen that a child can no longer report
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
-_SHOWN = b"."
+_WAS_SHOWN = b"."
 
 _pipe = -1
 
@@ -55,7 +55,7 @@ class _Ending:
             name = signal.Signals(self.asked).name
             killed = self.code in (None, -signal.SIGKILL)
             late = (
-                f" what was at work had not ended {_PATIENCE:g} s later and was killed;"
+                f" what was at work had not ended {_HOST_ENDS_WITHIN:g} s later and was killed;"
                 if killed
                 else ""
             )
@@ -92,7 +92,7 @@ def enter() -> None:
         return
     os.close(theirs)
     try:
-        ending = _follow(child, ours, waited)
+        ending = _follow_child(child, ours, waited)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(ours)
@@ -121,16 +121,16 @@ def reported() -> None:
     """In the child: from here on the parent has nothing to add."""
     if _pipe >= 0:
         with contextlib.suppress(OSError):
-            os.write(_pipe, _SHOWN)
+            os.write(_pipe, _WAS_SHOWN)
 
 
-def _follow(child: int, pipe: int, waited: set[signal.Signals]) -> _Ending:
+def _follow_child(child: int, pipe: int, waited: set[signal.Signals]) -> _Ending:
     """Wait for the child, pass on what asks it to end, and end it where it does not."""
     heard, asked, killed = _Heard(pipe), 0, False
     # when it was asked to end, or killed, or was seen to be another program by now
     since = math.inf
     while True:
-        patience = _LAST if killed else _TELLING if heard.anything else _PATIENCE
+        patience = _LAST if killed else _TELLING if heard.anything else _HOST_ENDS_WITHIN
         found = signal.sigtimedwait(waited, min(max(since + patience - time.monotonic(), 0), _LOOK))
         if found and found.si_signo != signal.SIGCHLD:
             if not asked:

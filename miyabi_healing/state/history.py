@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 from miyabi_healing.model import config
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.run_clock import Moment
-from miyabi_healing.support.formatting import display
+from miyabi_healing.support.formatting import DAY, display
 
 if TYPE_CHECKING:
     from miyabi_healing.model.actions import ActionResult
     from miyabi_healing.model.results import CheckResult
 
-DAY = 86_400
 _OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
-Row = dict[str, Any]
+HistoryRow = dict[str, Any]
 
 
 def record(
-    journal: Journal, run: str, began: float, records: Iterable[CheckResult], rules: config.History
+    journal: Journal,
+    run: str,
+    began: float,
+    records: Iterable[CheckResult],
+    rules: config.HistorySettings,
 ) -> None:
     """Keep one pass, and let go of what is too old or too much. Raises sqlite3.Error."""
     kept = list(records)
@@ -103,7 +106,7 @@ def heal_totals(journal: Journal) -> dict[tuple[str, str], int]:
     return {(healer, result): count for healer, result, count in rows}
 
 
-def prune(journal: Journal, rules: config.History, now: Moment) -> None:
+def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
     """Keep so many days and so many passes, by both clocks; SQLite uses the space again."""
     days, steps = rules.days * DAY, max(rules.days, 1) * DAY
     journal.write(
@@ -118,14 +121,14 @@ def prune(journal: Journal, rules: config.History, now: Moment) -> None:
     journal.write(f"delete from step where {old}", (now.wall - steps, now.wall, now.seen - steps))
 
 
-def passes(journal: Journal, since: float, limit: int) -> list[Row]:
+def passes(journal: Journal, since: float, limit: int) -> list[HistoryRow]:
     """The last passes, the newest first."""
     columns = "id, run, began, ended, checks, found, healed, unknown, freed"
     query = f"select {columns} from pass where ended >= ? order by id desc limit ?"
     return named(columns, journal.database.execute(query, (since, limit)).fetchall())
 
 
-def course(journal: Journal, issue: str, since: float, limit: int) -> list[Row]:
+def course(journal: Journal, issue: str, since: float, limit: int) -> list[HistoryRow]:
     """What one check measured in the last passes, the newest first."""
     columns = (
         "run, ended, target, value, after, threshold, unit, outcome, severity, description, actions"
@@ -161,7 +164,7 @@ def names(journal: Journal) -> list[str]:
     ]
 
 
-def last(journal: Journal) -> tuple[Row | None, list[Row]]:
+def last(journal: Journal) -> tuple[HistoryRow | None, list[HistoryRow]]:
     """The last pass, and what it measured."""
     found = passes(journal, 0, 1)
     if not found:
@@ -173,5 +176,5 @@ def last(journal: Journal) -> tuple[Row | None, list[Row]]:
     return found[0], named(columns, rows.fetchall())
 
 
-def named(columns: str, rows: Sequence[tuple[Any, ...]]) -> list[Row]:
+def named(columns: str, rows: Sequence[tuple[Any, ...]]) -> list[HistoryRow]:
     return [dict(zip(columns.split(", "), row, strict=True)) for row in rows]

@@ -156,18 +156,18 @@ class Journal:
     def now(self) -> Moment:
         """The moment by all clocks. Raises sqlite3.Error."""
         if self.version < _CLOCK:  # read-only, and older than the run clock
-            return run_clock.unknown()
-        return run_clock.moment(self.clock_at(run_clock.read()))
+            return run_clock.unknown_moment()
+        return run_clock.moment_of(self.clock_at(run_clock.read_clocks()))
 
     def clock_at(self, now: run_clock.Reading) -> run_clock.State:
-        self.clock = self.clock or run_clock.load(self.database) or run_clock.begin(now)
+        self.clock = self.clock or run_clock.load_clock(self.database) or run_clock.begin_clock(now)
         return run_clock.advance(self.clock, now)
 
     def keep_time(self) -> Moment:
         """Store the run clock, in the transaction in hand where there is one, and end the pauses
         that are over.
         """
-        self.clock = state = self.clock_at(run_clock.read())
+        self.clock = state = self.clock_at(run_clock.read_clocks())
         self.write(
             (
                 f"insert or replace into run_clock (only, {run_clock.COLUMNS}) "
@@ -175,7 +175,7 @@ class Journal:
             ),
             state,
         )
-        now = run_clock.moment(state)
+        now = run_clock.moment_of(state)
         for pause in self.pauses():
             if pause.is_over(now):  # or it would begin again when the wall clock is set back
                 self.write("update pause set ended=? where id=?", (now.wall, pause.number))

@@ -23,7 +23,7 @@ class Damaged(ValueError):
     """A manifest that cannot be relied on; the message says why."""
 
 
-def text(value: object) -> bool:
+def is_text(value: object) -> bool:
     if not isinstance(value, str) or "\0" in value:
         return False
     try:
@@ -34,7 +34,7 @@ def text(value: object) -> bool:
 
 
 def path(value: object) -> bool:
-    return text(value) and str(value).startswith("/")
+    return is_text(value) and str(value).startswith("/")
 
 
 def _word(value: object) -> bool:
@@ -53,7 +53,7 @@ def count(value: object) -> bool:
     return number(value) and int(str(value)) >= 0
 
 
-def moment(value: object) -> bool:
+def is_moment(value: object) -> bool:
     return (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
@@ -84,11 +84,11 @@ def attributes(value: object) -> bool:
     """Extended attributes, their values in hexadecimal digits."""
     each = r"([0-9a-f]{2})*"
     return isinstance(value, dict) and all(
-        text(key) and re.fullmatch(each, str(data)) for key, data in value.items()
+        is_text(key) and re.fullmatch(each, str(data)) for key, data in value.items()
     )
 
 
-def _ranges(value: object) -> bool:
+def _are_ranges(value: object) -> bool:
     if not isinstance(value, list):
         return False
     pairs = (
@@ -99,7 +99,7 @@ def _ranges(value: object) -> bool:
 
 
 def identity(value: object) -> bool:
-    kinds = {"filesystem": text, "inode": count, "born_ns": number, "subvolume": count}
+    kinds = {"filesystem": is_text, "inode": count, "born_ns": number, "subvolume": count}
     return (
         isinstance(value, dict)
         and "inode" in value
@@ -111,7 +111,7 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("original", "root", "common", "admin", "worktree"), path),
     **dict.fromkeys(("kind", "run", "packed"), _word),
     **dict.fromkeys(("purging", "dropped", "touched", "published", "returning", "widened"), _flag),
-    **dict.fromkeys(("branch", "place", "clock"), text),
+    **dict.fromkeys(("branch", "place", "clock"), is_text),
     **dict.fromkeys(
         (
             "device",
@@ -139,12 +139,12 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
     ),
     **dict.fromkeys(("atime_ns", "mtime_ns", "left", "left_mtime_ns"), number),
     **dict.fromkeys(("sha256", "packed_sha256", "witness_sha256"), digest),
-    "time": moment,
+    "time": is_moment,
     "seen": _run_clock,
     "parent_times": times,
     "parent": owner,
     "xattrs": attributes,
-    "holes": _ranges,
+    "holes": _are_ranges,
     "identity": identity,
 }
 _ALWAYS = ("original", "kind", "time")
@@ -181,7 +181,7 @@ def folder(line: bytes) -> Path:
     return Path(value)
 
 
-def parse(data: bytes) -> _Facts:
+def parse_manifest(data: bytes) -> _Facts:
     """Read a manifest. Raises Damaged, with what is wrong with it."""
     try:
         facts = json.loads(data)

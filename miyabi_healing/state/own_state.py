@@ -50,7 +50,11 @@ class OwnState:
         return tuple(os.path.abspath(each) for each in self.named())
 
     def named(self) -> Iterator[Path]:
-        yield from (self.state, *paths.fallback_folders(self.state), *quarantine.bases(self.state))
+        yield from (
+            self.state,
+            *paths.fallback_folders(self.state),
+            *quarantine.locations(self.state),
+        )
         yield paths.PACKAGE
         if sys.prefix != sys.base_prefix:
             yield Path(sys.prefix)
@@ -143,10 +147,10 @@ class OwnState:
         """The same by where things are in their filesystem: a part of ours may be mounted elsewhere
         (mount --bind).
         """
-        mount = mount_table.around(place, self.table)
+        mount = mount_table.mount_around(place, self.table)
         if mount is None:
             return None
-        inner = mount_table.inside(mount, place)
+        inner = mount_table.path_in_filesystem(mount, place)
         for device, ours in self.inner:
             if device == mount.device and (is_within(inner, ours) or is_within(ours, inner)):
                 return OURS if is_within(inner, ours) else HOLDS_OURS
@@ -154,10 +158,14 @@ class OwnState:
 
     @cached_property
     def table(self) -> tuple[MountPoint, ...]:
-        return mount_table.table()
+        return mount_table.mount_table()
 
     @cached_property
     def inner(self) -> list[tuple[int, str]]:
         """Where ours are in their filesystems: device and path."""
-        found = ((mount_table.around(each, self.table), each) for each in self.places)
-        return [(mount.device, mount_table.inside(mount, each)) for mount, each in found if mount]
+        found = ((mount_table.mount_around(each, self.table), each) for each in self.places)
+        return [
+            (mount.device, mount_table.path_in_filesystem(mount, each))
+            for mount, each in found
+            if mount
+        ]

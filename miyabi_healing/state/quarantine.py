@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from miyabi_healing.state.run_clock import DAY, Moment
+from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support import mount_answers, paths
 from miyabi_healing.support.files import used
-from miyabi_healing.support.formatting import display
+from miyabi_healing.support.formatting import DAY, display
 
 # in the state folder: one JSON string a line, each a folder that holds quarantined things
 BASES = "bases"
@@ -94,7 +94,7 @@ class QuarantineEntry:
         return int(self.facts.get("bytes", 0)) if stat.S_ISDIR(status.st_mode) else used(status)
 
 
-def bases(state: Path) -> list[Path]:
+def locations(state: Path) -> list[Path]:
     """The folders that hold quarantined things: the state folder's own, and those on other
     filesystems.
     """
@@ -141,29 +141,29 @@ def damage(state: Path, held: Iterable[QuarantineEntry]) -> list[str]:
     return [*listed(state)[1], *found]
 
 
-def find(state: Path) -> list[QuarantineEntry]:
+def find_entries(state: Path) -> list[QuarantineEntry]:
     """Everything in quarantine, the oldest first."""
     return sorted(
-        (held for base in bases(state) for held in inside(base)),
+        (held for base in locations(state) for held in entries_in(base)),
         key=lambda held: (held.time, held.folder),
     )
 
 
-def inside(base: Path) -> Iterator[QuarantineEntry]:
+def entries_in(base: Path) -> Iterator[QuarantineEntry]:
     """The things in one quarantine; one that cannot be looked into, or does not answer, counts as
     empty.
     """
     if mount_answers.is_silent(base):
         return
-    for run in folders(base):
-        yield from (read(entry) for entry in folders(run))
+    for run in subfolders(base):
+        yield from (read_entry(entry) for entry in subfolders(run))
 
 
-def folders(path: Path) -> list[Path]:
+def subfolders(path: Path) -> list[Path]:
     """The folders in one of ours. What lies in a folder that others made, or may write to, is
     theirs: they planted it.
     """
-    if not paths.is_private(path):
+    if not paths.is_private_folder(path):
         return []
     try:
         with os.scandir(path) as entries:
@@ -172,7 +172,7 @@ def folders(path: Path) -> list[Path]:
         return []
 
 
-def read(folder: Path) -> QuarantineEntry:
+def read_entry(folder: Path) -> QuarantineEntry:
     """One entry with its manifest, if that can be read and nobody but us can have written it:
     things are moved by it.
     """
@@ -185,7 +185,7 @@ def read(folder: Path) -> QuarantineEntry:
         with os.fdopen(descriptor, "rb") as file:
             if not _is_our_own(os.fstat(descriptor)):
                 return QuarantineEntry(folder, damage="its manifest is not ours alone")
-            return QuarantineEntry(folder, manifest.parse(file.read()))
+            return QuarantineEntry(folder, manifest.parse_manifest(file.read()))
     except FileNotFoundError:
         return QuarantineEntry(folder)
     except OSError as error:

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from miyabi_healing.model import config
 from miyabi_healing.model.steps import Purge
 from miyabi_healing.state.quarantine import QuarantineEntry
-from miyabi_healing.state.run_clock import DAY, Moment
+from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support.files import identity_at
-from miyabi_healing.support.formatting import display, size_text
+from miyabi_healing.support.formatting import DAY, display, size_text
 
 
 def due(
-    held: Sequence[QuarantineEntry], rules: config.Quarantine, now: Moment, run: str
+    held: Sequence[QuarantineEntry], rules: config.QuarantineSettings, now: Moment, run: str
 ) -> list[list[Purge]]:
     """Steps that purge what is over its time, the oldest first; nothing that was set aside in this
     `run`.
@@ -66,7 +66,9 @@ def purge(held: QuarantineEntry, reason: str) -> Purge:
     )
 
 
-def full(held: Iterable[QuarantineEntry], rules: config.Quarantine, refused: bool) -> list[str]:
+def full(
+    held: Iterable[QuarantineEntry], rules: config.QuarantineSettings, refused: bool
+) -> list[str]:
     """What people should know where the quarantine is over its limit, or something was `refused`
     because it would be.
     """

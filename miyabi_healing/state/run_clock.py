@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-DAY = 86_400.0
+from miyabi_healing.support.formatting import DAY
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4): another one after each boot
 COLUMNS = "name, seen, boot, boot_id, wall, believed, doubted"
 
@@ -100,7 +101,7 @@ class Moment:
         return wall + seconds, False
 
 
-def read() -> Reading:
+def read_clocks() -> Reading:
     """Ask the host's clocks."""
     # macOS has no CLOCK_BOOTTIME; there CLOCK_MONOTONIC counts while the host sleeps (its
     # clock_gettime(3))
@@ -124,7 +125,7 @@ def decided_by(runs: bool) -> str:
     return "run clock" if runs else "wall clock"
 
 
-def unknown() -> Moment:
+def unknown_moment() -> Moment:
     """Now, where nothing is on record: nobody knows better than the wall clock, and no run has seen
     any time pass.
     """
@@ -132,7 +133,7 @@ def unknown() -> Moment:
     return Moment(now, now)
 
 
-def begin(now: Reading) -> State:
+def begin_clock(now: Reading) -> State:
     return State(os.urandom(6).hex(), 0, now.boot, now.boot_id, now.wall, now.wall)
 
 
@@ -161,11 +162,11 @@ def _time_between(state: State, now: Reading) -> float:
     return since if since >= 0 else max(now.boot, 0)
 
 
-def moment(state: State) -> Moment:
+def moment_of(state: State) -> Moment:
     return Moment(state.wall, state.believed, state.seen, state.name)
 
 
-def load(database: sqlite3.Connection) -> State | None:
+def load_clock(database: sqlite3.Connection) -> State | None:
     """The run clock of a journal; None in one that is new. Raises sqlite3.Error."""
     found = database.execute(f"select {COLUMNS} from run_clock").fetchone()
     return State(*found) if found else None

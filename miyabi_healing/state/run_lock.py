@@ -14,7 +14,7 @@ from pathlib import Path
 from miyabi_healing.support import interrupts, paths
 
 FILE = "lock"
-_PATIENCE = 10.0  # seconds, for those who only ask
+_ASKED_FOR_AT_MOST = 10.0  # seconds, for those who only ask
 _Held = tuple[int, ...]  # descriptors
 
 
@@ -26,18 +26,18 @@ def acquire(state: Path) -> _Held:
     """Take the lock, for `release`; dying gives it back, too. Raises Busy, OSError."""
     for folder in paths.fallback_folders(state):
         if (folder / FILE).exists():  # a pass that found the disk full may be at work there
-            release(take(folder))
+            release(lock_folder(folder))
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         if reason := paths.distrust(state):
             raise PermissionError(errno.EPERM, reason, str(state))
-        return take(state)
+        return lock_folder(state)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         from miyabi_healing.state.store import make_fallback_folder
 
-        return take(make_fallback_folder(state))
+        return lock_folder(make_fallback_folder(state))
 
 
 def release(held: _Held) -> None:
@@ -67,7 +67,7 @@ def is_held(state: Path) -> bool:
     return False
 
 
-def take(folder: Path) -> _Held:
+def lock_folder(folder: Path) -> _Held:
     """Lock the folder and the file in it: somebody may delete the file, taking it for stale; NFS
     locks no folder.
     """
@@ -75,12 +75,12 @@ def take(folder: Path) -> _Held:
         place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         held.callback(os.close, place)
         with contextlib.suppress(OSError):
-            lock(place, folder)
+            _lock_descriptor(place, folder)
         path = folder / FILE
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             held.callback(os.close, descriptor)
-            lock(descriptor, folder)
+            _lock_descriptor(descriptor, folder)
             # else somebody deleted it meanwhile
             if path.exists() and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 _sign(descriptor)
@@ -88,11 +88,11 @@ def take(folder: Path) -> _Held:
                 return place, descriptor
 
 
-def lock(descriptor: int, folder: Path) -> None:
+def _lock_descriptor(descriptor: int, folder: Path) -> None:
     """Raises Busy, OSError. Whoever only asks whether it is held shares it for a moment: these are
     waited for, since only they leave it to be shared by one more.
     """
-    waits_until = time.monotonic() + _PATIENCE
+    waits_until = time.monotonic() + _ASKED_FOR_AT_MOST
     while True:
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

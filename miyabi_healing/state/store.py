@@ -23,8 +23,8 @@ from miyabi_healing.support import paths
 from miyabi_healing.support.formatting import display
 
 RESERVE = 4 << 20
-_ROOM = 1 << 20  # bytes a pass may want to write: journal, manifests
-_FILE = paths.JOURNAL
+_RESERVE_BYTES = 1 << 20  # bytes a pass may want to write: journal, manifests
+_JOURNAL_FILE = paths.JOURNAL
 _COMPANIONS = ("", "-wal", "-shm")
 _CLEAN_SHUTDOWN = "sealed"  # the marker of an orderly close
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -32,7 +32,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _Say = Callable[[str], None]
 
 
-def has_room(folder: Path, needed: int = _ROOM) -> bool:
+def has_room(folder: Path, needed: int = _RESERVE_BYTES) -> bool:
     """Whether so many bytes can be written there, or where it is to be made. Raises OSError.
 
     Where it looks as if they could not, it is tried: root may use a reserve, and a filesystem keeps
@@ -85,7 +85,7 @@ def make_fallback_folder(state: Path) -> Path:
             ):
                 continue
             folder.mkdir(mode=0o700, exist_ok=True)
-            if paths.is_private(folder):
+            if paths.is_private_folder(folder):
                 return folder
     raise OSError(f"the disk of {display(state)} is full, and no other has room for the journal")
 
@@ -95,7 +95,7 @@ class _Emptied(sqlite3.DatabaseError):
 
 
 def _name_aside() -> str:
-    return f"{_FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    return f"{_JOURNAL_FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
 
 
 def _size_of(file: Path) -> int:
@@ -120,7 +120,7 @@ def _mark(folder: Path) -> str:
     """What the journal's file looks like, and the day: any write, by whomever, changes it. Raises
     OSError.
     """
-    status = os.stat(folder / _FILE)
+    status = os.stat(folder / _JOURNAL_FILE)
     return (
         f"{status.st_ino} {status.st_size} {status.st_mtime_ns} "
         f"{status.st_ctime_ns} {time.strftime('%Y-%m-%d')}"
@@ -131,7 +131,7 @@ def was_closed_cleanly(folder: Path) -> bool:
     """Whether the journal is as it was closed in good order earlier today."""
     try:
         return (folder / _CLEAN_SHUTDOWN).read_text(encoding="ascii") == _mark(folder) and not (
-            folder / f"{_FILE}-wal"
+            folder / f"{_JOURNAL_FILE}-wal"
         ).exists()
     except (OSError, ValueError):
         return False
@@ -160,7 +160,7 @@ class JournalKeeper:
         left = paths.fallback_in_use(state)
         if left is None and _is_short(state):
             left = make_fallback_folder(state)
-            for name in (_FILE + each for each in _COMPANIONS):
+            for name in (_JOURNAL_FILE + each for each in _COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     shutil.copyfile(state / name, left / name)
             say(
@@ -181,7 +181,7 @@ class JournalKeeper:
         whole = was_closed_cleanly(folder)
         try:
             self.keep_what_cannot_be_read(folder)
-            journal = Journal(folder / _FILE)
+            journal = Journal(folder / _JOURNAL_FILE)
             if whole:
                 return journal
             verdict = journal.database.execute("pragma quick_check(1)").fetchone()[0]
@@ -197,12 +197,12 @@ class JournalKeeper:
         aside = _name_aside()
         for each in _COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
-                os.rename(folder / f"{_FILE}{each}", folder / f"{aside}{each}")
+                os.rename(folder / f"{_JOURNAL_FILE}{each}", folder / f"{aside}{each}")
         self.say(
             f"the journal was damaged ({verdict.splitlines()[0]}); it was set "
             f"aside as {display(folder / aside)}"
         )
-        return Journal(folder / _FILE)
+        return Journal(folder / _JOURNAL_FILE)
 
     def keep_what_cannot_be_read(self, folder: Path) -> None:
         """Look at a write-ahead log that was not closed: SQLite passes over what it cannot read
@@ -211,7 +211,7 @@ class JournalKeeper:
         Raises Emptied where the journal itself is gone or empty: SQLite would delete the log with
         it. Raises sqlite3.Error.
         """
-        file, log = folder / _FILE, folder / f"{_FILE}-wal"
+        file, log = folder / _JOURNAL_FILE, folder / f"{_JOURNAL_FILE}-wal"
         content = log.read_bytes() if log.exists() else b""
         if (file.exists() or content) and _size_of(file) == 0:
             raise _Emptied("it is empty" if file.exists() else "only its write-ahead log is there")
@@ -234,7 +234,7 @@ class JournalKeeper:
         """Take the journal back to its own folder as soon as there is room. What fails is tried
         again later.
         """
-        if self.away is None or not has_room(self.state, 2 * _ROOM):
+        if self.away is None or not has_room(self.state, 2 * _RESERVE_BYTES):
             return
         with contextlib.suppress(sqlite3.Error, OSError):
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -245,7 +245,7 @@ class JournalKeeper:
                 home.close()
                 raise
             self.journal.database.close()
-            for name in (_FILE + each for each in _COMPANIONS):
+            for name in (_JOURNAL_FILE + each for each in _COMPANIONS):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self.away / name)
             self.journal.file, self.journal.database, self.away = home.file, home.database, None
@@ -290,12 +290,12 @@ def open_read_only(state: Path) -> Iterator[Journal | None]:
     none that can be read.
     """
     folder = paths.fallback_in_use(state) or state
-    if not (folder / _FILE).exists():
+    if not (folder / _JOURNAL_FILE).exists():
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="miyabi-healing-") as scratch:
         try:
-            journal = _look_into(folder / _FILE, Path(scratch) / _FILE)
+            journal = _look_into(folder / _JOURNAL_FILE, Path(scratch) / _JOURNAL_FILE)
         except sqlite3.DatabaseError:
             yield None
             return

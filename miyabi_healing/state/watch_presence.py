@@ -14,7 +14,7 @@ from pathlib import Path
 
 from miyabi_healing.support import mount_answers
 
-_FILE = "watch"
+_WATCH_FILE = "watch"
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class PresenceFile:
     def _still_holds_it(self) -> bool:
         """Whether the file is still the one that we hold: a state folder may vanish."""
         with contextlib.suppress(OSError):
-            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.state / _FILE))
+            return os.path.samestat(os.fstat(self.descriptor), os.stat(self.state / _WATCH_FILE))
         return False
 
     def _take(self) -> None:
         self.close()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.descriptor = os.open(self.state / _FILE, flags, 0o600)
+        self.descriptor = os.open(self.state / _WATCH_FILE, flags, 0o600)
         fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ def find_running(state: Path) -> _RunningWatch | None:
     """The watch that runs with this state folder; None where none does. Changes nothing."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         descriptor = os.open(
-            state / _FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            state / _WATCH_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -50,7 +50,7 @@ def _fill(descriptor: int, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def remove(path: Path) -> None:
+def remove_file(path: Path) -> None:
     """Delete a file, durably. Raises OSError."""
     path.unlink()
     _sync(path.parent)

@@ -9,17 +9,17 @@ from typing import TypeVar
 
 from miyabi_healing.support import interrupts
 
-T = TypeVar("T")
+_Answer = TypeVar("_Answer")
 
 
-def within(seconds: float, action: Callable[[], T]) -> T:
+def within(seconds: float, action: Callable[[], _Answer]) -> _Answer:
     """Do something that may hang. Raises TimeoutError when it took longer, and whatever `action`
     raises.
 
     Neither a server nor the resolver of names has a limit for the whole of it, so a thread waits in
     our place, and is left behind if it must be: it holds nothing, and ends with the program.
     """
-    results: list[T] = []
+    results: list[_Answer] = []
     errors: list[Exception] = []
 
     def work() -> None:

@@ -63,7 +63,7 @@ def _trusted_path(path: str, trusted: ownership.Users) -> tuple[str, ...]:
     found = []
     for folder in path.split(os.pathsep):
         with contextlib.suppress(OSError, ValueError):
-            if os.path.isabs(folder) and ownership.objection(folder, trusted) is None:
+            if os.path.isabs(folder) and ownership.ownership_objection(folder, trusted) is None:
                 found.append(folder)
     return tuple(dict.fromkeys(found))
 
@@ -81,7 +81,7 @@ def _located(name: str, path: str, trusted: ownership.Users) -> tuple[str | None
     if found is None:
         return None, f"{name} is not installed"
     try:
-        if reason := ownership.objection(found, trusted):
+        if reason := ownership.ownership_objection(found, trusted):
             return None, f"{name} is not started: {reason}"
     except OSError as error:
         return None, f"{name} is not installed: {error.strerror}"
@@ -98,7 +98,7 @@ def _search_path() -> str:
     return mount_answers.search_path(os.environ.get("PATH", PATH))
 
 
-def find(name: str, user: int | None = None) -> str | None:
+def find_program(name: str, user: int | None = None) -> str | None:
     """The full path of a tool that may be started as `user` (None: as we are); None where there is
     none.
     """
@@ -112,7 +112,7 @@ def missing(name: str, user: int | None = None) -> str:
 
 def installed(name: str, user: int | None = None) -> str:
     """The full path of a tool. Raises ToolError."""
-    if path := find(name, user):
+    if path := find_program(name, user):
         return path
     raise ToolError(missing(name, user))
 
@@ -156,7 +156,7 @@ def _somebody_else(name: str, user: int | None) -> pwd.struct_passwd | None:
         raise ToolError(f"{name}: nobody has the user id {user}") from None
 
 
-def run(
+def run_program(
     argv: Sequence[str],
     *,
     time_limit: float,

@@ -14,7 +14,7 @@ from miyabi_healing.model.config import CheckSettings, Config, ConfigError, Heal
 from miyabi_healing.support import ownership, paths
 from miyabi_healing.support.formatting import display
 
-T = TypeVar("T")
+_Section = TypeVar("_Section")
 
 
 VARIABLE = "MIYABI_HEALING_CONFIG"
@@ -37,7 +37,7 @@ def nearest(wrong: str, valid: Iterable[str]) -> str:
     return f"valid: {', '.join(words)}" if words else "there is none to set"
 
 
-def convert(table: Any, kind: type[T], where: str, also: Iterable[str] = ()) -> T:
+def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = ()) -> _Section:
     """Make a frozen dataclass of a table, refusing unknown keys and wrong types. Raises
     ConfigError.
     """
@@ -53,7 +53,7 @@ def convert(table: Any, kind: type[T], where: str, also: Iterable[str] = ()) -> 
             raise ConfigError(f"{where}.{key}: unknown key; {nearest(key, [*known, *also])}")
     try:
         vars(sys.modules[kind.__module__]).setdefault("Meta", msgspec.Meta)
-        ranges = _ranges(kind)
+        ranges = _range_texts(kind)
         for key, words in ranges.items():
             if isinstance(value := table.get(key), float) and not math.isfinite(value):
                 raise ConfigError(f"{where}: {key} must be {words}, not {value}")
@@ -69,7 +69,7 @@ def convert(table: Any, kind: type[T], where: str, also: Iterable[str] = ()) -> 
         raise ConfigError(f"{where}{key}: {message[0].lower()}{message[1:]}") from None
 
 
-def _ranges(kind: type[Any]) -> dict[str, str]:
+def _range_texts(kind: type[Any]) -> dict[str, str]:
     """The range of each setting that has one, in words."""
     found = {}
     for name, hint in get_type_hints(kind, include_extras=True).items():
@@ -200,7 +200,7 @@ def answered(path: Path) -> Path:
     return path
 
 
-def load(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+def load_config(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration that holds here. Raises ConfigError."""
     path = _find(explicit, environment)
     overrides = _from_environment(environment)
@@ -209,7 +209,9 @@ def load(explicit: str | None = None, environment: Mapping[str, str] = os.enviro
     import tomllib
 
     try:
-        if os.geteuid() == 0 and (reason := ownership.objection(path, ownership.trusted())):
+        if os.geteuid() == 0 and (
+            reason := ownership.ownership_objection(path, ownership.trusted())
+        ):
             raise ConfigError(
                 f"{display(path)}: root obeys no configuration that others can change: {reason}"
             )
@@ -226,7 +228,7 @@ def load(explicit: str | None = None, environment: Mapping[str, str] = os.enviro
     return replace(config, file=os.path.abspath(path))
 
 
-def healer_options(config: Config, name: str, kind: type[T]) -> T:
+def healer_options(config: Config, name: str, kind: type[_Section]) -> _Section:
     """The healer's own options, as its dataclass `kind`. Raises ConfigError."""
     common = {each.name for each in fields(HealerSettings)}
     own = {key: value for key, value in config.healers.get(name, {}).items() if key not in common}

@@ -33,7 +33,7 @@ class TooLong(BaseException):
 
 
 @contextlib.contextmanager
-def of(healer: str, limit: float) -> Iterator[None]:
+def time_limit(healer: str, limit: float) -> Iterator[None]:
     """Let the time of a healer run from now on, for `limit` seconds."""
     global _end, _words
     before = _end, _words

@@ -69,12 +69,12 @@ class Lasting:
         return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
-def of(descriptor: int) -> Lasting:
+def lasting_identity(descriptor: int) -> Lasting:
     """The identity of an open file. Raises OSError."""
     return _read(descriptor, "", os.fstat(descriptor), filesystem(descriptor))
 
 
-def at(folder: int, name: str) -> Lasting:
+def lasting_identity_at(folder: int, name: str) -> Lasting:
     """The same for a name in an open folder, which is not followed. Raises OSError."""
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     own = status.st_dev == os.fstat(folder).st_dev  # a single file can be mounted, too
@@ -99,7 +99,7 @@ def filesystem(descriptor: int) -> str:
         length = answer[0] if request == _GET_UUID else 16
         if any(found := answer[offset : offset + length]):
             return uuid(found.hex())
-    mount = mount_table.of(descriptor)
+    mount = mount_table.mount_of(descriptor)
     return (
         (by_device(os.fstat(descriptor).st_dev, mount) or f"{mount.kind}:{mount.source}")
         if mount

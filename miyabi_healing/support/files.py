@@ -17,9 +17,9 @@ from miyabi_healing.support.formatting import display
 
 MEGABYTE = 1_000_000
 MOST_LINKS = 40  # as Linux has it, path_resolution(7)
-_LONGEST = 1 << 16  # bytes of a small file: git's own, a lock's reason
+_SMALL_FILE = 1 << 16  # bytes of a small file: git's own, a lock's reason
 # also one that may only be passed through
-FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+OPEN_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def newest(status: os.stat_result) -> float:
@@ -43,7 +43,7 @@ def read_small(
     folder: int | None = None,
     *,
     owner: int | None = None,
-    limit: int = _LONGEST,
+    limit: int = _SMALL_FILE,
     whole: bool = True,
 ) -> bytes:
     """The content of a file that somebody else may have written, or put something else in its
@@ -103,13 +103,13 @@ def open_root(root: Path) -> int:
     name and in every folder.
     """
     mount_answers.check(root)
-    folder, links = os.open("/", FOLDER), 0
+    folder, links = os.open("/", OPEN_FOLDER), 0
     left = [*reversed(root.absolute().parts[1:])]
     try:
         while left:
             name = left.pop()
             try:
-                deeper = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                deeper = os.open(name, OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
             except OSError as error:
                 if error.errno not in (errno.ELOOP, errno.ENOTDIR) or links == MOST_LINKS:
                     raise
@@ -118,7 +118,7 @@ def open_root(root: Path) -> int:
                 left += reversed([part for part in target.split("/") if part])
                 if not target.startswith("/"):
                     continue
-                deeper = os.open("/", FOLDER)
+                deeper = os.open("/", OPEN_FOLDER)
             os.close(folder)
             folder = deeper
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+DAY = 86_400  # seconds
+
 
 def display(path: object) -> str:
     """A path as one printable line: undecodable bytes and control characters are escaped."""
@@ -41,6 +43,6 @@ def printable(value: object) -> object:
     return value
 
 
-def plain(value: float) -> str:
+def plain_number(value: float) -> str:
     """A number as people write it: not more than two decimals."""
     return f"{round(value, 2):.15g}"

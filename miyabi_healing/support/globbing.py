@@ -18,7 +18,7 @@ from pathlib import Path
 
 from miyabi_healing.support import mount_answers
 
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def fixed_part(pattern: str) -> Path:
     return folder
 
 
-def search(pattern: str) -> Iterator[_Folder]:
+def pattern_folders(pattern: str) -> Iterator[_Folder]:
     """The folders that may hold matches, in order; those that are not there, or are no folders, are
     passed over.
 
@@ -55,7 +55,7 @@ def search(pattern: str) -> Iterator[_Folder]:
         if found.shut:
             yield found
         elif parts:
-            yield from look(found.path, parts[-1])
+            yield from folder_matches(found.path, parts[-1])
 
 
 def _descend(top: str, parts: Sequence[str]) -> Iterator[_Folder]:
@@ -92,13 +92,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def look(folder: str, last: str) -> Iterator[_Folder]:
+def folder_matches(folder: str, last: str) -> Iterator[_Folder]:
     """One folder with what matches `last` in it; one that cannot be read is still asked for a name
     that is no pattern.
     """
     mount_answers.check(folder)
     try:
-        descriptor = os.open(folder, _FOLDER_FLAGS)
+        descriptor = os.open(folder, _OPEN_LISTING)
     except PermissionError:
         yield _Folder(folder, shut=True)
         if not glob.has_magic(last):

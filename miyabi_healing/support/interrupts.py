@@ -19,7 +19,7 @@ guardian = 0  # the process that watches over this one and is the same program; 
 _putting_off = False
 
 
-class Asked(KeyboardInterrupt):
+class StopRequested(KeyboardInterrupt):
     """Somebody wants the program to stop. pytest ends a session on it as on Ctrl-C."""
 
 
@@ -28,7 +28,7 @@ def _note(number: int, _frame: FrameType | None) -> None:
     again, received = bool(received), received or number
     # asked twice is not asked harder: the step in hand is being taken back already
     if not again and not _putting_off:
-        raise Asked(signal.Signals(number).name)
+        raise StopRequested(signal.Signals(number).name)
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def put_off() -> Iterator[None]:
     finally:
         _putting_off = False
     if received != before:
-        raise Asked(signal.Signals(received).name)
+        raise StopRequested(signal.Signals(received).name)
 
 
 def once(number: int, _frame: FrameType | None) -> None:

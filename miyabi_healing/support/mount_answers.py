@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from miyabi_healing.support.mount_table import MountPoint
 
 LIMIT = 2.0  # seconds that a mount has to answer in
-PATIENCE = 0.2  # seconds for the end of the child that asked
+_CHILD_ENDS_WITHIN = 0.2  # seconds for the end of the child that asked
 _AT_ONCE = 200  # places, each a thread of the child
-MOST_LINKS = 40  # as Linux has it, path_resolution(7)
+_MOST_LINKS_FOLLOWED = 40  # as Linux has it, path_resolution(7)
 _MOST_NAMED = 3  # places that a note names
 # What mounts.MountPoint.can_block tells, found without loading that, and without making rows of the
 # whole table.
@@ -47,7 +47,7 @@ class NoAnswer(OSError):
         return str(self.strerror)
 
 
-class Known:
+class _Answers:
     """What a run knows of mounts: `rows` by number, of each namespace looked into, and the `ways`
     to them.
 
@@ -88,7 +88,7 @@ class Known:
         if namespace == "unknown" or namespace in self.namespaces:
             return ()
         self.namespaces.add(namespace)
-        found = mount_table.table(process)
+        found = mount_table.mount_table(process)
         for row in found:
             self.rows.setdefault(row.number, row)
             self.ways.setdefault(row.number, way + row.path)
@@ -141,27 +141,27 @@ def can_block(line: bytes) -> bool:
     return kind in _CAN_BLOCK or kind.startswith(b"fuse.")
 
 
-_known = Known()
+_answers = _Answers()
 # the folder that the program was started in and has left, because it does not answer
 left_behind = ""
 
 
 def forget() -> None:
     """Ask anew from now on: another run begins."""
-    global _known
-    _known = Known()
+    global _answers
+    _answers = _Answers()
 
 
 def may_block() -> bool:
     """Whether we see any mount of a kind that can block; one look at the table in a run."""
-    return _known.may_block
+    return _answers.may_block
 
 
 def is_point(path: str) -> bool:
     """Whether something is mounted on a folder, by its text; False on a host without a mount that
     can block.
     """
-    return _known.may_block and path in _known.points
+    return _answers.may_block and path in _answers.points
 
 
 def check(path: str | os.PathLike[str], *, follow: bool = True) -> None:
@@ -169,24 +169,24 @@ def check(path: str | os.PathLike[str], *, follow: bool = True) -> None:
 
     `follow` is whether its last name would be followed where that is a symbolic link.
     """
-    if _known.may_block and (mount := where(os.fspath(path), follow=follow)):
+    if _answers.may_block and (mount := where(os.fspath(path), follow=follow)):
         raise refusal(mount, os.fspath(path))
 
 
 def check_tree(folder: str | os.PathLike[str]) -> None:
     """The same for a folder with all that is mounted below it. Raises NoAnswer."""
-    if not _known.may_block:
+    if not _answers.may_block:
         return
     check(folder)
     inside = os.path.realpath(folder).rstrip("/") + "/"
-    for point, row in _known.points.items():
+    for point, row in _answers.points.items():
         if point.startswith(inside) and silent(row, point):
             raise refusal(row, os.fspath(folder))
 
 
 def refusal(mount: MountPoint, path: str) -> NoAnswer:
     """Note that something was not looked at, and why."""
-    _known.refused.setdefault(mount, {})[path] = None
+    _answers.refused.setdefault(mount, {})[path] = None
     return NoAnswer(path, mount)
 
 
@@ -201,7 +201,7 @@ def is_silent(path: str | os.PathLike[str], *, follow: bool = True) -> bool:
 
 def search_path(folders: str) -> str:
     """A PATH without the folders that do not answer."""
-    if not _known.may_block:
+    if not _answers.may_block:
         return folders
     return os.pathsep.join(each for each in folders.split(os.pathsep) if not is_silent(each or "."))
 
@@ -211,7 +211,7 @@ def notes() -> list[str]:
     from miyabi_healing.support.formatting import display
 
     found = []
-    for mount, paths in _known.refused.items():
+    for mount, paths in _answers.refused.items():
         named = ", ".join(display(path) for path in list(paths)[:_MOST_NAMED])
         more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
         found.append(
@@ -230,10 +230,10 @@ def where(path: str, *, follow: bool = True) -> MountPoint | None:
     here, links = "/", 0
     left = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     while True:
-        row = _row_of(here)
+        row = _mount_of(here)
         if row and silent(row, path):
             return row
-        if not left or links > MOST_LINKS:
+        if not left or links > _MOST_LINKS_FOLLOWED:
             return None
         name = left.pop()
         if name == "..":
@@ -241,7 +241,7 @@ def where(path: str, *, follow: bool = True) -> MountPoint | None:
             continue
         below = os.path.join(here, name)
         target = ""
-        if (left or follow) and below not in _known.points:
+        if (left or follow) and below not in _answers.points:
             try:
                 target = os.readlink(below)
             except OSError as error:
@@ -255,13 +255,13 @@ def where(path: str, *, follow: bool = True) -> MountPoint | None:
             here = below
 
 
-def _row_of(path: str) -> MountPoint | None:
+def _mount_of(path: str) -> MountPoint | None:
     """The mount that a path without links lies on, by its text."""
-    while path not in _known.points:
+    while path not in _answers.points:
         if path == "/":
             return None
         path = os.path.dirname(path)
-    return _known.points[path]
+    return _answers.points[path]
 
 
 def silent(row: MountPoint, path: str) -> bool:
@@ -271,10 +271,10 @@ def silent(row: MountPoint, path: str) -> bool:
     if not row.can_block:
         return False
     if row.kind != "autofs":
-        return _known.answer(row) is False
-    if path not in _known.places:
-        _known.places[path] = ask([path])[0] is not None
-    return not _known.places[path]
+        return _answers.answer(row) is False
+    if path not in _answers.places:
+        _answers.places[path] = ask([path])[0] is not None
+    return not _answers.places[path]
 
 
 def behind(link: str, number: int | None) -> MountPoint | None:
@@ -286,14 +286,14 @@ def behind(link: str, number: int | None) -> MountPoint | None:
     """
     if number is None:
         return None  # a kernel before Linux 3.15
-    row = _known.row(number)
+    row = _answers.row(number)
     if row is not None and (not row.can_block or row.kind == "autofs"):
         return None
-    if row is not None and (answer := _known.answer(row)) is not None:
+    if row is not None and (answer := _answers.answer(row)) is not None:
         return None if answer else row
-    if number not in _known.places:
-        _known.places[number] = ask([link])[0] is not None
-    if not _known.places[number]:
+    if number not in _answers.places:
+        _answers.places[number] = ask([link])[0] is not None
+    if not _answers.places[number]:
         raise NoAnswer(link, row)
     return None
 
@@ -302,12 +302,12 @@ def comes_to_an_end(path: str) -> bool:
     """Whether a path that leads through /proc/PID, maybe among the mounts of another namespace,
     comes to an answer.
     """
-    _known.learn_all()
-    if not any(row.can_block for row in _known.rows.values()):
+    _answers.learn_all()
+    if not any(row.can_block for row in _answers.rows.values()):
         return True
-    if path not in _known.places:
-        _known.places[path] = ask([path])[0] is not None
-    return _known.places[path]
+    if path not in _answers.places:
+        _answers.places[path] = ask([path])[0] is not None
+    return _answers.places[path]
 
 
 def ask(places: Iterable[str]) -> list[int | None]:
@@ -356,7 +356,7 @@ def _ask_some(places: list[str]) -> list[int | None]:
             )
     finally:
         os.close(reading)
-        _give_up(child)
+        _abandon_child(child)
     return [found.get(number) for number in range(len(places))]
 
 
@@ -389,13 +389,13 @@ def _look_and_tell(places: list[str], pipe: int) -> NoReturn:
         os._exit(0)
 
 
-def _give_up(child: int) -> None:
+def _abandon_child(child: int) -> None:
     """End the child; one that even SIGKILL does not end at once is left to the kernel."""
     import signal
     import time
 
     with contextlib.suppress(OSError):
         os.kill(child, signal.SIGKILL)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + _CHILD_ENDS_WITHIN
         while not os.waitpid(child, os.WNOHANG)[0] and time.monotonic() < end:
             time.sleep(0.002)

@@ -49,17 +49,17 @@ class MountPoint:
         return display(f"{self.path} ({self.kind}, {self.source})")
 
 
-def table(process: str = "self") -> tuple[MountPoint, ...]:
+def mount_table(process: str = "self") -> tuple[MountPoint, ...]:
     """Every mount that a process can see, in the kernel's order; none where there is no /proc."""
     try:
         with open(f"/proc/{process}/mountinfo", "rb") as file:
             lines = file.read().splitlines()
     except OSError:
         return ()
-    return tuple(parse(line) for line in lines)
+    return tuple(parse_mount(line) for line in lines)
 
 
-def parse(line: bytes) -> MountPoint:
+def parse_mount(line: bytes) -> MountPoint:
     """Read ``36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/sda1 rw``."""
     mount, _, filesystem = line.partition(b" - ")
     number, _parent, device, root, path, *_rest = mount.split(b" ")
@@ -78,7 +78,7 @@ def _unescape(name: bytes) -> bytes:
     )
 
 
-def of(descriptor: int, mounts: tuple[MountPoint, ...] | None = None) -> MountPoint | None:
+def mount_of(descriptor: int, mounts: tuple[MountPoint, ...] | None = None) -> MountPoint | None:
     """The mount that an open file was reached by (mnt_id in proc_pid_fdinfo(5)); None where that is
     unknown.
     """
@@ -88,22 +88,23 @@ def of(descriptor: int, mounts: tuple[MountPoint, ...] | None = None) -> MountPo
     except (OSError, StopIteration):
         return None
     return next(
-        (each for each in (table() if mounts is None else mounts) if each.number == number), None
+        (each for each in (mount_table() if mounts is None else mounts) if each.number == number),
+        None,
     )
 
 
-def around(path: str, mounts: tuple[MountPoint, ...] | None = None) -> MountPoint | None:
+def mount_around(path: str, mounts: tuple[MountPoint, ...] | None = None) -> MountPoint | None:
     """The mount that an absolute path without links lies on, by text alone; a later mount hides an
     earlier one.
     """
     found = None
-    for each in table() if mounts is None else mounts:
+    for each in mount_table() if mounts is None else mounts:
         inside = path == each.path or path.startswith(each.path.rstrip("/") + "/")
         if inside and (found is None or len(each.path) >= len(found.path)):
             found = each
     return found
 
 
-def inside(mount: MountPoint, path: str) -> str:
+def path_in_filesystem(mount: MountPoint, path: str) -> str:
     """Where a path on a mount is in the filesystem itself, whatever part is mounted where."""
     return os.path.normpath(f"{mount.root}/{path[len(mount.path.rstrip('/')) :]}")

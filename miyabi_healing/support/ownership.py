@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from miyabi_healing.support import mount_answers
-from miyabi_healing.support.files import FOLDER, MOST_LINKS
+from miyabi_healing.support.files import MOST_LINKS, OPEN_FOLDER
 from miyabi_healing.support.formatting import display
 
 Users = frozenset[int]
@@ -96,7 +96,7 @@ def who_else(
     if status.st_mode & stat.S_IWOTH:
         return "can be written by everybody"
     if status.st_mode & stat.S_IWGRP:
-        if not is_private(status.st_gid, trusted):
+        if not is_private_group(status.st_gid, trusted):
             return f"can be written by the group {_group_name(status.st_gid)}"
         # then the bits of the group are the most that any entry of it allows (acl(5))
         if _has_access_list(path):
@@ -117,7 +117,7 @@ def _has_access_list(path: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def is_private(group: int, users: Users) -> bool:
+def is_private_group(group: int, users: Users) -> bool:
     """Whether nobody but `users` is in a group: neither as a member of it, nor by an account's own
     group (passwd(5)).
     """
@@ -164,7 +164,7 @@ def walked(path: Path | str) -> Iterator[_Walked]:
     """
     mount_answers.check(path)
     passed: list[_Passed] = []
-    descriptor = os.open("/", FOLDER)
+    descriptor = os.open("/", OPEN_FOLDER)
     try:
         passed.append(_Passed("/", os.fstat(descriptor)))
         left = [*reversed(Path(path).absolute().parts[1:])]
@@ -172,7 +172,7 @@ def walked(path: Path | str) -> Iterator[_Walked]:
         while left:
             name = left.pop()
             if name == "..":
-                deeper = os.open("..", FOLDER, dir_fd=descriptor)
+                deeper = os.open("..", OPEN_FOLDER, dir_fd=descriptor)
                 here = os.path.dirname(passed[-1].path)
             else:
                 here = os.path.join(passed[-1].path, name)
@@ -188,7 +188,7 @@ def walked(path: Path | str) -> Iterator[_Walked]:
                     if not target.startswith("/"):
                         passed.append(folder)
                         continue
-                    deeper, here = os.open("/", FOLDER), "/"
+                    deeper, here = os.open("/", OPEN_FOLDER), "/"
                 else:
                     deeper = os.open(name, _flags_for(status, bool(left)), dir_fd=descriptor)
             os.close(descriptor)
@@ -204,12 +204,12 @@ def _flags_for(status: os.stat_result, has_more: bool) -> int:
     folder has to be.
     """
     if stat.S_ISDIR(status.st_mode) or has_more:
-        return FOLDER | os.O_NOFOLLOW
+        return OPEN_FOLDER | os.O_NOFOLLOW
     handle: int = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
     return handle | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def objection(path: Path | str, trusted: Users) -> str | None:
+def ownership_objection(path: Path | str, trusted: Users) -> str | None:
     """Why others than `trusted` can change what is at a path, or exchange it. Raises OSError."""
     with walked(path) as found:
         return found.objection(trusted)
@@ -219,18 +219,18 @@ def tree_objection(top: Path, trusted: Users) -> str | None:
     """The same for a folder and every file, folder and link in it, and what the links lead to.
     Raises OSError.
     """
-    if reason := objection(top, trusted):
+    if reason := ownership_objection(top, trusted):
         return reason
-    for folder, folders, files, descriptor in os.fwalk(top, onerror=_give_up):
+    for folder, folders, files, descriptor in os.fwalk(top, onerror=_raise_walk_error):
         for name in (*folders, *files):
             status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             here = os.path.join(folder, name)
             if reason := who_else(here, status, trusted):
                 return f"{display(here)} {reason}"
-            if stat.S_ISLNK(status.st_mode) and (reason := objection(here, trusted)):
+            if stat.S_ISLNK(status.st_mode) and (reason := ownership_objection(here, trusted)):
                 return reason
     return None
 
 
-def _give_up(error: OSError) -> None:
+def _raise_walk_error(error: OSError) -> None:
     raise error

@@ -91,7 +91,9 @@ def fallback_in_use(state: Path) -> Path | None:
 def fallback_folders(state: Path) -> list[Path]:
     """The folders standing in for a state folder that there are now: none, but for a full disk."""
     return [
-        each for each in (fallback_folder(top, state) for top in FALLBACK_TOPS) if is_private(each)
+        each
+        for each in (fallback_folder(top, state) for top in FALLBACK_TOPS)
+        if is_private_folder(each)
     ]
 
 
@@ -101,7 +103,7 @@ def existing(folder: Path) -> Path:
     return next((each for each in above if each.is_dir()), Path("/"))
 
 
-def is_private(folder: Path) -> bool:
+def is_private_folder(folder: Path) -> bool:
     """Whether it is a folder of ours that nobody else can enter."""
     try:
         status = os.lstat(folder)
@@ -118,7 +120,7 @@ def distrust(state: Path) -> str | None:
     """Why a state folder must not be used: what others can put there, we would act on. None where
     it may. Raises OSError.
     """
-    return ownership.objection(state, ownership.us())
+    return ownership.ownership_objection(state, ownership.us())
 
 
 def crashed(state: Path) -> bool:

@@ -15,7 +15,7 @@ from miyabi_healing.support.config_loader import answered
 from miyabi_healing.support.formatting import display
 
 SLACK, APPRISE, PING = "SLACK_WEBHOOK_URL", "MIYABI_HEALING_APPRISE_URLS", "MIYABI_HEALING_PING_URL"
-_LONGEST = 8192  # bytes
+_LARGEST_FILE = 8192  # bytes
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def restored() -> dict[str, str]:
     return {**os.environ, **{name: each.value for name, each in withdrawn.items()}}
 
 
-def find(variable: str, file: str) -> Secret | None:
+def find_secret(variable: str, file: str) -> Secret | None:
     """The secret that was in an environment variable, else the first in `file` (empty: none).
     Raises ConfigError.
     """
@@ -55,10 +55,10 @@ def find(variable: str, file: str) -> Secret | None:
 def find_all(variable: str, file: str) -> tuple[Secret, ...]:
     if variable in withdrawn:
         return (withdrawn[variable],)
-    return lines(Path(file).expanduser()) if file else ()
+    return secret_lines(Path(file).expanduser()) if file else ()
 
 
-def lines(path: Path) -> tuple[Secret, ...]:
+def secret_lines(path: Path) -> tuple[Secret, ...]:
     """The lines of a file, one at least, without empty ones and comments. Raises ConfigError, which
     tells none of them.
     """
@@ -66,7 +66,7 @@ def lines(path: Path) -> tuple[Secret, ...]:
         answered(path)
         with open(path, "rb", opener=_without_waiting) as stream:
             status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _LONGEST:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
                 raise ConfigError(f"{display(path)}: secrets are short lines in a regular file")
             text = stream.read().decode()
     except OSError as error:

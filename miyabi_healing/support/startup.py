@@ -18,7 +18,7 @@ from typing import NoReturn
 
 # What pytest imports and a pass never asks for anything. They are loaded when somebody does.
 _POSTPONED = frozenset({"importlib.metadata", "locale", "zipfile"})
-_COLOURS = "pygments"  # what pytest shows code in colours with; our passes show none
+_COLOURING = "pygments"  # what pytest shows code in colours with; our passes show none
 
 
 def collect_seldom() -> None:
@@ -68,7 +68,7 @@ class LeavingOut:
     def find_spec(
         name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name.partition(".")[0] != _COLOURS:
+        if name.partition(".")[0] != _COLOURING:
             return None
         return ModuleSpec(name, LeavingOut, is_package=True)  # type: ignore[arg-type]
 
@@ -87,7 +87,7 @@ def postponing() -> Iterator[None]:
     real thing.
     """
     finders: list[type[Postponing | LeavingOut]] = (
-        [Postponing] if _COLOURS in sys.modules else [Postponing, LeavingOut]
+        [Postponing] if _COLOURING in sys.modules else [Postponing, LeavingOut]
     )
     sys.meta_path[:0] = finders
     try:
@@ -96,7 +96,7 @@ def postponing() -> Iterator[None]:
         for finder in finders:
             sys.meta_path.remove(finder)
         if LeavingOut in finders:
-            for name in [each for each in sys.modules if each.partition(".")[0] == _COLOURS]:
+            for name in [each for each in sys.modules if each.partition(".")[0] == _COLOURING]:
                 del sys.modules[name]
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 
 
-def send(*lines: str) -> None:
+def notify(*lines: str) -> None:
     """Send ``READY=1``, ``STATUS=…``, ``WATCHDOG=1`` and the like. What cannot be sent is nobody's
     loss.
     """

@@ -60,7 +60,7 @@ class _Clock(logging.Formatter):
         return super().format(record)
 
 
-def begin() -> None:
+def enable() -> None:
     """Show from here on what is logged, by forks as well. Nobody else's logging is touched."""
     handler = _Lines()
     handler.setFormatter(_Clock())

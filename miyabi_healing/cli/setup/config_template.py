@@ -32,7 +32,7 @@ _NO_DATA = frozenset(
 )
 
 
-def render(found: Findings, host: str, when: str) -> str:
+def render_config(found: Findings, host: str, when: str) -> str:
     """The whole file. Names that TOML cannot hold are left out, each with a comment."""
     lines = [
         f"# Miyabi Healing on {display(host)}, written by miyabi-healing init, {when}.",
@@ -161,7 +161,7 @@ def disk(_found: Findings) -> Iterator[tuple[str, list[str]]]:
     lines = []
     for path in disks.mounts(()):
         try:
-            mount = disks.read(path)
+            mount = disks.read_mount(path)
         except OSError:
             continue
         lines.append(f"# {mount}: {mount.percent:.0f} % full, {size_text(mount.free)} free")
@@ -230,7 +230,7 @@ def safety(found: Findings) -> Iterator[tuple[str, list[str]]]:
 
     if (why := container()) is None:
         return
-    folders = _from_outside(mount_table.table(), found.homes)
+    folders = _from_outside(mount_table.mount_table(), found.homes)
     yield (
         "ours_alone",
         [
@@ -300,14 +300,14 @@ def checks() -> Iterator[str]:
 def healers() -> Iterator[str]:
     """Every healer of ours with what all have, and with its own options."""
     for file in sorted(registry.builtin("healers").glob("[!_]*.py")):
-        options = registry.load(file.stem, file)[1]
+        options = registry.load_healer(file.stem, file)[1]
         yield from ("", f"# [healers.{file.stem}]")
         for kind in (HealerSettings, options):
             for each in fields(kind) if kind else ():
                 yield _default_line(each.name, each.default)
 
 
-def summary(found: Findings) -> str:
+def findings_summary(found: Findings) -> str:
     """What was found, in one line."""
     weight = size_text(sum(cache.bytes for cache in found.caches))
     trees = sum(repo.worktrees for repo in found.repos)

@@ -79,7 +79,7 @@ class Findings:
 _Progress = Callable[[str], None]
 
 
-def search(
+def search_homes(
     homes: Sequence[Path], seconds: float = _SECONDS, progress: _Progress = lambda text: None
 ) -> Findings:
     """Look through `homes`, the folders near the top first, so that what time is short for lies
@@ -90,7 +90,7 @@ def search(
     common: dict[Path, Repo] = {}
     settings = config.Config()
     for home in homes:
-        for path, names, entries in walk(home, began + seconds, found):
+        for path, names, entries in walk_home(home, began + seconds, found):
             if found.folders % 100 == 0:
                 progress(
                     f"Looking through {home}: {found.folders} folders, {len(common)} repositories"
@@ -101,7 +101,7 @@ def search(
     found.repos = sorted(common.values(), key=lambda repo: (-repo.worktrees, repo.path))
     found.logs.sort(key=lambda folder: (-folder.bytes, folder.path))
     end = time.monotonic() + seconds
-    for cache in (cache for home in homes for cache in caches.find(_in_home(home))):
+    for cache in (cache for home in homes for cache in caches.find_caches(_in_home(home))):
         progress(f"Weighing {cache.path}")
         found.caches.append(_weigh_cache(cache, end))
     found.caches.sort(key=lambda cache: -cache.bytes)
@@ -109,16 +109,16 @@ def search(
     return found
 
 
-def _in_home(home: Path) -> config.Caches:
+def _in_home(home: Path) -> config.CacheSettings:
     import glob
 
-    return config.Caches(homes=(glob.escape(str(home)),))
+    return config.CacheSettings(homes=(glob.escape(str(home)),))
 
 
 _Looked = tuple[Path, list[str], list[os.DirEntry[str]]]
 
 
-def walk(home: Path, end: float, found: Findings) -> Iterator[_Looked]:
+def walk_home(home: Path, end: float, found: Findings) -> Iterator[_Looked]:
     """Every folder with its names and entries, breadth first. What is a repository is not looked
     into, but for a home that is.
     """
@@ -173,7 +173,7 @@ def _note_repository(
         located = repositories.locate(path)
         if located is None or located.common in known or "/.git/modules/" in str(located.common):
             return
-        repository = repositories.repository(str(path), settings)
+        repository = repositories.open_repository(str(path), settings)
         linked = repository.worktrees()
     except (OSError, ValueError, repositories.NoRepository):
         return
@@ -205,7 +205,7 @@ def _weigh_cache(cache: caches.Cache, end: float) -> FoundCache:
     total, weighed = 0, not cache.trouble
     try:
         for status in (
-            caches.walk(cache.path, os.lstat(cache.path), cache.device) if weighed else ()
+            caches.walk_statuses(cache.path, os.lstat(cache.path), cache.device) if weighed else ()
         ):
             total += used(status)
             if time.monotonic() > end:

@@ -26,7 +26,7 @@ _TIME_LIMIT = 60.0  # seconds for systemctl and its like
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run", tempfile.gettempdir())
 
 
-class Refused(Exception):
+class NotInstalled(Exception):
     """Nothing was changed; the message says why not."""
 
 
@@ -59,11 +59,11 @@ class _Remove:
         yield f"remove {display(self.path)}"
 
     def apply(self) -> None:
-        atomic_write.remove(self.path)
+        atomic_write.remove_file(self.path)
 
 
 @dataclass(frozen=True)
-class Run:
+class RunProgram:
     """Run a command, with `stdin`. One that `may_fail` only cleans up; an `offline` one needs no
     service manager at work.
     """
@@ -84,7 +84,7 @@ class Run:
 
     def apply(self) -> None:
         try:
-            result = commands.run(
+            result = commands.run_program(
                 self.argv,
                 time_limit=_TIME_LIMIT,
                 stdin=self.stdin,
@@ -98,11 +98,11 @@ class Run:
             raise Failed(f"{self}: {words or result.complaint}")
 
 
-Step = _Write | _Remove | Run
+ServiceStep = _Write | _Remove | RunProgram
 
 
 @dataclass(frozen=True)
-class _Place:
+class _ServicePlace:
     """Where services go: for the system or for one user, with that user's home."""
 
     system: bool
@@ -124,19 +124,19 @@ class _Place:
                 if self.system
                 else self.home / "Library" / "LaunchAgents"
             )
-            return (top / f"{service_units.NAME}.plist",)
+            return (top / f"{service_units.UNIT_NAME}.plist",)
         if kind == "cron":
-            return (Path("/etc/cron.d") / service_units.NAME,) if self.system else ()
+            return (Path("/etc/cron.d") / service_units.UNIT_NAME,) if self.system else ()
         names = (
-            (f"{service_units.NAME}-watch.service",)
+            (f"{service_units.UNIT_NAME}-watch.service",)
             if kind == "systemd-watch"
-            else (f"{service_units.NAME}.service", f"{service_units.NAME}.timer")
+            else (f"{service_units.UNIT_NAME}.service", f"{service_units.UNIT_NAME}.timer")
         )
         return tuple(self.unit_folder / name for name in names)
 
-    def systemctl(self, verb: str, *arguments: str, may_fail: bool = False) -> Run:
+    def systemctl(self, verb: str, *arguments: str, may_fail: bool = False) -> RunProgram:
         offline = verb in ("enable", "disable") and not booted()
-        return Run(
+        return RunProgram(
             ("systemctl", *(() if self.system else ("--user",)), verb, *arguments),
             may_fail=may_fail,
             offline=offline,
@@ -148,8 +148,8 @@ class _Place:
         return "system" if self.system else f"gui/{os.getuid()}"
 
 
-def here(system: bool) -> _Place:
-    return _Place(system, Path.home(), os.uname().nodename)
+def here(system: bool) -> _ServicePlace:
+    return _ServicePlace(system, Path.home(), os.uname().nodename)
 
 
 def default_kind(system: bool) -> str:
@@ -171,7 +171,9 @@ def runs(kind: str, system: bool) -> bool:
     if kind == "cron":
         return True
     socket = Path(_bus().get("XDG_RUNTIME_DIR") or "/nowhere") / "systemd" / "private"
-    return booted() and commands.find("systemctl") is not None and (system or socket.exists())
+    return (
+        booted() and commands.find_program("systemctl") is not None and (system or socket.exists())
+    )
 
 
 def _bus() -> dict[str, str]:
@@ -197,8 +199,8 @@ def program(config_file: str | None) -> tuple[str, ...]:
     script = paths.PACKAGE.parent / "run_healing.sh"
     if script.is_file():
         return (str(script), *more)
-    for found in (Path(sys.argv[0]), Path(sysconfig.get_path("scripts")) / service_units.NAME):
-        if found.name == service_units.NAME and os.access(found, os.X_OK):
+    for found in (Path(sys.argv[0]), Path(sysconfig.get_path("scripts")) / service_units.UNIT_NAME):
+        if found.name == service_units.UNIT_NAME and os.access(found, os.X_OK):
             return (str(found.resolve()), *more)
     return (sys.executable, "-m", "miyabi_healing", *more)
 
@@ -230,11 +232,11 @@ def doubts(words: Sequence[str], system: bool) -> Iterator[str]:
                 yield f"{display(each)} can be changed by others than you"
 
 
-def distrust(words: Sequence[str], system: bool) -> tuple[str, ...]:
+def untrusted_programs(words: Sequence[str], system: bool) -> tuple[str, ...]:
     """What to warn a user of. Raises Refused for what root must not start."""
     found = tuple(dict.fromkeys(doubts(words, system)))
     if found and system:
-        raise Refused(
+        raise NotInstalled(
             f"{found[0]}: root would start it again and again; install the "
             "program into a folder of root's, like /opt"
         )
@@ -251,9 +253,9 @@ def _is_ours(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise Refused(f"{display(path)}: {error.strerror}") from None
+        raise NotInstalled(f"{display(path)}: {error.strerror}") from None
     if service_units.MARKER.encode() not in text:
-        raise Refused(
+        raise NotInstalled(
             f"{display(path)} was not written by miyabi-healing install; move it away first"
         )
     return True
@@ -262,17 +264,19 @@ def _is_ours(path: Path) -> bool:
 def crontab() -> bytes:
     """The user's crontab; empty where there is none. Raises Refused."""
     try:
-        result = commands.run(("crontab", "-l"), time_limit=_TIME_LIMIT, whole_environment=True)
+        result = commands.run_program(
+            ("crontab", "-l"), time_limit=_TIME_LIMIT, whole_environment=True
+        )
     except command_errors.ToolError as error:
-        raise Refused(str(error)) from None
+        raise NotInstalled(str(error)) from None
     if result.code and not any(
         words in result.stderr for words in (b"no crontab", b"No such file")
     ):
-        raise Refused(f"crontab -l: {result.complaint}")
+        raise NotInstalled(f"crontab -l: {result.complaint}")
     return result.stdout if result.code == 0 else b""
 
 
-def steps_to_install(kind: str, job: service_units.Job, place: _Place) -> list[Step]:
+def steps_to_install(kind: str, job: service_units.Job, place: _ServicePlace) -> list[ServiceStep]:
     """Everything to do for one kind of service; other kinds of ours are removed first. Raises
     Refused, units.Unusable.
     """
@@ -281,9 +285,9 @@ def steps_to_install(kind: str, job: service_units.Job, place: _Place) -> list[S
         "cron": lambda _: service_units.cron_file(job, place.host).encode(),
     }
     render: Callable[[Path], bytes] = contents.get(
-        kind, lambda path: service_units.unit(path.name, job).encode()
+        kind, lambda path: service_units.render_unit(path.name, job).encode()
     )
-    written: list[Step] = [_Write(path, render(path)) for path in place.files(kind)]
+    written: list[ServiceStep] = [_Write(path, render(path)) for path in place.files(kind)]
     for path in place.files(kind):
         _is_ours(path)
     steps = [*steps_to_remove([each for each in removable(place) if each != kind], place), *written]
@@ -291,13 +295,20 @@ def steps_to_install(kind: str, job: service_units.Job, place: _Place) -> list[S
         before = service_units.without_block(crontab())
         before += b"\n" if before and not before.endswith(b"\n") else b""
         steps.append(
-            Run(("crontab", "-"), stdin=before + service_units.cron_block(job, place.host).encode())
+            RunProgram(
+                ("crontab", "-"), stdin=before + service_units.cron_block(job, place.host).encode()
+            )
         )
     elif kind == "cron" and not Path("/etc/cron.d").is_dir():
-        raise Refused("this cron has no /etc/cron.d; choose another --kind, or --user")
+        raise NotInstalled("this cron has no /etc/cron.d; choose another --kind, or --user")
     elif kind == "launchd":
-        old = Run(("launchctl", "bootout", f"{place.domain}/{service_units.NAME}"), may_fail=True)
-        steps += [old, Run(("launchctl", "bootstrap", place.domain, str(place.files(kind)[0])))]
+        old = RunProgram(
+            ("launchctl", "bootout", f"{place.domain}/{service_units.UNIT_NAME}"), may_fail=True
+        )
+        steps += [
+            old,
+            RunProgram(("launchctl", "bootstrap", place.domain, str(place.files(kind)[0]))),
+        ]
     elif kind.startswith("systemd"):
         name = place.files(kind)[-1].name
         steps += [
@@ -308,20 +319,20 @@ def steps_to_install(kind: str, job: service_units.Job, place: _Place) -> list[S
     return steps
 
 
-def removable(place: _Place) -> list[str]:
+def removable(place: _ServicePlace) -> list[str]:
     """The kinds of service that can be there: no crontab of a user's where there is no cron."""
     return [
         kind
         for kind in service_units.KINDS
-        if kind != "cron" or place.system or commands.find("crontab")
+        if kind != "cron" or place.system or commands.find_program("crontab")
     ]
 
 
-def steps_to_remove(kinds: Sequence[str], place: _Place) -> list[Step]:
+def steps_to_remove(kinds: Sequence[str], place: _ServicePlace) -> list[ServiceStep]:
     """Everything to do for these kinds to be gone: stopped first, then removed. Raises Refused,
     units.Unusable.
     """
-    steps: list[Step] = []
+    steps: list[ServiceStep] = []
     for kind in kinds:
         present = [path for path in place.files(kind) if _is_ours(path)]
         if kind == "cron" and not place.system:
@@ -329,13 +340,18 @@ def steps_to_remove(kinds: Sequence[str], place: _Place) -> list[Step]:
             after = service_units.without_block(before)
             if after != before:
                 steps.append(
-                    Run(("crontab", "-"), stdin=after) if after.strip() else Run(("crontab", "-r"))
+                    RunProgram(("crontab", "-"), stdin=after)
+                    if after.strip()
+                    else RunProgram(("crontab", "-r"))
                 )
         if not present:
             continue
         if kind == "launchd":
             steps.append(
-                Run(("launchctl", "bootout", f"{place.domain}/{service_units.NAME}"), may_fail=True)
+                RunProgram(
+                    ("launchctl", "bootout", f"{place.domain}/{service_units.UNIT_NAME}"),
+                    may_fail=True,
+                )
             )
         elif kind.startswith("systemd"):
             name = place.files(kind)[-1].name
@@ -348,13 +364,15 @@ def steps_to_remove(kinds: Sequence[str], place: _Place) -> list[Step]:
     return steps
 
 
-def carry_out(steps: Sequence[Step], system: bool, say: Callable[[str], None]) -> list[Run]:
+def carry_out_service_steps(
+    steps: Sequence[ServiceStep], system: bool, say: Callable[[str], None]
+) -> list[RunProgram]:
     """Do it, in order; returns the commands left for when the service manager is at work. Raises
     Failed.
     """
     left = []
     for step in steps:
-        if isinstance(step, Run) and not _can_run(step, system):
+        if isinstance(step, RunProgram) and not _can_run(step, system):
             left += [] if step.may_fail else [step]
             continue
         try:
@@ -365,15 +383,17 @@ def carry_out(steps: Sequence[Step], system: bool, say: Callable[[str], None]) -
     return left
 
 
-def told(steps: Sequence[Step], system: bool) -> Iterator[str]:
+def told(steps: Sequence[ServiceStep], system: bool) -> Iterator[str]:
     """What would be done, and what would be left."""
     for step in steps:
-        if isinstance(step, Run) and not _can_run(step, system):
+        if isinstance(step, RunProgram) and not _can_run(step, system):
             yield f"leave, because what runs services is not at work here: {step}"
         else:
             yield from step.lines()
 
 
-def _can_run(step: Run, system: bool) -> bool:
+def _can_run(step: RunProgram, system: bool) -> bool:
     manager = {"systemctl": "systemd-timer", "launchctl": "launchd"}.get(step.argv[0], "cron")
-    return runs(manager, system) or (step.offline and commands.find(step.argv[0]) is not None)
+    return runs(manager, system) or (
+        step.offline and commands.find_program(step.argv[0]) is not None
+    )

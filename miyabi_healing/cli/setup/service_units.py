@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 MARKER = "Written by miyabi-healing install"
-NAME = "miyabi-healing"
+UNIT_NAME = "miyabi-healing"
 KINDS = ("systemd-timer", "systemd-watch", "launchd", "cron")
 INTERVALS = {"systemd-watch": 300}  # seconds between two passes where none were asked for
 INTERVAL = 900
@@ -88,7 +88,7 @@ def _systemd_program(program: Sequence[str]) -> str:
     return ":" + " ".join(_systemd_word(word) for word in program)
 
 
-def unit(name: str, job: Job) -> str:
+def render_unit(name: str, job: Job) -> str:
     """One of the units as it is installed. Raises Unusable."""
     hardening = _template("hardening.conf") + (
         _template("hardening-system.conf") if job.system else ""
@@ -174,9 +174,8 @@ def _cron_command(job: Job) -> str:
     """
     path = "" if job.system else f'PATH="$PATH:{_MORE_TOOLS}" '
     folders = "".join(f"{name}={_cron_word(value)} " for name, value in job.environment.items())
-    return (
-        f"{path}{folders}{' '.join(map(_cron_word, job.program))} --quiet 2>&1 | logger -t {NAME}"
-    )
+    program = " ".join(map(_cron_word, job.program))
+    return f"{path}{folders}{program} --quiet 2>&1 | logger -t {UNIT_NAME}"
 
 
 def cron_block(job: Job, host: str) -> str:
@@ -213,7 +212,7 @@ def property_list(job: Job) -> bytes:
 
     logs = Path("/Library/Logs") if job.system else job.home / "Library" / "Logs"
     entries: dict[str, object] = {
-        "Label": NAME,
+        "Label": UNIT_NAME,
         "ProgramArguments": [*job.program, "--quiet"],
         "StartInterval": max(int(job.interval), 1),
         "RunAtLoad": True,
@@ -221,8 +220,8 @@ def property_list(job: Job) -> bytes:
         "LowPriorityIO": True,
         "Nice": 10,
         "ExitTimeOut": 120,  # seconds to finish or take back the step in hand
-        "StandardOutPath": os.fspath(logs / f"{NAME}.log"),
-        "StandardErrorPath": os.fspath(logs / f"{NAME}.log"),
+        "StandardOutPath": os.fspath(logs / f"{UNIT_NAME}.log"),
+        "StandardErrorPath": os.fspath(logs / f"{UNIT_NAME}.log"),
     }
     path = {} if job.system else {"PATH": f"/usr/bin:/bin:/usr/sbin:/sbin:{_MORE_TOOLS}"}
     if variables := {**path, **job.environment}:

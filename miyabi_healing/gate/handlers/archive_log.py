@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from miyabi_healing.gate.handlers import log_undo
-from miyabi_healing.gate.handlers import logs as log_files
+from miyabi_healing.gate.handlers import log_files, log_restore
 from miyabi_healing.gate.handlers.handler import (
     TAKEN_BACK,
     UNTOUCHED,
@@ -13,8 +12,8 @@ from miyabi_healing.gate.handlers.handler import (
     StepHandler,
     Undo,
 )
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
-from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
+from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
 from miyabi_healing.host import logs
 from miyabi_healing.model.steps import ArchiveLog
 from miyabi_healing.support.files import identity_at, used
@@ -29,18 +28,18 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
     undo = Restorable(
         {
             "log-archive": Undo(
-                log_undo.archive_objection,
-                log_undo.restore_archive,
-                elsewhere=log_undo.would_be_beside,
+                log_restore.archive_objection,
+                log_restore.restore_archive,
+                elsewhere=log_restore.would_be_beside,
             )
         }
     )
 
-    def target_use(self, step: ArchiveLog) -> Stake:
-        return Stake((step.path,), judged=True)
+    def target_use(self, step: ArchiveLog) -> TargetUse:
+        return TargetUse((step.path,), judged=True)
 
     def recheck(self, step: ArchiveLog, context: Context) -> str | None:
-        if reason := log_files.objection(step, context):
+        if reason := log_files.log_objection(step, context):
             return reason
         if identity_at(step.path) != step.identity:
             return "it changed since it was measured"
@@ -50,7 +49,7 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
             else "its folder lets nothing be removed"
         )
 
-    def apply(self, step: ArchiveLog, context: Context) -> Done:
+    def apply(self, step: ArchiveLog, context: Context) -> StepResult:
         with log_files.opened(step, context, os.O_RDONLY) as (descriptor, folder, _name):
             status = os.fstat(descriptor)
             begin = logs.first_data(descriptor, status.st_size)
@@ -77,12 +76,12 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
             times = [parent.st_atime_ns, parent.st_mtime_ns, os.fstat(folder).st_mtime_ns]
             os.fsync(folder)
             place.write_manifest(parent_times=times)
-        return Done(
+        return StepResult(
             freed=used(status) - size,
             details={"archived_bytes": archive.raw},
             undo={"entry": str(place.folder)},
         )
 
     def cost(self, step: ArchiveLog, deadline: float) -> Cost:
-        size = weigh(step.path, deadline)
+        size = weigh_tree(step.path, deadline)
         return Cost(files=1, bytes=max(size, step.bytes), kept=int(size * log_files.PACKED))

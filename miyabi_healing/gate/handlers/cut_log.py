@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from miyabi_healing.gate.handlers import logs as log_files
+from miyabi_healing.gate.handlers import log_files
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
-from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
+from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
 from miyabi_healing.host import logs
 from miyabi_healing.model.steps import CutLog
 from miyabi_healing.support.files import used
@@ -21,13 +21,13 @@ class CutLogHandler(StepHandler[CutLog]):
     next_run = after_crash
     undo = Irreversible("it was cut without an archive, as the configuration asks")
 
-    def target_use(self, step: CutLog) -> Stake:
-        return Stake((step.path,), judged=True)  # by how they write
+    def target_use(self, step: CutLog) -> TargetUse:
+        return TargetUse((step.path,), judged=True)  # by how they write
 
     def recheck(self, step: CutLog, context: Context) -> str | None:
-        return log_files.objection(step, context)
+        return log_files.log_objection(step, context)
 
-    def apply(self, step: CutLog, context: Context) -> Done:
+    def apply(self, step: CutLog, context: Context) -> StepResult:
         with log_files.opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
             before = os.fstat(descriptor)
             where = logs.find_cut(descriptor, before, step.keep_lines, step.keep_bytes)
@@ -38,7 +38,9 @@ class CutLogHandler(StepHandler[CutLog]):
                 step, context, descriptor, before
             ) and log_files.collapse_to(descriptor, where.floor)
             freed = used(before) - used(os.fstat(descriptor))
-        return Done(freed=max(freed, 0), details={"way": "collapsed" if collapsed else "punched"})
+        return StepResult(
+            freed=max(freed, 0), details={"way": "collapsed" if collapsed else "punched"}
+        )
 
     def cost(self, step: CutLog, deadline: float) -> Cost:
-        return Cost(files=1, bytes=max(weigh(step.path, deadline), step.bytes))
+        return Cost(files=1, bytes=max(weigh_tree(step.path, deadline), step.bytes))

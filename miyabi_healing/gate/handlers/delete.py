@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.weigh import DEEPEST, Cost
 from miyabi_healing.host import caches
@@ -29,7 +29,7 @@ from miyabi_healing.model.steps import Delete, Unit
 from miyabi_healing.support.files import is_beneath, open_beneath, used
 from miyabi_healing.support.formatting import display
 
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass
@@ -53,12 +53,12 @@ def disposable(folder: Path, context: Context) -> bool:
     configuration.
     """
     config = context.host.config
-    known = [cache.path for cache in caches.find(config.caches)]
+    known = [cache.path for cache in caches.find_caches(config.caches)]
     named = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.disposable]
     return any(folder == top or is_beneath(folder, top) for top in [*known, *named])
 
 
-def judge(step: Delete, files: OpenFiles) -> list[tuple[Unit, str | None]]:
+def judge_units(step: Delete, files: OpenFiles) -> list[tuple[Unit, str | None]]:
     """What speaks against deleting each unit, all of them looked at afresh; None where nothing
     does.
     """
@@ -130,12 +130,12 @@ def write_manifest(step: Delete, context: Context) -> str:
 def remove_all(root: Path, units: Sequence[Unit], tally: Tally) -> None:
     for unit in units:
         try:
-            remove(root, unit, tally)
+            remove_unit(root, unit, tally)
         except OSError as error:
             tally.left.append(f"{display(unit.path)}: {error.strerror or error}")
 
 
-def remove(root: Path, unit: Unit, tally: Tally) -> None:
+def remove_unit(root: Path, unit: Unit, tally: Tally) -> None:
     """Delete one unit, if it still is the one that was measured. Raises OSError where it is not."""
     with open_beneath(root, unit.path) as (folder, name):
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -169,7 +169,7 @@ def remove_name(
         return
     if depth > DEEPEST:
         raise OSError(f"folders are nested more than {DEEPEST} deep")
-    inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+    inside = os.open(name, _READ_FOLDER, dir_fd=folder)
     try:
         if _mount_of(inside) != _mount_of(folder):
             raise OSError(f"{display(name)} is another filesystem, or mounted here")
@@ -233,8 +233,8 @@ class DeleteHandler(StepHandler[Delete]):
         "its tool makes it again; what it was is listed in the state folder's manifests"
     )
 
-    def target_use(self, step: Delete) -> Stake:
-        return Stake(
+    def target_use(self, step: Delete) -> TargetUse:
+        return TargetUse(
             (step.root,), tuple(unit.path for unit in step.units), judged=True
         )  # unit by unit
 
@@ -248,14 +248,14 @@ class DeleteHandler(StepHandler[Delete]):
             for unit in step.units
         ):
             return "a unit lies outside the cache"
-        objections = [reason for _unit, reason in judge(step, context.witness.files)]
+        objections = [reason for _unit, reason in judge_units(step, context.witness.files)]
         return None if None in objections else next(iter(objections), "it is gone already")
 
-    def apply(self, step: Delete, context: Context) -> Done:
+    def apply(self, step: Delete, context: Context) -> StepResult:
         root = root_of(step.root, context.roots)
         assert root is not None  # recheck has just said so
         with _owner_locked(root, step.locks):
-            judged = judge(step, context.host.witness().files)
+            judged = judge_units(step, context.host.witness().files)
             manifest = write_manifest(step, context)
             tally = Tally()
             tally.left += [reason for _unit, reason in judged if reason]
@@ -265,7 +265,7 @@ class DeleteHandler(StepHandler[Delete]):
         details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
         if tally.left:
             details["not_deleted"] = tally.left[:20]
-        return Done(
+        return StepResult(
             freed=tally.freed,
             message=f"{len(tally.left)} left" if tally.left else "",
             details=details,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from miyabi_healing.gate.primitives.context import Context, Done, Stake
-from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
+from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Step
 
@@ -20,7 +20,7 @@ UNTOUCHED = "nothing had been changed yet"  # such a step changes nothing before
 TAKEN_BACK = "a pass that may change something takes it back"
 
 
-def nothing(entry: Entry, context: Context) -> None:
+def nothing(entry: WrittenEntry, context: Context) -> None:
     """What most kinds need besides being deleted."""
 
 
@@ -34,10 +34,10 @@ class Undo:
     so beforehand. `forget` is what else goes when it is purged.
     """
 
-    objection: Callable[[Entry, Context], str | None]
-    restore: Callable[[Entry, Context], str | None]
-    forget: Callable[[Entry, Context], None] = nothing
-    elsewhere: Callable[[Entry], str] = lambda entry: ""
+    objection: Callable[[WrittenEntry, Context], str | None]
+    restore: Callable[[WrittenEntry, Context], str | None]
+    forget: Callable[[WrittenEntry, Context], None] = nothing
+    elsewhere: Callable[[WrittenEntry], str] = lambda entry: ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class StepHandler(ABC, Generic[S]):
         """How it is undone, or why it cannot be."""
 
     @abstractmethod
-    def target_use(self, step: S) -> Stake:
+    def target_use(self, step: S) -> TargetUse:
         """What of its target somebody could be using, and what must not be this program's own."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ class StepHandler(ABC, Generic[S]):
         """The reason why it must not be carried out (any more); None to go on. Changes nothing."""
 
     @abstractmethod
-    def apply(self, step: S, context: Context) -> Done:
+    def apply(self, step: S, context: Context) -> StepResult:
         """Carry it out. Raises Refused where it found the target changed, OSError where it
         failed.
         """

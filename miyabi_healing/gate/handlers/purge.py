@@ -13,9 +13,9 @@ from collections.abc import Callable
 from miyabi_healing.gate.handlers.delete import Tally, remove_name
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler, Undo
 from miyabi_healing.gate.primitives import quarantine_writer
-from miyabi_healing.gate.primitives.context import Context, Done, Stake
-from miyabi_healing.gate.primitives.quarantine_writer import Entry
-from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
+from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
+from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
 from miyabi_healing.model.steps import Purge
 from miyabi_healing.state import quarantine
 from miyabi_healing.support.files import identity_at
@@ -23,7 +23,7 @@ from miyabi_healing.support.formatting import display
 
 
 def empty(
-    entry: Entry, context: Context, forget: Callable[[Entry, Context], None]
+    entry: WrittenEntry, context: Context, forget: Callable[[WrittenEntry, Context], None]
 ) -> tuple[int, list[str]]:
     """Delete an entry; returns the bytes freed and what would not go. Raises OSError, ToolError."""
     for each in (entry.folder.parent.parent, entry.folder.parent, entry.folder):
@@ -32,7 +32,7 @@ def empty(
         entry.write_manifest(purging=True)
     forget(entry, context)
     tally = Tally(deadline=context.deadline)
-    folder = os.open(entry.folder, quarantine_writer.FOLDER_FLAGS | os.O_NOFOLLOW)
+    folder = os.open(entry.folder, quarantine_writer._OPEN_LOCATION | os.O_NOFOLLOW)
     try:
         remove_name(folder, "thing", os.stat("thing", dir_fd=folder, follow_symlinks=False), tally)
     except FileNotFoundError:
@@ -62,15 +62,15 @@ class PurgeHandler(StepHandler[Purge]):
         """`undo_of` knows how each kind of entry is restored, and so what else goes with it."""
         self._undo_of = undo_of
 
-    def _forget(self, entry: Entry, context: Context) -> None:
+    def _forget(self, entry: WrittenEntry, context: Context) -> None:
         if undo := self._undo_of(entry.kind):
             undo.forget(entry, context)
 
-    def target_use(self, step: Purge) -> Stake:
-        return Stake()  # what nobody could reach any more is all that is ever purged
+    def target_use(self, step: Purge) -> TargetUse:
+        return TargetUse()  # what nobody could reach any more is all that is ever purged
 
     def recheck(self, step: Purge, context: Context) -> str | None:
-        if step.folder.parent.parent not in quarantine.bases(context.state):
+        if step.folder.parent.parent not in quarantine.locations(context.state):
             return "it is not in a quarantine of ours"
         if step.folder.parent.name == context.run_id:
             return "it was set aside in this run"
@@ -80,24 +80,24 @@ class PurgeHandler(StepHandler[Purge]):
             return "it is gone already"
         if not found.same_file(step.identity):
             return "it was replaced since it was measured"
-        held = quarantine.read(step.folder)
+        held = quarantine.read_entry(step.folder)
         return None if held.facts else held.damage or "it has no manifest"
 
-    def apply(self, step: Purge, context: Context) -> Done:
-        freed, left = empty(Entry.at(step.folder), context, self._forget)
+    def apply(self, step: Purge, context: Context) -> StepResult:
+        freed, left = empty(WrittenEntry.at(step.folder), context, self._forget)
         if left:
             raise OSError(f"{len(left)} thing(s) would not go: {left[0]}")
-        return Done(freed=freed)
+        return StepResult(freed=freed)
 
     def cost(self, step: Purge, deadline: float) -> Cost:
-        return Cost(files=1, bytes=max(weigh(step.folder / "thing", deadline), step.bytes))
+        return Cost(files=1, bytes=max(weigh_tree(step.folder / "thing", deadline), step.bytes))
 
     def resume(self, target: str, context: Context) -> str:
         """Finish a purge that was cut short: its entry is named by the step's target. Returns what
         became of it. Raises OSError.
         """
-        for base in quarantine.bases(context.state):
-            entry = Entry.at(base / target)
+        for base in quarantine.locations(context.state):
+            entry = WrittenEntry.at(base / target)
             if entry.facts.get("purging"):
                 left = empty(entry, context, self._forget)[1]
                 return "finished" if not left else f"{len(left)} thing(s) would not go: {left[0]}"

@@ -14,17 +14,17 @@ from miyabi_healing.gate.handlers.handler import (
     Undo,
 )
 from miyabi_healing.gate.primitives import quarantine_writer
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
-from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
+from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
 from miyabi_healing.host.users import words
 from miyabi_healing.model.steps import Quarantine
 from miyabi_healing.support.files import identity_at, open_beneath
 from miyabi_healing.support.formatting import display
 
 
-def _used_by_now(place: Entry, context: Context) -> str | None:
+def _used_by_now(place: WrittenEntry, context: Context) -> str | None:
     """Who was at it at the last moment: now that it has no name any more where people look, nobody
     else can come.
     """
@@ -35,12 +35,16 @@ def _used_by_now(place: Entry, context: Context) -> str | None:
     return f"in use at the last moment, {words(user)}" if user else None
 
 
-def cannot_go_back(entry: Entry, context: Context) -> str | None:
+def cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
     """Why a thing cannot be renamed back to where it came from; None where it can, or never
     left.
     """
     here, there = os.path.lexists(entry.thing), os.path.lexists(entry.original)
-    if here and there and not (_is_folder(entry.thing) and _is_empty_folder(Path(entry.original))):
+    if (
+        here
+        and there
+        and not (_is_real_folder(entry.thing) and _is_empty_folder(Path(entry.original)))
+    ):
         return f"something else is at {display(entry.original)} now"
     if not here:
         return None if there else f"it is neither in quarantine nor at {display(entry.original)}"
@@ -53,7 +57,7 @@ def cannot_go_back(entry: Entry, context: Context) -> str | None:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
-def _is_folder(path: Path) -> bool:
+def _is_real_folder(path: Path) -> bool:
     return stat.S_ISDIR(os.lstat(path).st_mode)
 
 
@@ -68,7 +72,7 @@ def _is_empty_folder(path: Path) -> bool:
         return False
 
 
-def go_back(entry: Entry, context: Context) -> None:
+def move_payload_back(entry: WrittenEntry, context: Context) -> None:
     """Rename it back, if it is here. Raises OSError."""
     if os.path.lexists(entry.thing):
         quarantine_writer.put_back(entry)
@@ -82,10 +86,10 @@ class QuarantineHandler(StepHandler[Quarantine]):
     step_type = Quarantine
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
-    undo = Restorable({"quarantine": Undo(cannot_go_back, go_back)})
+    undo = Restorable({"quarantine": Undo(cannot_go_back, move_payload_back)})
 
-    def target_use(self, step: Quarantine) -> Stake:
-        return Stake((step.path,))
+    def target_use(self, step: Quarantine) -> TargetUse:
+        return TargetUse((step.path,))
 
     def recheck(self, step: Quarantine, context: Context) -> str | None:
         if root_of(step.path, context.roots) is None:
@@ -96,17 +100,19 @@ class QuarantineHandler(StepHandler[Quarantine]):
             return "it is gone already"
         return None if found == step.identity else "it changed since it was measured"
 
-    def apply(self, step: Quarantine, context: Context) -> Done:
+    def apply(self, step: Quarantine, context: Context) -> StepResult:
         root = root_of(step.path, context.roots)
         assert root is not None  # recheck has just said so
-        place = quarantine_writer.take(context, root, step.path, step.identity, step.kind)
+        place = quarantine_writer.quarantine_path(
+            context, root, step.path, step.identity, step.kind
+        )
         if late := _used_by_now(place, context):
             quarantine_writer.put_back(place)
             raise Refused(late)
-        return Done(
+        return StepResult(
             details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)}
         )
 
     def cost(self, step: Quarantine, deadline: float) -> Cost:
-        size = weigh(step.path, deadline)
+        size = weigh_tree(step.path, deadline)
         return Cost(files=1, bytes=max(size, step.bytes), kept=size, sizes={step.path: size})

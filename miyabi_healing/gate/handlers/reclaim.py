@@ -8,14 +8,14 @@ import os
 from pathlib import Path
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
-from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host import memory
 from miyabi_healing.model.steps import Reclaim
 from miyabi_healing.support.formatting import display
 
 
-def write(control: Path, value: str) -> None:
+def write_control(control: Path, value: str) -> None:
     descriptor = os.open(control, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.write(descriptor, value.encode())
@@ -33,11 +33,11 @@ class ReclaimHandler(StepHandler[Reclaim]):
     next_run = after_crash
     undo = Irreversible("there is nothing to give back")
 
-    def target_use(self, step: Reclaim) -> Stake:
-        return Stake()
+    def target_use(self, step: Reclaim) -> TargetUse:
+        return TargetUse()
 
     def recheck(self, step: Reclaim, context: Context) -> str | None:
-        known = step.control == memory.PROC / "sys/vm/drop_caches" and step.value == "1"
+        known = step.control == memory.PROCFS / "sys/vm/drop_caches" and step.value == "1"
         ours = step.control.name in (
             "memory.reclaim",
             "memory.force_empty",
@@ -46,11 +46,11 @@ class ReclaimHandler(StepHandler[Reclaim]):
             return f"{display(step.control)} is not a known control file"
         return None if os.access(step.control, os.W_OK) else "not permitted"
 
-    def apply(self, step: Reclaim, context: Context) -> Done:
-        before = memory.read().available
-        write(step.control, step.value)
-        gained = memory.read().available - before
-        return Done(details={"available_gained": gained})
+    def apply(self, step: Reclaim, context: Context) -> StepResult:
+        before = memory.read_memory().available
+        write_control(step.control, step.value)
+        gained = memory.read_memory().available - before
+        return StepResult(details={"available_gained": gained})
 
     def cost(self, step: Reclaim, deadline: float) -> Cost:
         """One command: what it will free is not known before, and it is not the files of

@@ -22,12 +22,12 @@ from miyabi_healing.gate.handlers.handler import (
     Undo,
 )
 from miyabi_healing.gate.primitives import quarantine_writer
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
-from miyabi_healing.gate.primitives.quarantine_writer import Entry
+from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
+from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.primitives.weigh import Cost, weigh
-from miyabi_healing.host.git.repositories import Repository, Worktree, repository
-from miyabi_healing.host.git.worktrees import LARGEST_REFLOG, Survey
+from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.host.git.repositories import Repository, Worktree, open_repository
+from miyabi_healing.host.git.worktrees import LARGEST_REFLOG, WorktreeInspector
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.steps import RetireWorktree
 from miyabi_healing.support.command_errors import ToolError
@@ -39,7 +39,7 @@ _Marks = dict[str, tuple[int, int, int, int]]
 
 def _found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
     """The repository and the worktree a step speaks of, as they are now."""
-    place = repository(str(step.common), config)
+    place = open_repository(str(step.common), config)
     return place, place.worktree(
         step.admin
     ) if step.admin.parent == place.common / "worktrees" else None
@@ -56,7 +56,7 @@ def _content_before(place: Repository, worktree: Worktree) -> _Marks | None:
         return None
     try:
         before = _marks(worktree)
-        reason = Survey(place, [worktree]).by_the_content(worktree)
+        reason = WorktreeInspector(place, [worktree]).by_the_content(worktree)
     except (ToolError, OSError) as error:
         raise Refused(str(error)) from None
     if reason:
@@ -65,10 +65,13 @@ def _content_before(place: Repository, worktree: Worktree) -> _Marks | None:
 
 
 def late_objection(
-    place: Repository, worktree: Worktree, tree: quarantine_writer.Entry, before: _Marks | None
+    place: Repository,
+    worktree: Worktree,
+    tree: quarantine_writer.WrittenEntry,
+    before: _Marks | None,
 ) -> str | None:
     """What speaks against it now that nobody can come any more."""
-    survey = Survey(place, [worktree])
+    survey = WorktreeInspector(place, [worktree])
     try:
         if reason := survey.by_the_users(tree.thing):
             return f"{reason.category} at the last moment: {reason.detail}"
@@ -93,7 +96,7 @@ def _marks(worktree: Worktree, folder: Path | None = None) -> _Marks:
     """
     found: _Marks = {}
     for top, inside in ((folder or worktree.path, "files"), (worktree.admin, "admin")):
-        for path, folders, files, descriptor in os.fwalk(top, onerror=_give_up):
+        for path, folders, files, descriptor in os.fwalk(top, onerror=_raise_error):
             status = os.fstat(descriptor)
             changed = 0 if os.path.samefile(path, top) else status.st_ctime_ns
             at = os.path.join(inside, os.path.relpath(path, top))
@@ -109,7 +112,7 @@ def _marks(worktree: Worktree, folder: Path | None = None) -> _Marks:
     return found
 
 
-def _give_up(error: OSError) -> None:
+def _raise_error(error: OSError) -> None:
     raise error
 
 
@@ -170,14 +173,14 @@ def _kept_under(run_id: str, admin: Path) -> str:
     return f"refs/miyabi-healing/{run_id}/{admin.name}/"
 
 
-def _drop_refs(entry: Entry, context: Context) -> None:
+def _drop_refs(entry: WrittenEntry, context: Context) -> None:
     """Let go of the commits that were kept for a worktree that is back, or purged. Raises
     ToolError, ConfigError.
     """
     common = Path(entry.facts["common"])
     if not common.is_dir():
         return  # the repository is gone, and its refs with it
-    place = repository(str(common), context.host.config)
+    place = open_repository(str(common), context.host.config)
     prefix = _kept_under(entry.run, Path(entry.facts["admin"]))
     names = os.fsdecode(place.git("for-each-ref", "--format=%(refname)", prefix)).split()
     if names:
@@ -201,7 +204,7 @@ def _remove_remains(folder: int) -> None:
             os.unlink(name, dir_fd=folder)
 
 
-def go_back(entry: Entry, context: Context) -> None:
+def move_worktree_back(entry: WrittenEntry, context: Context) -> None:
     """Rename a worktree's folder, or its administrative folder, back, and let go of what was kept
     for it.
     """
@@ -219,7 +222,7 @@ def go_back(entry: Entry, context: Context) -> None:
     quarantine_writer.discard(entry)
 
 
-def _cannot_go_back(entry: Entry, context: Context) -> str | None:
+def _cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
     """Why it cannot be renamed back; None where it can."""
     if entry.kind == "worktree-admin" and not Path(entry.facts["common"]).is_dir():
         return f"the repository {display(entry.facts['common'])} is gone"
@@ -236,11 +239,13 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
     undo = Restorable(
-        dict.fromkeys(("worktree", "worktree-admin"), Undo(_cannot_go_back, go_back, _drop_refs))
+        dict.fromkeys(
+            ("worktree", "worktree-admin"), Undo(_cannot_go_back, move_worktree_back, _drop_refs)
+        )
     )
 
-    def target_use(self, step: RetireWorktree) -> Stake:
-        return Stake((step.path, step.admin) if step.path else (step.admin,))
+    def target_use(self, step: RetireWorktree) -> TargetUse:
+        return TargetUse((step.path, step.admin) if step.path else (step.admin,))
 
     def recheck(self, step: RetireWorktree, context: Context) -> str | None:
         # where the worktree itself is, is git's to say: anywhere
@@ -258,18 +263,18 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
             return "git does not know it as a worktree any more"
         if step.path is None:
             return "its folder is back" if worktree.path.exists() else None
-        reason = Survey(place, [worktree], context.witness).reason_to_keep(worktree)
+        reason = WorktreeInspector(place, [worktree], context.witness).reason_to_keep(worktree)
         return f"{reason.category}: {reason.detail}" if reason else None
 
-    def apply(self, step: RetireWorktree, context: Context) -> Done:
+    def apply(self, step: RetireWorktree, context: Context) -> StepResult:
         place, worktree = _found(step, context.host.config)
         if worktree is None:
             raise Refused("git does not know it as a worktree any more")
         about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
-        tree: quarantine_writer.Entry | None = None
+        tree: quarantine_writer.WrittenEntry | None = None
         if step.path and step.identity:
             before = _content_before(place, worktree)
-            tree = quarantine_writer.take(
+            tree = quarantine_writer.quarantine_path(
                 context, step.path.parent, step.path, step.identity, "worktree", **about
             )
             if late := late_objection(place, worktree, tree, before):
@@ -277,7 +282,7 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
                 raise Refused(late)
         try:
             refs = _keep_commits(place, worktree, context.run_id)
-            admin = quarantine_writer.take(
+            admin = quarantine_writer.quarantine_path(
                 context,
                 step.common,
                 step.admin,
@@ -288,15 +293,15 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
             )
         except BaseException:
             if tree:
-                go_back(tree, context)
+                move_worktree_back(tree, context)
             raise
         entries = [str(each.folder) for each in (tree, admin) if each]
-        return Done(
+        return StepResult(
             details={"quarantined": display((tree or admin).thing)},
             undo={"entries": entries, "refs": refs},
         )
 
     def cost(self, step: RetireWorktree, deadline: float) -> Cost:
-        sizes = {path: weigh(path, deadline) for path in (step.path, step.admin) if path}
+        sizes = {path: weigh_tree(path, deadline) for path in (step.path, step.admin) if path}
         size = sum(sizes.values())
         return Cost(files=1, bytes=max(size, step.bytes), worktrees=1, kept=size, sizes=sizes)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
-from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Run
 from miyabi_healing.support import command_errors, commands, deadline
@@ -22,8 +22,8 @@ class RunHandler(StepHandler[Run]):
     next_run = after_crash
     undo = Irreversible("what another program did is its own")
 
-    def target_use(self, step: Run) -> Stake:
-        return Stake(step.changes, judged=True)  # by the programs it must not run beside
+    def target_use(self, step: Run) -> TargetUse:
+        return TargetUse(step.changes, judged=True)  # by the programs it must not run beside
 
     def recheck(self, step: Run, context: Context) -> str | None:
         if reason := commands.missing(step.argv[0], step.user):
@@ -33,14 +33,14 @@ class RunHandler(StepHandler[Run]):
         )
         return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
 
-    def apply(self, step: Run, context: Context) -> Done:
+    def apply(self, step: Run, context: Context) -> StepResult:
         # ours may be closed to the owner, and no project's settings there may steer the tool
         anywhere = Path("/")
         # no step outlasts its healer's time
         limit = min(step.time_limit, max(context.deadline - time.monotonic(), 1))
         # what a tool that is stopped has done already is not taken back: it failed
         with deadline.lifted():
-            result = commands.run(
+            result = commands.run_program(
                 step.argv, time_limit=limit, cwd=anywhere, user=step.user, whole_environment=True
             )
         if result.code:
@@ -48,7 +48,7 @@ class RunHandler(StepHandler[Run]):
                 f"{step.argv[0]} ended with status {result.code}: {result.complaint}"
             )
         lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
-        return Done(details={"said": lines[-1]} if lines else {})
+        return StepResult(details={"said": lines[-1]} if lines else {})
 
     def cost(self, step: Run, deadline: float) -> Cost:
         """One command: what it will free is not known before, and it is not the files of

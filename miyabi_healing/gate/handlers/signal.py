@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
+from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
-from miyabi_healing.host.processes import read
+from miyabi_healing.host.processes import read_process
 from miyabi_healing.model.steps import Signal
 
 _ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
 
 
 @contextmanager
-def held(pid: int) -> Iterator[int | None]:
+def held_process(pid: int) -> Iterator[int | None]:
     """A pidfd for `pid`; None where the platform has none. Raises ProcessLookupError."""
     if not hasattr(os, "pidfd_open"):
         yield None
@@ -39,23 +39,25 @@ class SignalHandler(StepHandler[Signal]):
     next_run = after_crash
     undo = Irreversible("a signal cannot be taken back")
 
-    def target_use(self, step: Signal) -> Stake:
-        return Stake()
+    def target_use(self, step: Signal) -> TargetUse:
+        return TargetUse()
 
     def recheck(self, step: Signal, context: Context) -> str | None:
         if step.signal not in _ALLOWED:
             return f"signal {step.signal} is not one a healer may send"
-        process = read(step.pid)
+        process = read_process(step.pid)
         if process is None or process.state in "ZX":
             return "it has ended already"
         if process.start != step.start:
             return "its pid belongs to another process now"
         return context.host.processes().protection(process)
 
-    def apply(self, step: Signal, context: Context) -> Done:
+    def apply(self, step: Signal, context: Context) -> StepResult:
         try:
-            with held(step.pid) as pidfd:
-                process = read(step.pid)  # only now: what the pidfd refers to can no longer change
+            with held_process(step.pid) as pidfd:
+                process = read_process(
+                    step.pid
+                )  # only now: what the pidfd refers to can no longer change
                 if process is None or process.start != step.start:
                     raise Refused("its pid belongs to another process now")
                 if pidfd is None:
@@ -65,7 +67,7 @@ class SignalHandler(StepHandler[Signal]):
                     signal.pidfd_send_signal(pidfd, step.signal)
         except ProcessLookupError:
             raise Refused("it has ended already") from None
-        return Done(details={"pid": step.pid, "signal": signal.Signals(step.signal).name})
+        return StepResult(details={"pid": step.pid, "signal": signal.Signals(step.signal).name})
 
     def cost(self, step: Signal, deadline: float) -> Cost:
         """The process that it would end; a mere SIGCHLD ends none."""

@@ -17,7 +17,7 @@ from miyabi_healing.gate.handlers.retire_worktree import RetireWorktreeHandler
 from miyabi_healing.gate.handlers.run import RunHandler
 from miyabi_healing.gate.handlers.signal import SignalHandler
 from miyabi_healing.gate.handlers.trim_log import TrimLogHandler
-from miyabi_healing.gate.primitives.context import Context, Done, Stake
+from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Step
 
@@ -53,7 +53,7 @@ def _handler_of(step: Step) -> StepHandler[Any]:
     return handler
 
 
-def target_use(step: Step) -> Stake:
+def target_use(step: Step) -> TargetUse:
     """What somebody could be using, and what must not be this program's own. Raises TypeError."""
     return _handler_of(step).target_use(step)
 
@@ -63,7 +63,7 @@ def recheck(step: Step, context: Context) -> str | None:
     return _handler_of(step).recheck(step, context)
 
 
-def apply(step: Step, context: Context) -> Done:
+def apply(step: Step, context: Context) -> StepResult:
     """Carry a step out. Raises Refused, OSError and the like, TypeError."""
     return _handler_of(step).apply(step, context)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from miyabi_healing.gate.handlers import log_undo
-from miyabi_healing.gate.handlers import logs as log_files
+from miyabi_healing.gate.handlers import log_files, log_restore
 from miyabi_healing.gate.handlers.handler import (
     TAKEN_BACK,
     UNTOUCHED,
@@ -14,8 +13,8 @@ from miyabi_healing.gate.handlers.handler import (
     StepHandler,
     Undo,
 )
-from miyabi_healing.gate.primitives.context import Context, Done, Refused, Stake
-from miyabi_healing.gate.primitives.weigh import Cost, weigh
+from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
+from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
 from miyabi_healing.host import logs
 from miyabi_healing.model.steps import TrimLog
 from miyabi_healing.support.files import used
@@ -27,15 +26,15 @@ class TrimLogHandler(StepHandler[TrimLog]):
     step_type = TrimLog
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
-    undo = Restorable({"log-trim": Undo(log_undo.trim_objection, log_undo.restore_trim)})
+    undo = Restorable({"log-trim": Undo(log_restore.trim_objection, log_restore.restore_trim)})
 
-    def target_use(self, step: TrimLog) -> Stake:
-        return Stake((step.path,), judged=True)  # by how they write
+    def target_use(self, step: TrimLog) -> TargetUse:
+        return TargetUse((step.path,), judged=True)  # by how they write
 
     def recheck(self, step: TrimLog, context: Context) -> str | None:
-        return log_files.objection(step, context)
+        return log_files.log_objection(step, context)
 
-    def apply(self, step: TrimLog, context: Context) -> Done:
+    def apply(self, step: TrimLog, context: Context) -> StepResult:
         with log_files.opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
             status = os.fstat(descriptor)
             where = logs.find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
@@ -59,7 +58,7 @@ class TrimLogHandler(StepHandler[TrimLog]):
                         archive.add(piece)
                     archive.sync()
                     place.write_manifest(archived=end, taken=begin, **archive.facts)
-                    log_files.give_back(descriptor, status, place, begin, end, where.floor)
+                    log_files.free_blocks(descriptor, status, place, begin, end, where.floor)
             collapsed = log_files.collapse(step, context, descriptor, status, place)
             after = os.fstat(descriptor)
             ways = {"collapsed": where.floor if collapsed else 0, "filler": where.cut - where.floor}
@@ -71,8 +70,8 @@ class TrimLogHandler(StepHandler[TrimLog]):
             "archived_bytes": archive.raw,
             "way": "collapsed" if collapsed else "punched",
         }
-        return Done(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
+        return StepResult(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
 
     def cost(self, step: TrimLog, deadline: float) -> Cost:
-        size = weigh(step.path, deadline)
+        size = weigh_tree(step.path, deadline)
         return Cost(files=1, bytes=max(size, step.bytes), kept=int(size * log_files.PACKED))

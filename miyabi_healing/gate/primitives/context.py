@@ -49,7 +49,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Done:
+class StepResult:
     """What applying a step did: bytes freed now, measurements for the report, and what undoing
     would need.
     """
@@ -61,7 +61,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Stake:
+class TargetUse:
     """What of a step's target somebody could be using: `paths`, or, where only those go, the
     `parts` of them.
 

@@ -28,19 +28,19 @@ from miyabi_healing.support.formatting import display
 FOLDER = ".miyabi-healing"
 _PRIVATE = 0o700
 # another place may do; a full or failing disk will not
-_ELSEWHERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NOT_HERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
+_OPEN_LOCATION = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # ns; one rename stamps a folder and what was in it, at most a few ticks of the kernel's clock apart
 SAME_MOMENT = 50_000_000
 
 
-class Entry(QuarantineEntry):
+class WrittenEntry(QuarantineEntry):
     """One thing in quarantine that is being filled or emptied."""
 
     @classmethod
-    def at(cls, folder: Path) -> Entry:
+    def at(cls, folder: Path) -> WrittenEntry:
         """An entry with its manifest, as it is on disk now."""
-        found = quarantine.read(folder)
+        found = quarantine.read_entry(folder)
         return cls(folder, found.facts, found.damage)
 
     @property
@@ -66,7 +66,7 @@ def _sync_folder(folder: Path) -> None:
     """Make a folder's names durable (fsync(2): a file's own fsync does not cover its directory
     entry).
     """
-    descriptor = os.open(folder, FOLDER_FLAGS)
+    descriptor = os.open(folder, _OPEN_LOCATION)
     try:
         os.fsync(descriptor)
     finally:
@@ -93,7 +93,7 @@ def register(state: Path, base: Path) -> None:
     """Note a folder that is about to hold quarantined things, so that they are found again. Raises
     OSError.
     """
-    if base in quarantine.bases(state):
+    if base in quarantine.locations(state):
         return
     state.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -107,7 +107,7 @@ def register(state: Path, base: Path) -> None:
     _sync_folder(state)
 
 
-def bases(context: Context, path: Path) -> Iterator[Path]:
+def locations_for(context: Context, path: Path) -> Iterator[Path]:
     """Where the quarantine for `path` may lie: the state folder, then the highest folder of its
     filesystem that lets us.
 
@@ -150,7 +150,7 @@ def _git_folders(path: Path, device: int) -> Iterator[Path]:
         top = _work_tree_around(top.parent) if top != top.parent else None
 
 
-def _entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
+def _entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> WrittenEntry:
     """Make a place in one quarantine. Raises OSError, and Refused where there is no space even for
     that.
     """
@@ -162,7 +162,9 @@ def _entry_in(base: Path, context: Context, path: Path, kind: str, **facts: obje
         raise
 
 
-def _make_entry(base: Path, context: Context, path: Path, kind: str, **facts: object) -> Entry:
+def _make_entry(
+    base: Path, context: Context, path: Path, kind: str, **facts: object
+) -> WrittenEntry:
     private_folder(base)
     register(context.state, base)  # only now: what others prepared must never count as ours
     run = base / context.run_id
@@ -174,7 +176,7 @@ def _make_entry(base: Path, context: Context, path: Path, kind: str, **facts: ob
             os.mkdir(folder, _PRIVATE)
         except FileExistsError:
             continue
-        entry = Entry(folder)
+        entry = WrittenEntry(folder)
         about: dict[str, object] = {
             "original": str(path),
             "kind": kind,
@@ -196,16 +198,16 @@ def _make_entry(base: Path, context: Context, path: Path, kind: str, **facts: ob
     raise OSError(errno.EMFILE, "too many entries of one pass", str(run))
 
 
-def entry(context: Context, path: Path, kind: str, **facts: object) -> Entry:
+def entry(context: Context, path: Path, kind: str, **facts: object) -> WrittenEntry:
     """Make a private place on `path`'s filesystem for one thing, with its manifest. Raises OSError
     where none can be.
     """
     problem: OSError | None = None
-    for base in bases(context, path):
+    for base in locations_for(context, path):
         try:
             return _entry_in(base, context, path, kind, **facts)
         except OSError as error:
-            if error.errno not in _ELSEWHERE:
+            if error.errno not in _NOT_HERE:
                 raise
             problem = problem or error
     raise problem or OSError(errno.ENOENT, "no place for a quarantine", str(path))
@@ -221,7 +223,7 @@ def discard(place: QuarantineEntry) -> None:
         os.rmdir(place.folder.parent)
 
 
-def drop(place: Entry) -> None:
+def drop(place: WrittenEntry) -> None:
     """Take back a place with the copy it holds, which nobody needs (any more): marked first, so
     that a crash leaves no riddle.
     """
@@ -232,9 +234,9 @@ def drop(place: Entry) -> None:
     discard(place)
 
 
-def take(
+def quarantine_path(
     context: Context, root: Path, path: Path, identity: Identity, kind: str, **facts: object
-) -> Entry:
+) -> WrittenEntry:
     """Rename `path`, which lies beneath `root`, into quarantine. Raises Refused where it is not
     what was measured.
 
@@ -242,7 +244,7 @@ def take(
     take the name, after a rename nothing can. A stranger caught that way is put back.
     """
     crossed: OSError | None = None
-    for base in bases(context, path):
+    for base in locations_for(context, path):
         parent = os.lstat(path.parent)
         times = [parent.st_atime_ns, parent.st_mtime_ns]
         around = [stat.S_IMODE(parent.st_mode), parent.st_uid, parent.st_gid]
@@ -258,7 +260,7 @@ def take(
                 **facts,
             )
         except OSError as error:
-            if error.errno not in _ELSEWHERE:
+            if error.errno not in _NOT_HERE:
                 raise
             crossed = crossed or error
             continue
@@ -273,7 +275,7 @@ def take(
             raise Refused("it is gone already") from None
         except OSError as error:
             discard(place)
-            if error.errno not in _ELSEWHERE:
+            if error.errno not in _NOT_HERE:
                 raise
             # a bind mount or subvolume in between: same device number, yet no rename
             crossed = error
@@ -331,7 +333,7 @@ def move_back(place: QuarantineEntry) -> None:
             place.facts.get("left") or os.lstat(place.thing).st_ctime_ns,
             os.fstat(folder),
         )
-        inside = os.open(place.folder, FOLDER_FLAGS)
+        inside = os.open(place.folder, _OPEN_LOCATION)
         try:
             _rename_back(inside, folder, name, os.lstat(place.thing))
         finally:
@@ -376,7 +378,7 @@ def _make_folders_again(place: QuarantineEntry) -> None:
         )
         for path in missing:
             os.mkdir(path.name, _PRIVATE, dir_fd=folder)
-            deeper = os.open(path.name, FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
+            deeper = os.open(path.name, _OPEN_LOCATION | os.O_NOFOLLOW, dir_fd=folder)
             # another user's folder, or a group that we are not in
             with contextlib.suppress(PermissionError):
                 os.fchown(deeper, uid, gid)

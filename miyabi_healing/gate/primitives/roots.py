@@ -26,7 +26,7 @@ def allowed(config: Config) -> tuple[Path, ...]:
     for path in repositories.configured(config).paths:
         # then nothing in it can be changed either
         with contextlib.suppress(repositories.NoRepository, OSError):
-            found = repositories.repository(path, config)
+            found = repositories.open_repository(path, config)
             folders += [found.main, found.common]
     added = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.roots]
     return tuple(dict.fromkeys([*homes, *logs, *folders, *added]))

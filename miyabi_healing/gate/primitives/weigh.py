@@ -14,10 +14,10 @@ from miyabi_healing.support.files import used
 from miyabi_healing.support.formatting import display
 
 DEEPEST = 200  # one descriptor a level: nothing that a tool made by itself goes as deep
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def weigh(path: Path, deadline: float = math.inf) -> int:
+def weigh_tree(path: Path, deadline: float = math.inf) -> int:
     """The bytes that a file or folder takes on its own filesystem; 0 where it is gone. Raises
     OSError, TimeoutError.
     """
@@ -25,7 +25,7 @@ def weigh(path: Path, deadline: float = math.inf) -> int:
         status = os.lstat(path)
         if not stat.S_ISDIR(status.st_mode):
             return used(status)
-        folder = os.open(path, FOLDER_FLAGS)
+        folder = os.open(path, READ_FOLDER)
     except FileNotFoundError:
         return 0  # the gate looks again, and says so
     try:
@@ -59,7 +59,7 @@ def weigh_inside(folder: int, device: int, seen: set[int], deadline: float, dept
                 size += status.st_blocks * 512
     for name in deeper:
         try:
-            inside = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+            inside = os.open(name, READ_FOLDER, dir_fd=folder)
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -14,7 +14,7 @@ _MODE = 26  # where the two bytes are that say what an entry is
 _GITLINK = 0xE0
 _FLAGS = struct.Struct(">H").unpack_from
 _DIGEST = 20
-_ELSEWHERE = (b"link", b"sdir")  # a split or a sparse index: other entries count too
+_SPLIT_EXTENSIONS = (b"link", b"sdir")  # a split or a sparse index: other entries count too
 
 
 def is_ordinary(data: bytes) -> bool:
@@ -31,13 +31,13 @@ def is_ordinary(data: bytes) -> bool:
     ):
         return False
     try:
-        return walk(data)
+        return walk_entries(data)
     except (IndexError, ValueError, struct.error):
         # whoever owns a repository can have written anything there
         return False
 
 
-def walk(data: bytes) -> bool:
+def walk_entries(data: bytes) -> bool:
     """From entry to entry, as git does: by what each says of its length."""
     at, end = 12, len(data) - _DIGEST
     for _ in range(struct.unpack_from(">I", data, 8)[0]):
@@ -49,7 +49,7 @@ def walk(data: bytes) -> bool:
             length = data.index(b"\0", at + _FIXED) - at - _FIXED
         at += (_FIXED + length + 8) & ~7
     while at < end:
-        if data[at : at + 4] in _ELSEWHERE:
+        if data[at : at + 4] in _SPLIT_EXTENSIONS:
             return False
         at += 8 + int(struct.unpack_from(">I", data, at + 4)[0])
     return at == end

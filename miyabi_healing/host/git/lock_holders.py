@@ -19,8 +19,8 @@ from miyabi_healing.support.files import is_within
 from miyabi_healing.support.formatting import display
 
 _VARIABLES = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_WORK_TREE")
-_DEEPEST = 1000  # folders: no path is longer
-_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_DEEPEST_WALK = 1000  # folders: no path is longer
+_OPEN_PLACE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class _Places:
         for each in folders:
             try:
                 mount_answers.check(each)
-                inodes.add(_number(os.stat(each)))
+                inodes.add(_inode(os.stat(each)))
             except OSError:  # a work tree that was deleted by hand, or does not answer
                 continue
-        return cls(folders[0], tuple(folders), frozenset(inodes), _number(os.stat(folders[0])))
+        return cls(folders[0], tuple(folders), frozenset(inodes), _inode(os.stat(folders[0])))
 
     def named_in(self, text: str) -> bool:
         """Whether a text could name the repository: what does not is not looked at."""
@@ -54,7 +54,7 @@ class _Places:
         )
 
 
-def _number(status: os.stat_result) -> tuple[int, int]:
+def _inode(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
@@ -118,18 +118,18 @@ def _climb(path: str) -> frozenset[tuple[int, int]]:
     """
     found: set[tuple[int, int]] = set()
     try:
-        folder = os.open(path, _FOLDER_FLAGS)
+        folder = os.open(path, _OPEN_PLACE)
     except OSError:
         return frozenset()
     try:
         if mount_answers.behind(path, told_by(f"/proc/self/fdinfo/{folder}")[1]):
             return frozenset()
-        for _ in range(_DEEPEST):
-            at = _number(os.fstat(folder))
+        for _ in range(_DEEPEST_WALK):
+            at = _inode(os.fstat(folder))
             if at in found:  # the top of all is above itself
                 break
             found.add(at)
-            above = os.open("..", _FOLDER_FLAGS, dir_fd=folder)
+            above = os.open("..", _OPEN_PLACE, dir_fd=folder)
             os.close(folder)
             folder = above
     except OSError:  # what is above cannot be reached
@@ -145,16 +145,16 @@ def _has_a_part(process: Process, home: OpenFile, places: _Places, witness: Witn
 
     Above such a mount nothing leads back to the repository, so only the table of mounts tells.
     """
-    table = mount_table.table(str(process.pid))
-    theirs = mount_table.around(home.path, table)
+    table = mount_table.mount_table(str(process.pid))
+    theirs = mount_table.mount_around(home.path, table)
     if theirs is None:
         return True  # where it is cannot be told
     for folder in places.folders:
-        ours = mount_table.around(folder, witness.mounts)
+        ours = mount_table.mount_around(folder, witness.mounts)
         if (
             ours
             and ours.device == theirs.device
-            and is_within(theirs.root, mount_table.inside(ours, folder))
+            and is_within(theirs.root, mount_table.path_in_filesystem(ours, folder))
         ):
             return True
     return False

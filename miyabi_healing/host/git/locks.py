@@ -38,7 +38,7 @@ class Lock:
         return time.time() - self.mtime
 
 
-def look(path: Path) -> Lock | None:
+def lock_at(path: Path) -> Lock | None:
     """Look at a lock file; None where there is no regular file (any more)."""
     try:
         status = os.lstat(path)
@@ -87,7 +87,7 @@ class GitFolders:
 
 def locks(common: Path) -> tuple[Lock, ...]:
     """The lock files that lie in a git folder now, held or not."""
-    return tuple(lock for path in _lock_paths(common) if (lock := look(path)))
+    return tuple(lock for path in _lock_paths(common) if (lock := lock_at(path)))
 
 
 def stale(folders: GitFolders, older_than: float) -> tuple[Lock, ...]:
@@ -126,7 +126,7 @@ class Holders:
 
     def reason(self, lock: Lock, older_than: float) -> str | None:
         """Why `lock` is not stale, as far as can be seen; None where it is."""
-        if look(lock.path) != lock:
+        if lock_at(lock.path) != lock:
             return "it changed since it was measured"
         if lock.mtime > time.time():
             return "its time lies in the future"

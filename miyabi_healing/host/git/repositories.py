@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 from miyabi_healing.model.config import Config
 from miyabi_healing.support import globbing, mount_answers
-from miyabi_healing.support.files import FOLDER, open_root, read_small
+from miyabi_healing.support.files import OPEN_FOLDER, open_root, read_small
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
     from miyabi_healing.host.git.locks import GitFolders, Lock
 
-_TIME_LIMIT = 120.0
+_GIT_TIME_LIMIT = 120.0
 _LONGEST_REASON = 300  # letters of a lock's reason that are shown
 # Everything by which a repository could have git start a program, or ask a network, that a caller
 # can switch off; and what we have it write is on disk when it ends.
@@ -130,7 +130,7 @@ class Worktree:
         """
         mount_answers.check_tree(self.path)
         try:
-            with held(self.path) as folder:
+            with held_folder(self.path) as folder:
                 text = os.fsdecode(read_small(".git", folder, owner=self.owner))
             target = os.path.join(self.path, text.removeprefix("gitdir:").strip())
             mount_answers.check(target)
@@ -187,7 +187,7 @@ class Repository:
         """The git folder, or one in it, held open, with no link on the way. Raises OSError where it
         is another's now.
         """
-        with held(self.common) as common:
+        with held_folder(self.common) as common:
             if (uid := os.fstat(common).st_uid) != self.owner:
                 raise PermissionError(
                     errno.EPERM, f"it belongs to uid {uid} now", display(self.common)
@@ -198,7 +198,7 @@ class Repository:
             with contextlib.ExitStack() as stack:
                 inside = common
                 for name in below.split("/"):
-                    inside = stack.enter_context(held(name, inside, reading=True))
+                    inside = stack.enter_context(held_folder(name, inside, reading=True))
                 yield inside
 
     def worktrees(self) -> tuple[Worktree, ...]:
@@ -213,7 +213,7 @@ class Repository:
         Raises OSError.
         """
         try:
-            with self.opened("worktrees") as linked, held(admin.name, linked) as folder:
+            with self.opened("worktrees") as linked, held_folder(admin.name, linked) as folder:
                 link = os.fsdecode(read_small("gitdir", folder, owner=self.owner)).strip()
                 head = os.fsdecode(read_small("HEAD", folder, owner=self.owner)).strip()
         except FileNotFoundError:
@@ -288,9 +288,9 @@ class Repository:
             }
         try:
             with self.trusted(worktree) as common:
-                result = commands.run(
+                result = commands.run_program(
                     ["git", "--no-pager", "--no-optional-locks", *SAFE, *arguments],
-                    time_limit=_TIME_LIMIT,
+                    time_limit=_GIT_TIME_LIMIT,
                     cwd=common,
                     stdin=stdin,
                     environment={**_SURROUNDINGS, **places, **(environment or {})},
@@ -340,7 +340,7 @@ def _others_in(
     names = list(_BELIEVED)
     if worktree:
         admin = f"worktrees/{worktree.admin.name}"
-        with held(admin, common, reading=True) as folder:
+        with held_folder(admin, common, reading=True) as folder:
             names += [admin, *(f"{admin}/{name}" for name in os.listdir(folder))]
     for name in names:
         try:
@@ -356,9 +356,11 @@ def _others_in(
 
 
 @contextmanager
-def held(path: Path | str, folder: int | None = None, *, reading: bool = False) -> Iterator[int]:
+def held_folder(
+    path: Path | str, folder: int | None = None, *, reading: bool = False
+) -> Iterator[int]:
     """A folder held open, which is no link. Raises OSError."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if reading else FOLDER
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if reading else OPEN_FOLDER
     descriptor = os.open(path, flags | os.O_NOFOLLOW, dir_fd=folder)
     try:
         yield descriptor
@@ -408,7 +410,7 @@ def locate(path: Path) -> _Place | None:
         with (
             _opened_root(main / ".git")
             if stat.S_ISLNK(status.st_mode)
-            else held(".git", top) as common
+            else held_folder(".git", top) as common
         ):
             return _Place(_real_path(common, main / ".git"), main, os.fstat(common).st_uid)
     finally:
@@ -491,7 +493,7 @@ def _real_path(folder: int, otherwise: Path) -> Path:
         return otherwise.resolve()
 
 
-def repository(path: str, config: Config) -> Repository:
+def open_repository(path: str, config: Config) -> Repository:
     """The repository at `path`. Raises NoRepository where there is none that we may look at (any
     more), NoAnswer.
     """
@@ -550,7 +552,7 @@ def configured(config: Config) -> Found:
     others run. A pattern (``~/src/*``) may match other things, and other users' repositories, too.
     """
     if not config.git.repos:
-        return around(Path(mount_answers.left_behind or os.getcwd()))
+        return repository_around(Path(mount_answers.left_behind or os.getcwd()))
     paths: dict[Path, str] = {}
     notes: list[str] = []
     for pattern in config.git.repos:
@@ -573,7 +575,7 @@ def configured(config: Config) -> Found:
     return Found(tuple(paths.values()), tuple(notes))
 
 
-def around(here: Path) -> Found:
+def repository_around(here: Path) -> Found:
     """The repository that a folder is in. As for git, the first one found is the one, even if it is
     not for us.
     """

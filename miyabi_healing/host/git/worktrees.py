@@ -24,9 +24,8 @@ from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
 from miyabi_healing.support.command_errors import OutOfTime, ToolError
 from miyabi_healing.support.files import read_small
-from miyabi_healing.support.formatting import display
+from miyabi_healing.support.formatting import DAY, display
 
-DAY = 86_400
 _MOST_AT_A_TIME = 4
 # repository, base, commit: what is merged into a commit stays so
 MERGES: dict[tuple[Path, str, str], bool] = {}
@@ -68,7 +67,7 @@ class _Base:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Placed:
     """A row of an index: `hidden` is git's letter where the file is not looked at, `is_repository`
     says that it is a gitlink.
     """
@@ -78,7 +77,7 @@ class Entry:
     is_repository: bool
 
 
-class Survey:
+class WorktreeInspector:
     """One look at a repository's branches and at who is using its worktrees; ask a new one for
     fresh answers.
 
@@ -331,7 +330,7 @@ class Survey:
                 )
         return None
 
-    def unusual(self, worktree: Worktree, folder: Path) -> Iterator[Entry]:
+    def unusual(self, worktree: Worktree, folder: Path) -> Iterator[Placed]:
         """What an index holds that `git status` does not look into: files marked so, and
         repositories of their own.
 
@@ -352,7 +351,7 @@ class Survey:
         )
         for each in (os.fsdecode(line) for line in listing.split(b"\0") if line):
             what, _, path = each.partition("\t")
-            yield Entry(
+            yield Placed(
                 path,
                 what[:1] if what[:1].islower() or what[:1] == "S" else "",
                 what[2:8] == "160000",

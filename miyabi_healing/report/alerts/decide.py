@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from miyabi_healing.model import config
 from miyabi_healing.model.issue import Severity
 from miyabi_healing.support.flapping import WINDOW, is_flapping
-from miyabi_healing.support.formatting import plain
+from miyabi_healing.support.formatting import plain_number
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import ActionRow, Document
@@ -64,7 +64,7 @@ class _Finding:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownIssue:
     """What was told last about one check of one target.
 
     Times are seconds since the epoch; `course` is how the last runs went, ``01101``: wrong or
@@ -107,7 +107,7 @@ class Alert:
         if self.value is None or self.threshold is None:
             return ""
         unit = f" {self.unit}" if self.unit else ""
-        return f"{plain(self.value)}{unit} of {plain(self.threshold)}{unit}"
+        return f"{plain_number(self.value)}{unit} of {plain_number(self.threshold)}{unit}"
 
     @property
     def line(self) -> str:
@@ -167,14 +167,14 @@ def vetoed(actions: Iterable[ActionRow]) -> str:
 
 def decide(
     document: Document,
-    known: Mapping[Key, Known],
-    brakes: config.Brakes,
-    rules: config.Alerts,
+    known: Mapping[Key, KnownIssue],
+    brakes: config.PolicySettings,
+    rules: config.AlertSettings,
     now: float,
-) -> tuple[list[Alert], dict[Key, Known]]:
+) -> tuple[list[Alert], dict[Key, KnownIssue]]:
     """What to tell, and what is to be remembered for the next run."""
     alerts: list[Alert] = []
-    remembered: dict[Key, Known] = {}
+    remembered: dict[Key, KnownIssue] = {}
     seen = {each.key: each for each in _findings(document)}
     # the run ran: what could not be checked before, and is no error now, is over
     if seen["", ""].state == "healthy":
@@ -184,7 +184,7 @@ def decide(
             if before.state == "unknown"
         } | seen
     for key, finding in seen.items():
-        before = known.get(key, Known())
+        before = known.get(key, KnownIssue())
         if finding.state == "waiting":
             remembered[key] = before
             continue
@@ -201,17 +201,17 @@ def decide(
     for key, before in known.items():
         if key not in seen and now - before.told < rules.remind_hours * 3600:
             remembered[key] = before
-    return alerts, {key: each for key, each in remembered.items() if each != Known()}
+    return alerts, {key: each for key, each in remembered.items() if each != KnownIssue()}
 
 
 def _judge(
-    finding: _Finding, before: Known, flaps: bool, rules: config.Alerts, now: float
-) -> tuple[str, Known]:
+    finding: _Finding, before: KnownIssue, flaps: bool, rules: config.AlertSettings, now: float
+) -> tuple[str, KnownIssue]:
     """The kind of alert there is to give, empty for none, and what is remembered then."""
     # or the clock was set back
     due = now - before.told >= rules.remind_hours * 3600 or now < before.told
     if finding.state == "waived":
-        return "", Known()
+        return "", KnownIssue()
     if flaps:
         return _changed("flapping", "flapping", finding, before, now, "flapping" if due else "")
     if finding.state == "unknown":
@@ -223,7 +223,9 @@ def _judge(
         again = "unhealed" if worse else "brake" if braked else "reminder" if due else ""
         return _changed("issue", "unhealed", finding, before, now, again)
     if before.state in OPEN:
-        told = Known("healed", since=now, told=now) if finding.state == "healed" else Known()
+        told = (
+            KnownIssue("healed", since=now, told=now) if finding.state == "healed" else KnownIssue()
+        )
         return ("healed" if finding.state == "healed" else "recovered"), replace(
             told, course=before.course
         )
@@ -234,16 +236,16 @@ def _judge(
             before, state="healed", since=now, told=now
         ) if tell else before
     keep = before.state == "healed" and not due
-    return "", before if keep else Known(course=before.course if "1" in before.course else "")
+    return "", before if keep else KnownIssue(course=before.course if "1" in before.course else "")
 
 
 def _changed(
-    state: str, kind: str, finding: _Finding, before: Known, now: float, again: str
-) -> tuple[str, Known]:
+    state: str, kind: str, finding: _Finding, before: KnownIssue, now: float, again: str
+) -> tuple[str, KnownIssue]:
     """An alert where the state is new, another (`again`, empty for none) where it is not."""
     tripped = finding.brake.split(":")[0]
     if before.state != state:
-        return kind, Known(state, finding.severity, tripped, now, now, before.course)
+        return kind, KnownIssue(state, finding.severity, tripped, now, now, before.course)
     after = replace(before, severity=finding.severity, brake=tripped or before.brake)
     return again, replace(after, told=now) if again else after
 
@@ -252,7 +254,7 @@ def _rank(severity: str) -> int:
     return Severity[severity.upper()] if severity else 0
 
 
-def alert(kind: str, finding: _Finding, known: Known, run: str) -> Alert:
+def alert(kind: str, finding: _Finding, known: KnownIssue, run: str) -> Alert:
     return Alert(
         kind,
         finding.name,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from miyabi_healing.model import config
 from miyabi_healing.report.alerts import decide
-from miyabi_healing.report.alerts.decide import Alert, Key, Known
+from miyabi_healing.report.alerts.decide import Alert, Key, KnownIssue
 from miyabi_healing.report.alerts.message import Channel, Mail, Message, NotSent
 from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.state import run_lock
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 MOST_QUEUED = 50  # messages a channel; of more than that, the oldest are dropped
 _BACKOFF = (60, 3600)  # seconds: before the second try, and at most
-_KNOWN = "state, severity, brake, since, told, course"
+_KNOWN_COLUMNS = "state, severity, brake, since, told, course"
 
 
-def channels(rules: config.Alerts, slack: bool) -> tuple[Channel, ...]:
+def configured_channels(rules: config.AlertSettings, slack: bool) -> tuple[Channel, ...]:
     """Where this host's alerts go. Raises ConfigError."""
     found = []
     if slack or rules.slack:
-        url = secrets.find(secrets.SLACK, rules.slack_url_file)
+        url = secrets.find_secret(secrets.SLACK, rules.slack_url_file)
         if url is None:
             raise config.ConfigError(
                 f"Slack: no webhook to send to; set {secrets.SLACK}, or slack_url_file in [alerts]"
@@ -59,7 +59,7 @@ def to_slack(url: secrets.Secret, message: Message, seconds: float) -> None:
     slack.send(url, message, seconds)
 
 
-def queue(
+def queue_alerts(
     document: Document, settings: config.Config, to: Sequence[Channel], state: Path, dry_run: bool
 ) -> Mail | None:
     """Note in the report what has changed since the last run, and queue it; in a dry run, only
@@ -105,7 +105,7 @@ def _foresee(document: Document, settings: config.Config, state: Path) -> list[A
 
     with open_read_only(state) as journal:
         return decide.decide(
-            document, _known(journal), settings.brakes, settings.alerts, time.time()
+            document, _known_issues(journal), settings.brakes, settings.alerts, time.time()
         )[0]
 
 
@@ -137,11 +137,11 @@ def send(given: OutputRequest) -> None:
     """Send what this run has queued, and what earlier ones could not send. Raises OutputError,
     OSError, sqlite3.Error, TooNew.
     """
-    if given.mail and (problems := post(given.mail, given.settings.alerts)):
+    if given.mail and (problems := deliver(given.mail, given.settings.alerts)):
         raise OutputError("; ".join(problems))
 
 
-def post(mail: Mail, rules: config.Alerts) -> list[str]:
+def deliver(mail: Mail, rules: config.AlertSettings) -> list[str]:
     """Send what is queued; returns what people should know about it. Raises OSError, sqlite3.Error,
     TooNew.
     """
@@ -149,7 +149,7 @@ def post(mail: Mail, rules: config.Alerts) -> list[str]:
     if mail.direct:
         for channel in mail.to:
             try:
-                _attempt(channel, mail.direct, rules.time_limit)
+                _try_channel(channel, mail.direct, rules.time_limit)
             except NotSent as problem:
                 problems.append(f"could not be sent to {channel.name}: {problem}")
         return problems
@@ -161,12 +161,14 @@ def post(mail: Mail, rules: config.Alerts) -> list[str]:
     return problems
 
 
-def _known(journal: Journal | None) -> dict[Key, Known]:
+def _known_issues(journal: Journal | None) -> dict[Key, KnownIssue]:
     """What was told last of each check and target."""
     if journal is None or journal.version < 5:  # to look at only, and older than alerts
         return {}
-    found = journal.database.execute(f"select name, target, {_KNOWN} from alert_state").fetchall()
-    return {(name, target): Known(*values) for name, target, *values in found}
+    found = journal.database.execute(
+        f"select name, target, {_KNOWN_COLUMNS} from alert_state"
+    ).fetchall()
+    return {(name, target): KnownIssue(*values) for name, target, *values in found}
 
 
 def _remember(
@@ -175,7 +177,9 @@ def _remember(
     """Put what is to be told into the queue of every channel, and remember that it was, in one
     transaction.
     """
-    told, after = decide.decide(document, _known(journal), settings.brakes, settings.alerts, now)
+    told, after = decide.decide(
+        document, _known_issues(journal), settings.brakes, settings.alerts, now
+    )
     message = _message_of(document, told)
     with transaction(journal):
         journal.write("delete from alert_state", ())
@@ -191,7 +195,8 @@ def _remember(
                 each.course,
             )
             journal.write(
-                f"insert into alert_state (name, target, {_KNOWN}) values (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"insert into alert_state (name, target, {_KNOWN_COLUMNS}) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
         for channel in to if told else ():
@@ -220,7 +225,7 @@ def transaction(journal: Journal) -> Iterator[None]:
         raise
 
 
-def _deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -> str:
+def _deliver(journal: Journal, channel: Channel, rules: config.AlertSettings, now: float) -> str:
     """Send what is queued, the oldest first, while there is time; returns what is to be said, empty
     where all was sent.
     """
@@ -234,7 +239,7 @@ def _deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: floa
         if due > now and due - now <= _BACKOFF[1]:
             return f"{left} message(s) to {channel.name} wait to be sent again"
         try:
-            _attempt(channel, Message.load(text), end - time.monotonic())
+            _try_channel(channel, Message.load(text), end - time.monotonic())
         except NotSent as problem:
             if problem.hopeless:
                 journal.write("delete from outbox where id=?", (number,))
@@ -249,7 +254,7 @@ def _deliver(journal: Journal, channel: Channel, rules: config.Alerts, now: floa
     return dropped
 
 
-def _drop(journal: Journal, channel: Channel, rules: config.Alerts, now: float) -> str:
+def _drop(journal: Journal, channel: Channel, rules: config.AlertSettings, now: float) -> str:
     """Give up what has waited for too long, and the oldest of too much."""
     age = rules.keep_hours * 3600
     old = "channel=? and (made < ? or made > ?) and clock < ?"  # a time in the future says nothing
@@ -268,7 +273,7 @@ def _drop(journal: Journal, channel: Channel, rules: config.Alerts, now: float) 
     )
 
 
-def _attempt(channel: Channel, message: Message, seconds: float) -> None:
+def _try_channel(channel: Channel, message: Message, seconds: float) -> None:
     """Send one message, in so many seconds at most. Raises NotSent, also for anything else that
     goes wrong.
     """

@@ -38,7 +38,7 @@ from miyabi_healing.support.secrets import Secret
 if TYPE_CHECKING:
     from slack_sdk.http_retry.response import HttpResponse
 
-_SHOWN = 8  # alerts in one message
+_SHOWN_ALERTS = 8  # alerts in one message
 _SIGNS = {
     "unhealed": "❌",
     "healed": "✅",
@@ -86,16 +86,18 @@ def send(url: Secret, message: Message, seconds: float) -> None:
     client = WebhookClient(
         url.value, timeout=max(1, int(seconds / 2)), logger=_SILENT, retry_handlers=retries
     )
-    status, said, retry_after = post(client, text=text(message), blocks=blocks(message))
+    status, said, retry_after = post_message(
+        client, text=message_text(message), blocks=blocks(message)
+    )
     if status == 400:  # should Slack's rules change, the plain text still says it all
-        status, said, retry_after = post(client, text=text(message))
+        status, said, retry_after = post_message(client, text=message_text(message))
     if (status, said) != (200, "ok"):
         # anything else might repeat the address
         word = f", {said}" if re.fullmatch(r"[a-z_]{1,40}", said) else ""
         raise NotSent(f"HTTP status {status}{word}", retry_after, hopeless=status == 400)
 
 
-def post(client: WebhookClient, **what: Any) -> tuple[int, str, float]:
+def post_message(client: WebhookClient, **what: Any) -> tuple[int, str, float]:
     try:
         answer = client.send(**what)
     except (URLError, OSError) as error:
@@ -112,49 +114,57 @@ def post(client: WebhookClient, **what: Any) -> tuple[int, str, float]:
     return answer.status_code, answer.body.strip(), retry_after
 
 
-def text(message: Message) -> str:
+def message_text(message: Message) -> str:
     """All of it without blocks: for notifications, and for readers that show none."""
-    lines = [f"{_SIGNS[each.kind]} {each.line}" for each in message.alerts[:_SHOWN]]
-    return _escaped(cut("\n".join([f"{message.host}:", *lines, *more(message)]), 2500))
+    lines = [f"{_SIGNS[each.kind]} {each.line}" for each in message.alerts[:_SHOWN_ALERTS]]
+    return _escape_mrkdwn(cut("\n".join([f"{message.host}:", *lines, *more(message)]), 2500))
 
 
 def blocks(message: Message) -> list[Block]:
     worst = (
         message.alerts[0].kind if len({each.kind for each in message.alerts}) == 1 else "unhealed"
     )
-    found: list[Block] = [HeaderBlock(text=plain(f"{_SIGNS[worst]} {message.title}", 150))]
-    for each in message.alerts[:_SHOWN]:
+    found: list[Block] = [HeaderBlock(text=plain_text(f"{_SIGNS[worst]} {message.title}", 150))]
+    for each in message.alerts[:_SHOWN_ALERTS]:
         found += [DividerBlock(), *_parts(each)]
     facts = [
         *more(message),
         f"pass {message.run_id} of {message.timestamp.replace('T', ' ')}, "
         f"Miyabi Healing {__version__}",
     ]
-    return [*found, DividerBlock(), ContextBlock(elements=[plain(each, 300) for each in facts])]
+    return [
+        *found,
+        DividerBlock(),
+        ContextBlock(elements=[plain_text(each, 300) for each in facts]),
+    ]
 
 
 def more(message: Message) -> list[str]:
-    left = len(message.alerts) - _SHOWN
+    left = len(message.alerts) - _SHOWN_ALERTS
     return [f"… and {left} more: miyabi-healing status"] if left > 0 else []
 
 
 def _parts(alert: Alert) -> Iterator[Block]:
     """One alert: what, how much of how much, what was done, what to do."""
-    title = f"{_SIGNS[alert.kind]} *{_escaped(cut(alert.subject, 150))}* · {WORDS[alert.kind]}"
+    title = (
+        f"{_SIGNS[alert.kind]} *{_escape_mrkdwn(cut(alert.subject, 150))}* · {WORDS[alert.kind]}"
+    )
     facts = {"Measured": alert.measured, "Severity": alert.severity, "Held back": alert.brake}
     fields = [
-        MarkdownTextObject(text=f"*{name}*\n{_escaped(cut(value, 150))}")
+        MarkdownTextObject(text=f"*{name}*\n{_escape_mrkdwn(cut(value, 150))}")
         for name, value in facts.items()
         if value
     ]
     yield SectionBlock(text=MarkdownTextObject(text=title), fields=fields or None)
     words = [alert.description, *alert.done]
     if any(words):
-        yield SectionBlock(text=plain("\n".join(cut(each, 250) for each in words if each), 600))
-    yield ContextBlock(elements=[plain(alert.advice, 300)])
+        yield SectionBlock(
+            text=plain_text("\n".join(cut(each, 250) for each in words if each), 600)
+        )
+    yield ContextBlock(elements=[plain_text(alert.advice, 300)])
 
 
-def plain(words: str, longest: int) -> PlainTextObject:
+def plain_text(words: str, longest: int) -> PlainTextObject:
     return PlainTextObject(text=cut(words, longest), emoji=False)
 
 
@@ -162,6 +172,6 @@ def cut(words: str, longest: int) -> str:
     return words if len(words) <= longest else f"{words[: longest - 1]}…"
 
 
-def _escaped(words: str) -> str:
+def _escape_mrkdwn(words: str) -> str:
     """What must not become a link or a mention (docs.slack.dev, formatting message text)."""
     return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

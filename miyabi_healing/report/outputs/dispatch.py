@@ -72,7 +72,7 @@ def wanted(settings: Config, to: Sequence[Channel]) -> bool:
     return bool(to) or any(each.wanted(_Setup(settings, False)) for each in _OUTPUTS)
 
 
-def channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
+def usable_channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
     """Who is alerted to what has changed: nobody, where nobody asked for it. Raises ConfigError."""
     rules = settings.alerts
     if not (
@@ -81,10 +81,10 @@ def channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
         return ()
     from miyabi_healing.report.alerts import queue
 
-    return queue.channels(rules, slack)
+    return queue.configured_channels(rules, slack)
 
 
-def begin(settings: Config, dry_run: bool) -> None:
+def begin_run(settings: Config, dry_run: bool) -> None:
     """Say that a run begins, to whom that matters. While another one is at work, this one will not
     be told either.
     """
@@ -98,7 +98,7 @@ def begin(settings: Config, dry_run: bool) -> None:
             ping.start(settings)
 
 
-def queue(
+def queue_outputs(
     document: Document, code: int, settings: Config, to: Sequence[Channel], dry_run: bool
 ) -> Mail | None:
     """Note in the report what somebody is alerted to, and queue it; a run that was cut short is
@@ -110,11 +110,11 @@ def queue(
         mount_answers.check(paths.state_folder())
         from miyabi_healing.report.alerts import queue
 
-        return queue.queue(document, settings, to, paths.state_folder(), dry_run)
+        return queue.queue_alerts(document, settings, to, paths.state_folder(), dry_run)
     return None
 
 
-def send(
+def send_outputs(
     document: Document,
     code: int,
     settings: Config,
@@ -143,7 +143,7 @@ def send(
                 for output in outputs:
                     with _guarded(output.name):
                         output.send(given)
-        except interrupts.Asked as asked:
+        except interrupts.StopRequested as asked:
             _complain(f"{asked} came before everybody had been told")
 
 

@@ -16,16 +16,16 @@ import click
 
 from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.support import console
-from miyabi_healing.support.formatting import display, plain
+from miyabi_healing.support.formatting import display, plain_number
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
-_ROOM = 1 << 20  # bytes of summary that GitHub takes of one step
+_LARGEST_SUMMARY = 1 << 20  # bytes of summary that GitHub takes of one step
 _LEAST = 2000  # bytes of it that are worth beginning with
-_SHOWN = 10  # annotations of each kind that it shows of one step
-_LONGEST = 1000  # characters of an annotation, or of a cell
+_SHOWN_ISSUES = 10  # annotations of each kind that it shows of one step
+_LONGEST_ANNOTATION = 1000  # characters of an annotation, or of a cell
 _ICONS = {"error": "❌", "warning": "⚠️", "notice": "✅"}
 _CUT = "\n…and more than fits here: see the log.\n"
 
@@ -35,11 +35,11 @@ def send(given: OutputRequest) -> None:
     shown = dict.fromkeys(_ICONS, 0)
     for kind, title, words in _remarks(given.document):
         shown[kind] += 1
-        if shown[kind] <= _SHOWN:
-            command = f"::{kind} title={_escaped(title, ':,')}::{_escaped(words)}"
+        if shown[kind] <= _SHOWN_ISSUES:
+            command = f"::{kind} title={_escape_workflow(title, ':,')}::{_escape_workflow(words)}"
             click.echo(command.encode("utf-8", "replace"), err=given.annotate == console.STDERR)
     if path := os.environ.get(SUMMARY):
-        _append(path, "".join(summary(given.document)))
+        _append(path, "".join(job_summary(given.document)))
 
 
 def _remarks(document: Document) -> Iterator[tuple[str, str, str]]:
@@ -73,12 +73,12 @@ def _name_of(row: Mapping[str, Any]) -> str:
 
 
 def _figure(value: float) -> str:
-    return plain(value).removesuffix(".0")
+    return plain_number(value).removesuffix(".0")
 
 
-def _escaped(text: str, also: str = "") -> str:
+def _escape_workflow(text: str, also: str = "") -> str:
     """As the runner takes it back: per cent, line breaks, and in a property colon and comma."""
-    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    cut = text if len(text) <= _LONGEST_ANNOTATION else f"{text[:_LONGEST_ANNOTATION]}…"
     return "".join(f"%{ord(each):02X}" if each in f"%\r\n{also}" else each for each in cut)
 
 
@@ -90,7 +90,7 @@ def fenced(words: str) -> str:
     return f"::stop-commands::{token}\n{words}::{token}::\n"
 
 
-def summary(document: Document) -> Iterator[str]:
+def job_summary(document: Document) -> Iterator[str]:
     """The summary of the job, in pieces that may each be the last."""
     yield f"### Miyabi Healing: {_cell(document['summary'])}\n\n"
     if document["metrics"]:
@@ -114,7 +114,7 @@ def summary(document: Document) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Words that are nothing but words in Markdown, on one line."""
-    known = text[:_LONGEST].encode("utf-8", "replace").decode()
+    known = text[:_LONGEST_ANNOTATION].encode("utf-8", "replace").decode()
     clean = " ".join("".join(each if each.isprintable() else " " for each in known).split())
     return re.sub(r"([!-&(-+:-@\[-`{-~])", r"\\\1", clean)
 
@@ -128,7 +128,7 @@ def _append(path: str, words: str) -> None:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise OutputError(f"{SUMMARY} names {display(path)}, which is no file")
-            room = _ROOM - status.st_size
+            room = _LARGEST_SUMMARY - status.st_size
             if room < _LEAST:
                 raise OutputError(f"the summary of this step is full: {display(path)}")
             file.write(_fitting(words, room))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
 
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_UNITS = ("%", "s", "B", "KB", "MB", "GB", "TB")  # those that the guidelines know
-_LONGEST = 1500  # characters of text, and as many of data: some carriers cut at 4 kB in all
+_NAGIOS_UNITS = ("%", "s", "B", "KB", "MB", "GB", "TB")  # those that the guidelines know
+_LONGEST_LINE = 1500  # characters of text, and as many of data: some carriers cut at 4 kB in all
 
 
 def send(given: OutputRequest) -> None:
@@ -31,7 +31,7 @@ def send(given: OutputRequest) -> None:
     click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"))
 
 
-def status(document: Document, code: int) -> int:
+def exit_status(document: Document, code: int) -> int:
     """What the plugin's exit status says; a critical issue weighs more than what is unknown
     besides.
     """
@@ -56,9 +56,9 @@ def line(document: Document, code: int) -> str:
     text = _one_line("; ".join(words))
     data: list[str] = []
     for each in _performance(document):
-        if len(" ".join([*data, each])) <= _LONGEST:
+        if len(" ".join([*data, each])) <= _LONGEST_LINE:
             data.append(each)
-    return f"MIYABI {STATES[status(document, code)]} - {text}" + (
+    return f"MIYABI {STATES[exit_status(document, code)]} - {text}" + (
         f" | {' '.join(data)}" if data else ""
     )
 
@@ -70,7 +70,7 @@ def _one_line(text: str) -> str:
     clean = " ".join(
         "".join(each if each.isprintable() else " " for each in text.replace("|", "/")).split()
     )
-    return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
+    return clean if len(clean) <= _LONGEST_LINE else f"{clean[:_LONGEST_LINE]}…"
 
 
 def _performance(document: Document) -> Iterator[str]:
@@ -82,16 +82,20 @@ def _performance(document: Document) -> Iterator[str]:
         if label in seen or len(label) > 200:
             continue
         seen.add(label)
-        limits = f"{_number(row['threshold'])};{_number(row['critical'])}"
+        limits = f"{_number_text(row['threshold'])};{_number_text(row['critical'])}"
         yield f"'{label}'={_measured(row['value'], row['unit'])};{limits}"
 
 
 def _measured(value: float, unit: str) -> str:
     """``U`` is a value that could not be determined."""
-    return f"{_number(value)}{unit if unit in _UNITS else ''}" if math.isfinite(value) else "U"
+    return (
+        f"{_number_text(value)}{unit if unit in _NAGIOS_UNITS else ''}"
+        if math.isfinite(value)
+        else "U"
+    )
 
 
-def _number(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     """Without an exponent, which the guidelines do not know."""
     return (
         "" if value is None or not math.isfinite(value) else f"{value:.6f}".rstrip("0").rstrip(".")

@@ -21,17 +21,17 @@ from miyabi_healing.support import secrets
 from miyabi_healing.support.bounded_wait import within
 
 _BODY = 10_000  # bytes of a body that such monitors keep
-_LONGEST = 4096  # bytes of a URL
+_LONGEST_URL = 4096  # bytes of a URL
 
 
 def start(settings: Config) -> None:
     """Say that a run begins. Raises OutputError."""
-    post(_url_of(settings), "start", "", settings.ping.time_limit)
+    post_ping(_url_of(settings), "start", "", settings.ping.time_limit)
 
 
 def send(given: OutputRequest) -> None:
     """Say how a run ended. Raises OutputError."""
-    post(
+    post_ping(
         _url_of(given.settings),
         str(given.code),
         given.document["summary"],
@@ -42,7 +42,7 @@ def send(given: OutputRequest) -> None:
 def _url_of(settings: Config) -> str:
     """The URL, from the environment or from its file. Raises OutputError."""
     try:
-        found = secrets.find(secrets.PING, settings.ping.url_file)
+        found = secrets.find_secret(secrets.PING, settings.ping.url_file)
     except ConfigError as error:
         raise OutputError(str(error)) from None
     return found.value if found else ""
@@ -60,7 +60,13 @@ def _address(url: str, what: str) -> str:
         )
     except ValueError:
         good = False
-    if not good or len(url) >= _LONGEST or not url.isascii() or not url.isprintable() or " " in url:
+    if (
+        not good
+        or len(url) >= _LONGEST_URL
+        or not url.isascii()
+        or not url.isprintable()
+        or " " in url
+    ):
         raise OutputError(
             "the URL must be one line: http:// or https://, a host without a user, a path"
         )
@@ -90,7 +96,7 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def post(url: str, what: str, body: str, limit: float) -> None:
+def post_ping(url: str, what: str, body: str, limit: float) -> None:
     """Post `body` within `limit` seconds, whatever the server or the resolver of names do. Raises
     OutputError.
     """
@@ -101,14 +107,14 @@ def post(url: str, what: str, body: str, limit: float) -> None:
     }
     request = urllib.request.Request(_address(url, what), data=data, headers=headers)
     try:
-        problem = within(limit, lambda: _attempt(request, limit))
+        problem = within(limit, lambda: _try_ping(request, limit))
     except TimeoutError:
         problem = f"no answer within {limit:g} s"
     if problem:
         raise OutputError(problem)
 
 
-def _attempt(request: urllib.request.Request, limit: float) -> str:
+def _try_ping(request: urllib.request.Request, limit: float) -> str:
     """Post once; what went wrong, in words of our own: those of libraries may hold the URL."""
     try:
         with urllib.request.build_opener(_SameHost).open(request, timeout=limit):

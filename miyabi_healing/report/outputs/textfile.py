@@ -78,7 +78,7 @@ class _RunMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         document = self.given.document
         # no two samples may have the same labels
-        found = {_where(row): row for row in document["metrics"]}
+        found = {_metric_target(row): row for row in document["metrics"]}
         yield _gauge(
             "check_value",
             "What a check measured last.",
@@ -135,12 +135,17 @@ def _gauge(
 def _ups(document: Document) -> dict[tuple[str, str], int]:
     """Whether each check is well, as far as that is known."""
     known = {
-        _where(row): 1 for row in document["metrics"] if row["outcome"] in ("passed", "healed")
+        _metric_target(row): 1
+        for row in document["metrics"]
+        if row["outcome"] in ("passed", "healed")
     }
-    return {**known, **{_where(row): int(row["healed"]) for row in document["issues_detected"]}}
+    return {
+        **known,
+        **{_metric_target(row): int(row["healed"]) for row in document["issues_detected"]},
+    }
 
 
-def _where(row: MetricRow | IssueRow) -> tuple[str, str]:
+def _metric_target(row: MetricRow | IssueRow) -> tuple[str, str]:
     return display(row["name"]), display(row["target"])
 
 

@@ -52,10 +52,10 @@ def run_and_send(how: How, orders: int, pipe: int) -> None:
     def begin() -> None:
         nonlocal began
         began = time.monotonic()
-        dispatch.begin(how.settings, how.dry_run)
+        dispatch.begin_run(how.settings, how.dry_run)
 
     document, code = _run(how, orders, pipe, begin)
-    mail = dispatch.queue(document, code, how.settings, how.to, how.dry_run)
+    mail = dispatch.queue_outputs(document, code, how.settings, how.to, how.dry_run)
     prefork.tell(pipe, {"document": document, "code": code})
     seconds = time.monotonic() - began
     _send(how, document, code, seconds, mail)
@@ -63,12 +63,12 @@ def run_and_send(how: How, orders: int, pipe: int) -> None:
 
 def queue_and_send(how: How, document: Document, code: int, seconds: float) -> None:
     """Send what came of a run that came to no report."""
-    mail = dispatch.queue(document, code, how.settings, how.to, how.dry_run)
+    mail = dispatch.queue_outputs(document, code, how.settings, how.to, how.dry_run)
     _send(how, document, code, seconds, mail)
 
 
 def _send(how: How, document: Document, code: int, seconds: float, mail: Mail | None) -> None:
-    dispatch.send(
+    dispatch.send_outputs(
         document,
         code,
         how.settings,
@@ -94,10 +94,10 @@ def _run(how: How, orders: int, pipe: int, begin: Callable[[], None]) -> tuple[D
                 collected=basis.serve,
             )
     except session.Stopped as stopped:
-        return documents.failed(str(stopped)), stopped.code
-    except interrupts.Asked as asked:
-        return documents.failed(f"stopped by {asked}"), 128 + interrupts.received
+        return documents.failed_report(str(stopped)), stopped.code
+    except interrupts.StopRequested as asked:
+        return documents.failed_report(f"stopped by {asked}"), 128 + interrupts.received
     except config.ConfigError as error:
-        return documents.failed(str(error)), ExitCode.USAGE
+        return documents.failed_report(str(error)), ExitCode.USAGE
     except Exception as error:  # a bug of ours must not pass for an issue of the host
-        return documents.failed(f"{type(error).__name__}: {error}"), ExitCode.UNKNOWN
+        return documents.failed_report(f"{type(error).__name__}: {error}"), ExitCode.UNKNOWN

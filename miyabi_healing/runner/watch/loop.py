@@ -65,7 +65,7 @@ def offset_of(host: str, interval: float) -> float:
 
 
 @dataclass
-class Watch:
+class WatchLoop:
     """What runs are made with, and what is done with each report."""
 
     settings: config.Config
@@ -91,7 +91,7 @@ class Watch:
         )
         sign = watch_presence.PresenceFile(paths.state_folder())
         with self.signals() as bell, contextlib.closing(sign):
-            systemd_notify.send("READY=1", "STATUS=the first pass is at work")
+            systemd_notify.notify("READY=1", "STATUS=the first pass is at work")
             while True:
                 document, code = self.one(passes, bell)
                 # what a run leaves in circles is little, but would add up until the collector
@@ -101,9 +101,9 @@ class Watch:
                 due = schedule.next_after(time.monotonic())
                 sign.renew(max(due - time.monotonic(), 0))
                 self.show(document, code, max(due - time.monotonic(), 0))
-                systemd_notify.send(f"STATUS={document['summary']}")
+                systemd_notify.notify(f"STATUS={document['summary']}")
                 if number := self.rest(bell, due):
-                    systemd_notify.send("STOPPING=1")
+                    systemd_notify.notify("STOPPING=1")
                     passes.end()
                     return 128 + number
 
@@ -115,7 +115,7 @@ class Watch:
         self.follow(at_work, bell)
         document, code = at_work.end()
         if not at_work.reported and not self.dry_run and dispatch.wanted(self.settings, self.to):
-            teller = run_process.send(how, document, time.monotonic() - at_work.began)
+            teller = run_process.start_sending(how, document, time.monotonic() - at_work.began)
             self.follow(teller, bell, telling=True)
             teller.end()
         return document, code
@@ -124,7 +124,9 @@ class Watch:
         """Take what a child says until it has ended, or is made to."""
         open_pipe = True
         while open_pipe:
-            patience = run_process.TELLING if telling or at_work.reported else run_process.PATIENCE
+            patience = (
+                run_process.TELLING if telling or at_work.reported else run_process.ENDS_WITHIN
+            )
             limit = (
                 self.time_limit
                 if at_work.asked is None
@@ -158,7 +160,7 @@ class Watch:
         mount_answers.forget()
         try:
             settings = self.load()
-            self.to = dispatch.channels(settings, self.slack)
+            self.to = dispatch.usable_channels(settings, self.slack)
             self.settings, self.complaint = settings, ""
         except config.ConfigError as error:
             if str(error) != self.complaint:
@@ -173,7 +175,7 @@ class Watch:
             left = max(end - time.monotonic(), 0)
             ready = select.select(descriptors, [], [], min(left, beat / 3) if beat else left)[0]
             if beat:
-                systemd_notify.send("WATCHDOG=1")
+                systemd_notify.notify("WATCHDOG=1")
             if ready or left <= 0:
                 return ready
 

@@ -91,7 +91,7 @@ class Collected:
         """Note what the collection will rest on, before it is made: what changes meanwhile has
         changed. Raises ConfigError.
         """
-        self.where = registry.folders(self.settings, self.more_checks)
+        self.where = registry.checks_folders(self.settings, self.more_checks)
         self.sources, self.targets, self.before = (
             _sources(self.where),
             _targets(self.settings),

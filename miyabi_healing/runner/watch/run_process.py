@@ -45,12 +45,12 @@ WARM = (
     "miyabi_healing.host.processes",
 )
 # seconds a run that was asked to end may take to finish or take back its step: over within five
-PATIENCE = 4.0
+ENDS_WITHIN = 4.0
 TELLING = 15.0  # the same once it has reported: for who else is to be told
 _UNPICKLED = (
     "import sys; sys.path[:] = sys.argv[1:]; import pickle; pickle.load(sys.stdin.buffer)()"
 )
-FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
+CAN_FORK = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 
 @dataclass
@@ -120,7 +120,7 @@ def _unreported(status: int) -> tuple[Document, int]:
         if status < 0
         else f"ended with status {status}"
     )
-    return documents.failed(f"the pass {how} before it had reported"), ExitCode.UNKNOWN
+    return documents.failed_report(f"the pass {how} before it had reported"), ExitCode.UNKNOWN
 
 
 def warm_up() -> None:
@@ -149,7 +149,7 @@ class RunSource:
 
     def start(self, how: child.How) -> RunProcess:
         """Begin a run."""
-        if not FORKS:
+        if not CAN_FORK:
             pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
             return follow(
                 subprocess.Popen(
@@ -265,7 +265,7 @@ class Ordered(RunProcess):
         """Whether the pid is still that of the fork: then its parent is what made it."""
         from miyabi_healing.host import processes
 
-        found = processes.read(self.pid)
+        found = processes.read_process(self.pid)
         return found is not None and found.ppid == self.source.pid
 
     def end(self) -> tuple[Document, int]:
@@ -284,10 +284,10 @@ def _handle_of(pid: int) -> int:
         return -1
 
 
-def send(how: child.How, document: Document, seconds: float) -> RunProcess:
+def start_sending(how: child.How, document: Document, seconds: float) -> RunProcess:
     """Begin a small child that only sends what came of a run that came to no report."""
     sending = partial(child.queue_and_send, how, document, ExitCode.UNKNOWN, seconds)
-    if FORKS:
+    if CAN_FORK:
         return fork(lambda _pipe: sending())
     program = [sys.executable, "-I", "-c", _UNPICKLED, *sys.path]
     teller = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -41,7 +41,7 @@ WITNESS = 4096  # bytes after a cut by which the log is known again
 _MOST_HOLES = 1000  # a file with more of them comes back without
 
 
-def objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
+def log_objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
     """What speaks against touching a log, asked afresh."""
     root = root_of(step.path, context.roots)
     if root is None:
@@ -99,7 +99,7 @@ def opened(
                 or status.st_nlink != 1
             ):
                 raise Refused("it was replaced since it was measured")
-            if reason := log_text.of(descriptor, name):
+            if reason := log_text.why_not_text(descriptor, name):
                 raise Refused(reason)
             if not isinstance(step, ArchiveLog) and log_text.is_packed(descriptor):
                 raise Refused("it is compressed: without its beginning the rest of it is of no use")
@@ -108,7 +108,9 @@ def opened(
             os.close(descriptor)
 
 
-def archive_place(context: Context, path: Path, size: int, kind: str) -> quarantine_writer.Entry:
+def archive_place(
+    context: Context, path: Path, size: int, kind: str
+) -> quarantine_writer.WrittenEntry:
     """A place for an archive of `size` bytes: the log's own filesystem or, if that is full, the
     state folder's.
     """
@@ -121,13 +123,17 @@ def archive_place(context: Context, path: Path, size: int, kind: str) -> quarant
     raise Refused("there is no space to archive it")
 
 
-def aside(entry: quarantine_writer.Entry, what: str) -> str:
+def aside(entry: quarantine_writer.WrittenEntry, what: str) -> str:
     """A name beside the log that nothing else has."""
     return f".miyabi-{entry.run}-{entry.folder.name}-{what}"
 
 
 def take_out(
-    step: ArchiveLog, context: Context, descriptor: int, folder: int, place: quarantine_writer.Entry
+    step: ArchiveLog,
+    context: Context,
+    descriptor: int,
+    folder: int,
+    place: quarantine_writer.WrittenEntry,
 ) -> None:
     """Rename the log to where nobody can open it, and only then look for the last time: logs are
     rotated at any moment.
@@ -154,7 +160,7 @@ def take_out(
 @contextlib.contextmanager
 def archiving(
     context: Context, path: Path, size: int, kind: str
-) -> Iterator[tuple[quarantine_writer.Entry, Archive]]:
+) -> Iterator[tuple[quarantine_writer.WrittenEntry, Archive]]:
     """An archive to fill, in a place of its own. What fails inside takes it back, unless the log
     already lacks a part of it.
     """
@@ -180,7 +186,7 @@ def facts(
         "original": str(step.path),
         "root": str(root_of(step.path, context.roots)),
         "packed": "zstd",
-        "identity": file_identity.of(descriptor).facts,
+        "identity": file_identity.lasting_identity(descriptor).facts,
         "size": status.st_size,
         "mode": stat.S_IMODE(status.st_mode),
         "uid": status.st_uid,
@@ -234,10 +240,10 @@ def punch(descriptor: int, begin: int, end: int, first: bool) -> None:
         raise
 
 
-def give_back(
+def free_blocks(
     descriptor: int,
     before: os.stat_result,
-    place: quarantine_writer.Entry,
+    place: quarantine_writer.WrittenEntry,
     begin: int,
     end: int,
     floor: int,
@@ -295,7 +301,7 @@ def collapse(
     context: Context,
     descriptor: int,
     before: os.stat_result,
-    place: quarantine_writer.Entry,
+    place: quarantine_writer.WrittenEntry,
 ) -> bool:
     """Make the file shorter where that is safe and possible. It is neither under a writer that
     keeps an offset of its own.

@@ -17,10 +17,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.logs import aside
+from miyabi_healing.gate.handlers.log_files import aside
 from miyabi_healing.gate.primitives.compression import unpack, verify
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.gate.primitives.quarantine_writer import Entry, drop, set_times
+from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry, drop, set_times
 from miyabi_healing.gate.primitives.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
 from miyabi_healing.host import logs
 from miyabi_healing.state import quarantine
@@ -29,14 +29,14 @@ from miyabi_healing.support.files import open_beneath
 from miyabi_healing.support.formatting import display, size_text
 
 # bytes of a log's name that one beside it begins with: a name has 255 at most (NAME_MAX)
-_LONGEST = 180
+_LONGEST_NAME = 180
 
 
-def _top_of(entry: Entry) -> tuple[Path, Path]:
+def _top_of(entry: WrittenEntry) -> tuple[Path, Path]:
     return Path(entry.facts["root"]), Path(entry.original)
 
 
-def _is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> bool:
+def _is_at(entry: WrittenEntry, folder: int, name: str, *, unchanged: bool = False) -> bool:
     """Whether a name stands for the log itself, by what lasts; `unchanged` asks for size and time
     too.
 
@@ -46,7 +46,7 @@ def _is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> 
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if found.st_ino != entry.facts.get("identity", entry.facts).get("inode"):
             return False
-        same = file_identity.at(folder, name).is_known_by(entry.facts)
+        same = file_identity.lasting_identity_at(folder, name).is_known_by(entry.facts)
     except FileNotFoundError:
         return False
     return same and (
@@ -55,7 +55,7 @@ def _is_at(entry: Entry, folder: int, name: str, *, unchanged: bool = False) -> 
     )
 
 
-def _is_back(entry: Entry, folder: int) -> bool:
+def _is_back(entry: WrittenEntry, folder: int) -> bool:
     """Whether an earlier attempt came as far as giving the log a name: only then the one it had
     meanwhile is free.
     """
@@ -80,7 +80,7 @@ def _no_room(folder: int, needed: int) -> str | None:
     )
 
 
-def _unusable(entry: Entry) -> str | None:
+def _unusable(entry: WrittenEntry) -> str | None:
     """What is wrong with an archive; None where it is whole."""
     try:
         verify(entry.thing, entry.facts)
@@ -91,7 +91,7 @@ def _unusable(entry: Entry) -> str | None:
     return None
 
 
-def _put(descriptor: int, entry: Entry) -> None:
+def _put(descriptor: int, entry: WrittenEntry) -> None:
     """Write what was archived to where it was, but for its holes. Raises OSError, at the end where
     the archive is damaged.
     """
@@ -109,7 +109,7 @@ def _put(descriptor: int, entry: Entry) -> None:
 # A log that was archived and deleted
 
 
-def archive_objection(entry: Entry, context: Context) -> str | None:
+def archive_objection(entry: WrittenEntry, context: Context) -> str | None:
     if "raw" not in entry.facts:
         return None  # the archive was not finished, so the log was not touched
     top, original = _top_of(entry)
@@ -125,7 +125,7 @@ def archive_objection(entry: Entry, context: Context) -> str | None:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
-def restore_archive(entry: Entry, context: Context) -> str:
+def restore_archive(entry: WrittenEntry, context: Context) -> str:
     """Make the log again; returns where it is, if that is not where it was."""
     if "raw" not in entry.facts:
         drop(entry)
@@ -154,7 +154,7 @@ def restore_archive(entry: Entry, context: Context) -> str:
     )
 
 
-def would_be_beside(entry: Entry) -> str:
+def would_be_beside(entry: WrittenEntry) -> str:
     """Words for a dry run, where something else has the log's name."""
     if (
         "raw" not in entry.facts
@@ -168,7 +168,7 @@ def would_be_beside(entry: Entry) -> str:
     return f"something else is at {display(entry.original)} now, so it is made beside it"
 
 
-def _put_other_back(entry: Entry, folder: int, name: str) -> None:
+def _put_other_back(entry: WrittenEntry, folder: int, name: str) -> None:
     """What an earlier version had moved away from the log's name when it was cut short gets that
     name again.
     """
@@ -176,11 +176,11 @@ def _put_other_back(entry: Entry, folder: int, name: str) -> None:
         rename_new(folder, aside(entry, "since"), folder, name)
 
 
-def _rename_free(entry: Entry, folder: int, old: str, name: str) -> str:
+def _rename_free(entry: WrittenEntry, folder: int, old: str, name: str) -> str:
     """Rename to a name that nothing has: the log's own or, where that is taken, one beside it.
     Returns it.
     """
-    short = os.fsdecode(os.fsencode(name)[:_LONGEST])
+    short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])
     for number in range(1000):
         beside = f"{short}.restored-{entry.run}" + (f".{number}" if number > 1 else "")
         place = beside if number else name
@@ -191,7 +191,7 @@ def _rename_free(entry: Entry, folder: int, old: str, name: str) -> str:
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
 
 
-def _publish(entry: Entry, folder: int, name: str) -> str:
+def _publish(entry: WrittenEntry, folder: int, name: str) -> str:
     """Make the log anew under a name of our own, and only when it is whole give it its name.
     Returns that.
     """
@@ -217,7 +217,7 @@ def _publish(entry: Entry, folder: int, name: str) -> str:
     return _rename_free(entry, folder, fresh, name)
 
 
-def dress(descriptor: int, entry: Entry) -> None:
+def dress(descriptor: int, entry: WrittenEntry) -> None:
     """Owner, mode, attributes and times as they were."""
     facts = entry.facts
     os.fchown(descriptor, facts["uid"], facts["gid"])
@@ -232,7 +232,7 @@ def dress(descriptor: int, entry: Entry) -> None:
 
 
 @contextlib.contextmanager
-def _shortened(entry: Entry, flags: int) -> Iterator[tuple[int, int, Path]]:
+def _shortened(entry: WrittenEntry, flags: int) -> Iterator[tuple[int, int, Path]]:
     """The log's descriptor, its folder's, and where it is now: it may have been rotated. Raises
     Refused, OSError.
     """
@@ -258,7 +258,7 @@ def _shortened(entry: Entry, flags: int) -> Iterator[tuple[int, int, Path]]:
             os.close(descriptor)
 
 
-def _is_collapsed(entry: Entry, descriptor: int) -> bool:
+def _is_collapsed(entry: WrittenEntry, descriptor: int) -> bool:
     """Whether the front of a log is missing, not just empty. Raises Refused where that cannot be
     told.
     """
@@ -271,14 +271,14 @@ def _is_collapsed(entry: Entry, descriptor: int) -> bool:
     return bool(begins != facts["collapsing"])
 
 
-def trim_objection(entry: Entry, context: Context) -> str | None:
+def trim_objection(entry: WrittenEntry, context: Context) -> str | None:
     if "archived" not in entry.facts:
         return None  # nothing was cut off yet
     if bad := _unusable(entry):
         return bad
     try:
         with _shortened(entry, os.O_RDONLY) as (descriptor, folder, path):
-            return _trouble(entry, context, descriptor, path) or _no_room(
+            return _log_trouble(entry, context, descriptor, path) or _no_room(
                 folder, entry.facts["raw"]
             )
     except Refused as refusal:
@@ -287,14 +287,14 @@ def trim_objection(entry: Entry, context: Context) -> str | None:
         return f"it cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
-def _trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str | None:
+def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: Path) -> str | None:
     """What speaks against giving a log its beginning back. Raises Refused, OSError."""
     facts, status = entry.facts, os.fstat(descriptor)
-    now = file_identity.of(descriptor)
+    now = file_identity.lasting_identity(descriptor)
     around = Path(entry.original).parent
     later = [
         each
-        for each in quarantine.find(context.state)
+        for each in quarantine.find_entries(context.state)
         if each.kind == entry.kind and each.time > entry.time
         and Path(each.original).parent == around and now.is_known_by(each.facts)
     ]  # fmt: skip
@@ -326,7 +326,7 @@ def _trouble(entry: Entry, context: Context, descriptor: int, path: Path) -> str
     return None
 
 
-def _untouched(entry: Entry, status: os.stat_result) -> bool:
+def _untouched(entry: WrittenEntry, status: os.stat_result) -> bool:
     """Whether nobody has written to a log since it was shortened."""
     return (status.st_size, status.st_mtime_ns) == (
         entry.facts.get("left_size"),
@@ -334,11 +334,11 @@ def _untouched(entry: Entry, status: os.stat_result) -> bool:
     )
 
 
-def restore_trim(entry: Entry, context: Context) -> str:
+def restore_trim(entry: WrittenEntry, context: Context) -> str:
     if "archived" in entry.facts:
         verify(entry.thing, entry.facts)
         with _shortened(entry, os.O_RDWR) as (descriptor, _folder, path):
-            if reason := _trouble(entry, context, descriptor, path):
+            if reason := _log_trouble(entry, context, descriptor, path):
                 raise Refused(reason)
             before = os.fstat(descriptor)
             if _is_collapsed(entry, descriptor):
