@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from miyabi_healing.api import (
+    DAY,
     MEGABYTE,
     Cache,
     Goal,
@@ -82,6 +83,7 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
     gentle: list[Step] = []
     plain: list[Step] = []
     strong: list[Step] = []
+    old: list[Step] = []
     for cache in context.host.caches():
         if cache.trouble:
             kept.append(Kept(display(cache.path), "not followed", cache.trouble))
@@ -92,31 +94,24 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
                 Kept(
                     display(cache.path),
                     "costly",
-                    f"name {cache.known.name!r} in caches.also to clean it too",
+                    f"name {cache.name!r} in caches.also to clean it too",
                 )
             )
-        elif (busy := processes.running(cache.known.users)) and cache.known.users:
+        elif (busy := processes.running(cache.kind.users)) and cache.kind.users:
             kept.append(
                 Kept(display(cache.path), "owner running", f"{busy[0].name} (pid {busy[0].pid})")
             )
-        elif unseen := could_be_in_use(witness, cache.path):
+        elif cache.kind.category == "C":
+            old += set_aside(cache, witness, options, kept)
+        elif not cache.kind.of_system and (unseen := could_be_in_use(witness, cache.path)):
             kept.append(Kept(display(cache.path), "could be in use", unseen))
         else:
             tidy, thorough = owner_steps(cache, options)
             gentle += tidy
             strong += thorough
-            if not (tidy or thorough):
+            if not (tidy or thorough) and not cache.kind.of_system:
                 plain += deletions(cache, files, processes, options, kept, piece)
-    tidy, thorough = system_tools(mount, options, "docker" in context.host.config.caches.also)
-    gentle += tidy
-    strong += thorough
-    steps = [
-        *gentle,
-        *plain,
-        *strong,
-        *downloads(context, mount, witness, options, kept),
-        *early(context, mount),
-    ]
+    steps = [*gentle, *plain, *strong, *old, *early(context, mount)]
     return Plan(
         tuple(steps),
         Goal(
@@ -143,27 +138,27 @@ def could_be_in_use(witness: Witness, path: Path) -> str | None:
 def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]:
     """The gentle and the thorough command of the cache's owner; none where it is not installed."""
 
+    kind = cache.kind
+
     def run(command: tuple[str, ...], reason: str) -> list[Step]:
-        owner = cache.owner if os.geteuid() == 0 else None
+        owner = cache.owner if os.geteuid() == 0 and not kind.of_system else None
         if not command or commands.find_program(command[0], owner) is None:
             return []
-        argv = cache.command(command)
         return [
             run_tool(
-                argv,
-                reason,
+                cache.command(command),
+                kind.note or reason,
                 counts="caches_cleaned",
                 time_limit=options.tool_time_limit,
                 user=owner,
                 optional=True,
-                unless_running=cache.known.users,
-                changes=(cache.path,),
+                unless_running=kind.users,
+                changes=() if kind.of_system else (cache.path,),
             )
         ]
 
-    known = cache.known
-    return run(known.gentle, f"{known.name} tidies its own cache"), run(
-        known.strong, f"{known.name} empties its own cache"
+    return run(kind.gentle, f"{cache.name} tidies its own cache"), run(
+        kind.strong, f"{cache.name} empties its own cache"
     )
 
 
@@ -178,11 +173,9 @@ def deletions(
     """Delete what is idle in a cache whose owner is not installed, in steps small enough to stop in
     between.
     """
-    if not cache.known.deletable:
+    if not cache.kind.deletable:
         kept.append(
-            Kept(
-                display(cache.path), "tool missing", f"only {cache.known.name} itself can clean it"
-            )
+            Kept(display(cache.path), "tool missing", f"only {cache.name} itself can clean it")
         )
         return
     now, idle, young, held = time.time(), [], 0, 0
@@ -208,11 +201,11 @@ def deletions(
         yield delete(
             cache.path,
             units,
-            f"{len(units)} idle part(s), {count} files; {cache.known.name} makes them again",
+            f"{len(units)} idle part(s), {count} files; {cache.name} makes them again",
             counts="caches_cleaned",
             optional=True,
-            guard=partial(still_unused, processes, cache.known.users),
-            locks=tuple(cache.home / lock for lock in cache.known.locks),
+            guard=partial(still_unused, processes, cache.kind.users),
+            locks=tuple(cache.home / lock for lock in cache.kind.locks),
         )
 
 
@@ -235,49 +228,6 @@ def still_unused(processes: Processes, users: tuple[str, ...]) -> str | None:
     return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
 
 
-def system_tools(
-    mount: filesystems.Mount, options: Options, images: bool
-) -> tuple[list[Step], list[Step]]:
-    """What root can ask the system's own keepers of old data for, where that data is on this
-    filesystem: gently, thoroughly.
-
-    Docker's volumes are never touched, its images only if asked for (`images`).
-    """
-    if os.geteuid() != 0:
-        return [], []
-
-    def run(folder: str, needs: str, command: str, reason: str) -> list[Step]:
-        argv = tuple(command.split())
-        if (
-            not commands.find_program(argv[0])
-            or not on_device(folder, mount.device)
-            or not os.path.exists(needs)
-        ):
-            return []
-        return [
-            run_tool(
-                argv,
-                reason,
-                counts="caches_cleaned",
-                time_limit=options.tool_time_limit,
-                optional=True,
-            )
-        ]
-
-    journal, docker, socket = "/var/log/journal", "/var/lib/docker", "/var/run/docker.sock"
-    prune = "prune --force --filter until=168h"
-    gentle = run(
-        journal, journal, "journalctl --vacuum-size=500M", "the journal keeps its newest 500 MB"
-    )
-    gentle += run(docker, socket, f"docker builder {prune}", "build steps unused for a week")
-    strong = (
-        run(docker, socket, f"docker image {prune} --all", "images no container uses, a week old")
-        if images
-        else []
-    )
-    return gentle, strong
-
-
 def on_device(folder: str, device: int) -> bool:
     try:
         mount_answers.check(folder)
@@ -286,52 +236,37 @@ def on_device(folder: str, device: int) -> bool:
         return False
 
 
-def downloads(
-    context: HealerContext,
-    mount: filesystems.Mount,
-    witness: Witness,
-    options: Options,
-    kept: list[Kept],
-) -> Iterator[Step]:
-    """Set aside downloads that nobody has touched for long. That frees nothing yet: they can all be
-    had back.
+def set_aside(cache: Cache, witness: Witness, options: Options, kept: list[Kept]) -> Iterator[Step]:
+    """Set aside a person's files that nobody has touched for long. That frees nothing yet: they can
+    all be had back.
     """
-    for home in caches.homes(context.host.config.caches):
-        folder = home / "Downloads"
-        if (
-            not caches.may_clean(home)
-            or not on_device(str(folder), mount.device)
-            or folder.is_symlink()
-        ):
-            continue
+    try:
+        names = sorted(os.listdir(cache.path))
+    except OSError as error:  # on macOS it takes a permission that people give by hand
+        kept.append(Kept(display(cache.path), "not readable", error.strerror or str(error)))
+        return
+    for path in (cache.path / name for name in names if name not in cache.kind.spare):
         try:
-            mount_answers.check_tree(folder)
-            names = sorted(os.listdir(folder))
-        except OSError as error:  # on macOS it takes a permission that people give by hand
-            kept.append(Kept(display(folder), "not readable", error.strerror or str(error)))
+            status = os.lstat(path)
+        except OSError:
             continue
-        for path in (folder / name for name in names):
-            try:
-                status = os.lstat(path)
-            except OSError:
-                continue
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            days = (time.time() - newest(status)) / 86_400
-            if days < options.downloads_days:
-                kept.append(Kept(display(path), "recent download"))
-            elif witness.files.of(status.st_dev, status.st_ino):
-                kept.append(Kept(display(path), "in use"))
-            elif unseen := could_be_in_use(witness, path):
-                kept.append(Kept(display(path), "could be in use", unseen))
-            else:
-                yield quarantine(
-                    path,
-                    f"untouched for {days:.0f} days; frees nothing until the quarantine is emptied",
-                    identity=Identity.of(status),
-                    later=used(status),
-                    counts="downloads_quarantined",
-                )
+        if not stat.S_ISREG(status.st_mode):
+            continue
+        days = (time.time() - newest(status)) / DAY
+        if days < options.downloads_days:
+            kept.append(Kept(display(path), "recent download"))
+        elif witness.files.of(status.st_dev, status.st_ino):
+            kept.append(Kept(display(path), "in use"))
+        elif unseen := could_be_in_use(witness, path):
+            kept.append(Kept(display(path), "could be in use", unseen))
+        else:
+            yield quarantine(
+                path,
+                f"untouched for {days:.0f} days; frees nothing until the quarantine is emptied",
+                identity=Identity.of(status),
+                later=used(status),
+                counts="downloads_quarantined",
+            )
 
 
 def early(context: HealerContext, mount: filesystems.Mount) -> Iterator[Step]:

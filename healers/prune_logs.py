@@ -26,11 +26,14 @@ from miyabi_healing.api import (
     TrimLog,
     archive_log,
     display,
+    find_cut,
     globbing,
     log_text,
     logs,
     size_text,
     trim_log,
+    unsafe_log,
+    writers_of,
 )
 
 RATIO = 0.15  # what zstd leaves of ordinary logs
@@ -62,10 +65,10 @@ def prune_logs(context: HealerContext, issue: Issue, options: Options) -> Plan:
     live: list[tuple[int, LogFile]] = []
     for file in group.files:
         try:
-            reason = logs.unsafe(file.path, top, group.databases)
+            reason = unsafe_log(file.path, top, group.settings)
             status = os.lstat(file.path)
             seen = witness.of(file.path)
-            held = logs.writers(file.path, status, seen)
+            held = writers_of(file.path, status, seen)
             reason = (
                 reason
                 or held.trouble
@@ -120,7 +123,7 @@ def trimmable(file: LogFile, options: Options) -> int:
     try:
         if log_text.is_packed(descriptor):
             return 0
-        cut = logs.find_cut(
+        cut = find_cut(
             descriptor,
             os.fstat(descriptor),
             options.keep_lines,

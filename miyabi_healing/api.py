@@ -69,7 +69,10 @@ READINGS: dict[str, tuple[str, str]] = {
     "caches": ("host", "module: known caches, their parts, the homes they are in"),
     "filesystems": ("host", "module: reads a filesystem anew"),
     "log_text": ("host", "module: whether a file is a log by its content"),
-    "logs": ("host", "module: reads logs, and who writes to them"),
+    "logs": ("host", "module: reads logs"),
+    "find_cut": ("host.log_cutting", "where the beginning of a live log may be cut off"),
+    "unsafe_log": ("host.log_places", "why a log may not be touched where it lies"),
+    "writers_of": ("host.log_writers", "who has a log open, and how"),
     "memory": ("host", "module: reads memory anew, and who takes most"),
     "retention": ("state", "module: what may leave the quarantine"),
     "commands": ("support", "module: finds programs that may be started"),
@@ -108,6 +111,9 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.repositories import Worktree as Worktree
     from miyabi_healing.host.git.worktrees import Reason as Reason
     from miyabi_healing.host.git.worktrees import WorktreeInspector as WorktreeInspector
+    from miyabi_healing.host.log_cutting import find_cut as find_cut
+    from miyabi_healing.host.log_places import unsafe_log as unsafe_log
+    from miyabi_healing.host.log_writers import writers_of as writers_of
     from miyabi_healing.host.logs import LogFile as LogFile
     from miyabi_healing.host.logs import LogGroup as LogGroup
     from miyabi_healing.host.memory import Memory as Memory

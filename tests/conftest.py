@@ -112,6 +112,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No healer that runs inside a test asks this machine's own keepers of old data."""
+    from miyabi_healing.host import caches
+
+    monkeypatch.setattr(caches, "of_system", lambda settings: ())
+
+
+@pytest.fixture(autouse=True)
 def nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the tests run in a PID namespace of their own, what they make is theirs alone: of that
     the program could not know.

@@ -102,7 +102,7 @@ def test_host_without_such_mounts_reads_its_table_once_and_asks_nobody(
     mount_answers.forget()
     if mount_answers.may_block():
         pytest.skip("this host has mounts that can block")
-    for module, name in ((mount_table, "table"), (mount_answers, "ask"), (os, "fork")):
+    for module, name in ((mount_table, "mount_table"), (mount_answers, "ask"), (os, "fork")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("nothing is to be asked"))
     mount_answers.check(tmp_path / "x")
     mount_answers.check_tree(tmp_path)

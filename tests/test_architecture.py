@@ -61,7 +61,7 @@ ALLOWED = {
 # and be allowed by name above.
 IN_THE_GATE = set(
     """
-    handlers/archive_log handlers/delete handlers/log_undo handlers/logs handlers/reclaim
+    handlers/archive_log handlers/delete handlers/log_files handlers/log_restore handlers/reclaim
     handlers/retire_worktree handlers/signal primitives/compression primitives/quarantine_writer
     primitives/syscalls
 """.split()
@@ -135,13 +135,14 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 # host heavier.
 OURS = """
     cli cli.main host host.filesystems host.git host.git.locks host.git.repositories host.logs
-    host.memory host.processes host.readings model model.config model.exit_codes model.identity
-    model.issue model.results report report.documents report.outputs report.outputs.dispatch
-    report.text runner runner.fixtures runner.plugin runner.registry runner.resources
-    runner.selection runner.session state state.history state.journal state.quarantine
-    state.run_clock state.run_lock state.store support support.config_loader support.console
-    support.files support.formatting support.globbing support.interrupts support.mount_answers
-    support.ownership support.paths support.secrets support.startup
+    host.memory host.processes host.readings model model.catalogue model.config model.exit_codes
+    model.identity model.issue model.limit_settings model.results report report.documents
+    report.outputs report.outputs.dispatch report.text runner runner.fixtures runner.plugin
+    runner.registry runner.resources runner.selection runner.session state state.history
+    state.journal state.quarantine state.run_clock state.run_lock state.store support
+    support.config_loader support.console support.files support.formatting support.globbing
+    support.interrupts support.mount_answers support.ownership support.paths support.secrets
+    support.startup
 """.split()
 PACKAGES = set("""
     _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pytest pytest_jsonreport
@@ -246,7 +247,7 @@ def test_healthy_pass_loads_what_it_needs_and_nothing_else(
 
 def test_host_without_configuration_loads_nothing_to_read_one(home: Path) -> None:
     script = (
-        "import sys; from miyabi_healing.support import config_loader; config_loader.load(); "
+        "import sys; from miyabi_healing.support.config_loader import load_config; load_config(); "
         "print({'msgspec', 'tomllib'} & set(sys.modules))"
     )
     without_coverage = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None)

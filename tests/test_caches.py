@@ -32,7 +32,7 @@ Start = Callable[..., psutil.Popen]
 
 def found(home: Path, **settings: tuple[str, ...]) -> dict[str, caches.Cache]:
     return {
-        cache.known.name: cache
+        cache.name: cache
         for cache in caches.find_caches(CacheSettings(homes=(str(home),), **settings))
     }
 
@@ -399,7 +399,7 @@ def test_real_pip_empties_a_real_cache(home: Path) -> None:
     folder = fill(home / ".cache" / "pip" / "http" / "a" / "b" / "c" / "d" / "e")
     cache = found(home)["pip"]
     apply(
-        Run(target="", reason="", argv=cache.command(cache.known.strong), time_limit=60),
+        Run(target="", reason="", argv=cache.command(cache.kind.strong), time_limit=60),
         context(home),
     )
     assert [path for path in folder.rglob("*") if path.is_file()] == []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_delete import carry_out, fill, plan
 
-from miyabi_healing.host import filesystems
+from miyabi_healing.host import caches, filesystems
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config
@@ -24,6 +25,8 @@ from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import Delete, Run
 from miyabi_healing.runner import registry
+
+OF_SYSTEM = caches.of_system  # of folders of our own
 
 Start = Callable[..., psutil.Popen]
 MAC = [
@@ -174,7 +177,7 @@ def test_homes_of_others_are_left_to_them(public: Path) -> None:
 
 
 def test_system_keepers_are_asked_where_their_data_is(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gently first, Docker's images last and only if asked for; all this for root, and for the
     filesystem they are on.
@@ -184,29 +187,36 @@ def test_system_keepers_are_asked_where_their_data_is(
     )
     assert kind is not None
     said = healer.__globals__
-    mount = filesystems.read_mount("/")
+    monkeypatch.setattr(caches, "of_system", OF_SYSTEM)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(said["commands"], "find", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(os.path, "exists", lambda path: True)
-    monkeypatch.setitem(said, "on_device", lambda folder, device: device == mount.device)
-
-    def argv(*also: str) -> list[tuple[str, ...]]:
-        view = HealerContext(
-            Host(Config(caches=CacheSettings(homes=(str(home),), also=also))), {"mount": mount}
+    monkeypatch.setattr(said["commands"], "find_program", lambda name, owner=None: f"/bin/{name}")
+    moved = {
+        name: replace(
+            each,
+            folders=tuple(f"{tmp_path}{folder}" for folder in each.folders),
+            needs=each.needs and f"{tmp_path}{each.needs}",
         )
+        for name, each in caches.kinds(CacheSettings()).items()
+        if each.of_system
+    }
+    for folder in ("var/log/journal", "var/lib/docker", "var/run", "var/cache/apt/archives"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    def argv(*also: str, mount: str = str(tmp_path)) -> list[tuple[str, ...]]:
+        rules = CacheSettings(homes=(str(home),), also=also, define=moved)
+        view = HealerContext(Host(Config(caches=rules)), {"mount": filesystems.read_mount(mount)})
         steps = healer(
             view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()
         ).steps
         return [step.argv[:3] for step in steps if isinstance(step, Run)]
 
-    gentle = [("journalctl", "--vacuum-size=500M"), ("docker", "builder", "prune")]
-    assert argv() == gentle
-    assert argv("docker") == [*gentle, ("docker", "image", "prune")]
-    monkeypatch.setitem(said, "on_device", lambda folder, device: False)
-    assert argv("docker") == []
-    monkeypatch.setitem(said, "on_device", lambda folder, device: True)
-    monkeypatch.setattr(os.path, "exists", lambda path: path == "/var/log/journal")
-    assert argv("docker") == gentle[:1]
+    journal, apt = ("journalctl", "--vacuum-size=500M"), ("apt-get", "clean")
+    assert argv("docker") == [journal, apt]  # no daemon
+    (tmp_path / "var/run/docker.sock").touch()
+    gentle = [journal, ("docker", "builder", "prune")]
+    assert argv() == [*gentle, apt]
+    assert argv("docker") == [*gentle, apt, ("docker", "image", "prune")]
+    assert argv("docker", mount="/proc") == []
     monkeypatch.setattr(os, "geteuid", lambda: home.stat().st_uid + 1)
     assert argv("docker") == []
 

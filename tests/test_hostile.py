@@ -87,6 +87,8 @@ def configuration(home: Path) -> str:
 mounts = ["{home}"]
 [checks.disk_space_critical]
 threshold = 1
+[caches]
+never = ["journald", "apt", "docker-build", "docker"]
 [healers.cleanup_disk]
 idle_minutes = 0
 downloads_days = 0

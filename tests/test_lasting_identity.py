@@ -186,7 +186,7 @@ def third(*arguments):
 logs.fallocate = third
 home = Path(sys.argv[1])
 with work(context(home)) as prepared:
-    execute.carry_out(plan(trim(home / "app.log")), prepared, [])
+    execute.carry_out_plan(plan(trim(home / "app.log")), prepared, [])
 """
 
 

@@ -21,7 +21,7 @@ from test_log_safety import LINES, archive, context, entries, plan, trim, whole
 from miyabi_healing.gate.handlers import log_files as gate_logs
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Refused
-from miyabi_healing.host import logs
+from miyabi_healing.host import log_cutting, log_writers, logs
 from miyabi_healing.host.processes import OpenFile, OpenFiles, Process, Processes
 from miyabi_healing.model.steps import TrimLog
 from miyabi_healing.support.files import MEGABYTE
@@ -85,9 +85,11 @@ def test_unreadable_folder_is_named_and_not_fatal(public: Path) -> None:
     (public / "shut").chmod(0o700)
     (public / "open").chmod(0o755)
     script = """
-import os, sys; from miyabi_healing.host import logs; from miyabi_healing.state import own_state
+import os, sys; from miyabi_healing.host import catalogue, databases, logs
+from miyabi_healing.state import own_state
+catalogue.table("databases")  # these tests may lie where nobody else can read
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
-group = logs.read(sys.argv[1])
+group = logs.read_log_group(sys.argv[1])
 odd = [(path.name, why) for path, why in group.odd]
 print([file.path.parent.name for file in group.files], odd)
 """
@@ -187,7 +189,9 @@ def test_log_below_a_folder_others_can_write_is_kept(tmp_path: Path) -> None:
 
 def cut_of(log: Path, keep_lines: int, keep_bytes: int) -> int:
     with log.open("rb") as file:
-        return logs.find_cut(file.fileno(), os.fstat(file.fileno()), keep_lines, keep_bytes).cut
+        return log_cutting.find_cut(
+            file.fileno(), os.fstat(file.fileno()), keep_lines, keep_bytes
+        ).cut
 
 
 def test_byte_cap_cuts_between_lines(tmp_path: Path) -> None:
@@ -366,14 +370,14 @@ def test_log_begun_anew_just_before_it_is_collapsed_keeps_every_new_line(
     log.write_bytes(LINES)
     # longer than what would be collapsed, shorter than the log was
     late = b"n" * (len(LINES) - 100)
-    look = logs.writers
+    look = log_writers.writers_of
 
-    def emptied(*arguments: object, **keywords: object) -> logs.Writers:
+    def emptied(*arguments: object, **keywords: object) -> log_writers.Writers:
         found = look(*arguments, **keywords)  # type: ignore[arg-type]
         log.write_bytes(late)
         return found
 
-    monkeypatch.setattr(logs, "writers", emptied)
+    monkeypatch.setattr(log_writers, "writers_of", emptied)
     assert apply(trim(log), context(log.parent)).details["way"] == "punched"
     assert log.read_bytes() == late
 
@@ -419,9 +423,9 @@ def other(uid: int) -> Process:
     )
 
 
-def judged(log: Path, unseen: tuple[Process, ...]) -> logs.Writers:
+def judged(log: Path, unseen: tuple[Process, ...]) -> log_writers.Writers:
     status = os.stat(log)
-    return logs.writers(log, status, OpenFiles((), unseen))
+    return log_writers.writers_of(log, status, OpenFiles((), unseen))
 
 
 @pytest.mark.parametrize(
@@ -449,7 +453,7 @@ def test_where_nobody_else_is_said_to_be_an_unseen_process_is_no_reason(tmp_path
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     seen = OpenFiles((), (other(os.getuid()),), blind="secret could use it", alone=True)
-    found = logs.writers(log, os.stat(log), seen)
+    found = log_writers.writers_of(log, os.stat(log), seen)
     assert (found.trouble, found.closed) == (None, True)
     # what is cut by another way can be given back without that word as well
     assert not found.append_only
@@ -480,7 +484,7 @@ def test_mapping_counts_where_its_device_number_is_another(tmp_path: Path) -> No
     strange = OpenFile(
         1, "db", status.st_dev + 1, status.st_ino, str(log), writable=True, mapped=True
     )
-    found = logs.writers(log, status, OpenFiles((*real.files, strange), ()))
+    found = log_writers.writers_of(log, status, OpenFiles((*real.files, strange), ()))
     assert "mapped by db" in str(found.trouble)
 
 

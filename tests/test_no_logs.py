@@ -23,7 +23,7 @@ from conftest import wait_for
 from miyabi_healing.cli.setup import discovery
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import databases, log_text, logs
+from miyabi_healing.host import log_text, logs
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config, LogSettings
@@ -224,16 +224,6 @@ def test_configuration_names_further_databases(tmp_path: Path) -> None:
     )
     assert [step.path for step in found.steps] == [log]
     assert Config().logs.databases == ()
-
-
-def test_row_of_every_database_keeps_to_what_the_table_can_say() -> None:
-    for row in databases.KNOWN:
-        for pattern in (*row.beside, *row.folders, *row.files):
-            assert pattern.count("*") <= 1, (row.name, pattern)
-            assert "{" not in pattern or (
-                pattern in row.beside and pattern.startswith(("{stem}", "{name}"))
-            ), (row.name, pattern)
-            assert not set("?[") & set(pattern), (row.name, pattern)
 
 
 # Text

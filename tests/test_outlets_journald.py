@@ -91,8 +91,7 @@ def test_watch_marks_its_lines(home: Path) -> None:
     code = (
         "import json, sys; from miyabi_healing.report import live\n"
         "document = json.loads(sys.argv[1])\n"
-        "live.write(live.plain(document, 0, 5, False)); live.write(live.plain(document, 3, 5, "
-        "False))"
+        "for code in (0, 3): live.write_live(live.plain_report(document, code, 5, False))"
     )
     program = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(document)],

@@ -386,11 +386,30 @@ def plan_despite_reflog(repo: Path) -> tuple[RetireWorktree, ...]:
     )  # fmt: skip
 
 
+def test_worktree_locked_by_an_agent_that_is_gone_goes_with_its_lock(
+    repo: Path, tmp_path: Path
+) -> None:
+    tree = merged_worktree(repo, "done")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    git(repo, "worktree", "lock", "--reason", f"openclaw pid={gone.pid}", str(tree))
+    (step,) = plan(repo).steps
+    there = context(tmp_path, repo)
+    assert recheck(step, there) is None
+    apply(step, there)
+    assert not tree.exists()
+    (kept,) = tmp_path.rglob("locked")
+    assert kept.read_text().strip() == f"openclaw pid={gone.pid}"
+
+
 CHANGES = {
     "an edit": lambda repo, tree: (tree / "readme").write_text("late\n"),
     "a new file": lambda repo, tree: (tree / "late").write_text("late\n"),
     "a commit": lambda repo, tree: commit(tree, "late", "late\n"),
     "a lock": lambda repo, tree: git(repo, "worktree", "lock", str(tree)),
+    "the lock of an agent that lives": lambda repo, tree: git(
+        repo, "worktree", "lock", "--reason", f"openclaw pid={os.getpid()}", str(tree)
+    ),
     "a replacement": lambda repo, tree: (os.rename(tree, tree.with_name("away")), tree.mkdir()),
     "its removal": lambda repo, tree: git(repo, "worktree", "remove", "--force", str(tree)),
 }

@@ -305,7 +305,7 @@ def test_ordinary_user_does_not_signal_others(start: Start) -> None:
     script = (
         f"import os, sys; sys.path.insert(0, {str(PROJECT)!r}); from miyabi_healing.host.processes "
         "import *\n"
-        f"os.setuid(65534); print(Processes().protection(read({process.pid})), "
+        f"os.setuid(65534); print(Processes().protection(read_process({process.pid})), "
         "len(Processes().open_files().unseen) > 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -1,9 +1,5 @@
-"""Known caches: where they are, whose they are, and how their owner cleans them. An explicit list;
-nothing is guessed.
-
-Class A is made again by its tool at no more cost than time. Class B is costly to make again and
-only ever touched where the configuration names it. What holds anything else (an IDE's history, a
-browser's profile) is not on the list at all.
+"""Known caches: where they are, whose they are, and what in them is used. Which there are, and how
+their owners clean them, is in ``data/caches.toml`` and in the configuration.
 """
 
 from __future__ import annotations
@@ -13,11 +9,15 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from miyabi_healing.host import catalogue
 from miyabi_healing.host.processes import OpenFile, OpenFiles
 from miyabi_healing.model import config
+from miyabi_healing.model.catalogue import CacheKind
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import Unit
 from miyabi_healing.support import config_loader, globbing, mount_answers, ownership
@@ -25,116 +25,13 @@ from miyabi_healing.support.files import is_beneath, newest, open_beneath, used
 
 
 @dataclass(frozen=True)
-class KnownCache:
-    """A kind of cache. Folders are relative to a home; `depth` is how far below lie the units that
-    go or stay as a whole.
-
-    `gentle` and `strong` are the owner's own commands (``{}`` is the folder); `deletable` says that
-    without its owner's tool it may be deleted, all but what is named in `spare`; `users` are
-    programs that must not be running meanwhile; `locks` are files its owner locks.
+class Cache:
+    """A cache found in a home, or the system's own (its home is ``/``). `owner` is the home's uid;
+    `allowed` is False for a costly one nobody asked to clean.
     """
 
     name: str
-    folders: tuple[str, ...]
-    apple: tuple[str, ...] = ()
-    gentle: tuple[str, ...] = ()
-    strong: tuple[str, ...] = ()
-    users: tuple[str, ...] = ()
-    depth: int = 1
-    deletable: bool = True
-    costly: bool = False
-    locks: tuple[str, ...] = ()
-    spare: tuple[str, ...] = ()
-
-
-_NODE = ("npm", "npx", "pnpm", "yarn", "bun")
-_CATALOGUE = (
-    KnownCache(
-        "npm",
-        (".npm/_cacache",),
-        gentle=("npm", "cache", "verify", "--cache", "{parent}"),
-        strong=("npm", "cache", "clean", "--force", "--cache", "{parent}"),
-        users=_NODE,
-        depth=3,
-    ),
-    KnownCache(
-        "pip",
-        (".cache/pip",),
-        ("Library/Caches/pip",),
-        strong=("pip", "--cache-dir", "{}", "cache", "purge"),
-        users=("pip", "pip3"),
-        depth=2,
-    ),
-    KnownCache(
-        "uv",
-        (".cache/uv",),
-        gentle=("uv", "--cache-dir", "{}", "cache", "prune"),
-        users=("uv", "uvx"),
-        deletable=False,
-    ),
-    KnownCache(
-        "pnpm",
-        (".local/share/pnpm/store",),
-        ("Library/pnpm/store",),
-        gentle=("pnpm", "store", "prune", "--store-dir", "{}"),
-        users=_NODE,
-        deletable=False,
-    ),
-    KnownCache(
-        "yarn",
-        (".cache/yarn",),
-        ("Library/Caches/Yarn",),
-        strong=("yarn", "cache", "clean", "--cache-folder", "{}"),
-        users=_NODE,
-        depth=2,
-    ),
-    KnownCache(
-        "cargo",
-        (".cargo/registry/cache", ".cargo/registry/src"),
-        users=("cargo", "rustc"),
-        depth=2,
-        locks=(".cargo/.package-cache", ".cargo/.package-cache-mutate"),
-    ),
-    KnownCache(
-        "go-build",
-        (".cache/go-build",),
-        ("Library/Caches/go-build",),
-        users=("go", "gopls"),
-        spare=("fuzz",),
-    ),
-    KnownCache("composer", (".cache/composer",), ("Library/Caches/composer",), users=("composer",)),
-    KnownCache("thumbnails", (".cache/thumbnails",)),
-    KnownCache(
-        "homebrew",
-        (),
-        ("Library/Caches/Homebrew",),
-        gentle=("brew", "cleanup"),
-        users=("brew",),
-        deletable=False,
-    ),
-    KnownCache(
-        "playwright",
-        (".cache/ms-playwright",),
-        ("Library/Caches/ms-playwright",),
-        users=("node",),
-        costly=True,
-    ),
-    KnownCache(
-        "huggingface", (".cache/huggingface/hub",), users=("python", "python3"), costly=True
-    ),
-    KnownCache("maven", (".m2/repository",), users=("java", "mvn"), depth=2, costly=True),
-    KnownCache("gradle", (".gradle/caches",), users=("java", "gradle"), costly=True),
-    KnownCache("docker", (), costly=True),  # its daemon keeps the images, wherever it likes
-)
-
-
-@dataclass(frozen=True)
-class Cache:
-    """A cache found in a home. `owner` is the home's uid; `allowed` is False for a costly one
-    nobody asked to clean.
-    """
-
-    known: KnownCache
+    kind: CacheKind
     home: Path
     path: Path
     device: int
@@ -181,83 +78,123 @@ def _shared_home(home: Path) -> str:
         return f"it cannot be looked at: {error.strerror}"
 
 
-def cache_folders(known: KnownCache, home: Path) -> tuple[str, ...]:
+def cache_folders(kind: CacheKind, home: Path) -> tuple[str, ...]:
     """Where a cache lies below `home`; an XDG_CACHE_HOME counts for the home that it is in."""
     if sys.platform == "darwin":
-        return known.apple or known.folders
+        return kind.macos or kind.folders
     moved = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not is_beneath(moved, home):
-        return known.folders
+        return kind.folders
     top = f"{moved.relative_to(home)}/"
     return tuple(
         top + folder.removeprefix(".cache/") if folder.startswith(".cache/") else folder
-        for folder in known.folders
+        for folder in kind.folders
     )
+
+
+def kinds(settings: config.CacheSettings) -> dict[str, CacheKind]:
+    """The kinds of caches by their names; the configuration's own take the place of ours."""
+    rows = {
+        name: CacheKind(**{key: _frozen(value) for key, value in row.items()})
+        for name, row in catalogue.table("caches").items()
+    }
+    every = {**rows, **settings.define}
+    return {name: kind for name, kind in every.items() if name not in settings.never}
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def validate_caches(settings: config.CacheSettings) -> None:
-    """Refuse a name in ``caches.also`` that is none of a costly cache. Raises ConfigError."""
-    costly = [known.name for known in _CATALOGUE if known.costly]
-    for name in settings.also:
-        if name not in costly:
-            raise config.ConfigError(
-                f"caches.also: {name!r}: no such cache; {config_loader.nearest(name, costly)}"
-            )
+    """Refuse a name in ``caches.also`` that is none of a costly cache, and one in ``caches.never``
+    that is none at all. Raises ConfigError.
+    """
+    every = kinds(replace(settings, never=()))
+    costly = [name for name, kind in every.items() if kind.costly]
+    for key, named, valid in (("also", settings.also, costly), ("never", settings.never, every)):
+        for name in named:
+            if name not in valid:
+                raise config.ConfigError(
+                    f"caches.{key}: {name!r}: no such cache; {config_loader.nearest(name, valid)}"
+                )
 
 
 def find_caches(settings: config.CacheSettings) -> tuple[Cache, ...]:
-    """The known caches in the configured homes."""
-    return tuple(
-        cache
-        for home in homes(settings)
-        if may_clean(home)
-        for known in _CATALOGUE
-        for folder in cache_folders(known, home)
-        if (cache := cache_at(known, home, folder, not known.costly or known.name in settings.also))
-    )
+    """The known caches in the configured homes, and for root those of the system."""
+    return (*in_homes(settings), *of_system(settings))
 
 
-def cache_at(known: KnownCache, home: Path, folder: str, allowed: bool) -> Cache | None:
+def in_homes(settings: config.CacheSettings) -> Iterator[Cache]:
+    known = kinds(settings)
+    for home in filter(may_clean, homes(settings)):
+        for name, kind in known.items():
+            for folder in () if kind.of_system else cache_folders(kind, home):
+                if cache := cache_at(name, kind, home, folder, _is_allowed(name, kind, settings)):
+                    yield cache
+
+
+def of_system(settings: config.CacheSettings) -> Iterator[Cache]:
+    known = kinds(settings) if os.geteuid() == 0 else {}
+    for name, kind in known.items():
+        for folder in kind.folders if kind.of_system else ():
+            if cache := _system_cache(name, kind, folder, _is_allowed(name, kind, settings)):
+                yield cache
+
+
+def _is_allowed(name: str, kind: CacheKind, settings: config.CacheSettings) -> bool:
+    return not kind.costly or name in settings.also
+
+
+def _system_cache(name: str, kind: CacheKind, folder: str, allowed: bool) -> Cache | None:
+    """One of the system's own; None where it is not there."""
+    path = Path(folder)
+    try:
+        mount_answers.check_tree(path)
+        device = os.stat(path).st_dev
+    except mount_answers.NoAnswer as error:
+        return Cache(name, kind, Path("/"), path, 0, 0, allowed, str(error))
+    except OSError:
+        return None
+    there = not kind.needs or os.path.exists(kind.needs)
+    return Cache(name, kind, Path("/"), path, device, 0, allowed) if there else None
+
+
+def cache_at(name: str, kind: CacheKind, home: Path, folder: str, allowed: bool) -> Cache | None:
     """Look at one possible cache; None where there is none. A link or a mount on the way is told,
     never followed.
 
     So is a home that others can write to.
     """
     path = home / folder
-    owner = home.stat().st_uid
+    found = partial(Cache, name, kind, home, path, owner=home.stat().st_uid, allowed=allowed)
     try:
         mount_answers.check_tree(path)
     except mount_answers.NoAnswer as error:
-        return Cache(known, home, path, 0, owner, allowed, str(error))
+        return found(device=0, trouble=str(error))
     try:
-        with open_beneath(home, path) as (parent, name):
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        with open_beneath(home, path) as (parent, last):
+            status = os.stat(last, dir_fd=parent, follow_symlinks=False)
             home_device = os.stat(home).st_dev
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Cache(
-            known,
-            home,
-            path,
-            0,
-            owner,
-            allowed,
-            f"not reachable without following a link or a mount: {error}",
+        return found(
+            device=0, trouble=f"not reachable without following a link or a mount: {error}"
         )
     if stat.S_ISLNK(status.st_mode):
-        return Cache(known, home, path, status.st_dev, owner, allowed, "it is a symbolic link")
-    if not stat.S_ISDIR(status.st_mode):
+        return found(device=status.st_dev, trouble="it is a symbolic link")
+    if not stat.S_ISDIR(status.st_mode) or (kind.needs and not os.path.exists(kind.needs)):
         return None
     trouble = (
         "it is a filesystem of its own" if status.st_dev != home_device else _shared_home(home)
     )
-    return Cache(known, home, path, status.st_dev, owner, allowed, trouble)
+    return found(device=status.st_dev, trouble=trouble)
 
 
 def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None], ...]:
     """What in a cache goes or stays as a whole, and who holds it; the longest unused first."""
-    paths = _units_below(cache.path, cache.known.depth, cache.known.spare)
+    paths = _units_below(cache.path, cache.kind.depth, cache.kind.spare)
     return tuple(
         sorted(weigh_all(paths, cache.path, cache.device, files), key=lambda each: each[0].newest)
     )

@@ -24,22 +24,6 @@ PROC = Path("/proc")
 LINUX = sys.platform.startswith("linux")
 _FIRST_PIDS = 0xEFFFFFFC
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's sched.h
-_PROTECTED = frozenset(
-    """
-    systemd init launchd upstart runit runsv runsvdir s6-svscan s6-supervise openrc-init tini
-    dumb-init catatonit docker-init supervisord circusd sshd login getty agetty sulogin su sudo
-    doas cron crond atd dbus-daemon dbus-broker polkitd udevd systemd-udevd systemd-logind
-    systemd-journald journald rsyslogd auditd NetworkManager wpa_supplicant sh bash zsh fish
-    dash ksh tcsh csh nu pwsh dockerd containerd containerd-shim containerd-shim-runc-v2 podman
-    conmon crio cri-o lxc-start lxcfs kubelet libvirtd qemu-system-x86_64 firecracker Xorg
-    Xwayland X gnome-shell gnome-session-binary kwin_x11 kwin_wayland plasmashell sway weston
-    hyprland mutter gdm gdm3 sddm lightdm WindowServer loginwindow Finder Dock tmux screen
-    zellij mosh-server byobu vim nvim vi emacs nano code codium cursor idea pycharm webstorm
-    goland clion sublime_text zed hx postgres postmaster mysqld mariadbd mongod redis-server
-    valkey-server memcached etcd clickhouse-server influxd elasticsearch cassandra beam.smp
-    rabbitmq-server
-    """.split()
-)
 
 
 @dataclass(frozen=True)
@@ -284,7 +268,10 @@ class Processes:
             return "it belongs to another user"
         if LINUX and (reason := is_namespace_init(process.pid)):
             return reason
-        listed = (_PROTECTED | set(self.protected)) & _program_names(process)
+        from miyabi_healing.host import catalogue
+
+        never = catalogue.words("protected_programs", "programs") | set(self.protected)
+        listed = never & _program_names(process)
         return f"{sorted(listed)[0]} is protected" if listed else None
 
     def open_files(self) -> OpenFiles:
@@ -350,6 +337,14 @@ def container() -> str | None:
         if number == _FIRST_PIDS and us == str(os.getpid())
         else "this is a container, or a PID namespace of its own"
     )
+
+
+def started(process: Process) -> float:
+    """When a process began, in seconds since the epoch, by the wall clock of today."""
+    if not LINUX:
+        return process.start / 1000
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.start / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
 
 
 def _ancestors(pid: int) -> set[int]:

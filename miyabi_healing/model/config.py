@@ -7,10 +7,11 @@ joined by two underscores, the value is TOML (a text that is no TOML value count
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from miyabi_healing.model.issue import Limit, Severity
+from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind
+from miyabi_healing.model.limit_settings import CheckSettings, LogGroupSettings
 
 if TYPE_CHECKING:
     # Ranges of numbers. Whoever converts a table puts it here: a host without a configuration
@@ -36,22 +37,34 @@ class DiskSettings:
 @dataclass(frozen=True, repr=False)
 class GitSettings:
     """The repositories to look after, what they are merged into, and further folders in them that
-    can be made again.
+    can be made again. `agents` are further rows of how agents lock worktrees.
     """
 
     repos: tuple[str, ...] = ()
     base: str = ""
     regenerable: tuple[str, ...] = ()
+    agents: Mapping[str, AgentLock] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
 class LogSettings:
-    """The files that count as logs. `databases` are names, like ``*.mydb``, that lie beside what is
-    no log: besides the known.
+    """The files that count as logs: `patterns`, and each `group` with a limit of its own.
+
+    `databases` are names, like ``*.mydb``, that lie beside what is no log; `define` are whole rows
+    of databases, besides the known ones.
     """
 
     patterns: tuple[str, ...] = ("/tmp/miyabi*.log", "~/.miyabi/logs/*.log")
     databases: tuple[str, ...] = ()
+    group: tuple[LogGroupSettings, ...] = ()
+    define: Mapping[str, DatabaseKind] = field(default_factory=dict)
+
+    @property
+    def all_patterns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.patterns, *(each.pattern for each in self.group))))
+
+    def group_of(self, pattern: str) -> LogGroupSettings | None:
+        return next((each for each in self.group if each.pattern == pattern), None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,11 +77,14 @@ class ProcessSettings:
 @dataclass(frozen=True, repr=False)
 class CacheSettings:
     """`homes` whose known caches may be cleaned; `also` names costly caches that may be cleaned
-    too.
+    too, `never` known ones that may not; `define` are further kinds of caches, or others in the
+    place of ours.
     """
 
     homes: tuple[str, ...] = ("~",)
     also: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    define: Mapping[str, CacheKind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -227,43 +243,6 @@ class ExtendSettings:
     """`folders` with a user's own checks; their healers lie in a ``healers`` folder inside."""
 
     folders: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, repr=False)
-class CheckSettings:
-    """One check's ``[checks.NAME]``; None is the check's own default."""
-
-    enabled: bool = True
-    threshold: Annotated[float, Meta(ge=0)] | None = None
-    clear: Annotated[float, Meta(ge=0)] | None = None
-    low: Annotated[float, Meta(ge=0)] | None = None
-    medium: Annotated[float, Meta(ge=0)] | None = None
-    high: Annotated[float, Meta(ge=0)] | None = None
-    critical: Annotated[float, Meta(ge=0)] | None = None
-    gate: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.gate and not 1 <= self.gate[0] <= self.gate[1] <= 100:
-            raise ValueError(
-                "gate must be like [2, 3], the passes needed and of how many, "
-                f"not {list(self.gate)}"
-            )
-        if self.threshold is not None and self.clear is not None and self.clear > self.threshold:
-            raise ValueError(
-                f"clear must not be above the threshold, {self.threshold:g}, but is {self.clear:g}"
-            )
-
-    def adjust(self, limit: Limit) -> Limit:
-        """The limit a check comes with, as the user wants it."""
-        changed = {severity: getattr(self, severity.label) for severity in Severity}
-        bounds = {
-            **limit.bounds,
-            **{severity: bound for severity, bound in changed.items() if bound is not None},
-        }
-        clear_at = self.clear if self.clear is not None else limit.clear_at
-        if self.threshold is None:
-            return replace(limit, bounds=bounds, clear_at=clear_at)
-        return replace(limit, threshold=self.threshold, bounds=bounds, clear_at=self.clear)
 
 
 @dataclass(frozen=True, repr=False)

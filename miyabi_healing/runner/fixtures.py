@@ -44,7 +44,7 @@ def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
         found = repositories.configured(config)
         notes.extend(note for note in found.notes if note not in notes)
         return found.paths
-    return config.logs.patterns
+    return config.logs.all_patterns
 
 
 def validate_targets(config: Config) -> None:
@@ -53,7 +53,7 @@ def validate_targets(config: Config) -> None:
     """
     for fixture in TARGETS:
         targets(fixture, config, [])
-    if config.caches.also:
+    if config.caches.also or config.caches.never:
         from miyabi_healing.host import caches
 
         caches.validate_caches(config.caches)
@@ -85,7 +85,13 @@ def limit_of(item: pytest.Item, config: Config) -> Limit:
         limit = _read_mark(*mark.args, **mark.kwargs)
     except (TypeError, KeyError, ValueError) as error:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.limit: {error}") from None
-    return config.check(issue_name(item)).adjust(limit)
+    settings = config.check(issue_name(item))
+    limit = settings.adjust(limit)
+    for fixture, target in getattr(getattr(item, "callspec", None), "params", {}).items():
+        group = config.logs.group_of(target) if fixture == "log_group" else None
+        for own in (group, settings.of_target(target)):
+            limit = own.adjust(limit) if own else limit
+    return limit
 
 
 def _read_mark(

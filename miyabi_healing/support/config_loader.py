@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from miyabi_healing.model.config import CheckSettings, Config, ConfigError, HealerSettings, Waiver
+from miyabi_healing.model import catalogue, config, limit_settings
+from miyabi_healing.model.config import Config, ConfigError, HealerSettings, Waiver
+from miyabi_healing.model.limit_settings import CheckSettings
 from miyabi_healing.support import ownership, paths
 from miyabi_healing.support.formatting import display
 
@@ -43,6 +44,8 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
     """
     import msgspec  # only a host that has a configuration pays for it
 
+    for module in (config, catalogue, limit_settings):
+        vars(module).setdefault("Meta", msgspec.Meta)
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is not a dataclass")
     if not isinstance(table, Mapping):
@@ -52,7 +55,7 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
         if key not in known:
             raise ConfigError(f"{where}.{key}: unknown key; {nearest(key, [*known, *also])}")
     try:
-        vars(sys.modules[kind.__module__]).setdefault("Meta", msgspec.Meta)
+        _check_rows(table, kind, where)
         ranges = _range_texts(kind)
         for key, words in ranges.items():
             if isinstance(value := table.get(key), float) and not math.isfinite(value):
@@ -67,6 +70,23 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
                 f"{where}: {name} must be {ranges[name]}, not {table[name]}"
             ) from None
         raise ConfigError(f"{where}{key}: {message[0].lower()}{message[1:]}") from None
+
+
+def _check_rows(table: Mapping[str, Any], kind: type[Any], where: str) -> None:
+    """Refuse what is wrong in the rows of a table that has tables of its own, by their own names.
+    Raises ConfigError.
+    """
+    for key, hint in get_type_hints(kind).items():
+        row = next((each for each in get_args(hint) if is_dataclass(each)), None)
+        rows = table.get(key)
+        if not isinstance(row, type):
+            continue
+        if isinstance(rows, Mapping):
+            for name, inner in rows.items():
+                convert(inner, row, f"{where}.{key}.{name}")
+        elif isinstance(rows, list):
+            for number, inner in enumerate(rows, 1):
+                convert(inner, row, f"{where}.{key}, number {number}")
 
 
 def _range_texts(kind: type[Any]) -> dict[str, str]:

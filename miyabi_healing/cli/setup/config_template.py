@@ -83,6 +83,8 @@ def _section_lines(name: str, section: Any, found: Mapping[str, Sequence[str]]) 
     for each in fields(section):
         if each.name in found:
             yield from found[each.name]
+        elif each.default_factory is dict:
+            yield f"# [{name}.{each.name}.NAME]: rows of your own, none"
         else:
             yield _default_line(
                 each.name,

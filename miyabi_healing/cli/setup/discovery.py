@@ -101,7 +101,9 @@ def search_homes(
     found.repos = sorted(common.values(), key=lambda repo: (-repo.worktrees, repo.path))
     found.logs.sort(key=lambda folder: (-folder.bytes, folder.path))
     end = time.monotonic() + seconds
-    for cache in (cache for home in homes for cache in caches.find_caches(_in_home(home))):
+    for cache in (cache for home in homes for cache in caches.in_homes(_in_home(home))):
+        if cache.kind.category == "C":
+            continue
         progress(f"Weighing {cache.path}")
         found.caches.append(_weigh_cache(cache, end))
     found.caches.sort(key=lambda cache: -cache.bytes)
@@ -213,4 +215,4 @@ def _weigh_cache(cache: caches.Cache, end: float) -> FoundCache:
                 break
     except OSError:  # it is in use, or not ours to look into
         weighed = False
-    return FoundCache(cache.known.name, cache.path, total, cache.known.costly, weighed)
+    return FoundCache(cache.name, cache.path, total, cache.kind.costly, weighed)

@@ -14,7 +14,7 @@ from miyabi_healing.gate.handlers.handler import (
 )
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
-from miyabi_healing.host import logs
+from miyabi_healing.host import log_cutting
 from miyabi_healing.model.steps import ArchiveLog
 from miyabi_healing.support.files import identity_at, used
 
@@ -52,7 +52,7 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
     def apply(self, step: ArchiveLog, context: Context) -> StepResult:
         with log_files.opened(step, context, os.O_RDONLY) as (descriptor, folder, _name):
             status = os.fstat(descriptor)
-            begin = logs.first_data(descriptor, status.st_size)
+            begin = log_cutting.first_data(descriptor, status.st_size)
             with log_files.archiving(
                 context, step.path, min(used(status), status.st_size), "log-archive"
             ) as (place, archive):

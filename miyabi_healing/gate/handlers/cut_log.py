@@ -8,7 +8,7 @@ from miyabi_healing.gate.handlers import log_files
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
-from miyabi_healing.host import logs
+from miyabi_healing.host import log_cutting
 from miyabi_healing.model.steps import CutLog
 from miyabi_healing.support.files import used
 
@@ -30,7 +30,7 @@ class CutLogHandler(StepHandler[CutLog]):
     def apply(self, step: CutLog, context: Context) -> StepResult:
         with log_files.opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
             before = os.fstat(descriptor)
-            where = logs.find_cut(descriptor, before, step.keep_lines, step.keep_bytes)
+            where = log_cutting.find_cut(descriptor, before, step.keep_lines, step.keep_bytes)
             if where.floor <= where.start:
                 raise Refused("there is nothing to trim")
             log_files.punch_all(descriptor, before, where)

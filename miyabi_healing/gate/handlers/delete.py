@@ -53,7 +53,9 @@ def disposable(folder: Path, context: Context) -> bool:
     configuration.
     """
     config = context.host.config
-    known = [cache.path for cache in caches.find_caches(config.caches)]
+    known = [
+        cache.path for cache in caches.in_homes(config.caches) if cache.kind.category != "C"
+    ]  # the system's own and a person's files are never deleted by path
     named = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.disposable]
     return any(folder == top or is_beneath(folder, top) for top in [*known, *named])
 

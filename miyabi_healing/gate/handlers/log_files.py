@@ -26,7 +26,7 @@ from miyabi_healing.gate.primitives.syscalls import (
     fallocate,
     rename_new,
 )
-from miyabi_healing.host import log_text, logs
+from miyabi_healing.host import log_cutting, log_places, log_text, log_writers
 from miyabi_healing.host.users import Witness
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import ArchiveLog, TrimLog
@@ -46,14 +46,14 @@ def log_objection(step: TrimLog | ArchiveLog, context: Context) -> str | None:
     root = root_of(step.path, context.roots)
     if root is None:
         return "outside the allowed roots"
-    if reason := logs.unsafe(step.path, root, context.host.config.logs.databases):
+    if reason := log_places.unsafe_log(step.path, root, context.host.config.logs):
         return reason
     try:
         with opened(step, context, os.O_RDONLY) as (descriptor, _folder, _name):
             status = os.fstat(descriptor)
     except Refused as refusal:
         return str(refusal)
-    return logs.writers(step.path, status, context.witness.of(step.path)).trouble
+    return log_writers.writers_of(step.path, status, context.witness.of(step.path)).trouble
 
 
 def still_open(
@@ -66,7 +66,7 @@ def still_open(
     """
     path = now or step.path
     seen = witness.of(path)
-    found = logs.writers(path, os.lstat(path), seen, but)
+    found = log_writers.writers_of(path, os.lstat(path), seen, but)
     if found.holders:
         return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
     return (
@@ -216,7 +216,7 @@ def holes(descriptor: int, size: int) -> list[tuple[int, int]]:
     return found if len(found) < _MOST_HOLES else []
 
 
-def punch_all(descriptor: int, before: os.stat_result, where: logs.Cut) -> None:
+def punch_all(descriptor: int, before: os.stat_result, where: log_cutting.Cut) -> None:
     """Give back everything up to a cut, a part at a time: a writer waits for one part, not for
     all.
     """
@@ -311,13 +311,15 @@ def collapse(
     """
     if not can_collapse(step, context, descriptor, before):
         return False
-    place.write_manifest(collapsing=logs.first_data(descriptor, os.fstat(descriptor).st_size))
+    place.write_manifest(
+        collapsing=log_cutting.first_data(descriptor, os.fstat(descriptor).st_size)
+    )
     return collapse_to(descriptor, place.facts["floor"])
 
 
 def can_collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result) -> bool:
     seen = context.host.witness().of(step.path)
-    holders = logs.writers(step.path, os.fstat(descriptor), seen, but=descriptor)
+    holders = log_writers.writers_of(step.path, os.fstat(descriptor), seen, but=descriptor)
     return holders.append_only and not shorter(descriptor, before)
 
 

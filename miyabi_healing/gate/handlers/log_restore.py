@@ -22,7 +22,7 @@ from miyabi_healing.gate.primitives.compression import unpack, verify
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry, drop, set_times
 from miyabi_healing.gate.primitives.syscalls import INSERT_RANGE, UNSUPPORTED, fallocate, rename_new
-from miyabi_healing.host import logs
+from miyabi_healing.host import log_cutting, log_places, log_writers
 from miyabi_healing.state import quarantine
 from miyabi_healing.support import file_identity
 from miyabi_healing.support.files import open_beneath
@@ -265,7 +265,7 @@ def _is_collapsed(entry: WrittenEntry, descriptor: int) -> bool:
     facts = entry.facts
     if "collapsing" not in facts or facts.get("widened"):
         return False
-    begins = logs.first_data(descriptor, os.fstat(descriptor).st_size)
+    begins = log_cutting.first_data(descriptor, os.fstat(descriptor).st_size)
     if begins not in (facts["collapsing"], facts["collapsing"] - facts["floor"]):
         raise Refused("it was rewritten since")
     return bool(begins != facts["collapsing"])
@@ -306,10 +306,10 @@ def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: P
         facts["mode"] & 0o777,
     ):
         return f"its owner or mode was changed since; what was cut off is in {display(entry.thing)}"
-    if reason := logs.unsafe_place(path, status, _top_of(entry)[0]):
+    if reason := log_places.unsafe_place(path, status, _top_of(entry)[0]):
         return reason
     gone = facts["floor"] if _is_collapsed(entry, descriptor) else 0
-    begins = logs.first_data(descriptor, os.fstat(descriptor).st_size)
+    begins = log_cutting.first_data(descriptor, os.fstat(descriptor).st_size)
     refilled = (
         not gone and "left_size" in facts and not facts.get("widened") and begins < facts["floor"]
     )
@@ -318,7 +318,7 @@ def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: P
     unknown = not ("identity" in facts or witness or _untouched(entry, status))
     if refilled or unknown or hashlib.sha256(witness).hexdigest() != facts["witness_sha256"]:
         return f"it was truncated or rewritten since; what was cut off is in {display(entry.thing)}"
-    found = logs.writers(
+    found = log_writers.writers_of(
         path, os.fstat(descriptor), context.host.witness().of(path), but=descriptor
     )
     if found.trouble or (gone and not found.append_only):

@@ -15,7 +15,7 @@ from miyabi_healing.gate.handlers.handler import (
 )
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
-from miyabi_healing.host import logs
+from miyabi_healing.host import log_cutting
 from miyabi_healing.model.steps import TrimLog
 from miyabi_healing.support.files import used
 
@@ -37,7 +37,7 @@ class TrimLogHandler(StepHandler[TrimLog]):
     def apply(self, step: TrimLog, context: Context) -> StepResult:
         with log_files.opened(step, context, os.O_RDWR) as (descriptor, _folder, _name):
             status = os.fstat(descriptor)
-            where = logs.find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
+            where = log_cutting.find_cut(descriptor, status, step.keep_lines, step.keep_bytes)
             if where.floor <= where.start:
                 raise Refused("there is nothing to trim")
             # every part given back makes room for the next one's archive

@@ -21,7 +21,7 @@ def allowed(config: Config) -> tuple[Path, ...]:
     itself.
     """
     homes = caches.home_folders(config.caches)
-    logs = [fixed_part(pattern) for pattern in config.logs.patterns]
+    logs = [fixed_part(pattern) for pattern in config.logs.all_patterns]
     folders: list[Path] = []
     for path in repositories.configured(config).paths:
         # then nothing in it can be changed either

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from miyabi_healing.host.git import index
+from miyabi_healing.host import catalogue
+from miyabi_healing.host.git import agent_locks, index
 from miyabi_healing.host.git.repositories import Repository, Worktree
 from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
@@ -40,14 +41,6 @@ _FOR_MERGES = {
 }  # fmt: skip
 _DEFAULTS: dict[Path, str] = {}
 _BRANCHES = ("refs/heads/", "refs/remotes/")
-_REGENERABLE = frozenset(
-    """
-    node_modules bower_components .venv venv __pycache__ .pytest_cache .mypy_cache .ruff_cache
-    .hypothesis .tox .nox .eggs target build dist out .next .nuxt .svelte-kit .turbo
-    .parcel-cache .cache .gradle .terraform coverage htmlcov .nyc_output DerivedData Pods _build
-    deps .dart_tool zig-cache .zig-cache
-    """.split()
-)
 
 
 @dataclass(frozen=True)
@@ -236,8 +229,8 @@ class WorktreeInspector:
             return Reason("moved or missing", "git worktree repair mends a moved one")
         if stranger := worktree.stranger:
             return Reason("another user's", stranger)
-        if (lock := worktree.lock_reason) is not None:
-            return Reason("locked", lock)
+        if (lock := worktree.lock_reason) is not None and (why := self._lock_holds(worktree, lock)):
+            return Reason("locked", why)
         if Path.cwd().is_relative_to(worktree.path):
             return Reason("current", "the program was started in it")
         if operation := worktree.operation:
@@ -250,6 +243,14 @@ class WorktreeInspector:
         if age < idle_days:
             return Reason("not idle", f"used {max(age, 0):.1f} days ago, idle is {idle_days:g}")
         return None
+
+    def _lock_holds(self, worktree: Worktree, reason: str) -> str | None:
+        """Why a lock of a worktree is to be respected; None where its agent is gone for certain."""
+        agents = self.repository.config.git.agents
+        if why := agent_locks.holder(reason, agents):
+            return why
+        unseen = self.witness.unseen(worktree.admin)
+        return f"{reason}: {unseen}" if unseen else None
 
     def by_the_branch(self, worktree: Worktree) -> Reason | None:
         name = worktree.branch
@@ -304,7 +305,9 @@ class WorktreeInspector:
             worktree=worktree,
             folder=folder,
         )
-        allowed = _REGENERABLE | set(self.repository.config.git.regenerable)
+        allowed = catalogue.words("regenerable_folders", "folders") | set(
+            self.repository.config.git.regenerable
+        )
         for entry in (os.fsdecode(each) for each in status.split(b"\0") if each):
             mark, path = entry[:3], entry[3:]
             if mark == "?? ":

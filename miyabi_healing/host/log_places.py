@@ -1,0 +1,91 @@
+"""Whether a log may be touched where it lies: links, folders that others can write to,
+attributes.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from miyabi_healing.host.logs import _not_a_log
+from miyabi_healing.host.processes import LINUX
+from miyabi_healing.model.config import LogSettings
+
+_GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
+
+
+_ATTRIBUTES = {0x10: "immutable", 0x20: "append-only by attribute"}
+
+
+def unsafe_log(path: Path, top: Path, settings: LogSettings) -> str | None:
+    """Why a log file must not be touched where it is; None where it may. `top` is the folder above
+    it that is trusted.
+
+    In a folder that others can write to, a name can be swapped for a link to anything: root
+    truncating such a name empties somebody else's file. A sticky folder (``/tmp``) is safe as far
+    as the file is our own.
+    """
+    try:
+        status = os.lstat(path)
+        return _not_a_log(path, status, settings) or unsafe_place(path, status, top)
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror}"
+
+
+def unsafe_place(path: Path, status: os.stat_result, top: Path) -> str | None:
+    """Why a file must not be touched where it is, whatever it is. Raises OSError."""
+    folder = os.stat(path.parent)
+    if status.st_nlink != 1:
+        return f"it has {status.st_nlink} names"
+    if folder.st_mode & 0o022:
+        if not folder.st_mode & stat.S_ISVTX:
+            return "others can write to its folder"
+        if status.st_uid != os.geteuid():
+            return "another user's file in a shared folder"
+    if reason := _unsafe_way(path, top) or attribute(path, status):
+        return reason
+    return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
+
+
+def _unsafe_way(path: Path, top: Path) -> str | None:
+    """Why the folders between a trusted one and a log's own cannot be relied on. Raises OSError."""
+    below, above = path.parent, path.parent.parent
+    while below != top and below != above:
+        if stat.S_ISLNK(os.lstat(below).st_mode):
+            return "reached through a symbolic link"
+        shared = os.stat(above).st_mode
+        if shared & 0o022 and not (
+            shared & stat.S_ISVTX and os.lstat(below).st_uid == os.geteuid()
+        ):
+            return "others can write to a folder above it"
+        below, above = above, above.parent
+    return None
+
+
+def attribute(path: Path, status: os.stat_result) -> str | None:
+    """The attribute that keeps even its owner from changing a file (chattr(1), chflags(1)). Raises
+    OSError.
+    """
+    flags = getattr(status, "st_flags", 0)  # macOS and the BSDs
+    if flags & (stat.UF_IMMUTABLE | stat.SF_IMMUTABLE):
+        return _ATTRIBUTES[0x10]
+    if flags & (stat.UF_APPEND | stat.SF_APPEND):
+        return _ATTRIBUTES[0x20]
+    if not LINUX or not os.access(path, os.R_OK):
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = array.array("l", [0])
+        fcntl.ioctl(descriptor, _GET_FLAGS, found)
+    except OSError as error:
+        # a filesystem without attributes
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            return None
+        raise
+    finally:
+        os.close(descriptor)
+    return next((word for bit, word in _ATTRIBUTES.items() if found[0] & bit), None)

@@ -1,0 +1,103 @@
+"""The rows of the data files in ``host/data``, and of the tables of the same form in a
+configuration: caches, databases that look like logs, and how agents lock worktrees.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+if TYPE_CHECKING:
+    from msgspec import Meta  # as in `model.config`
+
+
+@dataclass(frozen=True, repr=False)
+class CacheKind:
+    """A kind of cache. `folders` are relative to a home (`macos`: there, on macOS), or absolute:
+    the system's own, which only `gentle` and `strong` ever clean, as root.
+
+    Category A is made again by its tool at no more cost than time, B is costly to make again and
+    only cleaned where ``caches.also`` names it, C is a person's: files are set aside, never
+    deleted. `gentle` and `strong` are the owner's commands (``{}`` is the folder, ``{parent}`` the
+    one above it), `note` says what they do. `users` are programs that must not be running
+    meanwhile, `locks` files below the home that the owner locks, `needs` what must be there.
+    Without its owner's tool, a `deletable` one may be deleted, all but what is named in `spare`;
+    `depth` is how far below the folder lie the parts that go or stay as a whole.
+    """
+
+    folders: tuple[str, ...] = ()
+    macos: tuple[str, ...] = ()
+    category: Literal["A", "B", "C"] = "A"
+    gentle: tuple[str, ...] = ()
+    strong: tuple[str, ...] = ()
+    note: str = ""
+    users: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()
+    needs: str = ""
+    deletable: bool = True
+    spare: tuple[str, ...] = ()
+    depth: Annotated[int, Meta(ge=1)] = 1
+
+    def __post_init__(self) -> None:
+        if not self.folders and not self.macos:
+            raise ValueError("folders must name one at least")
+        for each in (*self.folders, *self.macos, *self.locks):
+            if not each.strip("/.") or ".." in each.split("/"):
+                raise ValueError(f"folders and locks must name one below a home, not {each!r}")
+        if self.of_system and not (self.gentle or self.strong):
+            raise ValueError(
+                "an absolute folder is only cleaned by a command: give it gentle or strong"
+            )
+        if self.of_system and not all(each.startswith("/") for each in self.folders):
+            raise ValueError("folders must all be relative to a home, or all absolute")
+
+    @property
+    def of_system(self) -> bool:
+        return any(each.startswith("/") for each in self.folders)
+
+    @property
+    def costly(self) -> bool:
+        return self.category == "B"
+
+
+@dataclass(frozen=True, repr=False)
+class DatabaseKind:
+    """A database whose own files look like logs: what lies `beside` them, what their folder is
+    called (`folders`), and they themselves (`files`).
+
+    A name may have one ``*``. What is listed under `beside` makes everything in its folder a part
+    of the database, so it must be a name that nothing else has: ``dump.rdb`` and ``*.db`` lie
+    beside ordinary logs, too. One that begins with ``{stem}`` (the log's own name without its
+    extension) or ``{name}`` speaks of that one log alone.
+    """
+
+    beside: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for each in (*self.beside, *self.folders, *self.files):
+            if each.count("*") > 1 or set("?[]") & set(each) or not each.strip("*"):
+                raise ValueError(f"a name may have one * beside letters, and no more: {each!r}")
+            own = each in self.beside and each.startswith(("{stem}", "{name}"))
+            if "{" in each and not own:
+                raise ValueError(f"only names under beside may begin with {{stem}}: {each!r}")
+
+
+@dataclass(frozen=True, repr=False)
+class AgentLock:
+    """The `reasons` with which an agent locks a worktree (``git worktree lock --reason``): each
+    has ``{pid}`` once, may have ``{host}`` and ``{start}`` (as ps(1) says lstart), and ``*`` for
+    any text.
+    """
+
+    reasons: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for each in self.reasons:
+            places = [each.count(place) for place in ("{pid}", "{host}", "{start}")]
+            if places[0] != 1 or max(places) > 1:
+                raise ValueError(f"a reason must have {{pid}} once, no place twice: {each!r}")
+            if not re.sub(r"\{(pid|host|start)\}|[* ]", "", each):
+                raise ValueError(f"a reason must have words of the agent's own: {each!r}")
