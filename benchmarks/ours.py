@@ -139,9 +139,9 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     keeper = JournalKeeper(Path(state), print) if journal else None
     record: Any = keeper.journal if keeper else NoJournal()
     issue = Issue("some_issue", "", "", 2, Limit(1))
-    brakes = Policy(config, record if keeper else None, Spent(config.budgets), state=Path(state))
+    policy = Policy(config, record if keeper else None, Spent(config.budgets), state=Path(state))
     context = Context(Host(config), "bench", Path(state), allowed(config))
-    work = execute.Work("some_healer", issue, HealerSettings(), context, record, brakes)
+    work = execute.Work("some_healer", issue, HealerSettings(), context, record, policy)
     begun = time.perf_counter()
     execute.carry_out_plan(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
     spent = time.perf_counter() - begun

@@ -31,7 +31,7 @@ def work(
     keeper = JournalKeeper(context.state, print)
     config = context.host.config
     try:
-        brakes = Policy(
+        policy = Policy(
             config, keeper.journal, Spent(budgets or config.budgets), state=context.state
         )
         yield execute.Work(
@@ -40,7 +40,7 @@ def work(
             settings or HealerSettings(),
             context,
             keeper.journal,
-            brakes,
+            policy,
             applied=keeper.go_home,
         )
     finally:

@@ -88,7 +88,7 @@ while True:
 def config(top: Path) -> Config:
     return Config(
         caches=CacheSettings(homes=(str(top / "home"),)),
-        brakes=PolicySettings(cooldown=0, respect_days=0),
+        policy=PolicySettings(cooldown=0, respect_days=0),
         processes=ProcessSettings(),
         safety=SafetySettings(disposable=(str(top / "home" / "cache"),)),
         quarantine=Quarantined(early_days=0),

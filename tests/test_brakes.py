@@ -259,7 +259,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def brakes(folder: Path, rules: Rules | None = None, **own: object) -> Policy:
-    config = Config(brakes=rules or Rules(), healers={"tidy": own})
+    config = Config(policy=rules or Rules(), healers={"tidy": own})
     return Policy(config, Journal(folder / JOURNAL), Spent(config.budgets), state=folder)
 
 
@@ -278,18 +278,21 @@ def test_cooldown_ends_and_signals_need_less_of_it(tmp_path: Path, clock: Clock)
     only_signals = plan(Signal(target="", reason="", pid=1, start=1, signal=17))
     tried(held, "applied")
     clock.passes(16)
-    assert held.hold("tidy", ISSUE, plan(STEP)) == "cooldown: last tried 16 s ago; again in 104 s"
-    assert held.hold("tidy", ISSUE, only_signals) is None
-    assert held.hold("other", ISSUE, plan(STEP)) is None
+    assert (
+        held.reason_against_plan("tidy", ISSUE, plan(STEP))
+        == "cooldown: last tried 16 s ago; again in 104 s"
+    )
+    assert held.reason_against_plan("tidy", ISSUE, only_signals) is None
+    assert held.reason_against_plan("other", ISSUE, plan(STEP)) is None
     clock.passes(104)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
 
 
 @pytest.mark.parametrize("status", ["skipped", "vetoed"])
 def test_what_changed_nothing_is_no_attempt(tmp_path: Path, clock: Clock, status: str) -> None:
     held = brakes(tmp_path)
     tried(held, status)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
 
 
 def test_attempts_are_forgotten_after_a_while_and_own_settings_come_first(
@@ -299,9 +302,11 @@ def test_attempts_are_forgotten_after_a_while_and_own_settings_come_first(
     for run_id in ("a", "a", "b"):  # two runs, three steps
         tried(held, run_id=run_id)
         clock.passes(1)
-    assert str(held.hold("tidy", ISSUE, plan(STEP))).startswith("attempts: tried 2 time(s)")
+    assert str(held.reason_against_plan("tidy", ISSUE, plan(STEP))).startswith(
+        "attempts: tried 2 time(s)"
+    )
     clock.passes(3600)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
 
 
 @pytest.mark.parametrize("jump", [-20 * YEAR, -DAY, DAY, 10 * YEAR])
@@ -312,14 +317,19 @@ def test_wall_clock_that_jumps_neither_shortens_a_rest_nor_makes_it_longer(
     for run_id in "abc":
         tried(held, run_id=run_id)
     clock.wall += jump
-    assert str(held.hold("tidy", ISSUE, plan(STEP))).endswith("without healing it; again in 1 h")
-    held.config = replace(held.config, brakes=Rules(attempts=9))
-    assert held.hold("tidy", ISSUE, plan(STEP)) == "cooldown: last tried 0 s ago; again in 2 min"
+    assert str(held.reason_against_plan("tidy", ISSUE, plan(STEP))).endswith(
+        "without healing it; again in 1 h"
+    )
+    held.config = replace(held.config, policy=Rules(attempts=9))
+    assert (
+        held.reason_against_plan("tidy", ISSUE, plan(STEP))
+        == "cooldown: last tried 0 s ago; again in 2 min"
+    )
     clock.passes(121)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
-    held.config = replace(held.config, brakes=Rules())
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
+    held.config = replace(held.config, policy=Rules())
     clock.passes(3480)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
 
 
 @pytest.mark.parametrize("healed", [False, True])
@@ -333,9 +343,9 @@ def test_cooldown_follows_only_what_did_not_heal(
     if healed:
         held.journal.healthy(ISSUE.name, ISSUE.target)
     clock.passes(1)
-    assert (held.hold("tidy", ISSUE, plan(STEP)) is None) == healed
+    assert (held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None) == healed
     tried(held, "applied", "another run")
-    assert str(held.hold("tidy", ISSUE, plan(STEP))).startswith("cooldown: ")
+    assert str(held.reason_against_plan("tidy", ISSUE, plan(STEP))).startswith("cooldown: ")
 
 
 @pytest.mark.parametrize("jump", [10 * YEAR, -20 * YEAR, 0])
@@ -347,9 +357,9 @@ def test_pause_lasts_for_its_time_whatever_the_wall_clock_says(
     held.journal.pause(clock.wall + 7200, "a release", "somebody")
     clock.wall += jump
     clock.passes(7100)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is not None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is not None
     clock.passes(101)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
 
 
 def test_pause_that_a_run_has_seen_end_does_not_begin_again(tmp_path: Path, clock: Clock) -> None:
@@ -389,7 +399,7 @@ def test_what_was_rolled_back_is_left_alone_for_as_long_as_was_said(
     for _ in range(int(passed / DAY)):
         clock.passes(DAY)
         held.journal.keep_time()
-    assert (held.veto(STEP) is not None) == holds
+    assert (held.reason_against_steps(STEP) is not None) == holds
 
 
 def test_pause_ends_by_itself_and_the_longest_counts(tmp_path: Path, clock: Clock) -> None:
@@ -397,9 +407,9 @@ def test_pause_ends_by_itself_and_the_longest_counts(tmp_path: Path, clock: Cloc
     assert held.journal
     held.journal.pause(clock.wall + 100, "short", "a")
     held.journal.pause(clock.wall + 200, "long", "b")
-    assert str(held.hold("tidy", ISSUE, plan(STEP))).endswith("by b: long")
+    assert str(held.reason_against_plan("tidy", ISSUE, plan(STEP))).endswith("by b: long")
     clock.passes(201)
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
     assert held.journal.resume() == 0
 
 
@@ -417,17 +427,17 @@ def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
     held = brakes(tmp_path)
     held.watching = True
     lasting = replace(ISSUE, gate=(2, 3))
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
     assert (
-        held.hold("tidy", lasting, plan(STEP))
+        held.reason_against_plan("tidy", lasting, plan(STEP))
         == "gate: found in 1 of the last 3 passes; acts from 2"
     )
     passed(held, "healthy", "healthy", "issue", "healthy")
-    assert held.hold("tidy", lasting, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", lasting, plan(STEP)) is None
     passed(held, "healthy")
-    assert held.hold("tidy", lasting, plan(STEP)) is not None
+    assert held.reason_against_plan("tidy", lasting, plan(STEP)) is not None
     held.watching = False
-    assert held.hold("tidy", lasting, plan(STEP)) is None
+    assert held.reason_against_plan("tidy", lasting, plan(STEP)) is None
 
 
 def test_own_gate_goes_over_the_checks(tmp_path: Path, clock: Clock) -> None:
@@ -437,7 +447,8 @@ def test_own_gate_goes_over_the_checks(tmp_path: Path, clock: Clock) -> None:
         replace(held.config, checks={"things": CheckSettings(gate=(3, 3))}),
     )
     assert (
-        held.hold("tidy", ISSUE, plan(STEP)) == "gate: found in 1 of the last 3 passes; acts from 3"
+        held.reason_against_plan("tidy", ISSUE, plan(STEP))
+        == "gate: found in 1 of the last 3 passes; acts from 3"
     )
 
 
@@ -458,10 +469,10 @@ def test_issue_that_comes_and_goes_is_left_alone_until_it_calms_down(
 ) -> None:
     held = brakes(tmp_path)
     passed(held, *past)
-    reason = held.hold("tidy", ISSUE, plan(STEP))
+    reason = held.reason_against_plan("tidy", ISSUE, plan(STEP))
     assert (reason or "").startswith("flapping: ") == flaps, reason
-    held.config = replace(held.config, brakes=Rules(flap_on=1000, flap_off=1000))
-    assert held.hold("tidy", ISSUE, plan(STEP)) is None
+    held.config = replace(held.config, policy=Rules(flap_on=1000, flap_off=1000))
+    assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
 
 
 def test_healer_cannot_get_round_the_brakes(tmp_path: Path, clock: Clock) -> None:
@@ -480,7 +491,7 @@ def test_healer_cannot_get_round_the_brakes(tmp_path: Path, clock: Clock) -> Non
     assert held.journal
     number = held.journal.intend("run", "tidy", ISSUE, step)
     held.journal.mark(number, "rolled back")
-    assert str(held.veto(step)).startswith("rolled back by hand (step 1)")
+    assert str(held.reason_against_steps(step)).startswith("rolled back by hand (step 1)")
 
 
 def test_durations_for_people() -> None:
@@ -503,5 +514,5 @@ def test_policy_can_be_set_under_its_older_name_as_well(
     file = tmp_path / "miyabi.toml"
     file.write_text(f"[{section}]\nattempts = 7\ncooldown = 1\n")
     named = {f"MIYABI_HEALING__{variable}__COOLDOWN": "2"}
-    rules = config_loader.load_config(str(file), named).brakes
+    rules = config_loader.load_config(str(file), named).policy
     assert (rules.attempts, rules.cooldown) == (7, 2)

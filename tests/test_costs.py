@@ -63,7 +63,7 @@ def kinds(of: type[Step] = Step) -> Iterator[type[Step]]:
 def context(home: Path, run_id: str = "some-run", **sections: Any) -> Context:
     chosen = Config(
         **{
-            "brakes": PolicySettings(cooldown=0),
+            "policy": PolicySettings(cooldown=0),
             "safety": SafetySettings(disposable=(str(home),)),
             **sections,
         }

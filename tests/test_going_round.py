@@ -47,7 +47,7 @@ from miyabi_healing.support.files import identity_at
 
 def context(home: Path, **sections: object) -> Context:
     config = Config(
-        caches=CacheSettings(homes=(str(home),)), brakes=PolicySettings(cooldown=0), **sections
+        caches=CacheSettings(homes=(str(home),)), policy=PolicySettings(cooldown=0), **sections
     )  # type: ignore[arg-type]
     return Context(Host(config), "run", home / "state", (home,))
 

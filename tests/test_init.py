@@ -101,14 +101,14 @@ def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:
         "processes",
         "caches",
         "budgets",
-        "brakes",
+        "policy",
         "quarantine",
         "history",
         "watch",
         "safety",
     ):
         assert getattr(settings, name) == getattr(config.Config(), name)
-        assert f"# [{'policy' if name == 'brakes' else name}]" in text
+        assert f"# [{name}]" in text
     assert set(settings.checks) == registry.checks_folders(settings).check_names()
     assert set(settings.healers) == set(registry.checks_folders(settings).healer_files())
     assert settings.checks["disk_space_critical"].threshold == 90

@@ -192,7 +192,7 @@ def world(nodes: tuple[Node, ...]) -> Iterator[tuple[Path, Context]]:
         make(top / "home", nodes)
         (top / "outside").mkdir()
         make(top / "outside", nodes)
-        settings = Config(brakes=PolicySettings(respect_days=0), budgets=Budgets(gigabytes=1000))
+        settings = Config(policy=PolicySettings(respect_days=0), budgets=Budgets(gigabytes=1000))
         yield top, Context(Host(settings), "run", top / "state", (top / "home",))
     finally:
         shutil.rmtree(top)

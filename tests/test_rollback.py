@@ -55,7 +55,7 @@ def state_of(home: Path) -> Path:
 
 def context(home: Path, run_id: str = "some-run") -> Context:
     return Context(
-        Host(Config(brakes=PolicySettings(respect_days=0, cooldown=0))),
+        Host(Config(policy=PolicySettings(respect_days=0, cooldown=0))),
         run_id,
         state_of(home),
         (home,),

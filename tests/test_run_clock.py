@@ -214,7 +214,7 @@ def state_of(home: Path) -> Path:
 
 def put_aside(home: Path, name: str = "thing") -> QuarantineEntry:
     (home / name).write_text("precious")
-    host = Host(Config(brakes=PolicySettings(cooldown=0)))
+    host = Host(Config(policy=PolicySettings(cooldown=0)))
     context = Context(host, "some-run", state_of(home), (home,))
     step = Quarantine(target=name, reason="", path=home / name, identity=identity_at(home / name))
     with work(context) as prepared:

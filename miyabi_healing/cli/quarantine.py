@@ -164,8 +164,8 @@ def _by_hand(chosen: config.Config, context: Context, journal: Journal) -> Work:
     from miyabi_healing.gate import execute
     from miyabi_healing.gate.policy import Policy, Spent
 
-    brakes = Policy(chosen, journal, Spent(chosen.budgets), state=context.state)
-    return execute.Work("by hand", None, config.HealerSettings(), context, journal, brakes)
+    policy = Policy(chosen, journal, Spent(chosen.budgets), state=context.state)
+    return execute.Work("by hand", None, config.HealerSettings(), context, journal, policy)
 
 
 def _show_purged(outcomes: Sequence[Outcome]) -> None:

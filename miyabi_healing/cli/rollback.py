@@ -61,7 +61,7 @@ def rollback(
     except undoing.Unknown as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
     _name_damage(context.state)
-    _show_rollback(results, only_look, as_json or given.as_json, chosen.brakes.respect_days)
+    _show_rollback(results, only_look, as_json or given.as_json, chosen.policy.respect_days)
     statuses = {each.status for each in results}
     all_done = "refused" not in statuses and statuses != {"impossible"}
     sys.exit(ExitCode.HEALTHY if all_done else ExitCode.ISSUES)

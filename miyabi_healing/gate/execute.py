@@ -42,7 +42,7 @@ class Work:
     settings: HealerSettings
     context: Context
     journal: Journal
-    brakes: Policy
+    policy: Policy
     progress: Callable[[str], None] = lambda text: None
     applied: Callable[[], None] = lambda: None  # told after each step that changed something
 
@@ -53,7 +53,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
 
     Returns the brake that held the whole plan back, empty where none did.
     """
-    held = work.brakes.hold(work.healer, work.issue, plan) if work.issue else None
+    held = work.policy.reason_against_plan(work.healer, work.issue, plan) if work.issue else None
     if held:
         outcomes += [Outcome(step, "vetoed", held) for step in plan.steps]
         return held
@@ -70,14 +70,19 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             if time.monotonic() > end
             else None
         )
-        if veto := broken or goal.trouble or over or work.brakes.veto(step, deadline=end):
+        if (
+            veto := broken
+            or goal.trouble
+            or over
+            or work.policy.reason_against_steps(step, deadline=end)
+        ):
             outcomes.append(Outcome(step, "vetoed", veto))
             continue
         work.progress(f"{work.healer}: {step.kind} {step.target} ({number} of {len(plan.steps)})")
         outcomes.append(one(step, work))
         # what failed half way has been at work, too
         if outcomes[-1].status in ("applied", "failed"):
-            work.brakes.charge(step)
+            work.policy.charge(step)
         if outcomes[-1].status == "applied":
             work.applied()
             _settle(step, goal, end)
@@ -133,14 +138,18 @@ def together(groups: Iterable[Sequence[Step]], work: Work, outcomes: list[Outcom
             if time.monotonic() > end
             else None
         )
-        if veto := work.brakes.resting() or over or work.brakes.veto(*steps, deadline=end):
+        if (
+            veto := work.policy.resting()
+            or over
+            or work.policy.reason_against_steps(*steps, deadline=end)
+        ):
             outcomes += [Outcome(step, "vetoed", veto) for step in steps]
             continue
         for step in steps:
             work.progress(f"{work.healer}: {step.kind} {step.target}")
             outcomes.append(one(step, work))
             if outcomes[-1].status in ("applied", "failed"):
-                work.brakes.charge(step)
+                work.policy.charge(step)
             if outcomes[-1].status == "applied":
                 work.applied()
 
@@ -174,7 +183,7 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
         number = work.journal.intend(work.context.run_id, work.healer, work.issue, step)
     except Exception as error:
         return Outcome(step, "skipped", f"the journal cannot be written: {error_text(error)}")
-    sizes = work.brakes.sizes(step)
+    sizes = work.policy.sizes(step)
     context = replace(work.context, step=number, now=now, sizes=sizes)
     ending: BaseException | None = None
     problem: BaseException | None = None

@@ -38,7 +38,7 @@ class Spent:
     files: int = 0
     processes: set[tuple[int, int]] = field(default_factory=set)
 
-    def veto(self, costs: Sequence[Cost]) -> str | None:
+    def exceeded(self, costs: Sequence[Cost]) -> str | None:
         """Why these steps would together be too much for one pass; None where they fit."""
         most = self.limits
         if self.worktrees + sum(each.worktrees for each in costs) > most.worktrees:
@@ -61,8 +61,8 @@ class Spent:
 
 @dataclass
 class Policy:
-    """The brakes of one pass. `journal` is None where nothing was ever recorded; `clock` tells the
-    moment, by default its.
+    """What may stop the plans and steps of one run. `journal` is None where nothing was ever
+    recorded; `clock` tells the moment, by default its.
 
     `watching` is whether there is a next pass to wait for. `state` is the state folder, by which
     the quarantine is found.
@@ -105,13 +105,13 @@ class Policy:
         known = self.measured.get(id(step))
         return known[1].sizes if known else {}
 
-    def hold(self, healer: str, issue: Issue, plan: Plan) -> str | None:
+    def reason_against_plan(self, healer: str, issue: Issue, plan: Plan) -> str | None:
         """Why a healer must not do anything about an issue now; None where it may."""
         if self.journal is None:
             return None
         if pause := self.resting():
             return pause
-        rules, own = self.config.brakes, self.config.healer(healer)
+        rules, own = self.config.policy, self.config.healer(healer)
         most = rules.attempts if own.attempts is None else own.attempts
         tried = self.journal.attempts(healer, issue.name, issue.target, self.now)
         lately = [began for began, _ in tried if began < rules.forget]
@@ -146,7 +146,7 @@ class Policy:
         """
         if journal.version < 3:  # read-only, and older than the history
             return None
-        rules, gate = self.config.brakes, self.config.check(issue.name).gate or issue.gate
+        rules, gate = self.config.policy, self.config.check(issue.name).gate or issue.gate
         past = history.outcomes(journal, issue.name, issue.target, 2 * WINDOW)
         found = [outcome != "healthy" for outcome in past] + [True]
         needed, passes = gate
@@ -161,7 +161,7 @@ class Policy:
             return f"flapping: {much}; healing rests until it is below {rules.flap_off:g} %"
         return None
 
-    def veto(self, *steps: Step, deadline: float = math.inf) -> str | None:
+    def reason_against_steps(self, *steps: Step, deadline: float = math.inf) -> str | None:
         """Why steps that go together must not be carried out now; None where they may."""
         if reason := next(
             filter(None, (self.by_hand(step) or self.too_early(step) for step in steps)), None
@@ -171,13 +171,13 @@ class Policy:
             costs = [self.cost(step, deadline) for step in steps]
         except (OSError, TypeError) as error:
             return f"what it costs cannot be told: {error}"
-        return self.too_full(costs) or self.spent.veto(costs)
+        return self.too_full(costs) or self.spent.exceeded(costs)
 
     def by_hand(self, step: Step) -> str | None:
         """That somebody has had the same rolled back lately; None where nobody has."""
         if self.journal is None or isinstance(step, Purge):
             return None
-        seconds = self.config.brakes.respect_days * DAY
+        seconds = self.config.policy.respect_days * DAY
         if not (found := self.journal.rolled_back(step.kind, step.target, seconds, self.now)):
             return None
         return f"rolled back by hand (step {found[0]}): left alone until {local_minute(found[1])}"

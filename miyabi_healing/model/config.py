@@ -261,7 +261,7 @@ class Config:
     """Everything that can be set, each section a table of the file; `file` is that file, empty
     where there is none.
 
-    In a file `brakes` is ``[policy]``; ``[brakes]`` is its older name.
+    In a file ``[brakes]`` is the older name of ``[policy]``.
     """
 
     disk: DiskSettings = DiskSettings()
@@ -270,7 +270,7 @@ class Config:
     processes: ProcessSettings = ProcessSettings()
     caches: CacheSettings = CacheSettings()
     budgets: Budgets = Budgets()
-    brakes: PolicySettings = PolicySettings()
+    policy: PolicySettings = PolicySettings()
     quarantine: QuarantineSettings = QuarantineSettings()
     history: HistorySettings = HistorySettings()
     watch: WatchSettings = WatchSettings()

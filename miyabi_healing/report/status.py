@@ -18,7 +18,7 @@ StatusDocument = dict[str, Any]
 
 
 def build_status(journal: Journal | None, state: Path, config: Config) -> StatusDocument:
-    """The last run's open issues, the brakes that hold, what is in quarantine. Raises
+    """The last run's open issues, what blocks healing, what is in quarantine. Raises
     sqlite3.Error.
     """
     known = journal if journal and journal.version >= 3 else None
@@ -64,14 +64,14 @@ def tried(journal: Journal, config: Config, now: Moment) -> list[StatusDocument]
     rows = journal.all("select distinct healer, issue, issue_target from step where issue != ''")
     found = []
     for healer, issue, target in rows:
-        forget, own = config.brakes.forget, config.healer(healer)
+        forget, own = config.policy.forget, config.healer(healer)
         attempts = [
             began for began, _ in journal.attempts(healer, issue, target, now) if began < forget
         ]
-        most = config.brakes.attempts if own.attempts is None else own.attempts
+        most = config.policy.attempts if own.attempts is None else own.attempts
         if attempts:
             given_up = len(attempts) >= most > 0
-            rest = config.brakes.cooldown if own.cooldown is None else own.cooldown
+            rest = config.policy.cooldown if own.cooldown is None else own.cooldown
             left = forget - attempts[most - 1] if given_up else (rest or 0) - attempts[0]
             row = {
                 "healer": healer,

@@ -1,4 +1,4 @@
-"""From an issue to an action: plan, brakes, gate. Whether it healed is not decided here, only by
+"""From an issue to an action: plan, policy, gate. Whether it healed is not decided here, only by
 the check that runs again.
 """
 
@@ -76,20 +76,24 @@ def _trace(resources: Resources, healer: str, error: BaseException) -> None:
 
 
 def describe(resources: Resources, action: ActionResult, plan: Plan) -> None:
-    """What would be done: every step, in order, with the brakes that would stop it."""
-    action.brake = action.brake or resources.brakes.hold(action.healer, action.issue, plan) or ""
+    """What would be done: every step, in order, with what would block it."""
+    action.brake = (
+        action.brake
+        or resources.policy.reason_against_plan(action.healer, action.issue, plan)
+        or ""
+    )
     end = time.monotonic() + resources.config.healer(action.healer).time_limit
     for step in plan.steps:
         veto = (
             action.brake
             if action.brake and not resources.blocked
-            else resources.brakes.veto(step, deadline=end)
+            else resources.policy.reason_against_steps(step, deadline=end)
         )
         action.outcomes.append(Outcome(step, "vetoed", veto) if veto else Outcome(step, "planned"))
         if not veto:
-            later = sum(sizes.values()) if (sizes := resources.brakes.sizes(step)) else None
+            later = sum(sizes.values()) if (sizes := resources.policy.sizes(step)) else None
             action.outcomes[-1] = replace(action.outcomes[-1], later=later)
-            resources.brakes.charge(step)
+            resources.policy.charge(step)
 
 
 def _carry_out(resources: Resources, action: ActionResult, plan: Plan) -> str:

@@ -29,19 +29,21 @@ def _expire(resources: Resources) -> None:
     if resources.looks_only or resources.no_journal:
         for steps in due:
             veto = (
-                resources.no_journal or resources.brakes.resting() or resources.brakes.veto(*steps)
+                resources.no_journal
+                or resources.policy.resting()
+                or resources.policy.reason_against_steps(*steps)
             )
             resources.purged += [
                 Outcome(step, "vetoed" if veto else "planned", veto or "") for step in steps
             ]
             for step in steps if not veto else ():
-                resources.brakes.charge(step)
+                resources.policy.charge(step)
     elif due:
         from miyabi_healing.gate import execute
 
         execute.together(due, resources.work("quarantine", None), resources.purged)
     gone = {each.step.target for each in resources.purged if each.status == "applied"}
-    refused = "brakes" in vars(resources) and resources.brakes.refused_for_space
+    refused = "policy" in vars(resources) and resources.policy.refused_for_space
     resources.notes += retention.full(
         [each for each in held if each.name not in gone], resources.config.quarantine, refused
     )

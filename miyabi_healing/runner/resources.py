@@ -1,4 +1,4 @@
-"""What a run has at hand: the journal, the brakes, the gate's context, each made when it is asked
+"""What a run has at hand: the journal, the policy, the gate's context, each made when it is asked
 for; and what the run came to.
 """
 
@@ -83,13 +83,13 @@ class Resources:
             settings,
             self.context,
             keeper.journal,
-            self.brakes,
+            self.policy,
             self.progress,
             applied=keeper.go_home,
         )
 
     @cached_property
-    def brakes(self) -> Policy:
+    def policy(self) -> Policy:
         from miyabi_healing.gate.policy import Policy, Spent
 
         journal = self.reading if self.looks_only else self.keeper.journal

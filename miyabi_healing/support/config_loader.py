@@ -23,7 +23,7 @@ VARIABLE = "MIYABI_HEALING_CONFIG"
 
 _PREFIX = "MIYABI_HEALING__"
 
-# A section, and what it was called before: also what the attribute of `Config` is called.
+# A section, and what it was called before.
 POLICY, OLD_POLICY = "policy", "brakes"
 
 
@@ -109,7 +109,6 @@ def _range_texts(kind: type[Any]) -> dict[str, str]:
 def interpret(table: Mapping[str, Any], source: str) -> Config:
     """Check a whole document and make it a `Config`. Raises ConfigError."""
     sections = {each.name: each for each in fields(Config) if each.name not in ("source", "file")}
-    sections[POLICY] = sections.pop(OLD_POLICY)
     if POLICY in table and OLD_POLICY in table:
         raise ConfigError(
             f"{source}: {OLD_POLICY}: is the older name of [{POLICY}], which is given as well; "
@@ -145,7 +144,7 @@ def interpret(table: Mapping[str, Any], source: str) -> Config:
                 )
             values[key] = value
         else:
-            name = OLD_POLICY if key == POLICY else key
+            name = POLICY if key == OLD_POLICY else key
             values[name] = convert(value, type(getattr(Config, name)), where)
     return Config(**values)
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from miyabi_healing.cli.setup.discovery import Findings, FoundCache, LogFolder, Repo
 from miyabi_healing.model.config import Config, HealerSettings
 from miyabi_healing.runner import registry
-from miyabi_healing.support.config_loader import OLD_POLICY, POLICY
 from miyabi_healing.support.formatting import display, size_text
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def render_config(found: Findings, host: str, when: str) -> str:
             lines += [
                 "",
                 *_section_lines(
-                    POLICY if each.name == OLD_POLICY else each.name,
+                    each.name,
                     section,
                     dict(special[each.name](found)) if each.name in special else {},
                 ),

@@ -168,7 +168,7 @@ def vetoed(actions: Iterable[ActionRow]) -> str:
 def decide(
     document: Document,
     known: Mapping[Key, KnownIssue],
-    brakes: config.PolicySettings,
+    policy: config.PolicySettings,
     rules: config.AlertSettings,
     now: float,
 ) -> tuple[list[Alert], dict[Key, KnownIssue]]:
@@ -191,7 +191,7 @@ def decide(
         wrong = finding.state in ("issue", "unknown")
         before = replace(before, course=(before.course + "01"[wrong])[-2 * WINDOW :])
         flaps = is_flapping(
-            [mark == "1" for mark in before.course], brakes.flap_on, brakes.flap_off
+            [mark == "1" for mark in before.course], policy.flap_on, policy.flap_off
         )
         kind, after = _judge(finding, before, flaps, rules, now)
         if kind:

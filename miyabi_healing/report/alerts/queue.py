@@ -105,7 +105,7 @@ def _foresee(document: Document, settings: config.Config, state: Path) -> list[A
 
     with open_read_only(state) as journal:
         return decide.decide(
-            document, _known_issues(journal), settings.brakes, settings.alerts, time.time()
+            document, _known_issues(journal), settings.policy, settings.alerts, time.time()
         )[0]
 
 
@@ -178,7 +178,7 @@ def _remember(
     transaction.
     """
     told, after = decide.decide(
-        document, _known_issues(journal), settings.brakes, settings.alerts, now
+        document, _known_issues(journal), settings.policy, settings.alerts, now
     )
     message = _message_of(document, told)
     with transaction(journal):
@@ -291,7 +291,7 @@ def _without_memory(document: Document, settings: config.Config) -> list[Alert]:
     """Where nothing can be remembered, tell what is wrong all the same: better again and again than
     never.
     """
-    told, _ = decide.decide(document, {}, settings.brakes, settings.alerts, time.time())
+    told, _ = decide.decide(document, {}, settings.policy, settings.alerts, time.time())
     return [
         replace(each, advice=f"{each.advice} {_FORGETFUL}")
         for each in told
