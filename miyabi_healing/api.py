@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-# Each name: the module that has it, and what it is.
+# Each name: the module that has it, in this package but for one, and what it is.
 NAMES: dict[str, tuple[str, str]] = {
     # What a healer is given and hands back.
     "HealerContext": ("host.context", "the host, the check's fixtures, `reading(kind)`, `now()`"),
@@ -62,7 +62,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "MEGABYTE": ("support.files", "bytes"),
     "size_text": ("support.formatting", "bytes in words: 1.5 GB"),
     "display": ("support.formatting", "a path or text of others as one printable line"),
-    "Meta": ("support.ranges", "for Options: Annotated[float, Meta(ge=0)] is zero or more"),
+    "Meta": ("msgspec", "for Options: Annotated[float, Meta(ge=0)] is zero or more"),
 }
 
 READINGS: dict[str, tuple[str, str]] = {
@@ -94,6 +94,8 @@ READINGS: dict[str, tuple[str, str]] = {
 }
 
 if TYPE_CHECKING:
+    from msgspec import Meta as Meta
+
     from miyabi_healing.host import caches as caches
     from miyabi_healing.host import filesystems as filesystems
     from miyabi_healing.host import log_text as log_text
@@ -163,7 +165,6 @@ if TYPE_CHECKING:
     from miyabi_healing.support.formatting import DAY as DAY
     from miyabi_healing.support.formatting import display as display
     from miyabi_healing.support.formatting import size_text as size_text
-    from miyabi_healing.support.ranges import Meta as Meta
 
 _WHERE = {**NAMES, **READINGS}
 __all__ = sorted(_WHERE)
@@ -174,10 +175,11 @@ def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     place, what = _WHERE[name]
+    home = place if place == "msgspec" else f"miyabi_healing.{place}"
     if what.startswith("module:"):
-        found: object = importlib.import_module(f"miyabi_healing.{place}.{name}")
+        found: object = importlib.import_module(f"{home}.{name}")
     else:
-        found = getattr(importlib.import_module(f"miyabi_healing.{place}"), name)
+        found = getattr(importlib.import_module(home), name)
     globals()[name] = found
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from program import report, run, settings
 
-from miyabi_healing.gate.policy import Policy, Spent, duration
+from miyabi_healing.gate.policy import Policy, Spent
 from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import CheckSettings, Config, ConfigError
 from miyabi_healing.model.config import PolicySettings as Rules
@@ -492,18 +492,6 @@ def test_healer_cannot_get_round_the_brakes(tmp_path: Path, clock: Clock) -> Non
     number = held.journal.intend("run", "tidy", ISSUE, step)
     held.journal.mark(number, "rolled back")
     assert str(held.reason_against_steps(step)).startswith("rolled back by hand (step 1)")
-
-
-def test_durations_for_people() -> None:
-    assert [duration(each) for each in (0, 59, 60, 119, 3600, 7200, 172_800)] == [
-        "0 s",
-        "59 s",
-        "1 min",
-        "119 s",
-        "1 h",
-        "2 h",
-        "2 d",
-    ]
 
 
 @pytest.mark.parametrize("section", ["policy", "brakes"])

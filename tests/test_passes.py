@@ -269,13 +269,28 @@ def test_causes_are_healed_before_consequences(mine: Path) -> None:
     assert [issue["name"] for issue in document["issues_detected"]] == ["things"]
 
 
+def test_causes_of_causes_come_first_and_all_others_stay_in_their_order(mine: Path) -> None:
+    (mine / "test_things.py").unlink()
+    order = {"a": "b c", "b": "d", "c": "", "d": "c unknown", "e": ""}
+    for name, causes in order.items():
+        heal = f'heal("tidy", after={causes.split()})'
+        check = CHECK.replace('heal("tidy")', heal).replace("test_things", f"test_{name}")
+        (mine / f"test_{name}.py").write_text(check.replace("limit(1", "limit(9"))
+    _, document = report(*arguments(mine))
+    ours = [row["name"] for row in document["metrics"] if row["name"] in order]
+    assert ours == ["c", "e", "d", "b", "a"]
+
+
 def test_checks_that_wait_for_each_other_are_refused(mine: Path) -> None:
-    (mine / "test_things.py").write_text(
-        CHECK.replace('heal("tidy")', 'heal("tidy", after=("things",))')
-    )
+    for name, cause in (("things", "others"), ("others", "things"), ("more", "things")):
+        heal = f'heal("tidy", after=("{cause}",))'
+        check = CHECK.replace('heal("tidy")', heal).replace("test_things", f"test_{name}")
+        (mine / f"test_{name}.py").write_text(check)
     done = run(*arguments(mine))
     assert done.returncode == 2
-    assert "after the other" in done.stderr
+    message = "these checks each want to come after the other: "
+    circles = (f"{message}things, others, things", f"{message}others, things, others")
+    assert any(each in done.stderr for each in circles), done.stderr
 
 
 def test_two_healers_are_tried_one_after_the_other(mine: Path) -> None:

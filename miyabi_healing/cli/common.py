@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import config_loader, console, paths
-from miyabi_healing.support.formatting import display
+from miyabi_healing.support.formatting import display, name_stamp
 
 if TYPE_CHECKING:
     from miyabi_healing.gate.primitives.context import Context
@@ -87,7 +86,7 @@ def make_context(chosen: config.Config) -> Context:
 
     if note := paths.note_on_home():
         console.complain(note, console.NOTICE)
-    return Context(Host(chosen), paths.new_run_id(), paths.state_folder())
+    return Context(Host(chosen), name_stamp(), paths.state_folder())
 
 
 @contextlib.contextmanager
@@ -131,8 +130,3 @@ def reading(state: Path) -> Iterator[Journal | None]:
         except (OSError, TooNew) as error:
             raise Refusal(str(error), ExitCode.UNKNOWN) from None
         yield journal
-
-
-def iso_time(seconds: float) -> str:
-    """Seconds since the epoch as a local date and time."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))

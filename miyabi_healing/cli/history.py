@@ -8,18 +8,10 @@ from typing import Any
 
 import click
 
-from miyabi_healing.cli.common import (
-    CommandContext,
-    Duration,
-    Refusal,
-    as_json,
-    iso_time,
-    reading,
-    settings,
-)
+from miyabi_healing.cli.common import CommandContext, Duration, Refusal, as_json, reading, settings
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support import config_loader, paths
-from miyabi_healing.support.formatting import plain_number, size_text
+from miyabi_healing.support.formatting import plain_number, size_text, time_text, timestamp
 
 _since = click.option(
     "--since",
@@ -64,7 +56,9 @@ def history(
         else:
             rows = kept.passes(journal, time.time() - since, limit)
     if as_json or given.as_json:
-        click.echo(json.dumps([{**row, "ended": iso_time(row["ended"])} for row in rows], indent=2))
+        click.echo(
+            json.dumps([{**row, "ended": timestamp(row["ended"])} for row in rows], indent=2)
+        )
         return
     for row in rows:
         click.echo(_course_line(row) if issue else _pass_line(row))
@@ -79,13 +73,11 @@ def _pass_line(row: dict[str, Any]) -> str:
     what = f"{row['found']} issue(s), {row['healed']} healed" if row["found"] else "healthy"
     unknown = f", {row['unknown']} check(s) could not run" if row["unknown"] else ""
     freed = f", freed {size_text(row['freed'])}" if row["freed"] else ""
-    return (
-        f"{iso_time(row['ended']).replace('T', ' ')} {sign} {what}{unknown}{freed}  ({row['run']})"
-    )
+    return f"{time_text(timestamp(row['ended']))} {sign} {what}{unknown}{freed}  ({row['run']})"
 
 
 def _course_line(row: dict[str, Any]) -> str:
-    when, limit = iso_time(row["ended"]).replace("T", " "), plain_number(row["threshold"])
+    when, limit = time_text(timestamp(row["ended"])), plain_number(row["threshold"])
     value = "unknown" if row["value"] is None else plain_number(row["value"])
     after = f" → {plain_number(row['after'])}" if row["after"] is not None else ""
     unit = f" {row['unit']}" if row["unit"] else ""

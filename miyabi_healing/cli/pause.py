@@ -11,12 +11,12 @@ from miyabi_healing.cli.common import (
     CommandContext,
     Duration,
     Refusal,
-    iso_time,
     make_context,
     settings,
     writing,
 )
 from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.support.formatting import time_text, timestamp
 
 
 @click.command()
@@ -42,7 +42,7 @@ def pause(given: CommandContext, seconds: float, reason: str) -> None:
             until, " ".join(reason.split()), os.environ.get("SUDO_USER") or getpass.getuser()
         )
     click.echo(
-        f"Healing is paused until {iso_time(until).replace('T', ' ')}. "
+        f"Healing is paused until {time_text(timestamp(until))}. "
         "miyabi-healing resume ends it earlier."
     )
 

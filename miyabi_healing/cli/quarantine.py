@@ -16,7 +16,6 @@ from miyabi_healing.cli.common import (
     Refusal,
     as_json,
     dry_run,
-    iso_time,
     make_context,
     reading,
     settings,
@@ -26,7 +25,7 @@ from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.state import run_clock
 from miyabi_healing.support import console, paths
-from miyabi_healing.support.formatting import DAY, display, size_text
+from miyabi_healing.support.formatting import DAY, display, size_text, timestamp
 
 if TYPE_CHECKING:
     from miyabi_healing.gate.execute import Work
@@ -64,8 +63,8 @@ def _list_quarantine(given: CommandContext, as_json: bool) -> None:
                 "original": each.original,
                 "bytes": each.bytes,
                 "step": each.step,
-                "since": iso_time(each.time),
-                "until": iso_time(end),
+                "since": timestamp(each.time),
+                "until": timestamp(end),
                 "until_by": run_clock.decided_by(by_runs),
                 "thing": str(each.thing),
             }
@@ -91,7 +90,7 @@ def _line_of(held: QuarantineEntry, days: float, now: Moment) -> str:
     end, by_runs = held.end_of(days, now)
     only = " at the earliest (only time that runs see pass counts)" if by_runs else ""
     return (
-        f"{held.name}  {size_text(held.bytes)}, until {iso_time(end)}{only}\n    "
+        f"{held.name}  {size_text(held.bytes)}, until {timestamp(end)}{only}\n    "
         f"{display(held.original)}"
     )
 

@@ -7,7 +7,6 @@ journal alone, so no healer can get round them.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from miyabi_healing.state import history, quarantine, run_clock
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support.flapping import WINDOW, changes, is_flapping
-from miyabi_healing.support.formatting import DAY, size_text
+from miyabi_healing.support.formatting import DAY, duration_text, minute_text, size_text
 
 # what was healed was there, and then was not
 _STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}
@@ -116,9 +115,9 @@ class Policy:
         tried = self.journal.attempts(healer, issue.name, issue.target, self.now)
         lately = [began for began, _ in tried if began < rules.forget]
         if len(lately) >= most:
-            again = duration(max(rules.forget - lately[most - 1], 0)) if most else "never"
+            again = duration_text(max(rules.forget - lately[most - 1], 0)) if most else "never"
             return (
-                f"attempts: tried {len(lately)} time(s) in {duration(rules.forget)} without "
+                f"attempts: tried {len(lately)} time(s) in {duration_text(rules.forget)} without "
                 f"healing it; again in {again}"
             )
         only_signals = all(isinstance(step, Signal) for step in plan.steps)
@@ -126,7 +125,8 @@ class Policy:
         rest = rest if own.cooldown is None else own.cooldown
         last = min((ended for _, ended in tried), default=math.inf)
         if last < rest:
-            return f"cooldown: last tried {duration(last)} ago; again in {duration(rest - last)}"
+            left = duration_text(rest - last)
+            return f"cooldown: last tried {duration_text(last)} ago; again in {left}"
         return self.by_the_past(self.journal, issue)
 
     def resting(self) -> str | None:
@@ -136,7 +136,7 @@ class Policy:
             return None
         end, by_runs = pause.end(now)
         return (
-            f"paused until {local_minute(end)}{_ONLY_RUNS if by_runs else ''} by {pause.person}: "
+            f"paused until {minute_text(end)}{_ONLY_RUNS if by_runs else ''} by {pause.person}: "
             f"{pause.reason}"
         )
 
@@ -180,7 +180,7 @@ class Policy:
         seconds = self.config.policy.respect_days * DAY
         if not (found := self.journal.rolled_back(step.kind, step.target, seconds, self.now)):
             return None
-        return f"rolled back by hand (step {found[0]}): left alone until {local_minute(found[1])}"
+        return f"rolled back by hand (step {found[0]}): left alone until {minute_text(found[1])}"
 
     def too_early(self, step: Step) -> str | None:
         """Why a thing must not be purged yet: until then it can be had back, which is a promise.
@@ -215,15 +215,3 @@ class Policy:
 
 
 _ONLY_RUNS = " at the earliest (only time that runs see pass counts)"
-
-
-def local_minute(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``40 s``, ``3 min``, ``2 h``."""
-    for unit, size in (("d", DAY), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size or seconds == size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +18,7 @@ from miyabi_healing.model.issue import Limit, Severity
 from miyabi_healing.model.results import CheckResult, RunResult
 from miyabi_healing.state import run_clock
 from miyabi_healing.support import mount_answers
-from miyabi_healing.support.formatting import display, printable
+from miyabi_healing.support.formatting import display, printable, timestamp
 
 if TYPE_CHECKING:
     from miyabi_healing.model.actions import ActionResult, Outcome, Recovered
@@ -58,7 +57,7 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
     healed = sum(check.healed for check in found)
     document: Document = {
         "schema_version": _SCHEMA_VERSION,
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "timestamp": timestamp(),
         "host": os.uname().nodename,
         "run_id": result.run_id,
         "dry_run": result.dry_run,
@@ -80,7 +79,7 @@ def failed_report(reason: str) -> Document:
     reason = display(reason)
     return {
         "schema_version": _SCHEMA_VERSION,
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "timestamp": timestamp(),
         "host": os.uname().nodename,
         "run_id": "",
         "dry_run": False,
@@ -110,7 +109,7 @@ def _recovered_row(found: Recovered) -> RecoveredRow:
         "run_id": found.run_id,
         "kind": found.kind,
         "target": found.target,
-        "intended": _moment(found.intended),
+        "intended": timestamp(found.intended),
         "result": found.result,
     }
 
@@ -122,14 +121,10 @@ def _quarantine_row(result: RunResult) -> QuarantineRow:
         "things": held.things,
         "bytes": held.bytes,
         "limit_bytes": held.limit_bytes,
-        "next_expiry": None if first is None else _moment(first),
+        "next_expiry": None if first is None else timestamp(first),
         "next_expiry_by": None if first is None else run_clock.decided_by(held.by_runs),
         "purged": [_step_row(each) for each in result.purged],
     }
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
 
 
 def _summary(found: int, healed: int, errors: int, result: RunResult, any_test: bool) -> str:

@@ -55,7 +55,7 @@ def plain_report(document: Document, code: int, wait: float, quiet: bool) -> str
     journal = console.is_journal(console.STDOUT)
     if code != ExitCode.HEALTHY or document["issues_detected"]:
         return text.render_report(document, False, journal)
-    when = document["timestamp"].replace("T", " ")
+    when = formatting.time_text(document["timestamp"])
     line = f"{when} {document['summary']} Next pass in {wait:.0f} s."
     return "" if quiet else console.marked(line, console.INFO) if journal else line
 
@@ -93,7 +93,7 @@ def _table(
     from rich.markup import escape
     from rich.table import Table
 
-    due = time.strftime("%H:%M:%S", time.localtime(time.time() + wait))
+    due = formatting.timestamp(time.time() + wait).split("T")[1]
     found = Table(
         title=escape(document["summary"]),
         caption=escape("\n".join([*actions, f"next pass at {due}"])),

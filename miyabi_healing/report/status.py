@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from miyabi_healing.report.text import next_expiry
 from miyabi_healing.state import history, quarantine, retention, run_clock, run_lock, watch_presence
 from miyabi_healing.state.journal import Journal, Pause
 from miyabi_healing.state.run_clock import Moment, decided_by
-from miyabi_healing.support.formatting import plain_number, size_text
+from miyabi_healing.support.formatting import plain_number, size_text, time_text, timestamp
 
 StatusDocument = dict[str, Any]
 
@@ -29,10 +28,10 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
     first = retention.next_one(held, config.quarantine.days, now)
     watching = watch_presence.find_running(state)
     return {
-        "last_pass": iso_time_of(latest["ended"]) if latest else None,
+        "last_pass": timestamp(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",
         "at_work": run_lock.is_held(state),
-        "next_pass": iso_time_of(watching.due) if watching else None,
+        "next_pass": timestamp(watching.due) if watching else None,
         "watch_pid": watching.pid if watching else None,
         "issues": [row for row in measured if row["outcome"] == "issue"],
         "unknown": [row for row in measured if row["outcome"] == "unknown"],
@@ -43,7 +42,7 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
             "things": len(held),
             "bytes": sum(each.bytes for each in held),
             "limit_bytes": int(config.quarantine.gigabytes * 1e9),
-            "next_expiry": iso_time_of(first[0]) if first else None,
+            "next_expiry": timestamp(first[0]) if first else None,
             "next_expiry_by": decided_by(first[1]) if first else None,
         },
     }
@@ -52,7 +51,7 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
 def paused(pause: Pause, now: Moment) -> StatusDocument:
     end, by_runs = pause.end(now)
     return {
-        "until": iso_time_of(end),
+        "until": timestamp(end),
         "until_by": decided_by(by_runs),
         "reason": pause.reason,
         "by": pause.person,
@@ -80,7 +79,7 @@ def tried(journal: Journal, config: Config, now: Moment) -> list[StatusDocument]
                 "attempts": len(attempts),
                 "most": most,
                 "given_up": given_up,
-                "again": iso_time_of(now.wall + left) if left > 0 else None,
+                "again": timestamp(now.wall + left) if left > 0 else None,
             }
             found.append(row)
     return found
@@ -90,9 +89,9 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
     """For people."""
     when = document["last_pass"]
     work = "; a pass is at work now" if document["at_work"] else ""
-    yield f"Last pass: {when.replace('T', ' ')}{work}" if when else f"No pass has run yet{work}."
+    yield f"Last pass: {time_text(when)}{work}" if when else f"No pass has run yet{work}."
     if document["next_pass"]:
-        when_next = document["next_pass"].replace("T", " ")
+        when_next = time_text(document["next_pass"])
         yield f"Next pass: {when_next} (watch, process {document['watch_pid']})"
     else:
         yield "Next pass: no watch is running; a timer, cron or you begin it."
@@ -115,10 +114,10 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
             if pause["until_by"] == "run clock"
             else ""
         )
-        until = pause["until"].replace("T", " ")
+        until = time_text(pause["until"])
         yield f"⛔ Healing is paused until {until}{only} by {pause['by']}: {pause['reason']}"
     for row in document["tried"]:
-        until = row["again"].replace("T", " ") if row["again"] else ""
+        until = time_text(row["again"]) if row["again"] else ""
         again = (
             f"; it {'has given up' if row['given_up'] else 'rests'} until {until}" if until else ""
         )
@@ -131,7 +130,3 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
         yield f"📦 {held['things']} thing(s) in quarantine, {size}; {next_expiry(held)}"
         if held["bytes"] > held["limit_bytes"]:
             yield f"⛔ The quarantine is full: its limit is {limit}, and nothing more is set aside."
-
-
-def iso_time_of(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))

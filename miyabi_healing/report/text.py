@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from miyabi_healing.support import console
-from miyabi_healing.support.formatting import plain_number, size_text
+from miyabi_healing.support.formatting import plain_number, size_text, time_text
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import (
@@ -99,7 +99,7 @@ def _side_lines(document: Document) -> Iterator[str]:
     if document["recovered"]:
         yield from ("🩹 Left Half Done By An Earlier Pass:", _THIN)
         for row in document["recovered"]:
-            when = row["intended"].replace("T", " ")
+            when = time_text(row["intended"])
             yield f"  {row['kind']} {row['target']} (step {row['step']}, {when})"
             yield f"     {row['result']}"
         yield ""
@@ -193,7 +193,7 @@ def next_expiry(row: Mapping[str, Any]) -> str:
         if row.get("next_expiry_by") == "run clock"
         else ""
     )
-    return f"the first goes on {row['next_expiry'].replace('T', ' ')} at the earliest{only}"
+    return f"the first goes on {time_text(row['next_expiry'])} at the earliest{only}"
 
 
 def shortened(rows: list[str], whole: bool) -> Iterator[str]:

@@ -45,8 +45,7 @@ from miyabi_healing.runner.selection import (
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import paths
 from miyabi_healing.support.config_loader import load_config
-from miyabi_healing.support.formatting import display
-from miyabi_healing.support.paths import new_run_id
+from miyabi_healing.support.formatting import display, name_stamp
 
 _REHEARSAL = pytest.StashKey[bool]()
 
@@ -101,7 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RESOURCES] = Resources(
         settings,
         folders,
-        run_id=new_run_id(),
+        run_id=name_stamp(),
         state=paths.state_folder(),
         dry_run=launch.dry_run if launch else config.option.dry_run,
         blocked=disarmed(config, folders.checks) or "",
@@ -134,7 +133,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         if launch.watching and len(resources.folders.checks) == 1:
             _rehearse(session)
         launch.collected(not session.testsfailed)
-    resources.begin(new_run_id())
+    resources.begin(name_stamp())
     if not resources.looks_only:
         _take_lock(session, resources)
     resources.recover()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -160,20 +161,18 @@ def put_causes_first(items: list[pytest.Item], resources: Resources) -> None:
     where checks wait for each other.
     """
     after = {issue_name(item): _causes_of(item) for item in items if is_check(item, resources)}
-    items.sort(key=lambda item: _depth(issue_name(item), after, ()))
-
-
-def _depth(name: str, after: dict[str, set[str]], above: tuple[str, ...]) -> int:
-    """How many checks have to come before this one. Raises UsageError where checks wait for each
-    other.
-    """
-    if name in above:
+    waiting, depth = TopologicalSorter(after), dict[str, int]()
+    try:
+        waiting.prepare()
+    except CycleError as error:
+        names = ", ".join(reversed(error.args[1]))
         raise pytest.UsageError(
-            f"these checks each want to come after the other: {', '.join((*above, name))}"
-        )
-    return 1 + max(
-        (_depth(cause, after, (*above, name)) for cause in after.get(name, ())), default=-1
-    )
+            f"these checks each want to come after the other: {names}"
+        ) from None
+    while ready := waiting.get_ready():
+        depth |= dict.fromkeys(ready, len(depth))
+        waiting.done(*ready)
+    items.sort(key=lambda item: depth.get(issue_name(item), 0))
 
 
 def target_of(item: pytest.Item) -> str:

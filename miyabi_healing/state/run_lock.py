@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from miyabi_healing.support import interrupts, paths
+from miyabi_healing.support.formatting import time_text, timestamp
 
 FILE = "lock"
 _ASKED_FOR_AT_MOST = 10.0  # seconds, for those who only ask
@@ -116,6 +117,6 @@ def _sign(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
         who = (
             f"pid {interrupts.guardian or os.getpid()} on {os.uname().nodename}, "
-            f"since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            f"since {time_text(timestamp())}\n"
         )
         os.pwrite(descriptor, who.encode(), 0)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from miyabi_healing.state.journal import VERSION, Journal, TooNew
 from miyabi_healing.support import paths
-from miyabi_healing.support.formatting import display
+from miyabi_healing.support.formatting import display, name_stamp
 
 RESERVE = 4 << 20
 _RESERVE_BYTES = 1 << 20  # bytes a pass may want to write: journal, manifests
@@ -95,7 +95,7 @@ class _Emptied(sqlite3.DatabaseError):
 
 
 def _name_aside() -> str:
-    return f"{_JOURNAL_FILE}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    return f"{_JOURNAL_FILE}.damaged-{name_stamp()}"
 
 
 def _size_of(file: Path) -> int:

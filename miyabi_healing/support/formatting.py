@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 DAY = 86_400  # seconds
 
@@ -28,6 +29,42 @@ def size_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """Seconds since the epoch, or now, as every report has them: ``2026-01-31T12:00:00``, local."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
+def time_text(stamp: str) -> str:
+    """A timestamp for people: ``2026-01-31 12:00:00``."""
+    return stamp.replace("T", " ")
+
+
+def minute_text(seconds: float) -> str:
+    """Seconds since the epoch for people, to the minute: ``2026-01-31 12:00``."""
+    return time_text(timestamp(seconds)).rpartition(":")[0]
+
+
+def duration_text(seconds: float) -> str:
+    """How long something takes, rounded, for people: ``40 s``, ``3 min``, ``2 h``."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or seconds == size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def interval_text(seconds: float) -> str:
+    """How often something is repeated, exactly, for people: ``90 s``, ``5 min``, ``24 h``."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def name_stamp() -> str:
+    """Now and our process, in the names of runs and of files set aside: these names are on disk."""
+    return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
 
 
 def printable(value: object) -> object:

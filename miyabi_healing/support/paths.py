@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 import zlib
 from pathlib import Path
 
@@ -128,8 +127,3 @@ def crashed(state: Path) -> bool:
     when it is closed.
     """
     return (state / f"{JOURNAL}-wal").exists() or fallback_in_use(state) is not None
-
-
-def new_run_id() -> str:
-    """What names a run in the journal and in the quarantine."""
-    return time.strftime("%Y%m%dT%H%M%S-") + f"{os.getpid()}"

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from miyabi_healing.support.formatting import interval_text
+
 MARKER = "Written by miyabi-healing install"
 UNIT_NAME = "miyabi-healing"
 KINDS = ("systemd-timer", "systemd-watch", "launchd", "cron")
@@ -106,7 +108,7 @@ def render_unit(name: str, job: Job) -> str:
         SECONDS=f"{job.interval:g}",
         SHARED=shared.rstrip("\n"),
         TARGET="multi-user.target" if job.system else "default.target",
-        EVERY=_span(job.interval),
+        EVERY=interval_text(job.interval),
         CALENDAR=calendar(job.interval) if timed else "",
         DELAY=f"{max(job.interval / 10, 1):g}",
     )
@@ -134,14 +136,6 @@ def calendar(seconds: float) -> str:
     if minutes:
         return f"*:0/{minutes}"
     return "daily" if hours == 24 else f"0/{hours}:00"
-
-
-def _span(seconds: float) -> str:
-    """An interval for people."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds % size == 0:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds:g} s"
 
 
 def cron_times(seconds: float, host: str) -> str:
