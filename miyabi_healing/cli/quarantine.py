@@ -168,9 +168,11 @@ def _by_hand(chosen: config.Config, context: Context, journal: Journal) -> Work:
 
 
 def _show_purged(outcomes: Sequence[Outcome]) -> None:
-    purged = [each for each in outcomes if each.status == "applied"]
+    from miyabi_healing.model.actions import StepStatus
+
+    purged = [each for each in outcomes if each.status == StepStatus.APPLIED]
     for each in outcomes:
-        if each.status != "applied":
+        if each.status != StepStatus.APPLIED:
             console.complain(f"{each.step.target}: {each.message}", console.ERROR)
     click.echo(
         f"Purged {len(purged)} thing(s), freed {size_text(sum(each.freed for each in purged))}."

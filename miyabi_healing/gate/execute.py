@@ -17,7 +17,7 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.policy import Policy
 from miyabi_healing.gate.primitives.context import Context, Refused, error_text
 from miyabi_healing.gate.recover import take_back
-from miyabi_healing.model.actions import Outcome
+from miyabi_healing.model.actions import Outcome, StepStatus
 from miyabi_healing.model.config import HealerSettings
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.plan import Goal, Plan
@@ -55,7 +55,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
     """
     held = work.policy.reason_against_plan(work.healer, work.issue, plan) if work.issue else None
     if held:
-        outcomes += [Outcome(step, "vetoed", held) for step in plan.steps]
+        outcomes += [Outcome(step, StepStatus.BLOCKED, held) for step in plan.steps]
         return held
     end = deadline.end_within(work.settings.time_limit)  # what it took to plan counts, too
     work = replace(work, context=replace(work.context, deadline=end))
@@ -63,7 +63,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
     goal = Asked(plan.goal)
     for number, step in enumerate(plan.steps, 1):
         if goal.met():
-            outcomes.append(Outcome(step, "not needed", goal.reached))
+            outcomes.append(Outcome(step, StepStatus.NOT_NEEDED, goal.reached))
             continue
         over = (
             f"time limit: {work.settings.time_limit:g} s for {work.healer}"
@@ -76,18 +76,20 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             or over
             or work.policy.reason_against_steps(step, deadline=end)
         ):
-            outcomes.append(Outcome(step, "vetoed", veto))
+            outcomes.append(Outcome(step, StepStatus.BLOCKED, veto))
             continue
         work.progress(f"{work.healer}: {step.kind} {step.target} ({number} of {len(plan.steps)})")
         outcomes.append(one(step, work))
         # what failed half way has been at work, too
-        if outcomes[-1].status in ("applied", "failed"):
+        if outcomes[-1].status in (StepStatus.APPLIED, StepStatus.FAILED):
             work.policy.charge(step)
-        if outcomes[-1].status == "applied":
+        if outcomes[-1].status == StepStatus.APPLIED:
             work.applied()
             _settle(step, goal, end)
         elif (
-            outcomes[-1].status == "failed" and not step.optional and work.settings.undo_on_failure
+            outcomes[-1].status == StepStatus.FAILED
+            and not step.optional
+            and work.settings.undo_on_failure
         ):
             broken = "an earlier step failed"
             with held_back(), deadline.lifted():
@@ -143,14 +145,14 @@ def together(groups: Iterable[Sequence[Step]], work: Work, outcomes: list[Outcom
             or over
             or work.policy.reason_against_steps(*steps, deadline=end)
         ):
-            outcomes += [Outcome(step, "vetoed", veto) for step in steps]
+            outcomes += [Outcome(step, StepStatus.BLOCKED, veto) for step in steps]
             continue
         for step in steps:
             work.progress(f"{work.healer}: {step.kind} {step.target}")
             outcomes.append(one(step, work))
-            if outcomes[-1].status in ("applied", "failed"):
+            if outcomes[-1].status in (StepStatus.APPLIED, StepStatus.FAILED):
                 work.policy.charge(step)
-            if outcomes[-1].status == "applied":
+            if outcomes[-1].status == StepStatus.APPLIED:
                 work.applied()
 
 
@@ -177,12 +179,14 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
         reason = f"could not be re-checked: {error_text(error)}"
         _logger.debug("%s %s", step.target, reason, exc_info=error)
     if reason:
-        return Outcome(step, "skipped", reason)
+        return Outcome(step, StepStatus.SKIPPED, reason)
     try:
         now = work.journal.now()
         number = work.journal.intend(work.context.run_id, work.healer, work.issue, step)
     except Exception as error:
-        return Outcome(step, "skipped", f"the journal cannot be written: {error_text(error)}")
+        return Outcome(
+            step, StepStatus.SKIPPED, f"the journal cannot be written: {error_text(error)}"
+        )
     sizes = work.policy.sizes(step)
     context = replace(work.context, step=number, now=now, sizes=sizes)
     ending: BaseException | None = None
@@ -194,7 +198,9 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
         problem, ending = error, None if isinstance(error, Exception) else error
     with held_back(), deadline.lifted():
         if problem is None:
-            outcome = Outcome(step, "applied", done.message, done.freed, 0, done.undo, done.details)
+            outcome = Outcome(
+                step, StepStatus.APPLIED, done.message, done.freed, 0, done.undo, done.details
+            )
         elif isinstance(problem, (Refused, PermissionError, OutOfTime)):
             outcome = _left_alone(step, context, problem)
         else:
@@ -223,9 +229,13 @@ def _left_alone(
     for want of time.
     """
     if isinstance(refusal, Refused):
-        return Outcome(step, "skipped", str(refusal))
+        return Outcome(step, StepStatus.SKIPPED, str(refusal))
     outcome = failed_outcome(step, context, error_text(refusal))
-    return replace(outcome, status="skipped") if outcome.message == error_text(refusal) else outcome
+    return (
+        replace(outcome, status=StepStatus.SKIPPED)
+        if outcome.message == error_text(refusal)
+        else outcome
+    )
 
 
 def failed_outcome(step: Step, context: Context, reason: str) -> Outcome:
@@ -235,10 +245,10 @@ def failed_outcome(step: Step, context: Context, reason: str) -> Outcome:
     except Exception as error:
         return Outcome(
             step,
-            "failed",
+            StepStatus.FAILED,
             f"{reason}; it is half done and cannot be taken back: {error_text(error)}",
         )
-    return Outcome(step, "failed", f"{reason}; {elsewhere}" if elsewhere else reason)
+    return Outcome(step, StepStatus.FAILED, f"{reason}; {elsewhere}" if elsewhere else reason)
 
 
 def _settle(step: Step, goal: Asked, end: float) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from miyabi_healing.gate import endings, undo
 from miyabi_healing.gate.handlers.table import HANDLERS, PURGE
 from miyabi_healing.gate.primitives.context import Context, error_text
-from miyabi_healing.model.actions import Outcome
+from miyabi_healing.model.actions import Outcome, StepStatus
 from miyabi_healing.state.journal import Journal, Row
 
 BY_HAND = "rolled back by hand"
@@ -17,15 +17,18 @@ def take_back(outcomes: list[Outcome], context: Context, journal: Journal) -> No
     """Undo what was applied before something failed, the last first, as far as it can be undone."""
     for index in reversed(range(len(outcomes))):
         outcome = outcomes[index]
-        if outcome.status != "applied" or not outcome.undo:
+        if outcome.status != StepStatus.APPLIED or not outcome.undo:
             continue
         why = "a later step failed"
         problem, told = restore_step(
-            context.run_id, outcome.number, context, journal, "undone", why
+            context.run_id, outcome.number, context, journal, StepStatus.UNDONE, why
         )
         if problem is None:
             outcomes[index] = replace(
-                outcome, status="undone", freed=0, message=f"{why}; {told}" if told else why
+                outcome,
+                status=StepStatus.UNDONE,
+                freed=0,
+                message=f"{why}; {told}" if told else why,
             )
         else:
             outcomes[index] = replace(
@@ -55,7 +58,7 @@ def restore_step(
     except Exception as error:
         if known:
             failure = f"{known.message}; undoing it failed: {error_text(error)}".lstrip("; ")
-            journal.mark(number, known.status or "failed", failure)
+            journal.mark(number, known.status or StepStatus.FAILED, failure)
         return error_text(error), ""
     if known:
         journal.mark(number, status, reason)
@@ -87,7 +90,10 @@ def _recover_one(row: Row, context: Context, journal: Journal) -> str:
                 else endings.crash_not_repaired(row.kind)
             )
             if found or row.status == "undoing":
-                status, result = "rolled back" if row.message == BY_HAND else "undone", "taken back"
+                status, result = (
+                    "rolled back" if row.message == BY_HAND else StepStatus.UNDONE,
+                    "taken back",
+                )
                 result += f"; {elsewhere}" if elsewhere else ""
         else:
             # what it has in quarantine may be a part of what it did, and stays

@@ -13,19 +13,29 @@ if TYPE_CHECKING:
     from miyabi_healing.model.steps import Step
 
 
+class StepStatus(StrEnum):
+    """What became of a step. The values stand in reports and in journals, so they stay."""
+
+    APPLIED = "applied"
+    PLANNED = "planned"  # in a dry run
+    NOT_NEEDED = "not needed"  # the goal was met before
+    SKIPPED = "skipped"  # its target has changed since it was measured
+    BLOCKED = "vetoed"  # by the policy
+    FAILED = "failed"
+    UNDONE = "undone"  # applied, and taken back because a later step failed
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one step.
 
-    `status` is one of ``applied``, ``planned`` (dry run), ``not needed`` (the goal was met before),
-    ``skipped`` (it changed since it was measured), ``vetoed`` (a brake), ``failed``, ``undone``
-    (applied, and taken back because a later step failed). `undo` names what it has in quarantine;
-    `details` are measurements; `number` is the step's in the journal, 0 without one. `later` are
-    the bytes that the gate measured of what it set aside, None where it measured nothing.
+    `undo` names what it has in quarantine; `details` are measurements; `number` is the step's in
+    the journal, 0 without one. `later` are the bytes that the gate measured of what it set aside,
+    None where it measured nothing.
     """
 
     step: Step
-    status: str
+    status: StepStatus
     message: str = ""
     freed: int = 0
     duration: float = 0
@@ -71,10 +81,16 @@ class ActionResult:
         counted = Counter(
             each.step.counts
             for each in self.outcomes
-            if each.status == "applied" and each.step.counts
+            if each.status == StepStatus.APPLIED and each.step.counts
         )
         counted["bytes_freed"] = sum(each.freed for each in self.outcomes)
         return counted
+
+    @property
+    def freed_later(self) -> int:
+        """What emptying the quarantine of its steps frees, or would free."""
+        taken = (StepStatus.APPLIED, StepStatus.PLANNED)
+        return sum(each.freed_later for each in self.outcomes if each.status in taken)
 
     @property
     def gain(self) -> float:
@@ -83,12 +99,16 @@ class ActionResult:
     @property
     def status(self) -> ActionStatus:
         """As the documented report has it."""
-        applied = any(each.status == "applied" for each in self.outcomes)
+        applied = any(each.status == StepStatus.APPLIED for each in self.outcomes)
         if self.passed and not self.problem:
             return ActionStatus.SUCCESS
         if applied and self.plan and self.gain > 0 and self.gain >= self.plan.min_gain:
             return ActionStatus.PARTIAL
-        if self.problem or applied or any(each.status == "failed" for each in self.outcomes):
+        if (
+            self.problem
+            or applied
+            or any(each.status == StepStatus.FAILED for each in self.outcomes)
+        ):
             return ActionStatus.FAILED
         return ActionStatus.SKIPPED
 

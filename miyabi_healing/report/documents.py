@@ -218,10 +218,8 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
             action.issue.metric_value,
             action.value_after,
         )
-    if later := sum(
-        each.freed_later for each in action.outcomes if each.status in ("applied", "planned")
-    ):
-        details["bytes_freed_later"] = later
+    if action.freed_later:
+        details["bytes_freed_later"] = action.freed_later
     text = message(action, dry_run)
     return {
         "action": action.healer,

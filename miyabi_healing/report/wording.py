@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from miyabi_healing.model.actions import ActionResult
+from miyabi_healing.model.actions import ActionResult, StepStatus
 from miyabi_healing.model.plan import Plan, count_kept
+
+_NOT_DONE = (StepStatus.SKIPPED, StepStatus.BLOCKED, StepStatus.FAILED)
 
 
 def message(action: ActionResult, dry_run: bool) -> str:
     """What an action did, or why it did nothing, in a line."""
     if action.problem:
-        applied = sum(each.status == "applied" for each in action.outcomes)
+        applied = sum(each.status == StepStatus.APPLIED for each in action.outcomes)
         before = f"; {applied} step(s) had been applied" if applied else ""
         return f"{action.healer} failed: {' '.join(action.problem.split())}{before}"
     plan = action.plan
@@ -22,8 +24,8 @@ def message(action: ActionResult, dry_run: bool) -> str:
     if plan is None:
         return f"Skipped: {action.brake}"
     if action.brake:
-        return f"Skipped: {action.brake}; {len(plan.steps)} step(s) held back{tail}"
-    planned = [each for each in action.outcomes if each.status == "planned"]
+        return f"Skipped: {action.brake}; {len(plan.steps)} step(s) blocked{tail}"
+    planned = [each for each in action.outcomes if each.status == StepStatus.PLANNED]
     if dry_run:
         what = (
             f"{len(planned)} step(s) planned, until {goal_text(plan)}"
@@ -32,23 +34,23 @@ def message(action: ActionResult, dry_run: bool) -> str:
         )
         return f"Dry run: {what}{tail}"
     statuses = Counter(each.status for each in action.outcomes)
-    if not statuses["applied"]:
-        told = ("failed",) if statuses["undone"] else ("skipped", "vetoed", "failed")
+    if not statuses[StepStatus.APPLIED]:
+        told = (StepStatus.FAILED,) if statuses[StepStatus.UNDONE] else _NOT_DONE
         why = Counter(each.message for each in action.outcomes if each.status in told)
-        if statuses["undone"]:
-            undone = f"Undid {statuses['undone']} step(s) because a later one failed"
+        if statuses[StepStatus.UNDONE]:
+            undone = f"Undid {statuses[StepStatus.UNDONE]} step(s) because a later one failed"
             return f"{undone}: {'; '.join(why)}{tail}"
         lead = "; ".join(
             f"{reason} ({number}x)" if number > 1 else reason
             for reason, number in why.most_common(3)
         )
         return (f"Nothing done: {lead}" if lead else "Nothing safe to do") + tail
-    text = _achieved(plan, action.counts, statuses["applied"])
+    text = _achieved(plan, action.counts, statuses[StepStatus.APPLIED])
     if action.passed is False:
         text += ", still over the limit"
     left_out = [
-        f"{statuses[status]} {status}"
-        for status in ("skipped", "vetoed", "failed", "undone")
+        f"{statuses[status]} {'blocked' if status == StepStatus.BLOCKED else status}"
+        for status in (*_NOT_DONE, StepStatus.UNDONE)
         if statuses[status]
     ]
     return text + (f" ({', '.join(left_out)})" if left_out else "") + tail

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from miyabi_healing.host.context import HealerContext
-from miyabi_healing.model.actions import ActionResult, Outcome
+from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
 from miyabi_healing.model.plan import Plan, fault
 from miyabi_healing.runner import registry
 from miyabi_healing.runner.resources import Resources
@@ -89,7 +89,9 @@ def describe(resources: Resources, action: ActionResult, plan: Plan) -> None:
             if action.brake and not resources.blocked
             else resources.policy.reason_against_steps(step, deadline=end)
         )
-        action.outcomes.append(Outcome(step, "vetoed", veto) if veto else Outcome(step, "planned"))
+        action.outcomes.append(
+            Outcome(step, StepStatus.BLOCKED, veto) if veto else Outcome(step, StepStatus.PLANNED)
+        )
         if not veto:
             later = sum(sizes.values()) if (sizes := resources.policy.sizes(step)) else None
             action.outcomes[-1] = replace(action.outcomes[-1], later=later)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from miyabi_healing.model.actions import Outcome
+from miyabi_healing.model.actions import Outcome, StepStatus
 from miyabi_healing.runner.resources import Resources
 from miyabi_healing.state import quarantine, retention
 
@@ -34,7 +34,8 @@ def _expire(resources: Resources) -> None:
                 or resources.policy.reason_against_steps(*steps)
             )
             resources.purged += [
-                Outcome(step, "vetoed" if veto else "planned", veto or "") for step in steps
+                Outcome(step, StepStatus.BLOCKED if veto else StepStatus.PLANNED, veto or "")
+                for step in steps
             ]
             for step in steps if not veto else ():
                 resources.policy.charge(step)
@@ -42,7 +43,7 @@ def _expire(resources: Resources) -> None:
         from miyabi_healing.gate import execute
 
         execute.together(due, resources.work("quarantine", None), resources.purged)
-    gone = {each.step.target for each in resources.purged if each.status == "applied"}
+    gone = {each.step.target for each in resources.purged if each.status == StepStatus.APPLIED}
     refused = "policy" in vars(resources) and resources.policy.refused_for_space
     resources.notes += retention.full(
         [each for each in held if each.name not in gone], resources.config.quarantine, refused

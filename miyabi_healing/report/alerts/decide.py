@@ -32,7 +32,7 @@ WORDS = {
     "healed": "healed",
     "recovered": "recovered",
     "reminder": "still not healed",
-    "brake": "held back",
+    "brake": "blocked",
     "flapping": "comes and goes",
     "unknown": "could not be checked",
 }
@@ -143,7 +143,9 @@ def _findings(document: Document) -> Iterator[_Finding]:
         actions = [
             each for each in document["actions_taken"] if (each["issue"], each["target"]) == key
         ]
-        brake = next((each["brake"] for each in actions if each["brake"]), "") or vetoed(actions)
+        brake = next((each["brake"] for each in actions if each["brake"]), "") or _blocked_by(
+            actions
+        )
         state = "healed" if row["healed"] else "waiting" if brake.startswith("gate:") else "issue"
         done = tuple(f"{each['action']}: {each['message']}" for each in actions)
         yield _Finding(
@@ -159,7 +161,7 @@ def _findings(document: Document) -> Iterator[_Finding]:
         )
 
 
-def vetoed(actions: Iterable[ActionRow]) -> str:
+def _blocked_by(actions: Iterable[ActionRow]) -> str:
     """The brake that stopped single steps."""
     steps = (step for each in actions for step in each["steps"] if step["status"] == "vetoed")
     return next((str(step["message"]) for step in steps), "")
