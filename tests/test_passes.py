@@ -145,6 +145,17 @@ def test_dry_run_prints_each_step_with_its_undo(mine: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
+def test_check_that_fails_without_a_measurement_is_unknown_and_not_healed(mine: Path) -> None:
+    (mine / "test_things.py").write_text(
+        CHECK.replace("measure(count, ", "(lambda n, _: n)(count, ")
+    )
+    code, document = report(*arguments(mine))
+    (error,) = document["errors"]
+    assert (code, error["check"], document["actions_taken"]) == (3, "things", [])
+    assert "call measure(value, description) before the assertion" in error["message"]
+    assert len(things(mine)) == 3
+
+
 def test_healer_that_does_not_help_leaves_the_issue(mine: Path) -> None:
     (mine / "healers" / "tidy.py").write_text(HEALER.replace("<= 0", "<= 2"))
     code, document = report(*arguments(mine))

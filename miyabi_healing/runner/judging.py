@@ -45,10 +45,10 @@ def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckRe
     """Note what a check that failed, or that a healer worked for, says now; order a repair where it
     found something.
     """
-    value = record.measured["value"] if record.measured else 0.0
     action = record.actions[-1] if record.actions else None
     if action and not item.config.stash[RESOURCES].dry_run:
-        action.passed, action.value_after = call.excinfo is None, value
+        action.passed = call.excinfo is None
+        action.value_after = record.measured["value"] if record.measured else None
     if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
         return
     if not call.excinfo.errisinstance(AssertionError):
@@ -57,12 +57,14 @@ def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckRe
     if waived := item.get_closest_marker("xfail"):
         record.waived = str(waived.kwargs["reason"])
         return
-    if record.issue is None:
-        description = (
-            record.measured["description"]
-            if record.measured
-            else str(call.excinfo.value).splitlines()[0]
+    if record.measured is None:
+        record.error = (
+            "it failed without having measured anything: call measure(value, description) "
+            "before the assertion"
         )
+        return
+    if record.issue is None:
+        value, description = record.measured["value"], record.measured["description"]
         record.issue = Issue(
             record.name, record.target, description, value, record.limit, gate_of(item)
         )
