@@ -20,7 +20,7 @@ import pytest
 from program import environment, run, settings
 
 from conftest import PROJECT
-from miyabi_healing.cli.setup import service, service_units
+from miyabi_healing.cli.setup import service_steps, service_trust, service_units
 
 HOSTILE = "100%of $US"
 FAKE_CRONTAB = """#!/bin/sh
@@ -481,16 +481,22 @@ def test_program_that_may_vanish_or_be_changed_by_others_is_doubted(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = copy / "run_healing.sh"
-    assert any("where nothing stays" in doubt for doubt in service.doubts([str(script)], False))
-    monkeypatch.setattr(service, "TEMPORARY", ())
-    assert not [doubt for doubt in service.doubts([str(script)], False) if str(copy) in doubt]
+    assert any(
+        "where nothing stays" in doubt for doubt in service_trust.doubts([str(script)], False)
+    )
+    monkeypatch.setattr(service_trust, "TEMPORARY", ())
+    assert not [doubt for doubt in service_trust.doubts([str(script)], False) if str(copy) in doubt]
     copy.chmod(0o777)
-    assert f"{copy} can be changed by others than you" in list(service.doubts([str(script)], False))
+    assert f"{copy} can be changed by others than you" in list(
+        service_trust.doubts([str(script)], False)
+    )
     copy.chmod(0o775)
     assert f"{copy} can be changed by others than you" not in list(
-        service.doubts([str(script)], False)
+        service_trust.doubts([str(script)], False)
     )
-    assert f"{copy} can be changed by others than you" in list(service.doubts([str(script)], True))
+    assert f"{copy} can be changed by others than you" in list(
+        service_trust.doubts([str(script)], True)
+    )
 
 
 @pytest.mark.root
@@ -546,5 +552,5 @@ def test_real_crontab_takes_our_lines_and_gives_them_back(home: Path) -> None:
 
 
 def test_steps_are_told_as_they_are_done() -> None:
-    step: Any = service.RunProgram(("systemctl", "enable", "a name"))
+    step: Any = service_steps.RunProgram(("systemctl", "enable", "a name"))
     assert list(step.lines()) == ["run systemctl enable 'a name'"]

@@ -66,6 +66,7 @@ def install(
     Files that it did not write are never replaced or removed.
     """
     from miyabi_healing.cli.setup import service as installing
+    from miyabi_healing.cli.setup import service_steps, service_trust
 
     system = os.geteuid() == 0 if system is None else system
     if system and os.geteuid() != 0:
@@ -84,7 +85,7 @@ def install(
         else:
             kind = kind or installing.default_kind(system)
             words = installing.program(given.config_file or os.environ.get(config_loader.VARIABLE))
-            for doubt in installing.untrusted_programs(words, system)[:1]:
+            for doubt in service_trust.untrusted_programs(words, system)[:1]:
                 click.echo(f"miyabi-healing: warning: {doubt}", err=True)
             every = (
                 interval
@@ -93,18 +94,18 @@ def install(
             )
             job = service_units.Job(words, every, system, place.home, installing.moved_folders())
             steps = installing.steps_to_install(kind, job, place)
-    except (installing.NotInstalled, service_units.Unusable) as error:
+    except (service_trust.NotInstalled, service_units.Unusable) as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
     if not steps:
         click.echo("Nothing is installed.")
         return
     if dry_run or given.dry_run:
-        for line in installing.told(steps, system):
+        for line in service_steps.told(steps, system):
             click.echo(line)
         return
     try:
-        left = installing.carry_out_service_steps(steps, system, click.echo)
-    except installing.Failed as error:
+        left = service_steps.carry_out_service_steps(steps, system, click.echo)
+    except service_steps.Failed as error:
         raise Refusal(f"{error}; what was done before it stays", ExitCode.ISSUES) from None
     if left:
         click.echo("What runs services is not at work here. Where it is, run:")

@@ -30,6 +30,7 @@ from miyabi_healing.support import (
     secrets,
     startup,
 )
+from miyabi_healing.support.console import stop
 
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
@@ -177,8 +178,10 @@ def command(
         context.obj = CommandContext(config_file, dry_run, as_json)
         return
     if watch:
+        from miyabi_healing.cli.watch import keep_watching
+
         sys.exit(
-            _keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks, verbose)
+            keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks, verbose)
         )
     github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
@@ -235,42 +238,6 @@ def command(
     sys.exit(ended)
 
 
-def _keep_watching(
-    config_file: str | None,
-    interval: float,
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    slack: bool,
-    checks: tuple[str, ...],
-    verbose: bool = False,
-) -> int:
-    from miyabi_healing.report import live
-    from miyabi_healing.runner.watch import loop
-
-    try:
-        settings = config_loader.load_config(config_file)
-        registry.validate_settings(settings, registry.checks_folders(settings, checks))
-        dispatch.usable_channels(settings, slack)
-    except config.ConfigError as error:
-        stop(str(error), ExitCode.USAGE)
-    except ImportError as error:  # of a healer with options
-        stop(str(error), ExitCode.UNKNOWN)
-    with live.showing(as_json, quiet, lines=verbose) as show:
-        return loop.WatchLoop(
-            settings,
-            partial(config_loader.load_config, config_file),
-            interval,
-            dry_run,
-            slack,
-            checks,
-            loop.same_program(),
-            show,
-            say=console.complain,
-            time_limit=settings.watch.time_limit,
-        ).run()
-
-
 def _no_report(reason: str, silent: bool) -> Document:
     """Say why there is no report; who asked for JSON, or for one line, gets a document that says so
     as well.
@@ -289,12 +256,6 @@ def _show_line(document: Document, code: int) -> int:
 
     nagios.send(OutputRequest(document, code, config.Config(), document["dry_run"], 0))
     return nagios.exit_status(document, code)
-
-
-def stop(message: str, code: int) -> NoReturn:
-    """Say in one line on standard error why nothing was done, and end."""
-    console.complain(message, console.ERROR)
-    sys.exit(code)
 
 
 def _show(document: Document, as_json: bool, github: bool = False) -> None:

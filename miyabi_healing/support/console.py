@@ -8,10 +8,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from miyabi_healing.support import console
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
@@ -78,3 +79,9 @@ def progress_line(silent: bool) -> Iterator[Callable[[str], None]]:
         finally:
             for each in shown:
                 each.stop()
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Say in one line on standard error why nothing was done, and end."""
+    console.complain(message, console.ERROR)
+    sys.exit(code)

@@ -8,97 +8,26 @@ that a dry run shows exactly what would be done.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.cli.setup import service_units
-from miyabi_healing.runner import registry
-from miyabi_healing.support import atomic_write, command_errors, commands, paths
+from miyabi_healing.cli.setup.service_steps import (
+    RemoveFile,
+    RunProgram,
+    STEP_TIME_LIMIT,
+    ServiceStep,
+    WriteFile,
+    booted,
+    runs,
+)
+from miyabi_healing.cli.setup.service_trust import NotInstalled
+from miyabi_healing.support import command_errors, commands, paths
 from miyabi_healing.support.formatting import display
-
-_TIME_LIMIT = 60.0  # seconds for systemctl and its like
-TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run", tempfile.gettempdir())
-
-
-class NotInstalled(Exception):
-    """Nothing was changed; the message says why not."""
-
-
-class Failed(Exception):
-    """A step failed; the message names it."""
-
-
-@dataclass(frozen=True)
-class _Write:
-    """Write a file of ours."""
-
-    path: Path
-    data: bytes
-
-    def lines(self) -> Iterator[str]:
-        yield f"write {display(self.path)}:"
-        yield from (f"    {line}".rstrip() for line in self.data.decode("utf-8").splitlines())
-
-    def apply(self) -> None:
-        atomic_write.replace(self.path, self.data)
-
-
-@dataclass(frozen=True)
-class _Remove:
-    """Remove a file of ours."""
-
-    path: Path
-
-    def lines(self) -> Iterator[str]:
-        yield f"remove {display(self.path)}"
-
-    def apply(self) -> None:
-        atomic_write.remove_file(self.path)
-
-
-@dataclass(frozen=True)
-class RunProgram:
-    """Run a command, with `stdin`. One that `may_fail` only cleans up; an `offline` one needs no
-    service manager at work.
-    """
-
-    argv: tuple[str, ...]
-    stdin: bytes = b""
-    may_fail: bool = False
-    offline: bool = False
-
-    def lines(self) -> Iterator[str]:
-        yield f"run {self}{', with:' if self.stdin else ''}"
-        yield from (
-            f"    {line}".rstrip() for line in self.stdin.decode("utf-8", "replace").splitlines()
-        )
-
-    def __str__(self) -> str:
-        return shlex.join(self.argv)
-
-    def apply(self) -> None:
-        try:
-            result = commands.run_program(
-                self.argv,
-                time_limit=_TIME_LIMIT,
-                stdin=self.stdin,
-                environment=_bus(),
-                whole_environment=True,
-            )
-        except command_errors.ToolError as error:
-            raise Failed(str(error)) from None
-        if result.code and not self.may_fail:
-            words = " ".join(result.stderr.decode("utf-8", "replace").split())
-            raise Failed(f"{self}: {words or result.complaint}")
-
-
-ServiceStep = _Write | _Remove | RunProgram
 
 
 @dataclass(frozen=True)
@@ -159,30 +88,6 @@ def default_kind(system: bool) -> str:
     return "systemd-timer" if runs("systemd-timer", system) else "cron"
 
 
-def booted() -> bool:
-    """Whether systemd is what runs this machine (sd_booted(3))."""
-    return Path("/run/systemd/system").is_dir()
-
-
-def runs(kind: str, system: bool) -> bool:
-    """Whether what would start the service is at work here (for a user, the user's own systemd)."""
-    if kind == "launchd":
-        return sys.platform == "darwin"
-    if kind == "cron":
-        return True
-    socket = Path(_bus().get("XDG_RUNTIME_DIR") or "/nowhere") / "systemd" / "private"
-    return (
-        booted() and commands.find_program("systemctl") is not None and (system or socket.exists())
-    )
-
-
-def _bus() -> dict[str, str]:
-    """Where a user's systemd listens, also where no login has said so (sudo, cron)."""
-    usual = f"/run/user/{os.geteuid()}"
-    folder = os.environ.get("XDG_RUNTIME_DIR") or (usual if os.path.isdir(usual) else "")
-    return {"XDG_RUNTIME_DIR": folder} if folder else {}
-
-
 def moved_folders() -> dict[str, str]:
     """Where configuration, state and caches were moved to; else the service would keep a journal of
     its own elsewhere.
@@ -205,47 +110,9 @@ def program(config_file: str | None) -> tuple[str, ...]:
     return (sys.executable, "-m", "miyabi_healing", *more)
 
 
-def doubts(words: Sequence[str], system: bool) -> Iterator[str]:
-    """Why what is to be started should not be: it may vanish, or somebody else may change what it
-    does.
-    """
-    shared = stat.S_IWOTH | (stat.S_IWGRP if system else 0)  # many people have a group of their own
-    named = [word for word in words if word.startswith("/")]
-    for path in map(
-        Path,
-        dict.fromkeys(
-            (*named, *map(str, (paths.PACKAGE, *map(registry.builtin, ("checks", "healers")))))
-        ),
-    ):
-        if top := next(
-            (top for top in TEMPORARY if path.is_relative_to(os.path.realpath(top))), None
-        ):
-            yield f"{display(path)} is below {top}, where nothing stays"
-        for each in (path, *path.parents):
-            try:
-                status = each.stat()
-            except OSError as error:
-                yield f"{display(each)}: {error.strerror}"
-                break
-            open_to = status.st_mode & shared and not status.st_mode & stat.S_ISVTX
-            if open_to or status.st_uid not in (0, os.geteuid()):
-                yield f"{display(each)} can be changed by others than you"
-
-
-def untrusted_programs(words: Sequence[str], system: bool) -> tuple[str, ...]:
-    """What to warn a user of. Raises Refused for what root must not start."""
-    found = tuple(dict.fromkeys(doubts(words, system)))
-    if found and system:
-        raise NotInstalled(
-            f"{found[0]}: root would start it again and again; install the "
-            "program into a folder of root's, like /opt"
-        )
-    return found
-
-
 def _is_ours(path: Path) -> bool:
-    """Whether we wrote what is at `path`. Raises Refused for what others wrote, and for what is no
-    file.
+    """Whether we wrote what is at `path`. Raises NotInstalled for what others wrote, and for what
+    is no file.
     """
     try:
         status = path.lstat()
@@ -262,10 +129,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def crontab() -> bytes:
-    """The user's crontab; empty where there is none. Raises Refused."""
+    """The user's crontab; empty where there is none. Raises NotInstalled."""
     try:
         result = commands.run_program(
-            ("crontab", "-l"), time_limit=_TIME_LIMIT, whole_environment=True
+            ("crontab", "-l"), time_limit=STEP_TIME_LIMIT, whole_environment=True
         )
     except command_errors.ToolError as error:
         raise NotInstalled(str(error)) from None
@@ -278,7 +145,7 @@ def crontab() -> bytes:
 
 def steps_to_install(kind: str, job: service_units.Job, place: _ServicePlace) -> list[ServiceStep]:
     """Everything to do for one kind of service; other kinds of ours are removed first. Raises
-    Refused, units.Unusable.
+    NotInstalled, service_units.Unusable.
     """
     contents = {
         "launchd": lambda _: service_units.property_list(job),
@@ -287,7 +154,7 @@ def steps_to_install(kind: str, job: service_units.Job, place: _ServicePlace) ->
     render: Callable[[Path], bytes] = contents.get(
         kind, lambda path: service_units.render_unit(path.name, job).encode()
     )
-    written: list[ServiceStep] = [_Write(path, render(path)) for path in place.files(kind)]
+    written: list[ServiceStep] = [WriteFile(path, render(path)) for path in place.files(kind)]
     for path in place.files(kind):
         _is_ours(path)
     steps = [*steps_to_remove([each for each in removable(place) if each != kind], place), *written]
@@ -329,8 +196,8 @@ def removable(place: _ServicePlace) -> list[str]:
 
 
 def steps_to_remove(kinds: Sequence[str], place: _ServicePlace) -> list[ServiceStep]:
-    """Everything to do for these kinds to be gone: stopped first, then removed. Raises Refused,
-    units.Unusable.
+    """Everything to do for these kinds to be gone: stopped first, then removed. Raises
+    NotInstalled, service_units.Unusable.
     """
     steps: list[ServiceStep] = []
     for kind in kinds:
@@ -358,42 +225,7 @@ def steps_to_remove(kinds: Sequence[str], place: _ServicePlace) -> list[ServiceS
             steps += [place.systemctl("disable", name), place.systemctl("stop", name)]
             if name.endswith(".timer"):  # systemd remembers when it last ran, for Persistent=
                 steps.append(place.systemctl("clean", "--what=state", name, may_fail=True))
-        steps += [_Remove(path) for path in present]
+        steps += [RemoveFile(path) for path in present]
         if kind.startswith("systemd"):
             steps.append(place.systemctl("daemon-reload"))
     return steps
-
-
-def carry_out_service_steps(
-    steps: Sequence[ServiceStep], system: bool, say: Callable[[str], None]
-) -> list[RunProgram]:
-    """Do it, in order; returns the commands left for when the service manager is at work. Raises
-    Failed.
-    """
-    left = []
-    for step in steps:
-        if isinstance(step, RunProgram) and not _can_run(step, system):
-            left += [] if step.may_fail else [step]
-            continue
-        try:
-            step.apply()
-        except OSError as error:
-            raise Failed(f"{next(step.lines()).rstrip(':')}: {error.strerror}") from None
-        say(next(step.lines()).removesuffix(":").removesuffix(", with"))
-    return left
-
-
-def told(steps: Sequence[ServiceStep], system: bool) -> Iterator[str]:
-    """What would be done, and what would be left."""
-    for step in steps:
-        if isinstance(step, RunProgram) and not _can_run(step, system):
-            yield f"leave, because what runs services is not at work here: {step}"
-        else:
-            yield from step.lines()
-
-
-def _can_run(step: RunProgram, system: bool) -> bool:
-    manager = {"systemctl": "systemd-timer", "launchctl": "launchd"}.get(step.argv[0], "cron")
-    return runs(manager, system) or (
-        step.offline and commands.find_program(step.argv[0]) is not None
-    )
