@@ -17,9 +17,9 @@ from pathlib import Path
 
 from miyabi_healing.cli.setup import service_units
 from miyabi_healing.cli.setup.service_steps import (
+    STEP_TIME_LIMIT,
     RemoveFile,
     RunProgram,
-    STEP_TIME_LIMIT,
     ServiceStep,
     WriteFile,
     booted,
