@@ -24,7 +24,7 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers import table
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.host import processes, users
+from miyabi_healing.host import processes, unseen_users, users, visibility
 from miyabi_healing.host.processes import OpenFiles, Process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.host.users import Witness
@@ -339,7 +339,9 @@ def shell(uid: int = 0, pid: int = 4_000_000, name: str = "bash") -> Process:
 
 def rights(monkeypatch: pytest.MonkeyPatch, uid: int, *groups: int, capabilities: int = 0) -> None:
     monkeypatch.setattr(
-        users, "rights", lambda _pid: users.Rights(uid, frozenset(groups), capabilities, 0)
+        unseen_users,
+        "rights",
+        lambda _pid: unseen_users.Rights(uid, frozenset(groups), capabilities, 0),
     )
 
 
@@ -354,7 +356,7 @@ def in_group(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
             file = folder
         return real(file, *arguments, **named)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(users, "open", opened, raising=False)
+    monkeypatch.setattr(unseen_users, "open", opened, raising=False)
 
 
 @pytest.mark.parametrize(("uid", "keeps"), [(0, False), (NOBODY, True)])
@@ -363,8 +365,8 @@ def test_name_of_a_keeper_of_sessions_is_believed_of_roots_processes_alone(
 ) -> None:
     """Anybody can call a process so."""
     unseen_by(monkeypatch, shell(uid, name="sshd"))
-    rights(monkeypatch, uid, capabilities=users.OVERRIDES)
-    monkeypatch.setattr(users, "reaches", lambda *_: True)
+    rights(monkeypatch, uid, capabilities=unseen_users.OVERRIDES)
+    monkeypatch.setattr(unseen_users, "reaches", lambda *_: True)
     assert bool(ask().unseen(tree)) == keeps
 
 
@@ -417,7 +419,7 @@ def test_of_roots_unseen_processes_all_but_services_could_be_at_work(
         ((0o750, 0o755), (), 0, False),
         ((0o750, 0o755), (4711,), 0, True),
         ((0o705, 0o755), (4711,), 0, False),
-        ((0o700, 0o700), (), users.OVERRIDES, True),
+        ((0o700, 0o700), (), unseen_users.OVERRIDES, True),
     ],
 )
 def test_another_users_unseen_process_counts_where_it_can_get(
@@ -489,9 +491,9 @@ def test_what_keeps_a_browser_from_files_is_no_user(
     unseen_by(monkeypatch, shell(pid=process.pid, uid=os.geteuid(), name="code"))
     for seccomp, keeps in ((2, False), (0, True)):
         monkeypatch.setattr(
-            users,
+            unseen_users,
             "rights",
-            lambda _pid, mode=seccomp: users.Rights(os.geteuid(), frozenset(), 0, mode),
+            lambda _pid, mode=seccomp: unseen_users.Rights(os.geteuid(), frozenset(), 0, mode),
         )
         assert (ask().unseen(tree) is not None) == keeps
 
@@ -562,11 +564,11 @@ def test_hidden_processes_are_a_reason_but_for_root(
         os, "getgroups", lambda: [int(text.rpartition("gid=")[2])] if "gid" in text else []
     )
     options = dict(each.partition("=")[::2] for each in text.split(","))
-    monkeypatch.setattr(users, "mount_options", lambda _path: options)
+    monkeypatch.setattr(visibility, "mount_options", lambda _path: options)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert ("hidepid" in (ask().unseen(tree) or "")) == hides
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(users, "users_of_the_host", lambda: True)
+    monkeypatch.setattr(visibility, "users_of_the_host", lambda: True)
     assert ask().unseen(tree) is None
 
 
@@ -575,8 +577,8 @@ def test_options_of_a_real_mount_are_read(tmp_path: Path) -> None:
     script = (
         "mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid 65534 --clear-groups "
         f"{sys.executable} -c \"import sys; sys.path.insert(0, '{Path.cwd()}')\nfrom "
-        "miyabi_healing.host import users\n"
-        "print(users.mount_options('/proc').get('hidepid'))\""
+        "miyabi_healing.host import visibility\n"
+        "print(visibility.mount_options('/proc').get('hidepid'))\""
     )
     done = subprocess.run(
         [

@@ -9,117 +9,23 @@ configuration calls ``ours_alone`` lifts that, but nobody who is seen.
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from miyabi_healing.host.processes import (
-    LINUX,
-    PROC,
-    OpenFile,
-    OpenFiles,
-    Process,
-    Processes,
-    container,
-)
+from miyabi_healing.host import unseen_users, visibility
+from miyabi_healing.host.folder_search import search_folder
+from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles, Processes, container
+from miyabi_healing.host.ways import Way
 from miyabi_healing.model.config import Config
 from miyabi_healing.support import mount_answers, mount_table
 from miyabi_healing.support.files import is_within, place_of
 from miyabi_healing.support.formatting import display
 from miyabi_healing.support.mount_table import MountPoint
 
-# PROC_USER_INIT_INO in the kernel's proc_ns.h: the number of a host's own user namespace
-_FIRST_USERS = 0xEFFFFFFD
 ALONE = "name its folder in [safety] ours_alone"
-_DEEPEST = 200  # one descriptor a level
-# files of one such mount differ in st_dev
-_SEVERAL_NUMBERS = ("overlay", "btrfs", "bcachefs", "zfs")
-# CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: no permission stops whoever has one
-OVERRIDES = 1 << 1 | 1 << 2
-SEARCH, _FOLDER_USE, _FILE_USE = 0o1, 0o5, 0o6
-_FILTERED = 2  # SECCOMP_MODE_FILTER in proc_pid_status(5)
-# A unit of the system (systemd.special(7)), not what a container runtime or a session keeps below
-# one.
-_SERVICE = re.compile(r"/system\.slice/(?:[^/]+\.slice/)*([^/]+\.service)(?:/udev)?$")
-# What starts other people's jobs: it works in no folder itself, those jobs may.
-_SCHEDULERS = frozenset("cron crond cronie anacron atd".split())
-# What keeps sessions open, and keys: such a process cannot be looked into, and works in nobody's
-# folders.
-_KEEPERS = frozenset(
-    """
-    (sd-pam) sshd sshd-session sshd-auth login su sudo doas pkexec agetty getty systemd
-    dbus-daemon dbus-broker dbus-broker-lau polkitd fusermount fusermount3 ssh-agent gpg-agent
-    scdaemon gnome-keyring-d gdm-session-wor sddm-helper lightdm
-    """.split()
-)
-
-
-@dataclass(frozen=True)
-class _SeenBy:
-    """How a path is reached: the mount it is on, the folders above it from the top, each with its
-    status, and its own.
-    """
-
-    path: str
-    mount: MountPoint | None
-    folders: tuple[tuple[str, os.stat_result], ...]
-    status: os.stat_result
-
-    @property
-    def inner(self) -> str:
-        return mount_table.path_in_filesystem(self.mount, self.path) if self.mount else self.path
-
-
-@dataclass(frozen=True)
-class Rights:
-    """What proc_pid_status(5) says of a process to anybody. `uid` and `groups` are those it uses
-    files by.
-    """
-
-    uid: int
-    groups: frozenset[int]
-    capabilities: int
-    seccomp: int
-
-    def permit(self, path: str, status: os.stat_result, wanted: int) -> bool:
-        """Whether it may do one of the `wanted` things with a file; where a list of its own says
-        who may, that is unsure.
-        """
-        if self.uid == 0 or self.capabilities & OVERRIDES:
-            return True
-        shift = 6 if self.uid == status.st_uid else 3 if status.st_gid in self.groups else 0
-        return bool(status.st_mode >> shift & wanted) or _has_list(path)
-
-
-def _has_list(path: str) -> bool:
-    """Whether a file has an access control list (acl(5)), by which others may be let in than its
-    mode says.
-    """
-    try:
-        return (
-            bool(os.getxattr(path, "system.posix_acl_access", follow_symlinks=False))
-            if LINUX
-            else True
-        )
-    except OSError:
-        return False
-
-
-def rights(pid: int) -> Rights:
-    """What a process may do. Raises OSError where it is gone, ValueError where that cannot be
-    read.
-    """
-    with open(f"{PROC}/{pid}/status", encoding="utf-8", errors="replace") as file:
-        lines = dict(line.split(":", 1) for line in file if ":" in line)
-    fields = {
-        name: lines.get(name, "").split() for name in ("Uid", "Gid", "Groups", "CapEff", "Seccomp")
-    }
-    groups = frozenset(int(each) for each in [fields["Gid"][3], *fields["Groups"]])
-    seccomp = int(fields["Seccomp"][0]) if fields["Seccomp"] else 0
-    return Rights(int(fields["Uid"][3]), groups, int(fields["CapEff"][0], 16), seccomp)
 
 
 class Witness:
@@ -132,7 +38,7 @@ class Witness:
         self.config = config
         self.known: dict[Path, OpenFile | None] = {}
         self.placed: dict[str, MountPoint | None] = {}
-        self.could: dict[int, Rights | None] = {}
+        self.could: dict[int, unseen_users.Rights | None] = {}
 
     @cached_property
     def files(self) -> OpenFiles:
@@ -177,10 +83,10 @@ class Witness:
             ) or self.mapping(way)
         return found or self.mounted(way)
 
-    def way(self, place: Path) -> _SeenBy:
+    def way(self, place: Path) -> Way:
         mount_answers.check(place, follow=False)
         folders = tuple((str(each), os.stat(each)) for each in reversed(place.parents))
-        return _SeenBy(str(place), self.mount(place), folders, os.lstat(place))
+        return Way(str(place), self.mount(place), folders, os.lstat(place))
 
     def mount(self, place: Path) -> MountPoint | None:
         """What a path lies on, asked of the kernel where that can be. Raises OSError."""
@@ -192,12 +98,12 @@ class Witness:
         finally:
             os.close(descriptor)
 
-    def stranger_below(self, way: _SeenBy) -> OpenFile | None:
+    def stranger_below(self, way: Way) -> OpenFile | None:
         """Who holds something in a folder, but calls it by a path that is not ours: found by
         looking at all that is in it.
         """
         numbers = {way.status.st_dev, way.mount.device if way.mount else 0}
-        several = way.mount is not None and way.mount.kind in _SEVERAL_NUMBERS
+        several = way.has_several_numbers
         near = [
             each
             for each in self.files.files
@@ -225,7 +131,7 @@ class Witness:
         finally:
             os.close(descriptor)
 
-    def may_lie_below(self, file: OpenFile, way: _SeenBy) -> bool:
+    def may_lie_below(self, file: OpenFile, way: Way) -> bool:
         """Whether a file could be in a folder for all that its path says, which may be on another
         mount, or not ours.
         """
@@ -245,7 +151,7 @@ class Witness:
         told = (status.st_dev, status.st_ino) == (file.device, file.inode)
         return not told or is_within(file.path, way.path)
 
-    def mapping(self, way: _SeenBy) -> OpenFile | None:
+    def mapping(self, way: Way) -> OpenFile | None:
         """Who has a file mapped under another device number than stat(2) tells, as on btrfs and
         overlays (proc_pid_maps(5)).
         """
@@ -255,7 +161,7 @@ class Witness:
         found = self.files.of(way.mount.device, way.status.st_ino)
         return next((each for each in found if os.path.basename(each.path) == name), None)
 
-    def mounted(self, way: _SeenBy) -> OpenFile | None:
+    def mounted(self, way: Way) -> OpenFile | None:
         """Who has just this file or folder, or one in it, mounted somewhere else: a container that
         it was given to.
         """
@@ -303,7 +209,10 @@ class Witness:
             )
         if self.hidden:
             return f"{self.hidden}; run it as root, or, if nobody else uses it, {ALONE}"
-        process = next((each for each in self.files.unseen if self.could_use(each, way)), None)
+        process = next(
+            (each for each in self.files.unseen if unseen_users.could_use(each, way, self.could)),
+            None,
+        )
         if process is None:
             return None
         out = ALONE if os.geteuid() == 0 else f"run it as root, or {ALONE}"
@@ -341,7 +250,7 @@ class Witness:
                 f"{self.hidden}: what others could be using was kept, but for [safety] ours_alone"
             )
         # but for a few, which are named where they matter
-        sees_all = os.geteuid() == 0 and users_of_the_host()
+        sees_all = visibility.sees_everybody()
         if not sees_all and (number := len({each.pid for each in self.files.unseen})):
             found.append(
                 f"{number} processes of other users could not be looked into: what they could be "
@@ -370,170 +279,7 @@ class Witness:
 
     @cached_property
     def hidden(self) -> str | None:
-        """Why other users' processes are not even listed (hidepid in proc(5)); None where they are,
-        or we see them all.
-        """
-        if not LINUX or (os.geteuid() == 0 and users_of_the_host()):
-            return None
-        options = mount_options(str(PROC))
-        value = options.get("hidepid", "0")
-        ours = options.get("gid", "0") in map(str, os.getgroups()) and value not in (
-            "4",
-            "ptraceable",
-        )
-        return (
-            None
-            if value in ("0", "off") or ours
-            else f"{PROC} hides other users' processes (hidepid={value})"
-        )
-
-    def could_use(self, process: Process, way: _SeenBy) -> bool:
-        """Whether a process that cannot be looked into could have a path in use. Unsure counts as
-        yes.
-        """
-        if _is_service(process) or (process.name in _KEEPERS and process.uid in (0, os.geteuid())):
-            return False  # anybody can call a process so; only root's, or our own, is believed
-        if not LINUX:
-            return True
-        if process.pid not in self.could:
-            try:
-                self.could[process.pid] = rights(process.pid)
-            except (FileNotFoundError, ProcessLookupError):
-                self.could[process.pid] = None
-            except (OSError, LookupError, ValueError):
-                return True
-        its = self.could[process.pid]
-        if its is None or (
-            its.uid == os.geteuid() and its.seccomp == _FILTERED and _is_sandboxed(process)
-        ):
-            return False
-        return reaches(process, its, way)
-
-
-def search_folder(
-    folder: int, wanted: Mapping[tuple[int, int], OpenFile], way: _SeenBy, depth: int = 0
-) -> OpenFile | None:
-    """Whoever holds a folder or something in it, on its own filesystem, by device and inode. Raises
-    OSError.
-    """
-    if depth > _DEEPEST:
-        raise OSError(f"folders are nested more than {_DEEPEST} deep")
-    status, several = os.fstat(folder), way.mount is not None and way.mount.kind in _SEVERAL_NUMBERS
-    found = wanted.get((status.st_dev, status.st_ino))
-    if found and found.link != "maps":
-        return found
-    number = way.mount.device if way.mount else status.st_dev
-    deeper = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                deeper.append(entry.name)
-                continue
-            # without a look at each: these are their own numbers
-            device, inode = status.st_dev, entry.inode()
-            if several:
-                each = entry.stat(follow_symlinks=False)
-                device, inode = each.st_dev, each.st_ino
-            found = wanted.get((device, inode))
-            if found and not (several and found.link == "maps"):
-                return found
-            # a mapping shows other numbers there: its name has to fit as well
-            found = found or wanted.get((number, inode))
-            if found and found.link == "maps" and os.path.basename(found.path) == entry.name:
-                return found
-    for name in deeper:
-        try:
-            inner = os.open(
-                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
-            )
-        except FileNotFoundError:
-            continue
-        try:
-            same = os.fstat(inner).st_dev == status.st_dev
-            if same and (found := search_folder(inner, wanted, way, depth + 1)):
-                return found
-        finally:
-            os.close(inner)
-    return None
-
-
-def reaches(process: Process, its: Rights, way: _SeenBy) -> bool:
-    """Whether a process gets to a path, by what is mounted where it is and by permissions."""
-    table = mount_table.mount_table(str(process.pid))
-    folders = list(way.folders)
-    if way.mount and table and not any(each.number == way.mount.number for each in table):
-        tops = [
-            each.root
-            for each in table
-            if each.device == way.mount.device and is_within(way.inner, each.root)
-        ]
-        if not tops:
-            return False  # other mounts than ours, and none of them leads there
-        top, mount = max(tops, key=len), way.mount
-        on_it = [each for each in folders if is_within(each[0], mount.path)]
-        folders = [
-            each for each in on_it if is_within(mount_table.path_in_filesystem(mount, each[0]), top)
-        ]
-    if not all(its.permit(path, status, SEARCH) for path, status in folders):
-        return False
-    return its.permit(
-        way.path, way.status, _FOLDER_USE if stat.S_ISDIR(way.status.st_mode) else _FILE_USE
-    )
-
-
-def _is_service(process: Process) -> bool:
-    """Whether a process is a service of the system, which works in no user's folders: by its
-    control group (cgroups(7)).
-    """
-    if not LINUX:
-        return not process.tty and process.ppid == 1
-    try:
-        with open(f"{PROC}/{process.pid}/cgroup", encoding="utf-8", errors="replace") as file:
-            rows = [line.rstrip("\n").split(":", 2) for line in file]
-    except OSError:
-        return False
-    groups = {kinds: group for _number, kinds, group in rows}
-    found = _SERVICE.match(groups.get("name=systemd") or groups.get("") or "")
-    if not found:
-        return False
-    return found[1].removesuffix(".service") not in _SCHEDULERS or process.name in _SCHEDULERS
-
-
-def _is_sandboxed(process: Process) -> bool:
-    """Whether it is one of those that Chromium, and so Electron, keeps from all files: only asked
-    of filtered processes.
-    """
-    try:
-        with open(f"{PROC}/{process.pid}/cmdline", "rb") as file:
-            return b"--type=" in file.read(1 << 16)
-    except OSError:
-        return False
-
-
-def users_of_the_host() -> bool:
-    """Whether our user ids are the host's own: root of a user namespace of its own is no root
-    (user_namespaces(7)).
-    """
-    try:
-        return os.stat(f"{PROC}/self/ns/user").st_ino == _FIRST_USERS
-    except OSError:
-        return False
-
-
-def mount_options(path: str) -> dict[str, str]:
-    """What the filesystem that is mounted at `path` was mounted with (the last field in
-    proc_pid_mountinfo(5)).
-    """
-    found = ""
-    try:
-        with open(f"{PROC}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                mount, _, filesystem = line.partition(" - ")
-                found = filesystem.split()[-1] if mount.split()[4] == path else found
-    except OSError:
-        return {}
-    pairs = (each.partition("=") for each in found.split(","))
-    return {name: value for name, _, value in pairs}
+        return visibility.hidden_users()
 
 
 def _mounted_volumes() -> Iterator[MountPoint]:
