@@ -23,7 +23,7 @@ from conftest import PROJECT, Served, wait_for
 from miyabi_healing.cli.setup import discovery
 from miyabi_healing.gate.primitives import roots
 from miyabi_healing.host import caches, filesystems, logs, processes
-from miyabi_healing.host.git import repositories
+from miyabi_healing.host.git import repositories, repository_paths
 from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config, GitSettings
@@ -413,7 +413,11 @@ def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_aft
     (home / "src" / "link").symlink_to(far)
     settings_of = Config(git=GitSettings(repos=(f"{home}/src/*", str(far))))
     nas.stop()
-    assert repositories.configured(settings_of).paths == (str(repo), f"{home}/src/link", str(far))
+    assert repository_paths.configured(settings_of).paths == (
+        str(repo),
+        f"{home}/src/link",
+        str(far),
+    )
     with pytest.raises(mount_answers.NoAnswer):
         Host(settings_of).repository(str(far))
     place = Host(settings_of).repository(str(repo))

@@ -134,15 +134,15 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 # What a healthy pass needs, and nothing else: whoever adds a line here makes every pass of every
 # host heavier.
 OURS = """
-    cli cli.main host host.filesystems host.git host.git.locks host.git.repositories host.logs
-    host.memory host.processes host.readings model model.catalogue model.config model.exit_codes
-    model.identity model.issue model.limit_settings model.results report report.documents
-    report.outputs report.outputs.dispatch report.text runner runner.fixtures runner.plugin
-    runner.registry runner.resources runner.selection runner.session state state.history
-    state.journal state.quarantine state.run_clock state.run_lock state.store support
-    support.config_loader support.console support.files support.formatting support.globbing
-    support.interrupts support.mount_answers support.ownership support.paths support.secrets
-    support.startup
+    cli cli.main host host.filesystems host.git host.git.locks host.git.repositories
+    host.git.repository_paths host.logs host.memory host.processes host.readings model
+    model.catalogue model.config model.exit_codes model.identity model.issue
+    model.limit_settings model.results report report.documents report.outputs
+    report.outputs.dispatch report.text runner runner.fixtures runner.plugin runner.registry
+    runner.resources runner.selection runner.session state state.history state.journal
+    state.quarantine state.run_clock state.run_lock state.store support support.config_loader
+    support.console support.files support.formatting support.globbing support.interrupts
+    support.mount_answers support.ownership support.paths support.secrets support.startup
 """.split()
 PACKAGES = set("""
     _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pytest pytest_jsonreport

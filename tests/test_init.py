@@ -21,7 +21,7 @@ from program import environment, run
 from conftest import PROJECT
 from miyabi_healing.cli.setup import config_template, discovery
 from miyabi_healing.host import processes
-from miyabi_healing.host.git import repositories as host_git
+from miyabi_healing.host.git import repository_paths
 from miyabi_healing.model import config
 from miyabi_healing.runner import registry
 from miyabi_healing.support import atomic_write, config_loader, mount_table
@@ -83,7 +83,7 @@ def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path
     assert text.index("Costly to make again") < text.index("#   huggingface: ")
     settings = config_loader.load_config(str(file))
     assert settings.logs.patterns == (*config.LogSettings().patterns, "~/.agent/logs/*.log")
-    assert host_git.configured(settings).paths == (str(repo),)
+    assert repository_paths.configured(settings).paths == (str(repo),)
     registry.validate_settings(settings, registry.checks_folders(settings))
     assert run("--dry-run", "--quiet").returncode in (0, 1)
 
@@ -127,7 +127,7 @@ def test_names_that_ask_for_trouble_are_found_again_and_others_are_left_out(
     done = run("init")
     assert done.returncode == 0, done.stderr
     settings = config_loader.load_config(str(file))
-    assert set(host_git.configured(settings).paths) == repos
+    assert set(repository_paths.configured(settings).paths) == repos
     assert r"# left out, for its name is no UTF-8: ~/src/\xff\xfe" in file.read_text()
     assert outside.is_dir()
     matched = {

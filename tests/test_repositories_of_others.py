@@ -21,7 +21,7 @@ from program import report, settings
 from miyabi_healing.gate import rollback
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.host.git import repositories
+from miyabi_healing.host.git import git_commands, repositories, repository_paths
 from miyabi_healing.host.git.repositories import NoRepository
 from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.host.readings import Host
@@ -157,7 +157,7 @@ def test_nothing_that_git_lets_a_caller_switch_off_is_started(
         return (people / "ran").exists()
 
     assert not ask()
-    monkeypatch.setattr(repositories, "SAFE", ())
+    monkeypatch.setattr(git_commands, "SAFE", ())
     assert ask()  # as git would have it
 
 
@@ -303,7 +303,7 @@ def test_repository_of_another_user_is_not_looked_at_by_an_ordinary_one(people: 
     people.chmod(0o755)
 
     def looked() -> Any:
-        found = repositories.configured(Config(git=GitSettings(repos=(str(people / "*"),))))
+        found = repository_paths.configured(Config(git=GitSettings(repos=(str(people / "*"),))))
         return [found.paths, found.notes]
 
     paths, notes = as_user(THEM, looked)
@@ -335,8 +335,8 @@ def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothin
             map(
                 list,
                 (
-                    repositories.repository_around(here).paths,
-                    repositories.repository_around(here).notes,
+                    repository_paths.repository_around(here).paths,
+                    repository_paths.repository_around(here).notes,
                 ),
             )
         ),
@@ -347,7 +347,7 @@ def test_repository_planted_above_the_current_folder_is_not_looked_at_and_nothin
     ]
     assert not (people / "proof" / "ran").exists()
     give(THEM, planted)
-    assert as_user(THEM, lambda: repositories.repository_around(here).paths) == [str(planted)]
+    assert as_user(THEM, lambda: repository_paths.repository_around(here).paths) == [str(planted)]
 
 
 # Repositories inside repositories
@@ -455,14 +455,14 @@ def test_folder_of_a_filesystem_that_is_not_mounted_is_not_made_again(
 
 def test_bare_repository_and_dotfiles_in_a_home_are_found_as_before(home: Path) -> None:
     git(home, "init", "-q", "--bare", "bare.git")
-    place = repositories.locate(home / "bare.git")
+    place = repository_paths.locate(home / "bare.git")
     assert place
     assert (place.common, place.main, place.owner) == (
         home / "bare.git",
         home / "bare.git",
         os.geteuid(),
     )
-    assert repositories.locate(home) is None
+    assert repository_paths.locate(home) is None
     with pytest.raises(NoRepository, match="not a git repository"):
         repositories.open_repository(str(home), Config())
     assert gitworld.git(home / "bare.git", "rev-parse", "--is-bare-repository") == "true"

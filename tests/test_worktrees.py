@@ -29,7 +29,7 @@ from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import readings, users
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.git import repositories as git_view
-from miyabi_healing.host.git import worktrees
+from miyabi_healing.host.git import repository_paths, worktrees
 from miyabi_healing.host.git.index import is_ordinary
 from miyabi_healing.host.git.worktrees import WorktreeInspector, clean_merges
 from miyabi_healing.host.readings import Host
@@ -532,7 +532,7 @@ def test_merge_answers_are_read_with_and_without_conflicts() -> None:
 
 def test_no_repository_is_a_clear_error_of_its_own_check_alone(tmp_path: Path) -> None:
     settings = Config(git=GitSettings(repos=(str(tmp_path),)))
-    assert git_view.configured(settings).paths == (str(tmp_path),)
+    assert repository_paths.configured(settings).paths == (str(tmp_path),)
     with pytest.raises(git_view.NoRepository, match="not a git repository"):
         git_view.open_repository(str(tmp_path), settings)
 
@@ -543,9 +543,9 @@ def test_patterns_find_repositories_among_other_folders_once_each(
     worktree(repo, "linked")
     (repo.parent / "no repository").mkdir()
     pattern = str(repo.parent / "*")
-    assert git_view.configured(Config(git=GitSettings(repos=(pattern, str(repo))))).paths == (
-        str(repo),
-    )
+    assert repository_paths.configured(
+        Config(git=GitSettings(repos=(pattern, str(repo))))
+    ).paths == (str(repo),)
 
 
 @pytest.mark.root

@@ -39,9 +39,9 @@ def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
 
         return filesystems.mounts(config.disk.mounts)
     if fixture == "repository":
-        from miyabi_healing.host.git import repositories
+        from miyabi_healing.host.git import repository_paths
 
-        found = repositories.configured(config)
+        found = repository_paths.configured(config)
         notes.extend(note for note in found.notes if note not in notes)
         return found.paths
     return config.logs.all_patterns

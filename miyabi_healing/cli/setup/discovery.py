@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from miyabi_healing.host import caches, logs
-from miyabi_healing.host.git import repositories
+from miyabi_healing.host.git import repositories, repository_paths
 from miyabi_healing.model import config
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.files import MEGABYTE, used
@@ -172,7 +172,7 @@ def _note_repository(
     if not _looks_like_repository(names):
         return
     try:
-        located = repositories.locate(path)
+        located = repository_paths.locate(path)
         if located is None or located.common in known or "/.git/modules/" in str(located.common):
             return
         repository = repositories.open_repository(str(path), settings)

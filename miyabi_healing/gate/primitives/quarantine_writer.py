@@ -18,7 +18,7 @@ from pathlib import Path
 
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.syscalls import rename_new
-from miyabi_healing.host.git import repositories
+from miyabi_healing.host.git import repository_paths
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.state import quarantine
 from miyabi_healing.state.quarantine import QuarantineEntry
@@ -144,7 +144,7 @@ def _git_folders(path: Path, device: int) -> Iterator[Path]:
     top = _work_tree_around(path.parent)
     while top:
         with contextlib.suppress(OSError, ValueError):
-            found = repositories.locate(top)
+            found = repository_paths.locate(top)
             if found and os.stat(found.common).st_dev == device:
                 yield found.common / FOLDER
         top = _work_tree_around(top.parent) if top != top.parent else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from miyabi_healing.host import caches
-from miyabi_healing.host.git import repositories
+from miyabi_healing.host.git import repositories, repository_paths
 from miyabi_healing.model.config import Config
 from miyabi_healing.support.files import is_beneath
 from miyabi_healing.support.globbing import fixed_part
@@ -23,7 +23,7 @@ def allowed(config: Config) -> tuple[Path, ...]:
     homes = caches.home_folders(config.caches)
     logs = [fixed_part(pattern) for pattern in config.logs.all_patterns]
     folders: list[Path] = []
-    for path in repositories.configured(config).paths:
+    for path in repository_paths.configured(config).paths:
         # then nothing in it can be changed either
         with contextlib.suppress(repositories.NoRepository, OSError):
             found = repositories.open_repository(path, config)

@@ -1,0 +1,246 @@
+"""Which repositories there are, where their git folders are, and whose: found without starting git.
+
+Layout: gitrepository-layout(5). Whatever lies in a repository was written by its owner, and may be
+meant to lead us astray: folders are held open and never left through a link, files are read only as
+far as they can be git's own (`files.read_small`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing.model.config import Config
+from miyabi_healing.support import globbing, mount_answers
+from miyabi_healing.support.files import OPEN_FOLDER, open_root, read_small
+from miyabi_healing.support.formatting import display
+
+
+@contextmanager
+def held_folder(
+    path: Path | str, folder: int | None = None, *, reading: bool = False
+) -> Iterator[int]:
+    """A folder held open, which is no link. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC if reading else OPEN_FOLDER
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def held_git_folder(common: Path, owner: int) -> Iterator[int]:
+    """A git folder held open, which is no link. Raises OSError where it is another's than `owner`'s
+    now.
+    """
+    with held_folder(common) as folder:
+        if (uid := os.fstat(folder).st_uid) != owner:
+            raise PermissionError(errno.EPERM, f"it belongs to uid {uid} now", display(common))
+        yield folder
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a repository is, without links, and whose its git folder is."""
+
+    common: Path
+    main: Path
+    owner: int
+
+
+def locate(path: Path) -> _Place | None:
+    """The repository whose top is `path`; None where there is none. Raises OSError where it cannot
+    be said.
+
+    A git folder that a file leads to has to be of the same owner as that file: nobody's repository
+    is another one's to name. Raises NoAnswer where something of it lies on a mount that does not
+    answer.
+    """
+    mount_answers.check(path / ".git")
+    try:
+        top = open_root(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        try:
+            status = os.stat(".git", dir_fd=top, follow_symlinks=False)
+        except FileNotFoundError:
+            return bare(top)
+        main = _real_path(top, path)
+        if stat.S_ISREG(status.st_mode):
+            return _by_file(top, main, status)
+        with (
+            _opened_root(main / ".git")
+            if stat.S_ISLNK(status.st_mode)
+            else held_folder(".git", top) as common
+        ):
+            return _Place(_real_path(common, main / ".git"), main, os.fstat(common).st_uid)
+    finally:
+        os.close(top)
+
+
+def _by_file(top: int, main: Path, status: os.stat_result) -> _Place:
+    """The repository that a ``.git`` file leads to: of a linked worktree, or a submodule
+    (gitrepository-layout(5)).
+    """
+    owner = status.st_uid
+    text = os.fsdecode(read_small(".git", top, owner=owner))
+    if not text.startswith("gitdir:") or "\0" in text:
+        raise OSError(errno.EINVAL, "names no git folder", display(main / ".git"))
+    with _led_to(main, text.removeprefix("gitdir:").strip(), owner) as folder:
+        real = _real_path(folder, main)
+        try:
+            link = os.fsdecode(read_small("commondir", folder, owner=owner)).strip()
+        except FileNotFoundError:
+            return _Place(real, main, owner)  # a submodule, or --separate-git-dir
+        if "\0" in link:
+            raise OSError(errno.EINVAL, "names no folder", display(real / "commondir"))
+        with _led_to(real, link, owner) as folder:
+            common = _real_path(folder, real)
+            return _Place(common, common.parent if common.name == ".git" else common, owner)
+
+
+@contextmanager
+def _led_to(base: Path, link: str, owner: int) -> Iterator[int]:
+    """The folder that one of git's files names, held open. Raises OSError that tells nothing of
+    where it leads.
+    """
+    mount_answers.check(os.path.normpath(base / link))
+    try:
+        folder = open_root(Path(os.path.normpath(base / link)))
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"what it names cannot be opened ({os.strerror(error.errno or 0)})",
+            display(base),
+        ) from None
+    try:
+        if os.fstat(folder).st_uid != owner:
+            raise PermissionError(
+                errno.EPERM, "what it names belongs to another user", display(base)
+            )
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _opened_root(path: Path) -> Iterator[int]:
+    folder = open_root(path)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def bare(top: int) -> _Place | None:
+    """The bare repository that an open folder is; None where it is none."""
+    kinds = {"HEAD": stat.S_ISREG, "objects": stat.S_ISDIR, "refs": stat.S_ISDIR}
+    try:
+        fits = all(
+            kind(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode)
+            for name, kind in kinds.items()
+        )
+    except OSError:
+        return None
+    path = _real_path(top, Path())
+    return _Place(path, path, os.fstat(top).st_uid) if fits else None
+
+
+def _real_path(folder: int, otherwise: Path) -> Path:
+    """Where an open folder is (proc_pid_fd(5)); by its name where there is no /proc."""
+    try:
+        return Path(os.readlink(f"/proc/self/fd/{folder}"))
+    except OSError:
+        return otherwise.resolve()
+
+
+def why_foreign(place: _Place) -> str | None:
+    """Why a repository is not for us to look at: only root may look at another user's; None where
+    it is.
+    """
+    if os.geteuid() in (0, place.owner):
+        return None
+    from miyabi_healing.support import ownership
+
+    return (
+        f"belongs to {ownership.user_name(place.owner)}: only they, or root, can have it looked "
+        "after"
+    )
+
+
+def _looks_like_one(path: Path) -> bool:
+    """Whether there may be a repository at `path`, by its names alone, or what it lies on does not
+    answer.
+    """
+    if mount_answers.is_silent(path / ".git"):
+        return True
+    return os.path.lexists(path / ".git") or all(
+        os.path.lexists(path / name) for name in ("HEAD", "objects", "refs")
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The repositories to look after, one path each, and what people should know of those that were
+    passed over.
+    """
+
+    paths: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def configured(config: Config) -> Found:
+    """The repositories to look after; by default the one the current folder is in.
+
+    One that cannot be looked at is among them, so that its own checks say why, and those of the
+    others run. A pattern (``~/src/*``) may match other things, and other users' repositories, too.
+    """
+    if not config.git.repos:
+        return repository_around(Path(mount_answers.left_behind or os.getcwd()))
+    paths: dict[Path, str] = {}
+    notes: list[str] = []
+    for pattern in config.git.repos:
+        expanded = os.path.abspath(os.path.expanduser(pattern))
+        many = glob.has_magic(pattern) and (
+            mount_answers.is_silent(expanded) or not os.path.exists(expanded)
+        )
+        for each in globbing.expand(expanded) if many else [expanded]:
+            if many and not _looks_like_one(Path(each)):
+                continue
+            place: _Place | None = None
+            with contextlib.suppress(OSError, ValueError):
+                place = locate(Path(each))
+            if many and place and (reason := why_foreign(place)):
+                notes.append(f"{display(each)} {reason}")
+            else:
+                paths.setdefault(
+                    place.common if place else Path(each), str(place.main) if place else each
+                )
+    return Found(tuple(paths.values()), tuple(notes))
+
+
+def repository_around(here: Path) -> Found:
+    """The repository that a folder is in. As for git, the first one found is the one, even if it is
+    not for us.
+    """
+    for folder in (here, *here.parents):
+        if not _looks_like_one(folder):
+            continue
+        try:
+            place = locate(folder)
+        except (OSError, ValueError):
+            return Found((str(folder),))
+        if place and (reason := why_foreign(place)):
+            return Found((), (f"{display(folder)} {reason}",))
+        if place:
+            return Found((str(place.main),))
+    return Found(())
