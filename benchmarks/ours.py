@@ -64,7 +64,7 @@ def merged_branches(repository: str, expected: str) -> None:
     import time
 
     from miyabi_healing.host.git import repositories
-    from miyabi_healing.host.git.worktrees import WorktreeInspector
+    from miyabi_healing.host.git.branches import Branches
     from miyabi_healing.model.config import Config
     from miyabi_healing.support import commands
 
@@ -77,8 +77,10 @@ def merged_branches(repository: str, expected: str) -> None:
 
     commands.run_program = counted
     begun = time.perf_counter()
-    survey = WorktreeInspector(repositories.open_repository(repository, Config()))
-    found = survey.merged_among(name for name in survey.refs if name.startswith("refs/heads/topic"))
+    branches = Branches(repositories.open_repository(repository, Config()))
+    found = branches.merged_among(
+        name for name in branches.refs if name.startswith("refs/heads/topic")
+    )
     assert len(found) == int(expected), len(found)
     print(f'{{"processes": {len(runs)}, "core": {time.perf_counter() - begun}}}')
 

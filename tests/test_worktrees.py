@@ -28,10 +28,10 @@ from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import readings, users
 from miyabi_healing.host.context import HealerContext
+from miyabi_healing.host.git import merges, repository_paths
 from miyabi_healing.host.git import repositories as git_view
-from miyabi_healing.host.git import repository_paths, worktrees
 from miyabi_healing.host.git.index import is_ordinary
-from miyabi_healing.host.git.worktrees import WorktreeInspector, clean_merges
+from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config, GitSettings, SafetySettings
 from miyabi_healing.model.issue import Issue, Limit
@@ -492,7 +492,7 @@ def test_merged_work_is_found_without_room_on_the_disk_and_without_a_place_in_me
             tempfile, "tempdir", str(mounted("tmpfs", "64k", options=",nr_inodes=1"))
         )
     else:
-        monkeypatch.setattr(worktrees, "IN_MEMORY", str(repo / "missing"))
+        monkeypatch.setattr(merges, "IN_MEMORY", str(repo / "missing"))
     assert WorktreeInspector(git_view.open_repository(str(repo), Config())).merged == {
         "refs/heads/done"
     }
@@ -515,7 +515,7 @@ def test_scratch_folder_that_its_owner_makes_a_trap_of_deletes_nothing_else(
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
         unlink(path, dir_fd=dir_fd)
 
-    with worktrees.scratch(os.geteuid()) as folder:
+    with merges.scratch(os.geteuid()) as folder:
         trap = Path(folder) / "trap"
         trap.mkdir()
         (trap / "precious").touch()
@@ -527,7 +527,7 @@ def test_scratch_folder_that_its_owner_makes_a_trap_of_deletes_nothing_else(
 
 def test_merge_answers_are_read_with_and_without_conflicts() -> None:
     answer = b"0\0aaa\x00100644 x 1\tf\x00100644 y 2\tf\0\x001\0bbb\0\x001\0ccc\0\0"
-    assert clean_merges(answer) == [None, "bbb", "ccc"]
+    assert merges.clean_merges(answer) == [None, "bbb", "ccc"]
 
 
 def test_no_repository_is_a_clear_error_of_its_own_check_alone(tmp_path: Path) -> None:

@@ -7,11 +7,8 @@ all branches, then the processes, and ``git status`` last, on what is left.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from pathlib import Path
 
 from miyabi_healing.host import catalogue
 from miyabi_healing.host.git import agent_locks, index
+from miyabi_healing.host.git.branches import Branches
 from miyabi_healing.host.git.repositories import Repository, Worktree
 from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
@@ -28,19 +26,7 @@ from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import DAY, display
 
 _MOST_AT_A_TIME = 4
-# repository, base, commit: what is merged into a commit stays so
-MERGES: dict[tuple[Path, str, str], bool] = {}
-IN_MEMORY = "/dev/shm"
 _LARGEST_INDEX = LARGEST_REFLOG = 1 << 28  # bytes
-# Nothing is packed that is there for a moment only, and no commit's name is looked for among those
-# of branches.
-_FOR_MERGES = {
-    "GIT_CONFIG_COUNT": "2",
-    "GIT_CONFIG_KEY_0": "core.compression", "GIT_CONFIG_VALUE_0": "0",
-    "GIT_CONFIG_KEY_1": "core.warnAmbiguousRefs", "GIT_CONFIG_VALUE_1": "false",
-}  # fmt: skip
-_DEFAULTS: dict[Path, str] = {}
-_BRANCHES = ("refs/heads/", "refs/remotes/")
 
 
 @dataclass(frozen=True)
@@ -49,14 +35,6 @@ class Reason:
 
     category: str
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class _Base:
-    """The branch that merged work ends up in: its full name and commit."""
-
-    name: str
-    commit: str
 
 
 @dataclass(frozen=True)
@@ -85,118 +63,14 @@ class WorktreeInspector:
         witness: Witness | None = None,
     ) -> None:
         self.repository = repository
+        self.branches = Branches(repository)
         self.about = repository.worktrees() if about is None else about
         self.witness = witness or Witness(repository.config)
 
     @cached_property
-    def refs(self) -> dict[str, tuple[str, str]]:
-        """Every branch, local and remote: full name to commit and, for a symbolic one, its
-        target.
-        """
-        listing = self.repository.git(
-            "for-each-ref", "--format=%(refname)%00%(objectname)%00%(symref)", *_BRANCHES
-        )
-        rows = (os.fsdecode(line).split("\0") for line in listing.splitlines())
-        return {name: (commit, target) for name, commit, target in rows}
-
-    @cached_property
-    def base(self) -> _Base | Reason:
-        """The configured base, or ``origin/HEAD``, ``init.defaultBranch``, main or master; a Reason
-        where none is sure.
-        """
-        wanted = self.repository.config.git.base
-        if wanted:
-            for name in (wanted, f"refs/heads/{wanted}", f"refs/remotes/{wanted}"):
-                if name in self.refs:
-                    return _Base(name, self.refs[name][0])
-            return Reason("base unknown", f"git.base is {wanted!r}, and no such branch exists")
-        name = self.refs.get("refs/remotes/origin/HEAD", ("", ""))[1]
-        if name in self.refs or (name := f"refs/heads/{self.default_branch}") in self.refs:
-            return _Base(name, self.refs[name][0])
-        usual = [name for name in ("refs/heads/main", "refs/heads/master") if name in self.refs]
-        if len(usual) == 1:
-            return _Base(usual[0], self.refs[usual[0]][0])
-        return Reason(
-            "base unknown",
-            f"{'both main and master' if usual else 'neither main nor master'} found; set git.base",
-        )
-
-    @property
-    def default_branch(self) -> str:
-        """What git's configuration calls a repository's first branch; asked once in a pass. Empty
-        where it does not say.
-        """
-        common = self.repository.common
-        if common not in _DEFAULTS:
-            try:
-                _DEFAULTS[common] = os.fsdecode(
-                    self.repository.git("config", "init.defaultBranch")
-                ).strip()
-            except ToolError:
-                _DEFAULTS[common] = ""
-        return _DEFAULTS[common]
-
-    @cached_property
     def merged(self) -> frozenset[str]:
         """The branches of the worktrees whose whole work is in the base."""
-        return self.merged_among(tree.branch for tree in self.about)
-
-    def merged_among(self, names: Iterable[str]) -> frozenset[str]:
-        """Those of some local branches whose whole work is in the base, however it got there.
-
-        A branch is merged when merging it would change nothing: right for fast-forwards, merges,
-        rebases and squashes alike. Where the base has rewritten the same lines since, that cannot
-        be said, and the branch does not count as merged.
-        """
-        if isinstance(self.base, Reason):
-            return frozenset()
-        keys = {
-            name: (self.repository.common, self.base.commit, self.refs[name][0])
-            for name in set(names) & set(self.refs)
-        }
-        if unknown := [name for name, key in keys.items() if key not in MERGES]:
-            found = self.look_for_merged(self.base, unknown)
-            MERGES.update((keys[name], name in found) for name in unknown)
-        return frozenset(name for name, key in keys.items() if MERGES[key])
-
-    def look_for_merged(self, base: _Base, names: list[str]) -> set[str]:
-        """The same, asked of git: a constant number of processes, however many branches there
-        are.
-        """
-        try:
-            return self.absorbed(base, names)
-        except ToolError:  # an older git: what only it could have judged is kept
-            listing = self.repository.git(
-                "for-each-ref", f"--merged={base.commit}", "--format=%(refname)", "refs/heads/"
-            )
-            return set(names) & {os.fsdecode(line) for line in listing.splitlines()}
-
-    def absorbed(self, base: _Base, branches: list[str]) -> set[str]:
-        """Those of `branches` that a merge into the base would add nothing from
-        (git-merge-tree(1)).
-
-        The base merged with itself comes first: that tells its tree. Raises ToolError where git is
-        older than 2.39.
-        """
-        commits = [base.commit, *(self.refs[name][0] for name in branches)]
-        requests = "".join(f"{base.commit} {commit}\n" for commit in commits).encode()
-        with scratch(self.repository.owner) as folder:  # merge-tree writes the trees it makes
-            places = {
-                "GIT_OBJECT_DIRECTORY": folder,
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self.repository.common / "objects"),
-                **_FOR_MERGES,
-            }
-            answer = self.repository.git(
-                "merge-tree",
-                "--write-tree",
-                "--allow-unrelated-histories",
-                "--no-messages",
-                "--stdin",
-                stdin=requests,
-                environment=places,
-            )
-        top, *trees = clean_merges(answer) or [None]
-        return {name for name, tree in zip(branches, trees, strict=False) if tree and tree == top}
+        return self.branches.merged_among(tree.branch for tree in self.about)
 
     def reason_to_keep(self, worktree: Worktree, idle_days: float = 0) -> Reason | None:
         """Why `worktree` must stay; None where nothing in it would be missed."""
@@ -256,23 +130,25 @@ class WorktreeInspector:
         name = worktree.branch
         if not name:
             return Reason("detached", "no branch holds its commits")
-        if name not in self.refs:
+        refs = self.branches.refs
+        if name not in refs:
             return Reason("no commits", f"{name} does not exist yet")
-        if isinstance(self.base, Reason):
-            return self.base
-        if name == self.base.name or name.removeprefix(
-            "refs/heads/"
-        ) == self.base.name.removeprefix("refs/remotes/origin/"):
+        base = self.branches.base
+        if isinstance(base, str):
+            return Reason("base unknown", base)
+        if name == base.name or name.removeprefix("refs/heads/") == base.name.removeprefix(
+            "refs/remotes/origin/"
+        ):
             return Reason("base branch", name)
-        first = _first_commit(self.repository.common / "logs" / name)
+        first = self.branches.first_commit(name)
         if first is None:
             return Reason("no reflog", "merged and fresh cannot be told apart")
-        if first == self.refs[name][0]:
+        if first == refs[name][0]:
             return Reason("fresh", "no commit was made on it yet")
         if name not in self.merged:
             return Reason(
                 "not merged",
-                f"{name.removeprefix('refs/heads/')} has work that {self.base.name} has not",
+                f"{name.removeprefix('refs/heads/')} has work that {base.name} has not",
             )
         return None
 
@@ -361,25 +237,6 @@ class WorktreeInspector:
             )
 
 
-@contextlib.contextmanager
-def scratch(owner: int) -> Iterator[str]:
-    """A folder that is `owner`'s for a moment, in memory where that can be: the disk may be full or
-    slow.
-
-    Its owner may set traps in it while root deletes it: so by descriptors alone, and what refuses
-    stays. tempfile's own way then changes modes and deletes by path, which may lead anywhere by now
-    (CVE-2023-6597, and more than that).
-    """
-    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None
-    folder = tempfile.mkdtemp(prefix="miyabi-healing-", dir=place)
-    try:
-        if os.geteuid() == 0:
-            os.chown(folder, owner, -1)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def readable(question: Callable[[Worktree], Reason | None], worktree: Worktree) -> Reason | None:
     """The answer to a question about a worktree; where it cannot be had, that is a reason to keep
     it.
@@ -411,33 +268,6 @@ def side_by_side(
             # somebody wants the program to stop: then none of them may keep it waiting
             deadline.cut_short()
             raise
-
-
-def clean_merges(answer: bytes) -> list[str | None]:
-    """The trees ``git merge-tree --stdin --no-messages`` answers with, None for a merge with
-    conflicts.
-    """
-    trees: list[str | None] = []
-    fields = iter(answer.decode("ascii", "replace").split("\0"))
-    for status in fields:
-        if not status:
-            break
-        tree = next(fields, "")
-        trees.append(tree if status == "1" else None)
-        for rest in fields:  # the conflicted files, up to an empty field
-            if not rest:
-                break
-    return trees
-
-
-def _first_commit(reflog: Path) -> str | None:
-    """The commit a branch began at, by its reflog (the second field of the first line); None where
-    that is not known.
-    """
-    try:
-        return read_small(reflog, whole=False).split(b" ", 2)[1].decode("ascii")
-    except (OSError, IndexError, UnicodeDecodeError):
-        return None
 
 
 def _last_use(worktree: Worktree) -> float:
