@@ -33,6 +33,7 @@ TRACED = tuple(
     for path in (
         "miyabi_healing/gate/",
         "miyabi_healing/state/journal.py",
+        "miyabi_healing/state/journal_rows.py",
         "miyabi_healing/state/store.py",
     )
 )

@@ -27,7 +27,7 @@ from miyabi_healing.host.git import repositories, repository_paths
 from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config, GitSettings
-from miyabi_healing.support import globbing, mount_answers, mount_table
+from miyabi_healing.support import globbing, mount_answers, mount_questions, mount_table
 
 pytestmark = [
     pytest.mark.root,
@@ -66,7 +66,7 @@ def holder(start: Start, code: str, *arguments: object, **options: object) -> ps
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process a second is enough; the programs that are started wait as long as ever."""
-    monkeypatch.setattr(mount_answers, "LIMIT", 1.0)
+    monkeypatch.setattr(mount_questions, "LIMIT", 1.0)
 
 
 # Asking
@@ -79,7 +79,7 @@ def test_two_that_do_not_answer_cost_one_wait_and_the_third_is_looked_at(
     alive = served(tmp_path / "three")
     for each in dead:
         each.stop()
-    with at_most(mount_answers.LIMIT + 1):
+    with at_most(mount_questions.LIMIT + 1):
         found = [mount_answers.where(str(each.point / "some/file")) for each in (*dead, alive)]
     assert [each and each.path for each in found] == [str(dead[0].point), str(dead[1].point), None]
     with at_most(0.2):  # asked once in a run
@@ -102,7 +102,7 @@ def test_host_without_such_mounts_reads_its_table_once_and_asks_nobody(
     mount_answers.forget()
     if mount_answers.may_block():
         pytest.skip("this host has mounts that can block")
-    for module, name in ((mount_table, "mount_table"), (mount_answers, "ask"), (os, "fork")):
+    for module, name in ((mount_table, "mount_table"), (mount_questions, "ask"), (os, "fork")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("nothing is to be asked"))
     mount_answers.check(tmp_path / "x")
     mount_answers.check_tree(tmp_path)
@@ -150,7 +150,7 @@ def test_what_would_be_mounted_by_an_automounter_is_asked_for_itself(
         mount_table, "mount_table", lambda _process: (mount_table.parse_mount(line),)
     )
     monkeypatch.setattr(
-        mount_answers, "ask", lambda places: [None if "dead" in place else 1 for place in places]
+        mount_questions, "ask", lambda places: [None if "dead" in place else 1 for place in places]
     )
     known = mount_answers._Answers()
     known.may_block = True
@@ -317,7 +317,7 @@ def test_process_that_uses_it_is_a_holder_by_its_path(nas: Served, start: Start,
         (os.stat(path).st_dev, os.stat(path).st_ino)
     }
     nas.stop()
-    with at_most(mount_answers.LIMIT + 2):
+    with at_most(mount_questions.LIMIT + 2):
         found = processes.Processes().open_files()
     assert process.pid in {each.pid for each in found.files if each.path == str(path)}
     assert process.pid not in {each.pid for each in found.unseen}
@@ -338,7 +338,7 @@ def test_what_it_was_unmounted_from_is_known_of_no_more_than_that_it_could_not_b
     alive = processes.Processes().open_files()
     assert {inside.pid, reader.pid} & {each.pid for each in alive.unseen} == set()
     nas.stop()
-    with at_most(mount_answers.LIMIT + 2):
+    with at_most(mount_questions.LIMIT + 2):
         found = processes.Processes().open_files()
     assert {inside.pid, reader.pid} <= {each.pid for each in found.unseen}
 
@@ -371,7 +371,7 @@ def test_process_with_mounts_of_its_own_is_known_by_its_own_table(
         assert f"{tmp_path}/point/file" in seen
         os.kill(server, signal.SIGSTOP)
         mount_answers.forget()
-        with at_most(mount_answers.LIMIT + 2):
+        with at_most(mount_questions.LIMIT + 2):
             found = processes.Processes().open_files()
         (held,) = [each for each in found.files if each.path == f"{tmp_path}/point/file"]
         assert (held.pid, held.inode) == (process.pid, 0)

@@ -45,8 +45,8 @@ ALLOWED = {
     "runner/watch/run_process.py": "signals to the pass that it started, and the pipe between them",
     "state/watch_presence.py": "the file in the state folder by which a watch says that it is "
     "there",
-    "support/mount_answers.py": "the child that asks what may not answer: its end, and the pipe to "
-    "it",
+    "support/mount_questions.py": "the child that asks what may not answer: its end, and the pipe "
+    "to it",
     "runner/supervised.py": "signals to the child that makes the run, and the pipe to it",
     "runner/watch/prefork.py": "the pipe to the watch that it makes passes for",
     "state/run_lock.py": "the lock file of the state folder, and that folder",
@@ -61,9 +61,10 @@ ALLOWED = {
 # and be allowed by name above.
 IN_THE_GATE = set(
     """
-    handlers/archive_log handlers/delete handlers/log_files handlers/log_restore handlers/reclaim
-    handlers/retire_worktree handlers/signal primitives/compression primitives/quarantine_writer
-    primitives/syscalls
+    handlers/archive_log handlers/archive_restore handlers/delete handlers/log_files
+    handlers/log_restore handlers/reclaim handlers/retire_worktree handlers/signal
+    primitives/compression primitives/quarantine_locations primitives/quarantine_restore
+    primitives/quarantine_writer primitives/syscalls
 """.split()
 )
 
@@ -140,9 +141,10 @@ OURS = """
     model.limit_settings model.results report report.documents report.outputs
     report.outputs.dispatch report.text runner runner.fixtures runner.plugin runner.registry
     runner.resources runner.selection runner.session state state.history state.journal
-    state.quarantine state.run_clock state.run_lock state.store support support.config_loader
-    support.console support.files support.formatting support.globbing support.interrupts
-    support.mount_answers support.ownership support.paths support.secrets support.startup
+    state.journal_rows state.quarantine state.run_clock state.run_lock state.store support
+    support.config_loader support.console support.files support.formatting support.globbing
+    support.interrupts support.mount_answers support.ownership support.paths support.secrets
+    support.startup
 """.split()
 PACKAGES = set("""
     _pytest click iniconfig miyabi_healing msgspec platformdirs pluggy py pytest pytest_jsonreport

@@ -18,7 +18,7 @@ from gitworld import merge, repository, worktree
 
 from miyabi_healing.gate import execute, rollback, undo
 from miyabi_healing.gate.handlers import retire_worktree
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_locations
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import Outcome
@@ -75,13 +75,13 @@ def test_quarantine_that_others_planted_is_never_given_back_from(
     """
     shared = mounted("tmpfs", "8M", options=",mode=1777")
     (shared / "root's").mkdir()
-    plant(shared / quarantine_writer.FOLDER, shared / "root's" / "evil", shared)
+    plant(shared / quarantine_locations.FOLDER, shared / "root's" / "evil", shared)
     (shared / "a.log").write_text("x")
     where = context(tmp_path, shared)
     assert do(set_aside(shared / "a.log"), where).status == "skipped"
     assert quarantine.find_entries(where.state) == []
     # as an older version did
-    quarantine_writer.register(where.state, shared / quarantine_writer.FOLDER)
+    quarantine_locations.register(where.state, shared / quarantine_locations.FOLDER)
     assert quarantine.find_entries(where.state) == []
     with work(where) as prepared, pytest.raises(rollback.Unknown):
         rollback.choose(where.state, prepared.journal, None, None)

@@ -18,7 +18,7 @@ from test_rollback import LINES, archive, context, do, set_aside, state_of, trim
 
 from miyabi_healing.gate import recover, undo
 from miyabi_healing.gate.handlers import handler
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_locations, quarantine_writer
 from miyabi_healing.state import manifest, quarantine
 
 Spoil = Callable[[bytes], bytes]
@@ -293,13 +293,13 @@ def test_damaged_line_of_the_list_is_named_and_the_other_folders_are_found(
 ) -> None:
     state, other = state_of(home), tmp_path / "other" / ".miyabi-healing"
     do(home, set_aside(home / "a"))
-    quarantine_writer.register(state, other)
+    quarantine_locations.register(state, other)
     bases = state / "bases"
     content = bases.read_bytes()
     bases.write_bytes(line + b"\n" + content + b"\n" + line + b"\n")
     assert quarantine.locations(state) == [state / "quarantine", other]
-    quarantine_writer.register(state, other)
-    quarantine_writer.register(state, tmp_path / "new")
+    quarantine_locations.register(state, other)
+    quarantine_locations.register(state, tmp_path / "new")
     assert quarantine.locations(state) == [state / "quarantine", other, tmp_path / "new"]
     assert len(quarantine.damage(state, [])) == 2
     done = run("rollback")

@@ -492,14 +492,14 @@ def test_quarantine_somebody_else_prepared_is_not_used(tmp_path: Path) -> None:
     state.mkdir()
     (state / "quarantine").symlink_to(tmp_path / "trap")
     (tmp_path / "trap").mkdir(mode=0o777)
-    from miyabi_healing.gate.primitives import quarantine_writer
+    from miyabi_healing.gate.primitives import quarantine_locations
 
     with pytest.raises(PermissionError, match="not a private folder of ours"):
-        quarantine_writer.private_folder(state / "quarantine")
+        quarantine_locations.private_folder(state / "quarantine")
     (state / "open").mkdir()
     (state / "open").chmod(0o755)
     with pytest.raises(PermissionError, match="not a private folder of ours"):
-        quarantine_writer.private_folder(state / "open")
+        quarantine_locations.private_folder(state / "open")
 
 
 def test_quarantine_is_purged_before_its_time_only_where_the_configuration_lets_it(

@@ -15,7 +15,7 @@ import pytest
 from gatework import carry_out, plan
 from program import settings
 
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_locations
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches, logs
 from miyabi_healing.host.readings import Host
@@ -141,7 +141,7 @@ def test_quarantine_elsewhere_is_known_by_the_list_and_by_its_name(home: Path, s
         folder.mkdir(parents=True)
         (folder / "a.log").write_bytes(LINES)
     assert OwnState(state).objection(listed / "a.log") is None
-    quarantine_writer.register(state, listed)
+    quarantine_locations.register(state, listed)
     assert OwnState(state).objection(listed / "a.log") == OURS
     assert OwnState(state).objection(listed.parent) == HOLDS_OURS
     assert OwnState(state).objection(named / "a.log") == OURS

@@ -19,7 +19,11 @@ from gitworld import commit, git, merge, merged_worktree, repository, worktree
 from program import report, settings
 
 from miyabi_healing.gate import rollback
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import (
+    quarantine_locations,
+    quarantine_restore,
+    quarantine_writer,
+)
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.git import git_commands, repositories, repository_paths
 from miyabi_healing.host.git.repositories import NoRepository
@@ -384,16 +388,16 @@ def test_quarantine_never_lies_inside_a_work_tree(
     (volume / "cache").mkdir()
     (volume / "cache" / "thing").write_text("x")
     where = Context(Host(Config()), "run", tmp_path / "state", (volume,))
-    assert [*quarantine_writer.locations_for(where, volume / "cache" / "thing")] == [
-        volume / ".git" / quarantine_writer.FOLDER
+    assert [*quarantine_locations.locations_for(where, volume / "cache" / "thing")] == [
+        volume / ".git" / quarantine_locations.FOLDER
     ]
     plain = mounted("tmpfs", "16M")
     (plain / "repository").mkdir()
     git(plain / "repository", "init", "-q", "-b", "main")
-    found = [*quarantine_writer.locations_for(where, plain / "repository" / "thing")]
+    found = [*quarantine_locations.locations_for(where, plain / "repository" / "thing")]
     assert found == [
-        plain / quarantine_writer.FOLDER,
-        plain / "repository" / ".git" / quarantine_writer.FOLDER,
+        plain / quarantine_locations.FOLDER,
+        plain / "repository" / ".git" / quarantine_locations.FOLDER,
     ]
 
 
@@ -446,10 +450,10 @@ def test_folder_of_a_filesystem_that_is_not_mounted_is_not_made_again(
         held.folder, {**held.facts, "original": f"{home}/gone/deep/thing"}
     )
     assert "is gone, or its filesystem is not mounted" in str(
-        quarantine_writer.cannot_make_folders(entry)
+        quarantine_restore.cannot_make_folders(entry)
     )
     (disk / "deep").rmdir()
-    quarantine_writer.put_back(quarantine_writer.WrittenEntry(held.folder, held.facts))
+    quarantine_restore.put_back(quarantine_writer.WrittenEntry(held.folder, held.facts))
     assert (disk / "deep" / "thing").read_text() == "x"
 
 

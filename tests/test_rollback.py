@@ -23,10 +23,10 @@ from program import report, run, settings
 
 from conftest import wait_for
 from miyabi_healing.gate import execute, rollback, undo
+from miyabi_healing.gate.handlers import archive_restore
 from miyabi_healing.gate.handlers import log_files as gate_logs
-from miyabi_healing.gate.handlers import log_restore
 from miyabi_healing.gate.handlers.table import apply
-from miyabi_healing.gate.primitives import compression, quarantine_writer
+from miyabi_healing.gate.primitives import compression, quarantine_locations, quarantine_restore
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config, PolicySettings
@@ -205,14 +205,14 @@ def test_empty_folder_in_the_way_gives_place_to_a_folder_and_nothing_else_does(h
     (folder / "new").touch()
     assert [each.status for each in undo_all(home)] == ["refused", "refused"]
     with pytest.raises(OSError, match="not empty"):
-        quarantine_writer.put_back(entry)
+        quarantine_restore.put_back(entry)
     (folder / "new").unlink()
     folder.rmdir()
     for make in (lambda: folder.write_text("new"), lambda: folder.symlink_to(home / "file")):
         make()
         assert [each.status for each in undo_all(home)] == ["refused", "refused"]
         with pytest.raises(FileExistsError):
-            quarantine_writer.put_back(entry)
+            quarantine_restore.put_back(entry)
         folder.unlink()
     folder.mkdir()
     # a file is not put over a folder
@@ -531,7 +531,9 @@ def test_log_that_was_given_a_name_beside_before_a_crash_is_not_made_again(
     log.write_text("other")
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(log_restore, "drop", lambda _: (_ for _ in ()).throw(OSError("a crash")))
+            patch.setattr(
+                archive_restore, "drop", lambda _: (_ for _ in ()).throw(OSError("a crash"))
+            )
             assert [each.status for each in undo_all(home)] == ["refused"]
     assert [each.status for each in undo_all(home)] == ["undone"]
     assert sorted(path.name for path in home.iterdir() if "app.log" in path.name) == [
@@ -550,13 +552,13 @@ def test_log_that_finds_its_name_taken_while_it_is_made_goes_beside(
     log = home / "app.log"
     log.write_bytes(LINES)
     do(home, archive(log))
-    dress = log_restore.dress
+    dress = archive_restore.dress
 
     def late(*arguments: Any) -> None:
         dress(*arguments)
         log.write_text("late")
 
-    monkeypatch.setattr(log_restore, "dress", late)
+    monkeypatch.setattr(archive_restore, "dress", late)
     (result,) = undo_all(home)
     assert (result.status, log.read_text()) == ("undone", "late")
     assert (home / "app.log.restored-some-run").read_bytes() == LINES
@@ -621,7 +623,7 @@ def test_folder_gets_its_time_back_also_where_another_name_of_the_same_file_was_
     (folder / "two").hardlink_to(folder / "one")
     os.utime(folder, ns=(10**18, 10**18))
     do(home, first, run_id="first")
-    time.sleep(2 * quarantine_writer.SAME_MOMENT / 1e9)
+    time.sleep(2 * quarantine_restore.SAME_MOMENT / 1e9)
     two = folder / "two"
     do(home, Quarantine(target="", reason="", path=two, identity=identity_at(two)), run_id="second")
     assert [undo_all(home, run_id)[0].status for run_id in ("second", "first")] == [
@@ -908,10 +910,9 @@ def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(
 
 
 def test_quarantines_on_other_filesystems_are_found_again(home: Path, tmp_path: Path) -> None:
-    from miyabi_healing.gate.primitives import quarantine_writer
 
     state = state_of(home)
     weird = tmp_path / os.fsdecode(b"other \xff\n") / ".miyabi-healing"
-    quarantine_writer.register(state, weird)
-    quarantine_writer.register(state, weird)
+    quarantine_locations.register(state, weird)
+    quarantine_locations.register(state, weird)
     assert quarantine.locations(state) == [state / "quarantine", weird]

@@ -8,7 +8,8 @@ from miyabi_healing.gate import endings, undo
 from miyabi_healing.gate.handlers.table import HANDLERS, PURGE
 from miyabi_healing.gate.primitives.context import Context, error_text
 from miyabi_healing.model.actions import Outcome, StepStatus
-from miyabi_healing.state.journal import Journal, Row
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.journal_rows import Row
 
 BY_HAND = "rolled back by hand"
 

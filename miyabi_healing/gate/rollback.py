@@ -11,7 +11,8 @@ from pathlib import Path
 from miyabi_healing.gate import endings, recover, undo
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.state import quarantine
-from miyabi_healing.state.journal import Journal, Row
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.journal_rows import Row
 from miyabi_healing.support.formatting import display
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from miyabi_healing.gate.handlers.table import UNDO
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_restore, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.state import quarantine
@@ -94,5 +94,5 @@ def restore(found: Sequence[WrittenEntry], context: Context) -> str:
         elif entry.facts:
             told.append(UNDO[entry.kind].restore(entry, context))
         else:
-            quarantine_writer.discard(entry)
+            quarantine_restore.discard(entry)
     return "; ".join(filter(None, told))

@@ -9,7 +9,8 @@ from typing import Any
 from miyabi_healing.model.config import Config
 from miyabi_healing.report.text import next_expiry
 from miyabi_healing.state import history, quarantine, retention, run_clock, run_lock, watch_presence
-from miyabi_healing.state.journal import Journal, Pause
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.journal_rows import Pause
 from miyabi_healing.state.run_clock import Moment, decided_by
 from miyabi_healing.support.formatting import plain_number, size_text, time_text, timestamp
 

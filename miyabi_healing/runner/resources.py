@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.policy import Policy
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.model.actions import Outcome, Recovered
-    from miyabi_healing.state.journal import Journal, Row
+    from miyabi_healing.state.journal import Journal
+    from miyabi_healing.state.journal_rows import Row
     from miyabi_healing.state.run_clock import Moment
     from miyabi_healing.state.store import JournalKeeper
 

@@ -9,19 +9,16 @@ asked, each filesystem once in a run, all at a time.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from miyabi_healing.support.mount_table import MountPoint
 
-LIMIT = 2.0  # seconds that a mount has to answer in
-_CHILD_ENDS_WITHIN = 0.2  # seconds for the end of the child that asked
-_AT_ONCE = 200  # places, each a thread of the child
 _MOST_LINKS_FOLLOWED = 40  # as Linux has it, path_resolution(7)
 _MOST_NAMED = 3  # places that a note names
 # What mounts.MountPoint.can_block tells, found without loading that, and without making rows of the
@@ -127,10 +124,16 @@ class _Answers:
                     and not hidden
                 ):
                     ways.setdefault(each.device, self.ways[each.number])
-            for device, seen in zip(ways, ask(ways.values()), strict=True):
+            for device, seen in zip(ways, _ask(ways.values()), strict=True):
                 if seen in (None, 0, device):
                     self.answers[device] = seen is not None
         return self.answers.get(row.device)
+
+
+def _ask(places: Iterable[str]) -> list[int | None]:
+    from miyabi_healing.support import mount_questions  # few hosts have mounts to be asked
+
+    return mount_questions.ask(places)
 
 
 def can_block(line: bytes) -> bool:
@@ -208,14 +211,18 @@ def search_path(folders: str) -> str:
 
 def notes() -> list[str]:
     """A line for each mount that did not answer: what is unknown because of it."""
+    found: list[str] = []
+    if not _answers.refused:
+        return found
+    from miyabi_healing.support import mount_questions
     from miyabi_healing.support.formatting import display
 
-    found = []
     for mount, paths in _answers.refused.items():
         named = ", ".join(display(path) for path in list(paths)[:_MOST_NAMED])
         more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
         found.append(
-            f"{mount.name} did not answer within {LIMIT:g} s; unknown because of it: {named}{more}"
+            f"{mount.name} did not answer within {mount_questions.LIMIT:g} s; "
+            f"unknown because of it: {named}{more}"
         )
     return found
 
@@ -273,7 +280,7 @@ def silent(row: MountPoint, path: str) -> bool:
     if row.kind != "autofs":
         return _answers.answer(row) is False
     if path not in _answers.places:
-        _answers.places[path] = ask([path])[0] is not None
+        _answers.places[path] = _ask([path])[0] is not None
     return not _answers.places[path]
 
 
@@ -292,7 +299,7 @@ def behind(link: str, number: int | None) -> MountPoint | None:
     if row is not None and (answer := _answers.answer(row)) is not None:
         return None if answer else row
     if number not in _answers.places:
-        _answers.places[number] = ask([link])[0] is not None
+        _answers.places[number] = _ask([link])[0] is not None
     if not _answers.places[number]:
         raise NoAnswer(link, row)
     return None
@@ -306,96 +313,5 @@ def comes_to_an_end(path: str) -> bool:
     if not any(row.can_block for row in _answers.rows.values()):
         return True
     if path not in _answers.places:
-        _answers.places[path] = ask([path])[0] is not None
+        _answers.places[path] = _ask([path])[0] is not None
     return _answers.places[path]
-
-
-def ask(places: Iterable[str]) -> list[int | None]:
-    """Look at some places at a time, in a child that is given up after LIMIT: the device of each,
-    None for no answer.
-
-    An error is an answer, too: 0.
-    """
-    asked = list(places)
-    return [
-        each
-        for at in range(0, len(asked), _AT_ONCE)
-        for each in _ask_some(asked[at : at + _AT_ONCE])
-    ]
-
-
-def _ask_some(places: list[str]) -> list[int | None]:
-    import select
-    import time
-
-    from miyabi_healing.support import interrupts
-
-    found: dict[int, int] = {}
-    reading, writing = os.pipe()
-    with interrupts.held_back():  # the child is ours to end, and nothing may come between
-        try:
-            child = os.fork()
-        except OSError:  # there are too many processes: then nothing can be told
-            os.close(reading)
-            os.close(writing)
-            return [None] * len(places)
-        if child == 0:
-            _look_and_tell(places, writing)
-        os.close(writing)
-    said, end = b"", time.monotonic() + LIMIT
-    try:
-        while (
-            len(found) < len(places)
-            and select.select([reading], [], [], max(end - time.monotonic(), 0))[0]
-        ):
-            if not (data := os.read(reading, 1 << 16)):
-                break
-            *lines, said = (said + data).split(b"\n")
-            found.update(
-                (int(number), int(device)) for number, device in (line.split() for line in lines)
-            )
-    finally:
-        os.close(reading)
-        _abandon_child(child)
-    return [found.get(number) for number in range(len(places))]
-
-
-def _look_and_tell(places: list[str], pipe: int) -> NoReturn:
-    """In the child: a thread for each place, so that none waits for another one.
-
-    It keeps no descriptor but the pipe: whatever becomes of it, it must hold neither our lock nor
-    our output.
-    """
-    import _thread
-    import time
-
-    def look(number: int, path: str) -> None:
-        try:
-            os.statvfs(path)
-            device = os.stat(path).st_dev
-        except OSError:
-            device = 0
-        os.write(pipe, b"%d %d\n" % (number, device))
-
-    try:
-        last = max(map(int, os.listdir("/proc/self/fd")))
-        os.closerange(0, pipe)
-        os.closerange(pipe + 1, last + 1)
-        _thread.stack_size(1 << 17)
-        for each in enumerate(places):
-            _thread.start_new_thread(look, each)
-        time.sleep(2 * LIMIT)  # whoever asked ends us before
-    finally:
-        os._exit(0)
-
-
-def _abandon_child(child: int) -> None:
-    """End the child; one that even SIGKILL does not end at once is left to the kernel."""
-    import signal
-    import time
-
-    with contextlib.suppress(OSError):
-        os.kill(child, signal.SIGKILL)
-        end = time.monotonic() + _CHILD_ENDS_WITHIN
-        while not os.waitpid(child, os.WNOHANG)[0] and time.monotonic() < end:
-            time.sleep(0.002)

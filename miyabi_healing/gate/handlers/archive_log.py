@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from miyabi_healing.gate.handlers import log_files, log_restore
+from miyabi_healing.gate.handlers import archive_restore, log_files
 from miyabi_healing.gate.handlers.handler import (
     TAKEN_BACK,
     UNTOUCHED,
@@ -28,9 +28,9 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
     undo = Restorable(
         {
             "log-archive": Undo(
-                log_restore.archive_objection,
-                log_restore.restore_archive,
-                elsewhere=log_restore.would_be_beside,
+                archive_restore.archive_objection,
+                archive_restore.restore_archive,
+                elsewhere=archive_restore.would_be_beside,
             )
         }
     )

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_restore, quarantine_writer
 from miyabi_healing.gate.primitives.compression import PIECE, Archive
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.roots import root_of
@@ -119,7 +119,7 @@ def archive_place(
             place = quarantine_writer.entry(context, where, kind)
             if has_room(place.folder, int(size * 0.3) + (1 << 20)):
                 return place
-            quarantine_writer.discard(place)
+            quarantine_restore.discard(place)
     raise Refused("there is no space to archive it")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from miyabi_healing.gate.handlers.delete import Tally, remove_name
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler, Undo
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_locations, quarantine_restore
 from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
@@ -27,12 +27,12 @@ def empty(
 ) -> tuple[int, list[str]]:
     """Delete an entry; returns the bytes freed and what would not go. Raises OSError, ToolError."""
     for each in (entry.folder.parent.parent, entry.folder.parent, entry.folder):
-        quarantine_writer.private_folder(each)
+        quarantine_locations.private_folder(each)
     if not entry.facts.get("purging"):
         entry.write_manifest(purging=True)
     forget(entry, context)
     tally = Tally(deadline=context.deadline)
-    folder = os.open(entry.folder, quarantine_writer._OPEN_LOCATION | os.O_NOFOLLOW)
+    folder = os.open(entry.folder, quarantine_locations.OPEN_LOCATION | os.O_NOFOLLOW)
     try:
         remove_name(folder, "thing", os.stat("thing", dir_fd=folder, follow_symlinks=False), tally)
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def empty(
                 f"the time is over; {tally.files} file(s) of it are gone, the next run goes on",
             ]
         return tally.freed, tally.left or [f"{display(entry.thing)}: it is not empty"]
-    quarantine_writer.discard(entry)
+    quarantine_restore.discard(entry)
     return tally.freed, []
 
 
@@ -107,6 +107,6 @@ class PurgeHandler(StepHandler[Purge]):
                 and not entry.damage
                 and not os.path.lexists(entry.thing)
             ):
-                quarantine_writer.discard(entry)
+                quarantine_restore.discard(entry)
                 return "finished"
         return "nothing was left to do"

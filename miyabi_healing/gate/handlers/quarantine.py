@@ -13,7 +13,7 @@ from miyabi_healing.gate.handlers.handler import (
     StepHandler,
     Undo,
 )
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_restore, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
@@ -49,8 +49,8 @@ def cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
     if not here:
         return None if there else f"it is neither in quarantine nor at {display(entry.original)}"
     try:
-        if quarantine_writer.missing_folders(entry):
-            return quarantine_writer.cannot_make_folders(entry)
+        if quarantine_restore.missing_folders(entry):
+            return quarantine_restore.cannot_make_folders(entry)
         with open_beneath(Path(entry.facts["root"]), Path(entry.original)):
             return None
     except (OSError, ValueError) as error:
@@ -75,9 +75,9 @@ def _is_empty_folder(path: Path) -> bool:
 def move_payload_back(entry: WrittenEntry, context: Context) -> None:
     """Rename it back, if it is here. Raises OSError."""
     if os.path.lexists(entry.thing):
-        quarantine_writer.put_back(entry)
+        quarantine_restore.put_back(entry)
     else:
-        quarantine_writer.discard(entry)
+        quarantine_restore.discard(entry)
 
 
 class QuarantineHandler(StepHandler[Quarantine]):
@@ -107,7 +107,7 @@ class QuarantineHandler(StepHandler[Quarantine]):
             context, root, step.path, step.identity, step.kind
         )
         if late := _used_by_now(place, context):
-            quarantine_writer.put_back(place)
+            quarantine_restore.put_back(place)
             raise Refused(late)
         return StepResult(
             details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)}

@@ -21,7 +21,7 @@ from miyabi_healing.gate.handlers.handler import (
     StepHandler,
     Undo,
 )
-from miyabi_healing.gate.primitives import quarantine_writer
+from miyabi_healing.gate.primitives import quarantine_restore, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
@@ -216,10 +216,10 @@ def move_worktree_back(entry: WrittenEntry, context: Context) -> None:
             os.mkdir(name, dir_fd=folder)
             os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
     if os.path.lexists(entry.thing):
-        quarantine_writer.move_back(entry)
+        quarantine_restore.move_back(entry)
     # while the manifest is there: should this be cut short, it is what the refs are found by
     _drop_refs(entry, context)
-    quarantine_writer.discard(entry)
+    quarantine_restore.discard(entry)
 
 
 def _cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
@@ -278,7 +278,7 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
                 context, step.path.parent, step.path, step.identity, "worktree", **about
             )
             if late := late_objection(place, worktree, tree, before):
-                quarantine_writer.put_back(tree)
+                quarantine_restore.put_back(tree)
                 raise Refused(late)
         try:
             refs = _keep_commits(place, worktree, context.run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from miyabi_healing.gate.handlers import log_files, log_restore
+from miyabi_healing.gate.handlers import log_files, trim_restore
 from miyabi_healing.gate.handlers.handler import (
     TAKEN_BACK,
     UNTOUCHED,
@@ -26,7 +26,7 @@ class TrimLogHandler(StepHandler[TrimLog]):
     step_type = TrimLog
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
-    undo = Restorable({"log-trim": Undo(log_restore.trim_objection, log_restore.restore_trim)})
+    undo = Restorable({"log-trim": Undo(trim_restore.trim_objection, trim_restore.restore_trim)})
 
     def target_use(self, step: TrimLog) -> TargetUse:
         return TargetUse((step.path,), judged=True)  # by how they write

@@ -13,25 +13,25 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.gate.primitives.syscalls import rename_new
-from miyabi_healing.host.git import repository_paths
+from miyabi_healing.gate.primitives.quarantine_locations import (
+    PRIVATE_MODE,
+    locations_for,
+    private_folder,
+    register,
+    sync_folder,
+)
+from miyabi_healing.gate.primitives.quarantine_restore import discard, put_back
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.state import quarantine
 from miyabi_healing.state.quarantine import QuarantineEntry
-from miyabi_healing.support.files import open_beneath, open_root
+from miyabi_healing.support.files import open_beneath
 from miyabi_healing.support.formatting import display
 
-FOLDER = ".miyabi-healing"
-_PRIVATE = 0o700
 # another place may do; a full or failing disk will not
 _NOT_HERE = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
-_OPEN_LOCATION = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# ns; one rename stamps a folder and what was in it, at most a few ticks of the kernel's clock apart
-SAME_MOMENT = 50_000_000
 
 
 class WrittenEntry(QuarantineEntry):
@@ -59,95 +59,7 @@ class WrittenEntry(QuarantineEntry):
             file.flush()
             os.fsync(file.fileno())
         os.rename(aside, self.manifest)
-        _sync_folder(self.folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a folder's names durable (fsync(2): a file's own fsync does not cover its directory
-    entry).
-    """
-    descriptor = os.open(folder, _OPEN_LOCATION)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def private_folder(path: Path) -> None:
-    """Make sure `path` is a folder of ours that nobody else can enter. Raises OSError where it is
-    not.
-    """
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, _PRIVATE)
-        _sync_folder(path.parent)
-    status = os.lstat(path)
-    if (
-        not stat.S_ISDIR(status.st_mode)
-        or status.st_uid != os.geteuid()
-        or stat.S_IMODE(status.st_mode) & 0o077
-    ):
-        raise PermissionError(errno.EPERM, "not a private folder of ours", str(path))
-
-
-def register(state: Path, base: Path) -> None:
-    """Note a folder that is about to hold quarantined things, so that they are found again. Raises
-    OSError.
-    """
-    if base in quarantine.locations(state):
-        return
-    state.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(state / quarantine.BASES, flags, 0o600)
-    try:
-        # the first break ends a line that a crash cut short
-        os.write(descriptor, f"\n{json.dumps(str(base))}\n".encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    _sync_folder(state)
-
-
-def locations_for(context: Context, path: Path) -> Iterator[Path]:
-    """Where the quarantine for `path` may lie: the state folder, then the highest folder of its
-    filesystem that lets us.
-
-    The second is what the XDG trash specification does for other filesystems. Folders that others
-    can write come last. It is never inside a work tree, where ``git clean`` would delete it and
-    ``git add`` take it in: at last, in the git folder.
-    """
-    device = os.lstat(path.parent).st_dev
-    with contextlib.suppress(OSError):
-        context.state.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        if os.stat(context.state).st_dev == device and not _work_tree_around(context.state):
-            yield context.state / "quarantine"
-    ancestors = [each for each in reversed(path.parents) if os.lstat(each).st_dev == device]
-    outside = [each for each in ancestors if not _work_tree_around(each)]
-    guarded = [each for each in outside if not os.lstat(each).st_mode & 0o022]
-    yield from (
-        each / FOLDER for each in [*guarded, *(each for each in outside if each not in guarded)]
-    )
-    yield from _git_folders(path, device)
-
-
-def _work_tree_around(folder: Path) -> Path | None:
-    """The work tree that a folder is, or lies in; None where git would not come upon it."""
-    real = Path(os.path.realpath(folder))
-    if ".git" in real.parts:
-        return None  # git looks at nothing in there
-    return next((each for each in (real, *real.parents) if os.path.lexists(each / ".git")), None)
-
-
-def _git_folders(path: Path, device: int) -> Iterator[Path]:
-    """A place in the git folder of each repository that `path` is in, where that is on the same
-    filesystem.
-    """
-    top = _work_tree_around(path.parent)
-    while top:
-        with contextlib.suppress(OSError, ValueError):
-            found = repository_paths.locate(top)
-            if found and os.stat(found.common).st_dev == device:
-                yield found.common / FOLDER
-        top = _work_tree_around(top.parent) if top != top.parent else None
+        sync_folder(self.folder)
 
 
 def _entry_in(base: Path, context: Context, path: Path, kind: str, **facts: object) -> WrittenEntry:
@@ -173,7 +85,7 @@ def _make_entry(
         again = f".{number:06}" if number else ""
         folder = run / f"{context.step:04}-{kind.replace(' ', '-')}{again}"
         try:
-            os.mkdir(folder, _PRIVATE)
+            os.mkdir(folder, PRIVATE_MODE)
         except FileExistsError:
             continue
         entry = WrittenEntry(folder)
@@ -190,7 +102,7 @@ def _make_entry(
             about["bytes"] = size
         try:
             entry.write_manifest(**{**about, **facts})
-            _sync_folder(run)
+            sync_folder(run)
         except BaseException:
             discard(entry)
             raise
@@ -211,16 +123,6 @@ def entry(context: Context, path: Path, kind: str, **facts: object) -> WrittenEn
                 raise
             problem = problem or error
     raise problem or OSError(errno.ENOENT, "no place for a quarantine", str(path))
-
-
-def discard(place: QuarantineEntry) -> None:
-    """Take back a place that holds nothing (any more)."""
-    for leftover in ("manifest.new", "manifest.json"):
-        with contextlib.suppress(OSError):
-            os.unlink(place.folder / leftover)
-    with contextlib.suppress(OSError):
-        os.rmdir(place.folder)
-        os.rmdir(place.folder.parent)
 
 
 def drop(place: WrittenEntry) -> None:
@@ -287,8 +189,8 @@ def quarantine_path(
                 # on a full disk, a folder's time is not worth failing for
                 with contextlib.suppress(OSError):
                     place.write_manifest(left=left)
-            _sync_folder(place.folder)
-            _sync_folder(path.parent)
+            sync_folder(place.folder)
+            sync_folder(path.parent)
             return place
         put_back(place)
         raise Refused("it was replaced since it was measured")
@@ -301,98 +203,3 @@ def _time_of(folder: int) -> int:
         return os.fstat(folder).st_mtime_ns
     except OSError:
         return 0
-
-
-def _rename_back(inside: int, folder: int, name: str, thing: os.stat_result) -> None:
-    """Rename a thing to where it was, never over anything; a folder may take the place of an empty
-    one. Raises OSError.
-    """
-    try:
-        rename_new(inside, "thing", folder, name)
-    except FileExistsError:
-        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if not (stat.S_ISDIR(thing.st_mode) and stat.S_ISDIR(there.st_mode)):
-            raise
-        # rename(2) itself refuses one that is not empty
-        os.rename("thing", name, src_dir_fd=inside, dst_dir_fd=folder)
-
-
-def put_back(place: QuarantineEntry) -> None:
-    """Undo `take`, never over something that has taken the name meanwhile. Raises OSError; the
-    thing then stays put.
-    """
-    move_back(place)
-    discard(place)
-
-
-def move_back(place: QuarantineEntry) -> None:
-    """The same, but its place and manifest stay, for what else has to be done."""
-    _make_folders_again(place)
-    with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
-        left, parent = (
-            place.facts.get("left") or os.lstat(place.thing).st_ctime_ns,
-            os.fstat(folder),
-        )
-        inside = os.open(place.folder, _OPEN_LOCATION)
-        try:
-            _rename_back(inside, folder, name, os.lstat(place.thing))
-        finally:
-            os.close(inside)
-        if times := place.facts.get("parent_times"):
-            set_times(folder, parent, left, times)
-        os.fsync(folder)
-
-
-def missing_folders(place: QuarantineEntry) -> list[Path]:
-    """The folders on the way to where a thing was that are gone, the first one first."""
-    return [each for each in reversed(Path(place.original).parents) if not os.path.lexists(each)]
-
-
-def cannot_make_folders(place: QuarantineEntry) -> str | None:
-    """Why the folders that a thing was in cannot be made again: their filesystem may only not be
-    mounted now.
-    """
-    missing = missing_folders(place)
-    if missing and os.lstat(missing[0].parent).st_dev != os.lstat(place.thing).st_dev:
-        return f"{display(missing[0])} is gone, or its filesystem is not mounted"
-    return None
-
-
-def _make_folders_again(place: QuarantineEntry) -> None:
-    """Make what is gone of the folders that a thing was in: ``git clean`` takes them away when they
-    are empty. Raises OSError.
-
-    They get the owner and the mode that the last of them had.
-    """
-    if not (missing := missing_folders(place)):
-        return
-    if reason := cannot_make_folders(place):
-        raise OSError(errno.ENOENT, reason)
-    folder = open_root(missing[0].parent)
-    try:
-        above = os.fstat(folder)
-        mode, uid, gid = place.facts.get("parent") or (
-            stat.S_IMODE(above.st_mode),
-            above.st_uid,
-            above.st_gid,
-        )
-        for path in missing:
-            os.mkdir(path.name, _PRIVATE, dir_fd=folder)
-            deeper = os.open(path.name, _OPEN_LOCATION | os.O_NOFOLLOW, dir_fd=folder)
-            # another user's folder, or a group that we are not in
-            with contextlib.suppress(PermissionError):
-                os.fchown(deeper, uid, gid)
-            os.fchmod(deeper, mode)
-            os.fsync(folder)
-            os.close(folder)
-            folder = deeper
-    finally:
-        os.close(folder)
-
-
-def set_times(folder: int, before: os.stat_result, left: int, times: list[int]) -> None:
-    """Give a folder the times it had before something was taken out of it, if that was the last
-    thing done in it.
-    """
-    if abs(before.st_mtime_ns - left) < SAME_MOMENT:
-        os.utime(folder, ns=(times[0], times[1]))
