@@ -184,7 +184,7 @@ def delete_cache(home: str, cache: str) -> None:
 
     from healers.cleanup_disk import chunks
     from miyabi_healing.gate.handlers import delete
-    from miyabi_healing.host import caches, processes
+    from miyabi_healing.host import caches
     from miyabi_healing.model import config
     from miyabi_healing.model.steps import Delete
 
@@ -193,8 +193,10 @@ def delete_cache(home: str, cache: str) -> None:
         logs=config.LogSettings(patterns=(f"{home}/*.log",)),
         budgets=config.Budgets(files=10**9),
     )
+    from miyabi_healing.host.open_files import scan_open_files
+
     (found,) = caches.find_caches(settings.caches)
-    units = [unit for unit, _holder in caches.units(found, processes.Processes().open_files())]
+    units = [unit for unit, _holder in caches.units(found, scan_open_files())]
     steps = [
         Delete(target=cache, reason="", root=found.path, units=chunk)
         for chunk in chunks(units, 10**15)

@@ -52,7 +52,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "LogGroup": ("host.logs", "the files of a log pattern (fixture log_group)"),
     "LogFile": ("host.logs", "one of them"),
     "Processes": ("host.processes", "the processes of the host (fixture processes)"),
-    "Process": ("host.processes", "one of them: pid, name, start, ppid"),
+    "Process": ("host.process_status", "one of them: pid, name, start, ppid"),
     "Memory": ("host.memory", "the memory of the host, or of the container (fixture memory)"),
     # Looking, measuring, wording.
     "Identity": ("model.identity", "what makes a file the one that was measured"),
@@ -79,9 +79,9 @@ READINGS: dict[str, tuple[str, str]] = {
     "globbing": ("support", "module: patterns of paths"),
     "mount_answers": ("support", "module: whether a mount answers"),
     "Cache": ("host.caches", "a known cache in a home"),
-    "OpenFiles": ("host.processes", "the files that processes have open"),
-    "catches": ("host.processes", "whether a process catches a signal"),
-    "told_by": ("host.processes", "what a descriptor's fdinfo says"),
+    "OpenFiles": ("host.open_files", "the files that processes have open"),
+    "catches": ("host.process_status", "whether a process catches a signal"),
+    "told_by": ("host.open_files", "what a descriptor's fdinfo says"),
     "Witness": ("host.users", "who uses a path, or could unseen"),
     "GitFolders": ("host.git.locks", "where a repository lies: its git folder and work trees"),
     "Holders": ("host.git.locks", "who holds a lock of git"),
@@ -119,6 +119,8 @@ if TYPE_CHECKING:
     from miyabi_healing.host.logs import LogFile as LogFile
     from miyabi_healing.host.logs import LogGroup as LogGroup
     from miyabi_healing.host.memory import Memory as Memory
+    from miyabi_healing.host.open_files import OpenFiles as OpenFiles
+    from miyabi_healing.host.open_files import told_by as told_by
     from miyabi_healing.host.planning import archive_log as archive_log
     from miyabi_healing.host.planning import delete as delete
     from miyabi_healing.host.planning import quarantine as quarantine
@@ -128,11 +130,9 @@ if TYPE_CHECKING:
     from miyabi_healing.host.planning import signal_process as signal_process
     from miyabi_healing.host.planning import trim_log as trim_log
     from miyabi_healing.host.planning import unit as unit
-    from miyabi_healing.host.processes import OpenFiles as OpenFiles
-    from miyabi_healing.host.processes import Process as Process
+    from miyabi_healing.host.process_status import Process as Process
+    from miyabi_healing.host.process_status import catches as catches
     from miyabi_healing.host.processes import Processes as Processes
-    from miyabi_healing.host.processes import catches as catches
-    from miyabi_healing.host.processes import told_by as told_by
     from miyabi_healing.host.readings import Host as Host
     from miyabi_healing.host.users import Witness as Witness
     from miyabi_healing.model.identity import Identity as Identity

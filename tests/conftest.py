@@ -124,9 +124,9 @@ def nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the tests run in a PID namespace of their own, what they make is theirs alone: of that
     the program could not know.
     """
-    from miyabi_healing.host import processes, users
+    from miyabi_healing.host import process_status, users
 
-    if processes.container():
+    if process_status.container():
         monkeypatch.setattr(users, "container", lambda: None)
         monkeypatch.setenv("MIYABI_HEALING__SAFETY__OURS_ALONE", '["/"]')
 

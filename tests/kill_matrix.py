@@ -46,7 +46,7 @@ from miyabi_healing.gate import execute, recover, rollback
 from miyabi_healing.gate.handlers import log_files as log_handler
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches, memory
-from miyabi_healing.host.processes import read_process
+from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import (
     CacheSettings,

@@ -22,9 +22,10 @@ from program import environment, report, run, settings
 from conftest import PROJECT, Served, wait_for
 from miyabi_healing.cli.setup import discovery
 from miyabi_healing.gate.primitives import roots
-from miyabi_healing.host import caches, filesystems, logs, processes
+from miyabi_healing.host import caches, filesystems, logs
 from miyabi_healing.host.git import repositories, repository_paths
 from miyabi_healing.host.git.worktrees import WorktreeInspector
+from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config, GitSettings
 from miyabi_healing.support import globbing, mount_answers, mount_questions, mount_table
@@ -312,13 +313,13 @@ def test_process_that_uses_it_is_a_holder_by_its_path(nas: Served, start: Start,
             "file.close()"
         )
         process = holder(start, code, path)
-    before = [each for each in processes.Processes().open_files().files if each.pid == process.pid]
+    before = [each for each in scan_open_files().files if each.pid == process.pid]
     assert {(each.device, each.inode) for each in before} >= {
         (os.stat(path).st_dev, os.stat(path).st_ino)
     }
     nas.stop()
     with at_most(mount_questions.LIMIT + 2):
-        found = processes.Processes().open_files()
+        found = scan_open_files()
     assert process.pid in {each.pid for each in found.files if each.path == str(path)}
     assert process.pid not in {each.pid for each in found.unseen}
     assert process.pid in {
@@ -335,11 +336,11 @@ def test_what_it_was_unmounted_from_is_known_of_no_more_than_that_it_could_not_b
     reader = holder(start, "file = open(sys.argv[1])", nas.point / "app.log")
     subprocess.run(["umount", "-l", str(nas.point)], check=True)
     mount_answers.forget()
-    alive = processes.Processes().open_files()
+    alive = scan_open_files()
     assert {inside.pid, reader.pid} & {each.pid for each in alive.unseen} == set()
     nas.stop()
     with at_most(mount_questions.LIMIT + 2):
-        found = processes.Processes().open_files()
+        found = scan_open_files()
     assert {inside.pid, reader.pid} <= {each.pid for each in found.unseen}
 
 
@@ -363,16 +364,12 @@ def test_process_with_mounts_of_its_own_is_known_by_its_own_table(
     try:
         mount_answers.forget()
         assert not mount_answers.may_block()
-        seen = {
-            each.path
-            for each in processes.Processes().open_files().files
-            if each.pid == process.pid
-        }
+        seen = {each.path for each in scan_open_files().files if each.pid == process.pid}
         assert f"{tmp_path}/point/file" in seen
         os.kill(server, signal.SIGSTOP)
         mount_answers.forget()
         with at_most(mount_questions.LIMIT + 2):
-            found = processes.Processes().open_files()
+            found = scan_open_files()
         (held,) = [each for each in found.files if each.path == f"{tmp_path}/point/file"]
         assert (held.pid, held.inode) == (process.pid, 0)
     finally:

@@ -17,7 +17,7 @@ from program import environment
 
 from conftest import PROJECT
 from miyabi_healing import api
-from miyabi_healing.host import processes
+from miyabi_healing.host import process_status
 
 FILE = PROJECT / "miyabi_healing" / "api.py"
 HEALERS = sorted((PROJECT / "healers").glob("*.py"))
@@ -186,7 +186,7 @@ def test_log_that_is_cut_without_an_archive_cannot_be_had_back(
 
 
 def test_other_steps_are_called_by_what_they_do() -> None:
-    us = processes.read_process(os.getpid())
+    us = process_status.read_process(os.getpid())
     assert us is not None
     step = api.signal_process(us, signal.SIGTERM, "it has to end")
     assert (step.pid, step.start, step.signal) == (us.pid, us.start, signal.SIGTERM)

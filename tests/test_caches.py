@@ -21,7 +21,8 @@ from test_delete import context, deletion, fill, plan
 from conftest import wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import caches, processes, users
+from miyabi_healing.host import caches, open_files, processes, users
+from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config, ConfigError
 from miyabi_healing.model.steps import Delete, Run
@@ -41,8 +42,7 @@ def parts(home: Path, name: str) -> set[str]:
     """The units of one cache, by their paths below it."""
     cache = found(home)[name]
     return {
-        str(unit.path.relative_to(cache.path))
-        for unit, _ in caches.units(cache, Host(Config()).processes().open_files())
+        str(unit.path.relative_to(cache.path)) for unit, _ in caches.units(cache, scan_open_files())
     }
 
 
@@ -177,10 +177,10 @@ def test_open_file_is_seen_by_its_path_where_the_device_reads_differently(home: 
     """overlayfs and btrfs tell another device for a mapped file than stat(2) does."""
     root = fill(home / ".cache" / "thumbnails" / "large")
     file = root / "part 0"
-    mapped = processes.OpenFile(
+    mapped = open_files.OpenFile(
         1, "viewer", file.stat().st_dev + 1, file.stat().st_ino, os.path.realpath(file)
     )
-    files = processes.OpenFiles((mapped,), ())
+    files = open_files.OpenFiles((mapped,), ())
     assert caches.weigh_unit(file, file.stat().st_dev, files)[1] is None
     held = caches.weigh_all(sorted(root.iterdir()), root, file.stat().st_dev, files)
     assert [unit.path.name for unit, holder in held if holder] == ["part 0"]

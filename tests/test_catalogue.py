@@ -17,7 +17,7 @@ import pytest
 from program import report, settings
 
 from conftest import PROJECT
-from miyabi_healing.host import caches, catalogue, databases, logs, processes
+from miyabi_healing.host import caches, catalogue, databases, logs, process_status, processes
 from miyabi_healing.host.git import agent_locks
 from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind
 from miyabi_healing.model.config import CacheSettings, Config, ConfigError, LogSettings
@@ -155,7 +155,7 @@ def test_programs_of_the_data_file_and_of_the_configuration_are_protected(
     start: Callable[..., Any],
 ) -> None:
     process = start("sleep", "60")
-    found = processes.read_process(process.pid)
+    found = process_status.read_process(process.pid)
     assert found
     said = processes.Processes(("sleep",)).protection(found)
     assert said in ("sleep is protected", "it belongs to this program's own session")
@@ -165,8 +165,8 @@ def test_programs_of_the_data_file_and_of_the_configuration_are_protected(
 GONE = 999_999_99  # more than pid_max can be (proc_sys_kernel(5))
 
 
-def ourselves() -> processes.Process:
-    found = processes.read_process(os.getpid())
+def ourselves() -> process_status.Process:
+    found = process_status.read_process(os.getpid())
     assert found
     return found
 
@@ -176,7 +176,7 @@ def ourselves() -> processes.Process:
     ["claude agent agent-a1 (pid {} start {})", "claude session x (pid {})", "openclaw pid={}"],
 )
 def test_lock_of_an_agent_holds_as_long_as_its_process(reason: str) -> None:
-    began = time.ctime(processes.started(ourselves()))
+    began = time.ctime(process_status.started(ourselves()))
     alive, gone = reason.format(os.getpid(), began), reason.format(GONE, began)
     assert agent_locks.holder(alive, {}) == f"{alive}: that process lives"
     assert agent_locks.holder(gone, {}) is None
@@ -209,7 +209,7 @@ def test_number_given_to_another_process_holds_nothing(start: str, holds: bool) 
 
 
 def test_agent_of_another_time_zone_holds() -> None:
-    there = time.ctime(processes.started(ourselves()) + 13 * 3600)
+    there = time.ctime(process_status.started(ourselves()) + 13 * 3600)
     assert agent_locks.holder(f"claude session x (pid {os.getpid()} start {there})", {})
 
 

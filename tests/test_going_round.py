@@ -19,7 +19,7 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches
-from miyabi_healing.host.processes import read_process
+from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import (

@@ -20,7 +20,7 @@ from program import environment, run
 
 from conftest import PROJECT
 from miyabi_healing.cli.setup import config_template, discovery
-from miyabi_healing.host import processes
+from miyabi_healing.host import process_status
 from miyabi_healing.host.git import repository_paths
 from miyabi_healing.model import config
 from miyabi_healing.runner import registry
@@ -217,7 +217,7 @@ def test_in_a_container_it_offers_to_say_that_folders_from_outside_are_ours_alon
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "ours_alone = []" in config_template.render_config(looked(home), "host", "today")
-    monkeypatch.setattr(processes, "container", lambda: "this is a container")
+    monkeypatch.setattr(process_status, "container", lambda: "this is a container")
     shared, inner = str(home / "work"), home / "inner"
     inner.mkdir()
     rows = [

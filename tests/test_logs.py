@@ -22,7 +22,8 @@ from miyabi_healing.gate.handlers import log_files as gate_logs
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Refused
 from miyabi_healing.host import log_cutting, log_writers, logs
-from miyabi_healing.host.processes import OpenFile, OpenFiles, Process, Processes
+from miyabi_healing.host.open_files import OpenFile, OpenFiles, scan_open_files
+from miyabi_healing.host.process_status import Process
 from miyabi_healing.model.steps import TrimLog
 from miyabi_healing.support.files import MEGABYTE
 
@@ -480,7 +481,7 @@ def test_mapping_counts_where_its_device_number_is_another(tmp_path: Path) -> No
     log = tmp_path / "app.log"
     log.write_bytes(LINES)
     status = os.stat(log)
-    real = Processes().open_files()
+    real = scan_open_files()
     strange = OpenFile(
         1, "db", status.st_dev + 1, status.st_ino, str(log), writable=True, mapped=True
     )

@@ -22,7 +22,7 @@ from program import settings
 from conftest import PROJECT
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.host.processes import container
+from miyabi_healing.host.process_status import container
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.steps import RetireWorktree

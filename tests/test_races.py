@@ -24,7 +24,7 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import compression
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import caches
-from miyabi_healing.host.processes import read_process
+from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.steps import (

@@ -24,8 +24,9 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers import table
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.host import processes, unseen_users, users, visibility
-from miyabi_healing.host.processes import OpenFiles, Process
+from miyabi_healing.host import unseen_users, users, visibility
+from miyabi_healing.host.open_files import OpenFiles
+from miyabi_healing.host.process_status import Process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.host.users import Witness
 from miyabi_healing.model import steps
@@ -330,7 +331,7 @@ def test_in_a_container_only_its_own_root_is_its_own(
 
 def unseen_by(monkeypatch: pytest.MonkeyPatch, *found: Process) -> None:
     """Have every scan show nobody, and these as not to be looked into."""
-    monkeypatch.setattr(processes.Processes, "open_files", lambda _self: OpenFiles((), found))
+    monkeypatch.setattr(users, "scan_open_files", lambda: OpenFiles((), found))
 
 
 def shell(uid: int = 0, pid: int = 4_000_000, name: str = "bash") -> Process:
@@ -729,13 +730,13 @@ def test_one_look_serves_all_that_a_step_is_asked_before_it_is_carried_out(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scans: list[OpenFiles] = []
-    scan = processes.Processes.open_files
+    scan = users.scan_open_files
 
-    def counted(self: processes.Processes) -> OpenFiles:
-        scans.append(scan(self))
+    def counted() -> OpenFiles:
+        scans.append(scan())
         return scans[-1]
 
-    monkeypatch.setattr(processes.Processes, "open_files", counted)
+    monkeypatch.setattr(users, "scan_open_files", counted)
     log = tmp_path / "app.log"
     log.write_bytes(b"some line of a log\n" * 100_000)
     step = steps.ArchiveLog(target="", reason="", path=log, identity=identity_at(log))

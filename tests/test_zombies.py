@@ -18,9 +18,11 @@ import pytest
 from conftest import PROJECT, wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import processes
+from miyabi_healing.host import process_status
 from miyabi_healing.host.context import HealerContext
-from miyabi_healing.host.processes import Process, Processes, parse_stat, read_process, read_psutil
+from miyabi_healing.host.open_files import scan_open_files
+from miyabi_healing.host.process_status import Process, parse_stat, read_process, read_psutil
+from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.config import Budgets, Config
@@ -129,10 +131,13 @@ def test_both_ways_of_naming_programs_agree(start: Start, tmp_path: Path) -> Non
     silent, end = os.pipe()
     retitled = start("npm ci", executable=shutil.which("cat"), stdin=silent)
     for process in (start("sleep", "100"), start(sys.executable, str(script), "", "ci"), retitled):
-        ours, theirs = processes.command_line(process.pid), processes.command_psutil(process.pid)
+        ours, theirs = (
+            process_status.command_line(process.pid),
+            process_status.command_psutil(process.pid),
+        )
         assert ours[0] == theirs[0]
         assert [each for each in ours[1] if each] == [each for each in theirs[1] if each]
-    assert processes.command_line(retitled.pid)[1] == ["npm", "ci"]
+    assert process_status.command_line(retitled.pid)[1] == ["npm", "ci"]
     os.close(silent)
     os.close(end)
 
@@ -170,16 +175,13 @@ def test_open_files_tell_appenders_from_others(tmp_path: Path, start: Start) -> 
         for file in (appending, writing, reading):
             start("sleep", "100", stdin=file, cwd=tmp_path)
     status = log.stat()
-    held = Processes().open_files().of(status.st_dev, status.st_ino)
+    held = scan_open_files().of(status.st_dev, status.st_ino)
     assert sorted((each.writable, each.append) for each in held) == [
         (False, False),
         (True, False),
         (True, True),
     ]
-    assert {each.path for each in Processes().open_files().beneath(tmp_path)} == {
-        str(tmp_path),
-        str(log),
-    }
+    assert {each.path for each in scan_open_files().beneath(tmp_path)} == {str(tmp_path), str(log)}
 
 
 def test_deleted_and_mapped_files_are_seen(tmp_path: Path, start: Start) -> None:
@@ -191,10 +193,10 @@ def test_deleted_and_mapped_files_are_seen(tmp_path: Path, start: Start) -> None
         "f.close(); time.sleep(100)"
     )
     python(start, script)
-    wait_for(lambda: Processes().open_files().of(status.st_dev, status.st_ino))
-    assert any(each.mapped for each in Processes().open_files().of(status.st_dev, status.st_ino))
+    wait_for(lambda: scan_open_files().of(status.st_dev, status.st_ino))
+    assert any(each.mapped for each in scan_open_files().of(status.st_dev, status.st_ino))
     file.unlink()
-    assert Processes().open_files().of(status.st_dev, status.st_ino)
+    assert scan_open_files().of(status.st_dev, status.st_ino)
 
 
 # Zombies
@@ -303,10 +305,13 @@ def test_init_of_a_container_is_protected(start: Start) -> None:
 def test_ordinary_user_does_not_signal_others(start: Start) -> None:
     process = start("sleep", "100")
     script = (
-        f"import os, sys; sys.path.insert(0, {str(PROJECT)!r}); from miyabi_healing.host.processes "
-        "import *\n"
+        f"import os, sys; sys.path.insert(0, {str(PROJECT)!r})\n"
+        "from miyabi_healing.host import catalogue\n"
+        "from miyabi_healing.host.open_files import scan_open_files\n"
+        "from miyabi_healing.host.processes import Processes\n"
+        "from miyabi_healing.host.process_status import read_process\n"
         f"os.setuid(65534); print(Processes().protection(read_process({process.pid})), "
-        "len(Processes().open_files().unseen) > 0)"
+        "len(scan_open_files().unseen) > 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "it belongs to another user True", done.stderr
@@ -441,6 +446,6 @@ def test_budget_of_processes_is_the_gates(start: Start, tmp_path: Path) -> None:
 def test_namespace_that_cannot_be_read_is_protected(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(processes, "PROC", tmp_path)
-    assert processes.is_namespace_init(5) == "its namespaces cannot be read"
-    assert not processes.catches(5, signal.SIGCHLD)
+    monkeypatch.setattr(process_status, "PROC", tmp_path)
+    assert process_status.is_namespace_init(5) == "its namespaces cannot be read"
+    assert not process_status.catches(5, signal.SIGCHLD)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from miyabi_healing.host import catalogue
-from miyabi_healing.host.processes import OpenFile, OpenFiles
+from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.model import config
 from miyabi_healing.model.catalogue import CacheKind
 from miyabi_healing.model.identity import Identity

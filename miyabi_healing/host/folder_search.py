@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from miyabi_healing.host.processes import OpenFile
+from miyabi_healing.host.open_files import OpenFile
 from miyabi_healing.host.ways import Way
 
 _DEEPEST = 200  # one descriptor a level

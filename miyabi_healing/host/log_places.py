@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from miyabi_healing.host.logs import _not_a_log
-from miyabi_healing.host.processes import LINUX
+from miyabi_healing.host.process_status import LINUX
 from miyabi_healing.model.config import LogSettings
 
 _GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host.processes import OpenFile, OpenFiles, Process
+from miyabi_healing.host.open_files import OpenFile, OpenFiles
+from miyabi_healing.host.process_status import Process
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from signal import Signals
 from typing import TypedDict, Unpack
 
 from miyabi_healing.host import caches
-from miyabi_healing.host.processes import Process
+from miyabi_healing.host.process_status import Process
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import (
     ArchiveLog,

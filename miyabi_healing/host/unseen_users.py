@@ -12,7 +12,7 @@ import re
 import stat
 from dataclasses import dataclass
 
-from miyabi_healing.host.processes import LINUX, PROC, Process
+from miyabi_healing.host.process_status import LINUX, PROC, Process
 from miyabi_healing.host.ways import Way
 from miyabi_healing.support import mount_table
 from miyabi_healing.support.files import is_within

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from miyabi_healing.host import unseen_users, visibility
 from miyabi_healing.host.folder_search import search_folder
-from miyabi_healing.host.processes import LINUX, OpenFile, OpenFiles, Processes, container
+from miyabi_healing.host.open_files import OpenFile, OpenFiles, scan_open_files
+from miyabi_healing.host.process_status import LINUX, container
 from miyabi_healing.host.ways import Way
 from miyabi_healing.model.config import Config
 from miyabi_healing.support import mount_answers, mount_table
@@ -42,7 +43,7 @@ class Witness:
 
     @cached_property
     def files(self) -> OpenFiles:
-        return Processes(self.config.processes.protected).open_files()
+        return scan_open_files()
 
     @cached_property
     def mounts(self) -> tuple[MountPoint, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from miyabi_healing.host.processes import LINUX, PROC
+from miyabi_healing.host.process_status import LINUX, PROC
 
 # PROC_USER_INIT_INO in the kernel's proc_ns.h: the number of a host's own user namespace
 _FIRST_USERS = 0xEFFFFFFD

@@ -226,7 +226,7 @@ def safety(found: Findings) -> Iterator[tuple[str, list[str]]]:
     """In a container, what nobody else may be using: only a person knows, so it is offered and not
     set.
     """
-    from miyabi_healing.host.processes import container
+    from miyabi_healing.host.process_status import container
     from miyabi_healing.support import mount_table
 
     if (why := container()) is None:

@@ -23,7 +23,7 @@ from miyabi_healing.gate.primitives.context import Context, Refused, StepResult,
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.weigh import DEEPEST, Cost
 from miyabi_healing.host import caches
-from miyabi_healing.host.processes import OpenFile, OpenFiles
+from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import Delete, Unit
 from miyabi_healing.support.files import is_beneath, open_beneath, used

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
-from miyabi_healing.host.processes import read_process
+from miyabi_healing.host.process_status import read_process
 from miyabi_healing.model.steps import Signal
 
 _ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)

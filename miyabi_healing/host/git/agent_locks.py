@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from miyabi_healing.host import catalogue
-from miyabi_healing.host.processes import LINUX, PROC, Process, living, read_process, started
+from miyabi_healing.host.process_status import LINUX, PROC, Process, living, read_process, started
 from miyabi_healing.model.catalogue import AgentLock
 
 _STARTED = "%a %b %d %H:%M:%S %Y"  # as ps(1) says it under lstart, in local time

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host.processes import LINUX, PROC, OpenFile, Process, told_by
+from miyabi_healing.host.open_files import OpenFile, told_by
+from miyabi_healing.host.process_status import LINUX, PROC, Process
 from miyabi_healing.host.users import Witness
 from miyabi_healing.support import mount_answers, mount_table
 from miyabi_healing.support.files import is_within

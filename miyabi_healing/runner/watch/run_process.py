@@ -263,9 +263,9 @@ class Ordered(RunProcess):
 
     def is_the_one(self) -> bool:
         """Whether the pid is still that of the fork: then its parent is what made it."""
-        from miyabi_healing.host import processes
+        from miyabi_healing.host import process_status
 
-        found = processes.read_process(self.pid)
+        found = process_status.read_process(self.pid)
         return found is not None and found.ppid == self.source.pid
 
     def end(self) -> tuple[Document, int]:
