@@ -273,7 +273,7 @@ def roll_back(repository: str, state: str) -> None:
 
 
 def watch(program: str, count: str) -> None:
-    """Let watch mode make so many passes; what each costs, what grows with them, and what they
+    """Let watch mode make so many runs; what each costs, what grows with them, and what they
     leave.
     """
     import json
@@ -301,7 +301,7 @@ def watch(program: str, count: str) -> None:
             left,
         )
 
-    first = 20  # passes that only warm things up
+    first = 20  # runs that only warm things up
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "TMPDIR": folder}
         command = [program, "--watch", "--interval", "0", "--json"]

@@ -1,4 +1,4 @@
-"""One healthy pass, from the start of ``run_healing.sh`` to its end, with its journal and its
+"""One healthy run, from the start of ``run_healing.sh`` to its end, with its journal and its
 report, against other ways to look.
 
 All of them run the interpreter of the environment that ``run_healing.sh`` makes, at whatever speed
@@ -155,11 +155,11 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
         aims = (Aim("wall", reach), Aim("cpu", reach, name="CPU"), Aim("rss", name="peak memory"))
         return Case(job, Side("ours", lambda: command), Side(name, lambda: peer), aims, rounds)
 
-    yield case("a healthy pass", plain, "pytest, six empty tests", bare, 0.85)
+    yield case("a healthy run", plain, "pytest, six empty tests", bare, 0.85)
     yield case(
-        "a healthy pass, with a configuration file", ours, "pytest, six empty tests", bare, 0.85
+        "a healthy run, with a configuration file", ours, "pytest, six empty tests", bare, 0.85
     )
-    yield case("a healthy pass", plain, "the same pytest without plugins", barest, None)
+    yield case("a healthy run", plain, "the same pytest without plugins", barest, None)
     (settings.folder / "test_host.py").write_text(PEER)
     infra = with_testinfra(python, settings.folder)
     for name in ("df", "ps", "find", "free"):
@@ -167,7 +167,7 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     peer = Command(
         (infra, "-m", "pytest", str(settings.folder / "test_host.py")), repository, environment
     )
-    yield case("a healthy pass", plain, "testinfra, six checks", peer, 0.65)
+    yield case("a healthy run", plain, "testinfra, six checks", peer, 0.65)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Watch mode: what a pass costs, and what a thousand of them leave behind.
+"""Watch mode: what a run costs, and what a thousand of them leave behind.
 
-A pass is what the watch, the process that keeps the checks, and their forks take together, but for
+A run is what the watch, the process that keeps the checks, and their forks take together, but for
 their start.
 """
 
@@ -98,11 +98,9 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
     for name in ("df", "git", "ps", "find", "free", "awk"):
         needs(name)
     idle, busy = settings.folder / "idle", settings.folder / "busy"
-    yield from passes("a pass in watch mode", idle, settings)
+    yield from passes("a run in watch mode", idle, settings)
     processes, worktrees, logs = (settings.scaled(number) for number in BUSY)
-    job = (
-        f"a pass in watch mode among {processes:,} processes, {worktrees} worktrees, {logs:,} logs"
-    )
+    job = f"a run in watch mode among {processes:,} processes, {worktrees} worktrees, {logs:,} logs"
     with crowd(processes, 0):
         yield from passes(job, busy, settings, worktrees, logs)
     count = settings.scaled(1000)
@@ -119,7 +117,7 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
         )
     )
     yield Case(
-        f"{count:,} passes in watch mode",
+        f"{count:,} runs in watch mode",
         watch(count, *world(settings.folder / "long")),
         None,
         left,
@@ -128,7 +126,7 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
 
 
 def passes(job: str, folder: Path, settings: Settings, *many: int) -> Generator[Case, None, None]:
-    """A pass against each script, in a world with so `many` worktrees and logs."""
+    """A run against each script, in a world with so `many` worktrees and logs."""
     repository, environment = world(folder, *many)
     ours = watch(settings.scaled(200), repository, environment)
     for name, script in SCRIPTS.items():
@@ -165,7 +163,7 @@ def passes(job: str, folder: Path, settings: Settings, *many: int) -> Generator[
 
 
 def watch(count: int, repository: Path, environment: dict[str, str | None]) -> Side:
-    """So many passes in a world; of the mounts only its own, for those that come and go are another
+    """So many runs in a world; of the mounts only its own, for those that come and go are another
     matter.
     """
     told = {**environment, "MIYABI_HEALING_CONFIG": f"{environment['HOME']}/limits.toml"}

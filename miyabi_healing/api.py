@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 NAMES: dict[str, tuple[str, str]] = {
     # What a healer is given and hands back.
     "HealerContext": ("host.context", "the host, the check's fixtures, `reading(kind)`, `now()`"),
-    "Host": ("host.readings", "every reading of the host, each taken once in a pass"),
+    "Host": ("host.readings", "every reading of the host, each taken once in a run"),
     "Issue": ("model.issue", "what a check found: name, target, metric_value, limit, severity"),
     "Limit": ("model.issue", "what a check allows: it trips above threshold, healed below clear"),
     "Severity": ("model.issue", "LOW, MEDIUM, HIGH or CRITICAL; they compare"),

@@ -39,7 +39,7 @@ def run(
 def report(
     *arguments: str, cwd: Path | None = None, **changes: str | None
 ) -> tuple[int, dict[str, Any]]:
-    """The exit status and the report of a pass; it is valid by the schema, whatever happened."""
+    """The exit status and the report of a run; it is valid by the schema, whatever happened."""
     import jsonschema
 
     done = run("--json", *arguments, cwd=cwd, **changes)

@@ -85,11 +85,11 @@ def report(
 
 WRONG, FINE = report(issue()), report()
 HEALED = report(issue(healed=True))
-CRASHED = report(errors=[{"check": "", "message": "the pass was ended by SIGKILL"}], healthy=())
+CRASHED = report(errors=[{"check": "", "message": "the run was ended by SIGKILL"}], healthy=())
 
 
 class Story:
-    """One host, pass after pass."""
+    """One host, run after run."""
 
     def __init__(self, rules: config.AlertSettings = RULES) -> None:
         self.rules, self.now, self.known = rules, 1e9, dict[Key, KnownIssue]()
@@ -115,7 +115,7 @@ def test_healing_is_told_and_ends_what_was_told_before() -> None:
     story = Story()
     assert story.then(HEALED) == ["healed"]
     assert [story.then(HEALED) for _ in range(5)] == [[]] * 5, (
-        "what is healed in every pass is told once a day"
+        "what is healed in every run is told once a day"
     )
     assert story.then(HEALED, after=24 * HOUR) == ["healed"]
     assert story.then(WRONG) == ["unhealed"]
@@ -141,7 +141,7 @@ def test_growing_worse_is_told_again_and_getting_better_is_not() -> None:
     ("brake", "vetoed"),
     [
         ("attempts: tried 3 time(s)", ""),
-        ("", "budget: 20 GB a pass"),
+        ("", "budget: 20 GB a run"),
         ("", "time limit: 300 s for x"),
     ],
 )
@@ -165,9 +165,7 @@ def test_brake_that_is_only_a_wait_is_not_told() -> None:
 def test_issue_that_has_not_lasted_long_enough_to_act_is_not_told_yet() -> None:
     story, waiting = (
         Story(),
-        report(
-            issue(), actions=[action(brake="gate: found in 1 of the last 3 passes; acts from 2")]
-        ),
+        report(issue(), actions=[action(brake="gate: found in 1 of the last 3 runs; acts from 2")]),
     )
     assert story.then(waiting) == []
     assert story.then(FINE) == []

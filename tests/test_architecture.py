@@ -1,5 +1,5 @@
 """The rules that everything else rests on: who may change the host, what a check imports, and what
-a healthy pass costs.
+a healthy run costs.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ METHODS = {
 ALLOWED = {
     "state/store.py": "the journal, its ballast and what was damaged, in the state folder",
     "support/commands.py": "signals to the programs that it started",
-    "runner/watch/run_process.py": "signals to the pass that it started, and the pipe between them",
+    "runner/watch/run_process.py": "signals to the run that it started, and the pipe between them",
     "state/watch_presence.py": "the file in the state folder by which a watch says that it is "
     "there",
     "support/mount_questions.py": "the child that asks what may not answer: its end, and the pipe "
     "to it",
     "runner/supervised.py": "signals to the child that makes the run, and the pipe to it",
-    "runner/watch/prefork.py": "the pipe to the watch that it makes passes for",
+    "runner/watch/prefork.py": "the pipe to the watch that it makes runs for",
     "state/run_lock.py": "the lock file of the state folder, and that folder",
     "state/journal.py": "the journal in the state folder, and that folder",
     "report/outputs/textfile.py": "what a killed write left beside the metrics file",
@@ -132,7 +132,7 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
     assert len([line for line in file.read_text().splitlines() if line.strip()]) <= 12
 
 
-# What a healthy pass needs, and nothing else: whoever adds a line here makes every pass of every
+# What a healthy run needs, and nothing else: whoever adds a line here makes every run of every
 # host heavier.
 OURS = """
     cli cli.main host host.filesystems host.git host.git.locks host.git.repositories
@@ -183,7 +183,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture
 def healthy_pass(home: Path, only_mounts: None) -> dict[str, list[str]]:
-    """What the program loads and starts in a pass with every check and a configuration, in which
+    """What the program loads and starts in a run with every check and a configuration, in which
     nothing is wrong.
     """
     subprocess.run(["git", "init", "-q", str(home / "repository")], check=True)
@@ -222,18 +222,16 @@ def test_healthy_pass_loads_what_it_needs_and_nothing_else(
     }
     crept = sorted(ours - set(OURS))
     assert not crept, (
-        "these modules of ours crept into every healthy pass; import them where they are used: "
+        "these modules of ours crept into every healthy run; import them where they are used: "
         f"{', '.join(crept)}"
     )
     gone = sorted(set(OURS) - ours)
-    assert not gone, (
-        f"a healthy pass is lighter by these; take them off the list: {', '.join(gone)}"
-    )
+    assert not gone, f"a healthy run is lighter by these; take them off the list: {', '.join(gone)}"
     checks = {name.partition(".")[0] for name in modules if "checks.test_" in name}
     packages = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - checks
     crept = sorted(packages - PACKAGES)
     assert not crept, (
-        "these packages crept into every healthy pass; import them where they are used: "
+        "these packages crept into every healthy run; import them where they are used: "
         f"{', '.join(crept)}"
     )
     crept = sorted(
@@ -242,7 +240,7 @@ def test_healthy_pass_loads_what_it_needs_and_nothing_else(
         if any(each == name or each.startswith(f"{name}.") for each in modules)
     )
     assert not crept, (
-        "these of the standard library crept into every healthy pass; import them where used: "
+        "these of the standard library crept into every healthy run; import them where used: "
         f"{', '.join(crept)}"
     )
 

@@ -1,4 +1,4 @@
-"""Brakes hold whatever a healer plans, across passes, and every veto is told."""
+"""Brakes hold whatever a healer plans, across runs, and what they block is said."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def things(mine: Path) -> int:
     return len(list((mine.parent / "things").iterdir()))
 
 
-# Whole passes
+# Whole runs
 
 
 def test_healer_that_fails_half_way_undoes_its_own_steps(mine: Path) -> None:
@@ -430,7 +430,7 @@ def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
     assert held.reason_against_plan("tidy", ISSUE, plan(STEP)) is None
     assert (
         held.reason_against_plan("tidy", lasting, plan(STEP))
-        == "gate: found in 1 of the last 3 passes; acts from 2"
+        == "gate: found in 1 of the last 3 runs; acts from 2"
     )
     passed(held, "healthy", "healthy", "issue", "healthy")
     assert held.reason_against_plan("tidy", lasting, plan(STEP)) is None
@@ -448,7 +448,7 @@ def test_own_gate_goes_over_the_checks(tmp_path: Path, clock: Clock) -> None:
     )
     assert (
         held.reason_against_plan("tidy", ISSUE, plan(STEP))
-        == "gate: found in 1 of the last 3 passes; acts from 3"
+        == "gate: found in 1 of the last 3 runs; acts from 3"
     )
 
 

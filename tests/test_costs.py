@@ -202,7 +202,7 @@ def test_each_thing_set_aside_is_an_entry(home: Path, files: int, applied: int) 
     steps = [set_aside(home / f"thing {number}") for number in range(6)]
     outcomes = carry_out(context(home), *steps, budgets=Budgets(files=files))
     assert [each.status for each in outcomes].count("applied") == applied
-    assert {each.message for each in outcomes[applied:]} == {f"budget: {files} files a pass"}
+    assert {each.message for each in outcomes[applied:]} == {f"budget: {files} files a run"}
 
 
 @pytest.mark.parametrize(("limit", "applied"), [(0.0029, 2), (0.0031, 3)])

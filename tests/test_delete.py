@@ -421,7 +421,7 @@ def test_budget_of_files_is_the_gates(home: Path) -> None:
     fill(home / ".cache" / "thumbnails", 5)
     outcomes = carry_out(plan(home, idle_minutes=0), home, files=4)
     assert [(each.status, each.message) for each in outcomes] == [
-        ("vetoed", "budget: 4 files a pass")
+        ("vetoed", "budget: 4 files a run")
     ]
     assert len(list((home / ".cache" / "thumbnails").iterdir())) == 5
 

@@ -1,4 +1,4 @@
-"""With not one byte free where home, state and caches are, one pass heals it, and the journal has
+"""With not one byte free where home, state and caches are, one run heals it, and the journal has
 it all.
 """
 
@@ -62,7 +62,7 @@ keep_lines = 100
 
 @pytest.mark.root
 @pytest.mark.parametrize("filesystem", ["tmpfs", "ext4"])
-@pytest.mark.parametrize("passed_before", [True, False], ids=["with ballast", "first pass ever"])
+@pytest.mark.parametrize("passed_before", [True, False], ids=["with ballast", "first run ever"])
 def test_disk_that_is_full_to_the_last_byte_is_healed(
     mounted: Callable[..., Path],
     home: Path,

@@ -137,7 +137,7 @@ def test_run_that_is_asked_twice_in_a_group_reports_by_itself_and_once(home: Pat
     assert (program.returncode, errors) == (143, "")
     assert json.loads(output)["errors"][-1]["message"] in (
         "it was interrupted",
-        "the pass was interrupted",
+        "the run was interrupted",
     )
 
 

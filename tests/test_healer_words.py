@@ -186,7 +186,7 @@ def test_nobody_guesses_what_a_step_of_another_version_did(mine: Path) -> None:
         results = {row["kind"]: row["result"] for row in document["recovered"]}
         assert results["truncate table"] == unknown.format("truncate table")
         assert results["quarantine"] == (
-            "a pass that may change something takes it back"
+            "a run that may change something takes it back"
             if options
             else "nothing had been changed yet"
         )

@@ -1,4 +1,4 @@
-"""Every pass is remembered for a while, healthy ones too; history and status tell people what there
+"""Every run is remembered for a while, healthy ones too; history and status tell people what there
 was and what is.
 """
 
@@ -75,8 +75,8 @@ def test_unknown_check_is_told_with_the_nearest(home: Path) -> None:
 
 
 def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> None:
-    nobody = "Next pass: no watch is running; a timer, cron or you begin it."
-    assert run("status").stdout == f"No pass has run yet.\n{nobody}\n"
+    nobody = "Next run: no watch is running; a timer, cron or you begin it."
+    assert run("status").stdout == f"No run yet.\n{nobody}\n"
     where = world(home)
     report(*where)
     done = run("status")

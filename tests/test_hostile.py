@@ -1,4 +1,4 @@
-"""Hostile things wherever the program looks, met as root in a whole pass: none followed, none hung
+"""Hostile things wherever the program looks, met as root in a whole run: none followed, none hung
 on, each reported.
 """
 

@@ -167,7 +167,7 @@ def test_documents_name_every_table_and_column(tmp_path: Path) -> None:
 
 
 def test_older_journal_brings_its_promises_along(tmp_path: Path) -> None:
-    """Measured from the last pass that it has on record: what it noted later counts from the
+    """Measured from the last run that it has on record: what it noted later counts from the
     beginning of the run clock.
     """
     with contextlib.closing(sqlite3.connect(tmp_path / "old")) as old:
@@ -184,7 +184,7 @@ def test_older_journal_brings_its_promises_along(tmp_path: Path) -> None:
         pauses = new.database.execute(
             "select clock, ended is null from pause order by id"
         ).fetchall()
-        # the first was over when the last pass ended
+        # the first was over when the last run ended
         assert pauses == [(-900, 0), (-100, 1), (0, 1)]
         assert new.database.execute("select clock from healthy").fetchall() == [(-600,)]
         assert new.now().seen < 60
@@ -389,7 +389,7 @@ def test_journal_is_read_through_unless_it_is_as_it_was_closed_today(
     with monkeypatch.context() as tomorrow:
         tomorrow.setattr(store.time, "strftime", lambda form: "2099-01-01")
         assert not store.was_closed_cleanly(state)
-    (state / f"{paths.JOURNAL}-wal").touch()  # a pass that was ended
+    (state / f"{paths.JOURNAL}-wal").touch()  # a run that was ended
     assert not store.was_closed_cleanly(state)
     (state / f"{paths.JOURNAL}-wal").unlink()
     assert store.was_closed_cleanly(state)
@@ -571,7 +571,7 @@ def crash(state: Path, number: int = 5) -> Path:
 
 @pytest.mark.parametrize("damage", ["no header", "cut short", "a page of zeros", "a flipped bit"])
 def test_damaged_write_ahead_log_is_kept_and_told(tmp_path: Path, damage: str) -> None:
-    """SQLite itself passes over it in silence, and with it over what a crashed pass intended."""
+    """SQLite itself passes over it in silence, and with it over what a crashed run intended."""
     log = crash(tmp_path)
     content = log.read_bytes()
     half = len(content) // 2

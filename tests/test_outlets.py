@@ -1,4 +1,4 @@
-"""Telling others never costs a pass anything: not its report, not its exit status, not the quiet of
+"""Telling others never costs a run anything: not its report, not its exit status, not the quiet of
 a host that is well.
 """
 

@@ -103,6 +103,6 @@ def test_watch_marks_its_lines(home: Path) -> None:
     with os.fdopen(ours, encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     assert program.wait(60) == 0
-    assert lines[0].endswith("all is well Next pass in 5 s.")
+    assert lines[0].endswith("all is well Next run in 5 s.")
     assert {line[:3] for line in lines} == {"<6>"}
     assert live.plain_report(document, 0, 5, True) == ""

@@ -1,4 +1,4 @@
-"""JUnit XML of a pass: healed is passed, what remains has failed, and a file that cannot be written
+"""JUnit XML of a run: healed is passed, what remains has failed, and a file that cannot be written
 stops nothing half way.
 """
 

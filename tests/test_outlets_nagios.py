@@ -161,7 +161,7 @@ def test_lock_that_is_held_is_unknown(home: Path) -> None:
     finally:
         run_lock.release(held)
     assert (code, state) == (3, "UNKNOWN")
-    assert "another pass is at work" in text
+    assert "another run is at work" in text
 
 
 def test_being_stopped_is_unknown(home: Path) -> None:

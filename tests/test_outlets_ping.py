@@ -1,4 +1,4 @@
-"""A ping at the start and at the end of a pass, whatever the monitor does; its URL appears
+"""A ping at the start and at the end of a run, whatever the monitor does; its URL appears
 nowhere.
 """
 

@@ -350,7 +350,7 @@ def test_count_that_cannot_be_read_is_left_out_rather_than_begun_anew(
     (state / paths.JOURNAL).unlink()
     kept = journal.Journal(state / paths.JOURNAL)
     history.record(kept, "run", time.time(), [heal("success")], config.HistorySettings())
-    assert textfile.totals(told(document()))["tidy", "success"] == 1  # with a pass at work as well
+    assert textfile.totals(told(document()))["tidy", "success"] == 1  # with a run at work as well
     kept.write("drop table heal_total", ())
     kept.database.execute("pragma user_version=3")
     kept.close()

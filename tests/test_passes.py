@@ -1,4 +1,4 @@
-"""Whole passes over checks and healers of our own: what is healed, what is told, and what the
+"""Whole runs over checks and healers of our own: what is healed, what is told, and what the
 program refuses.
 """
 

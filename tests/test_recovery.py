@@ -169,7 +169,7 @@ def mine(home: Path) -> Path:
 
 
 def begin(mine: Path, start: Start, text: str = "") -> psutil.Popen:
-    """Start a pass, and wait until it is in the middle of its second step."""
+    """Start a run, and wait until it is in the middle of its second step."""
     options = ("--config", settings(mine.parent, text), "--checks", str(mine), "--json")
     program = start(
         sys.executable,
@@ -187,7 +187,7 @@ def begin(mine: Path, start: Start, text: str = "") -> psutil.Popen:
 
 
 def kill(program: psutil.Popen, mine: Path) -> None:
-    """End a pass without a word, and then the command that it leaves behind."""
+    """End a run without a word, and then the command that it leaves behind."""
     program.kill()
     program.wait()
     os.kill(int((mine.parent / "pid").read_text()), signal.SIGKILL)

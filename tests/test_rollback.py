@@ -1,4 +1,4 @@
-"""What a pass took away comes back as it was, or it is said why not; and what nobody wanted back
+"""What a run took away comes back as it was, or it is said why not; and what nobody wanted back
 goes when its time has come.
 """
 
@@ -781,7 +781,7 @@ def test_the_oldest_goes_first_and_a_budget_holds_purging_too(home: Path) -> Non
     assert [(step["reason"].rsplit("/", 1)[1], step["status"]) for step in steps] == [
         ("a", "applied"), ("b", "vetoed"), ("c", "vetoed"),
     ]  # fmt: skip
-    assert steps[1]["message"] == "budget: 1.5 MB a pass; this takes 1.0 MB"
+    assert steps[1]["message"] == "budget: 1.5 MB a run; this takes 1.0 MB"
     assert document["quarantine"]["things"] == 2
 
 

@@ -2,7 +2,7 @@
 nothing is lost.
 
 The world is real: git repositories, zombies, a live log writer, an ext4 filesystem filled past its
-limit, a commit that waits in an editor. A pass runs as people run it, with a HOME and a
+limit, a commit that waits in an editor. A run runs as people run it, with a HOME and a
 configuration of its own.
 """
 
@@ -257,7 +257,7 @@ def test_one_pass_heals_all_that_can_be_healed_and_loses_nothing(
     text = run("--dry-run", *where).stdout
     assert "nothing was changed" in text
 
-    # The pass itself.
+    # The run itself.
     known = commits(world.repo)
     code, document = report(*where)
     status = {
@@ -367,7 +367,7 @@ def restored(world: World) -> bytes:
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("mkfs.ext4"), reason="needs mkfs.ext4")
 def test_what_cannot_be_healed_is_told_truthfully(world: World) -> None:
-    """Where no worktree has been idle for long enough, the pass ends with 1 and says what it
+    """Where no worktree has been idle for long enough, the run ends with 1 and says what it
     kept.
     """
     text = world.config.read_text().replace("idle_days = 0", "idle_days = 30")

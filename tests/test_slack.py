@@ -1,4 +1,4 @@
-"""Slack as it is: it accepts, refuses, is slow, limits rates, hangs, dies half way. The pass's
+"""Slack as it is: it accepts, refuses, is slow, limits rates, hangs, dies half way. The run's
 result is always the same.
 """
 
@@ -176,7 +176,7 @@ def test_flapping_issue_sends_a_handful_of_messages_in_a_hundred_passes(
     for number in range(100):
         told(home, server, WRONG if number % 2 else FINE)
     assert 1 <= len(server.got) <= 9
-    print(f"a hundred passes, {len(server.got)} messages")
+    print(f"a hundred runs, {len(server.got)} messages")
 
 
 def test_long_and_hostile_messages_keep_to_the_limits(server: Slack) -> None:
@@ -227,7 +227,7 @@ def test_state_folder_that_cannot_be_written_does_not_silence_alerts(
 ) -> None:
     (home / "state").write_text("a file where the folder should be")
     assert told(home, server, WRONG) == []
-    assert "comes again with every pass" in json.dumps(server.got[0])
+    assert "comes again with every run" in json.dumps(server.got[0])
     assert told(home, server, HEALED) == []
     server.acts = ["404"]
     assert told(home, server, WRONG) == ["could not be sent to slack: HTTP status 404"]
@@ -423,7 +423,7 @@ def to(url: str) -> tuple[Channel, ...]:
 def tell(
     home: Path, channels: tuple[Channel, ...], document: Any, time_limit: float = 2
 ) -> list[str]:
-    """Tell of a pass; returns what went wrong."""
+    """Tell of a run; returns what went wrong."""
     rules = config.Config(alerts=config.AlertSettings(time_limit=time_limit))
     mail = queue.queue_alerts(
         json.loads(json.dumps(document)), rules, channels, home / "state", False

@@ -1,4 +1,4 @@
-"""Asked to stop at any moment, a pass finishes or takes back the step in hand, begins no other,
+"""Asked to stop at any moment, a run finishes or takes back the step in hand, begins no other,
 reports, and can be undone.
 """
 
@@ -123,7 +123,7 @@ def test_signal_ends_the_step_in_hand_and_the_pass_reports(
     (action,) = document["actions_taken"]
     assert [step["status"] for step in action["steps"]] == ["applied", "applied"]
     assert action["message"].startswith("tidy failed: interrupted")
-    assert document["errors"][-1]["message"] in ("it was interrupted", "the pass was interrupted")
+    assert document["errors"][-1]["message"] in ("it was interrupted", "the run was interrupted")
     journal = journal_of(home)
     assert [(row.kind, row.status) for row in journal.rows("true")] == [
         ("quarantine", "applied"), ("quarantine", "applied"), ("run", "failed"),

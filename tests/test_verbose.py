@@ -212,7 +212,7 @@ def test_terminal_gets_lines_and_no_view_that_is_drawn_over(home: Path) -> None:
     ) as watch:  # fmt: skip
         os.close(theirs)
         seen, end = b"", time.monotonic() + 20
-        while time.monotonic() < end and seen.count(b"Next pass in") < 2:
+        while time.monotonic() < end and seen.count(b"Next run in") < 2:
             if select.select([ours], [], [], 0.2)[0]:
                 seen += os.read(ours, 1 << 16)
         watch.terminate()
@@ -221,6 +221,6 @@ def test_terminal_gets_lines_and_no_view_that_is_drawn_over(home: Path) -> None:
                 with contextlib.suppress(OSError):
                     os.read(ours, 1 << 16)
     os.close(ours)
-    assert seen.count(b"Next pass in") >= 2
+    assert seen.count(b"Next run in") >= 2
     assert b"runner.judging: check large_log_files" in seen
     assert b"\x1b" not in seen

@@ -1,4 +1,4 @@
-"""Watch mode goes on, whatever happens to its passes, and is the same after many as after the
+"""Watch mode goes on, whatever happens to its runs, and is the same after many as after the
 first.
 """
 
@@ -65,7 +65,7 @@ class Watching:
             )  # fmt: skip
 
     def edit(self, act: str = "pass", value: int = 1) -> None:
-        """Change the check; the next pass has it."""
+        """Change the check; the next run has it."""
         (self.folder / "new").write_text(CHECK.replace("ACT", act).replace("VALUE", str(value)))
         (self.folder / "new").rename(self.folder / "test_things.py")
 
@@ -373,7 +373,7 @@ def test_killed_in_the_middle_of_a_pass_the_next_watch_goes_on_where_it_was(
     time.sleep(0.6)
     first.process.kill()
     first.process.wait()
-    second = watching()  # the pass that was at work holds the lock until it has ended
+    second = watching()  # the run that was at work holds the lock until it has ended
     assert second.until(HEALTHY)["errors"] == []
     course = json.loads(run("history", "--issue", "things", "--json").stdout)
     assert {row["value"] for row in course} == {1, 7}
@@ -416,7 +416,7 @@ def test_status_knows_the_next_pass_while_a_watch_runs(watching: Any) -> None:
     wait_for(lambda: json.loads(run("status", "--json").stdout)["next_pass"])
     document = json.loads(run("status", "--json").stdout)
     assert document["watch_pid"] == watch.process.pid
-    assert "Next pass: 2" in run("status").stdout
+    assert "Next run: 2" in run("status").stdout
     watch.process.kill()
     watch.process.wait()
     assert json.loads(run("status", "--json").stdout)["next_pass"] is None
@@ -431,9 +431,9 @@ def test_parent_stays_the_same_size(watching: Any) -> None:
     for _ in range(PASSES):
         watch.next()
     after = (process.memory_info().rss, process.num_fds(), process.num_threads())
-    print(f"after 10 passes {before}, after {PASSES + 10} {after}")
+    print(f"after 10 runs {before}, after {PASSES + 10} {after}")
     assert after[0] < before[0] * 1.05
-    assert abs(after[1] - before[1]) <= 1  # a pass at work has a pipe
+    assert abs(after[1] - before[1]) <= 1  # a run at work has a pipe
     assert after[2] == before[2] == 1
     assert [each for each in process.children() if each.status() == psutil.STATUS_ZOMBIE] == []
 
@@ -472,7 +472,7 @@ def test_terminal_shows_each_metric_with_its_course(home: Path) -> None:
     os.close(ours)
     assert process.returncode == 143
     assert b"things" in seen
-    assert b"next pass at" in seen
+    assert b"next run at" in seen
     assert "▅▅".encode() in seen
 
 
@@ -536,7 +536,7 @@ def test_course_is_drawn_against_the_limit() -> None:
     assert live.spark(deque([0.0]), 0) == "▁"
 
 
-# Signals to a pass that is no child of ours
+# Signals to a run that is no child of ours
 
 
 def test_stranger_with_the_pid_of_a_pass_that_has_ended_is_not_signalled(start: Any) -> None:

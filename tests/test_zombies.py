@@ -432,7 +432,7 @@ def test_budget_of_processes_is_the_gates(start: Start, tmp_path: Path) -> None:
     parent = careless(start, 2)
     outcomes = carry_out(only(plan(), parent.pid), tmp_path, budget=0)
     assert [(each.status, each.message) for each in outcomes] == [
-        ("vetoed", "budget: 0 processes a pass")
+        ("vetoed", "budget: 0 processes a run")
     ]
     assert parent.is_running()
     assert (

@@ -24,7 +24,7 @@ _since = click.option(
 
 
 @click.command()
-@click.option("--issue", metavar="NAME", help="The course of one check, instead of whole passes.")
+@click.option("--issue", metavar="NAME", help="The course of one check, instead of whole runs.")
 @_since
 @click.option(
     "-n",
@@ -39,7 +39,7 @@ _since = click.option(
 def history(
     given: CommandContext, issue: str | None, since: float, limit: int, as_json: bool
 ) -> None:
-    """What the last passes found and did."""
+    """What the last runs found and did."""
     from miyabi_healing.state import history as kept
 
     settings(given)

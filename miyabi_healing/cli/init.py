@@ -75,7 +75,7 @@ def init(given: CommandContext, output: str | None, homes: tuple[str, ...], yes:
     _write_configuration(file, text)
     click.echo(
         f"Wrote {display(file)}: {config_template.findings_summary(found)}. "
-        f"'{service_units.UNIT_NAME} --dry-run' shows what a pass would do."
+        f"'{service_units.UNIT_NAME} --dry-run' shows what a run would do."
     )
 
 

@@ -45,11 +45,11 @@ class _Interval(Duration):
 @click.option(
     "--kind",
     type=click.Choice(service_units.KINDS),
-    help="What starts the passes.  [default: what this host has]",
+    help="What starts the runs.  [default: what this host has]",
 )
 @click.option(
     "-i", "--interval", type=_Interval(), metavar="DURATION",
-    help="Between two passes: 15m, 1h, 900.  [default: 15m; 5m for systemd-watch]",
+    help="Between two runs: 15m, 1h, 900.  [default: 15m; 5m for systemd-watch]",
 )  # fmt: skip
 @click.pass_obj
 def install(
@@ -60,7 +60,7 @@ def install(
     kind: str | None,
     interval: float | None,
 ) -> None:
-    """Have passes made for good: by a systemd timer, a systemd service that watches, launchd or
+    """Have runs made for good: by a systemd timer, a systemd service that watches, launchd or
     cron.
 
     Files that it did not write are never replaced or removed.

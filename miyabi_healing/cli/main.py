@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 _EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
     "3 something could not be checked, "
-    "75 another pass is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
+    "75 another run is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
 )
 
 
 class _Later(click.Group):
-    """Loads a subcommand when somebody asks for it: a pass needs none."""
+    """Loads a subcommand when somebody asks for it: a run needs none."""
 
     # The module of each command.
     modules: ClassVar = {
@@ -97,10 +97,10 @@ class _Somewhere(click.Path):
 @click.option(
     "-j", "--json", "as_json", is_flag=True, help="Print the report as one JSON document."
 )
-@click.option("-w", "--watch", is_flag=True, help="Keep running, one pass every interval.")
+@click.option("-w", "--watch", is_flag=True, help="Keep running, one run every interval.")
 @click.option(
     "-i", "--interval", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SEC",
-    help="Seconds between two passes with --watch.",
+    help="Seconds between two runs with --watch.",
 )  # fmt: skip
 @click.option(
     "-s",
@@ -164,10 +164,10 @@ def command(
         telling.enable()
     if nagios and (as_json or watch or context.invoked_subcommand):
         raise click.UsageError(
-            "--nagios prints one line about one pass: leave out --json, --watch and commands"
+            "--nagios prints one line about one run: leave out --json, --watch and commands"
         )
     if watch and (github or junitxml):
-        raise click.UsageError("--github and --junitxml are about one pass: leave out --watch")
+        raise click.UsageError("--github and --junitxml are about one run: leave out --watch")
     if context.invoked_subcommand:
         from miyabi_healing.cli.common import CommandContext
 
@@ -316,7 +316,7 @@ def run() -> NoReturn:
     try:
         sys.exit(command.main(prog_name="miyabi-healing", standalone_mode=False))
     except click.Abort:
-        # Ctrl-C where no pass is at work: click would end with 1, which means that issues remain
+        # Ctrl-C where no run is at work: click would end with 1, which means that issues remain
         reason, code = "stopped by SIGINT", 128 + signal.SIGINT
     except click.ClickException as error:
         if not plugin:

@@ -42,7 +42,7 @@ def rollback(
     """Undo what the last run did, or the run or the step that is named.
 
     What the world has moved on from is refused, with the reason. What was rolled back is left alone
-    by the next passes.
+    by the next runs.
     """
     chosen = settings(given)
     context = make_context(chosen)
@@ -101,4 +101,4 @@ def _show_rollback(
         )
     click.echo(f"{done} of {len(results)} step(s) {'can be' if only_look else 'were'} undone.")
     if done and not only_look and respect_days:
-        click.echo(f"The next passes leave what was rolled back alone for {respect_days:g} days.")
+        click.echo(f"The next runs leave what was rolled back alone for {respect_days:g} days.")

@@ -1,4 +1,4 @@
-"""``status``: what is wrong now, and what holds healing back."""
+"""``status``: what is wrong now, and what blocks healing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from miyabi_healing.support import paths
 @as_json
 @click.pass_obj
 def status(given: CommandContext, as_json: bool) -> None:
-    """What is wrong now, what holds healing back, and what is in quarantine, as the last pass left
+    """What is wrong now, what blocks healing, and what is in quarantine, as the last run left
     it.
     """
     from miyabi_healing.report import status

@@ -213,7 +213,7 @@ def checked(step: Step, work: Work, begun: float) -> Outcome:
         try:
             work.journal.finish(number, outcome)
         except Exception as error:
-            # what is not on record must not stay done; the next pass finds the step unfinished
+            # what is not on record must not stay done; the next run finds the step unfinished
             outcome = failed_outcome(
                 step, context, f"the journal cannot be written: {error_text(error)}"
             )

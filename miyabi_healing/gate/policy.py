@@ -29,7 +29,7 @@ _STATES = {"issue": [True], "healed": [True, False], "healthy": [False]}
 
 @dataclass
 class Spent:
-    """What this pass has used of its budgets so far."""
+    """What this run has used of its budgets so far."""
 
     limits: Budgets
     worktrees: int = 0
@@ -38,17 +38,17 @@ class Spent:
     processes: set[tuple[int, int]] = field(default_factory=set)
 
     def exceeded(self, costs: Sequence[Cost]) -> str | None:
-        """Why these steps would together be too much for one pass; None where they fit."""
+        """Why these steps would together be too much for one run; None where they fit."""
         most = self.limits
         if self.worktrees + sum(each.worktrees for each in costs) > most.worktrees:
-            return f"budget: {most.worktrees} worktrees a pass"
+            return f"budget: {most.worktrees} worktrees a run"
         if len(self.processes.union(*(each.processes for each in costs))) > most.processes:
-            return f"budget: {most.processes} processes a pass"
+            return f"budget: {most.processes} processes a run"
         if self.files + sum(each.files for each in costs) > most.files:
-            return f"budget: {most.files} files a pass"
+            return f"budget: {most.files} files a run"
         size, limit = sum(each.bytes for each in costs), most.gigabytes * 1e9
         if self.bytes + size > limit:
-            return f"budget: {size_text(limit)} a pass; this takes {size_text(size)}"
+            return f"budget: {size_text(limit)} a run; this takes {size_text(size)}"
         return None
 
     def charge(self, each: Cost) -> None:
@@ -63,7 +63,7 @@ class Policy:
     """What may stop the plans and steps of one run. `journal` is None where nothing was ever
     recorded; `clock` tells the moment, by default its.
 
-    `watching` is whether there is a next pass to wait for. `state` is the state folder, by which
+    `watching` is whether there is a next run to wait for. `state` is the state folder, by which
     the quarantine is found.
     """
 
@@ -141,7 +141,7 @@ class Policy:
         )
 
     def by_the_past(self, journal: Journal, issue: Issue) -> str | None:
-        """What the last passes say: that an issue has not lasted long enough to act, or that it
+        """What the last runs say: that an issue has not lasted long enough to act, or that it
         comes and goes.
         """
         if journal.version < 3:  # read-only, and older than the history
@@ -152,7 +152,7 @@ class Policy:
         needed, passes = gate
         if self.watching and sum(found[-passes:]) < needed:
             return (
-                f"gate: found in {sum(found[-passes:])} of the last {passes} passes; acts from "
+                f"gate: found in {sum(found[-passes:])} of the last {passes} runs; acts from "
                 f"{needed}"
             )
         states = [state for outcome in past for state in _STATES[outcome]] + [True]

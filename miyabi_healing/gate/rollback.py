@@ -1,4 +1,4 @@
-"""Undoing what earlier passes did: a whole run or one step of it, refused with a reason where the
+"""Undoing what earlier runs did: a whole run or one step of it, refused with a reason where the
 world has moved on.
 """
 

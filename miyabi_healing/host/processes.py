@@ -27,7 +27,7 @@ from miyabi_healing.host.process_status import (
 def _suspects() -> list[int]:
     """Processes that may be zombies: those whose program cannot be seen (proc_pid_exe(5)).
 
-    Every pass asks this of the whole host. A zombie has no program any more, and one call that says
+    Every run asks this of the whole host. A zombie has no program any more, and one call that says
     so costs half of what reading a state does; kernel threads have none either, and other users' is
     hidden from us: those states are read.
     """

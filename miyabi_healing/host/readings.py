@@ -1,4 +1,4 @@
-"""Read-only views of the host: one noun a module, platform differences inside it. A healthy pass
+"""Read-only views of the host: one noun a module, platform differences inside it. A healthy run
 starts no subprocess.
 """
 

@@ -89,7 +89,7 @@ class CacheSettings:
 
 @dataclass(frozen=True, repr=False)
 class Budgets:
-    """The most one pass may do, whatever its healers plan."""
+    """The most one run may do, whatever its healers plan."""
 
     worktrees: Annotated[int, Meta(ge=0)] = 20
     processes: Annotated[int, Meta(ge=0)] = 5
@@ -137,7 +137,7 @@ class QuarantineSettings:
 
 @dataclass(frozen=True, repr=False)
 class HistorySettings:
-    """How many days, and how many passes, are remembered."""
+    """How many days, and how many runs, are remembered."""
 
     days: Annotated[float, Meta(ge=0)] = 90
     passes: Annotated[int, Meta(ge=0)] = 20_000
@@ -145,7 +145,7 @@ class HistorySettings:
 
 @dataclass(frozen=True, repr=False)
 class WatchSettings:
-    """How many seconds one pass of watch mode may take before it is ended."""
+    """How many seconds one run of watch mode may take before it is ended."""
 
     time_limit: Annotated[float, Meta(ge=0)] = 1800
 
@@ -156,7 +156,7 @@ class AlertSettings:
     environment.
 
     `healed` is whether repairs that succeeded at once are told as well; what lasts is told again
-    every `remind_hours`; a pass spends `time_limit` seconds at most on sending; what cannot be sent
+    every `remind_hours`; a run spends `time_limit` seconds at most on sending; what cannot be sent
     is tried again for `keep_hours`.
     """
 

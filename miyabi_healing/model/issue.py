@@ -55,7 +55,7 @@ class Limit:
 class Issue:
     """One thing found wrong on one target.
 
-    `gate` is in how many of how many passes it must be found before watch mode does something about
+    `gate` is in how many of how many runs it must be found before watch mode does something about
     it.
     """
 

@@ -70,8 +70,7 @@ class CheckSettings(LimitSettings):
         super().__post_init__()
         if self.gate and not 1 <= self.gate[0] <= self.gate[1] <= 100:
             raise ValueError(
-                "gate must be like [2, 3], the passes needed and of how many, "
-                f"not {list(self.gate)}"
+                f"gate must be like [2, 3], the runs needed and of how many, not {list(self.gate)}"
             )
 
     def of_target(self, target: str | None) -> LimitSettings | None:

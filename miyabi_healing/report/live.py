@@ -56,7 +56,7 @@ def plain_report(document: Document, code: int, wait: float, quiet: bool) -> str
     if code != ExitCode.HEALTHY or document["issues_detected"]:
         return text.render_report(document, False, journal)
     when = formatting.time_text(document["timestamp"])
-    line = f"{when} {document['summary']} Next pass in {wait:.0f} s."
+    line = f"{when} {document['summary']} Next run in {wait:.0f} s."
     return "" if quiet else console.marked(line, console.INFO) if journal else line
 
 
@@ -96,7 +96,7 @@ def _table(
     due = formatting.timestamp(time.time() + wait).split("T")[1]
     found = Table(
         title=escape(document["summary"]),
-        caption=escape("\n".join([*actions, f"next pass at {due}"])),
+        caption=escape("\n".join([*actions, f"next run at {due}"])),
         expand=True,
     )
     found.add_column("check", no_wrap=True)

@@ -89,13 +89,13 @@ def tried(journal: Journal, config: Config, now: Moment) -> list[StatusDocument]
 def status_lines(document: StatusDocument) -> Iterator[str]:
     """For people."""
     when = document["last_pass"]
-    work = "; a pass is at work now" if document["at_work"] else ""
-    yield f"Last pass: {time_text(when)}{work}" if when else f"No pass has run yet{work}."
+    work = "; a run is at work now" if document["at_work"] else ""
+    yield f"Last run: {time_text(when)}{work}" if when else f"No run yet{work}."
     if document["next_pass"]:
         when_next = time_text(document["next_pass"])
-        yield f"Next pass: {when_next} (watch, process {document['watch_pid']})"
+        yield f"Next run: {when_next} (watch, process {document['watch_pid']})"
     else:
-        yield "Next pass: no watch is running; a timer, cron or you begin it."
+        yield "Next run: no watch is running; a timer, cron or you begin it."
     for row in document["issues"]:
         yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
         yield (

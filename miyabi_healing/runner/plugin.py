@@ -72,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "heal(*names, after=(), gate=(1, 1)): healers to try in order; "
         "checks whose repair may spare this one; "
-        "in how many of how many passes it must fail before watch mode acts",
+        "in how many of how many runs it must fail before watch mode acts",
     )
     config.addinivalue_line(
         "markers",

@@ -128,7 +128,7 @@ def run_checks(
         raise Stopped(f"pytest ended with status {code}: {_last_line(said)}", ExitCode.UNKNOWN)
     document = documents.build_report(catch.json_report, launch.resources.result(launch.records))
     if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
-        document["errors"].append({"check": "", "message": "the pass was interrupted"})
+        document["errors"].append({"check": "", "message": "the run was interrupted"})
         document["overall_success"] = False
     if interrupts.received:
         return document, 128 + interrupts.received

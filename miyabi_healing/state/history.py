@@ -1,4 +1,4 @@
-"""What every pass measured, found and did, kept in the journal's database for a while."""
+"""What every run measured, found and did, kept in the journal's database for a while."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def record(
     records: Iterable[CheckResult],
     rules: config.HistorySettings,
 ) -> None:
-    """Keep one pass, and let go of what is too old or too much. Raises sqlite3.Error."""
+    """Keep one run, and let go of what is too old or too much. Raises sqlite3.Error."""
     kept = list(records)
     found = [each for each in kept if each.issue]
     freed = sum(action.counts["bytes_freed"] for each in found for action in each.actions)
@@ -107,7 +107,7 @@ def heal_totals(journal: Journal) -> dict[tuple[str, str], int]:
 
 
 def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
-    """Keep so many days and so many passes, by both clocks; SQLite uses the space again."""
+    """Keep so many days and so many runs, by both clocks; SQLite uses the space again."""
     days, steps = rules.days * DAY, max(rules.days, 1) * DAY
     journal.write(
         f"delete from pass where {_OLD.format('ended')}",
@@ -122,14 +122,14 @@ def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
 
 
 def passes(journal: Journal, since: float, limit: int) -> list[HistoryRow]:
-    """The last passes, the newest first."""
+    """The last runs, the newest first."""
     columns = "id, run, began, ended, checks, found, healed, unknown, freed"
     query = f"select {columns} from pass where ended >= ? order by id desc limit ?"
     return named(columns, journal.database.execute(query, (since, limit)).fetchall())
 
 
 def course(journal: Journal, issue: str, since: float, limit: int) -> list[HistoryRow]:
-    """What one check measured in the last passes, the newest first."""
+    """What one check measured in the last runs, the newest first."""
     columns = (
         "run, ended, target, value, after, threshold, unit, outcome, severity, description, actions"
     )
@@ -165,7 +165,7 @@ def names(journal: Journal) -> list[str]:
 
 
 def last(journal: Journal) -> tuple[HistoryRow | None, list[HistoryRow]]:
-    """The last pass, and what it measured."""
+    """The last run, and what it measured."""
     found = passes(journal, 0, 1)
     if not found:
         return None, []

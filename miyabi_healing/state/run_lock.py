@@ -1,4 +1,4 @@
-"""One pass at a time: a lock file in the state folder, held with flock(2), so that a crashed holder
+"""One run at a time: a lock file in the state folder, held with flock(2), so that a crashed holder
 never blocks.
 """
 
@@ -20,13 +20,13 @@ _Held = tuple[int, ...]  # descriptors
 
 
 class Busy(Exception):
-    """Another pass is at work; the message says which and since when."""
+    """Another run is at work; the message says which and since when."""
 
 
 def acquire(state: Path) -> _Held:
     """Take the lock, for `release`; dying gives it back, too. Raises Busy, OSError."""
     for folder in paths.fallback_folders(state):
-        if (folder / FILE).exists():  # a pass that found the disk full may be at work there
+        if (folder / FILE).exists():  # a run that found the disk full may be at work there
             release(lock_folder(folder))
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def release(held: _Held) -> None:
 
 
 def is_held(state: Path) -> bool:
-    """Whether a pass is at work now. Changes nothing."""
+    """Whether a run is at work now. Changes nothing."""
     for path in (
         each
         for folder in (state, *paths.fallback_folders(state))
@@ -108,7 +108,7 @@ def _lock_descriptor(descriptor: int, folder: Path) -> None:
     holder = ""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         holder = (folder / FILE).read_text(encoding="utf-8")[:300].strip()
-    raise Busy(f"another pass is at work ({holder or 'just started'}); this one did nothing")
+    raise Busy(f"another run is at work ({holder or 'just started'}); this one did nothing")
 
 
 def _sign(descriptor: int) -> None:

@@ -34,7 +34,7 @@ MIGRATIONS = (
     create table healthy (issue text, target text, seen real not null, primary key (issue, target))
     strict;
     """,
-    # 3: what every pass measured, found and did
+    # 3: what every run measured, found and did
     """
     create table pass (
         id integer primary key, run text not null, began real not null, ended real not null, checks

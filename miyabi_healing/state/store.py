@@ -23,7 +23,7 @@ from miyabi_healing.support import paths
 from miyabi_healing.support.formatting import display, name_stamp
 
 RESERVE = 4 << 20
-_RESERVE_BYTES = 1 << 20  # bytes a pass may want to write: journal, manifests
+_RESERVE_BYTES = 1 << 20  # bytes a run may want to write: journal, manifests
 _JOURNAL_FILE = paths.JOURNAL
 _COMPANIONS = ("", "-wal", "-shm")
 _CLEAN_SHUTDOWN = "sealed"  # the marker of an orderly close

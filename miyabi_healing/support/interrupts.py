@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGINT, SIGTERM and SIGHUP end a pass in order, with the step in hand
+"""Being asked to stop: SIGINT, SIGTERM and SIGHUP end a run in order, with the step in hand
 finished or taken back.
 
 What must not be cut in two, recording and undoing, is done with the signals held back.

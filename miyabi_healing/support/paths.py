@@ -123,7 +123,7 @@ def distrust(state: Path) -> str | None:
 
 
 def crashed(state: Path) -> bool:
-    """Whether the last pass ended without closing its journal: SQLite removes the ``-wal`` file
+    """Whether the last run ended without closing its journal: SQLite removes the ``-wal`` file
     when it is closed.
     """
     return (state / f"{JOURNAL}-wal").exists() or fallback_in_use(state) is not None

@@ -16,9 +16,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import NoReturn
 
-# What pytest imports and a pass never asks for anything. They are loaded when somebody does.
+# What pytest imports and a run never asks for anything. They are loaded when somebody does.
 _POSTPONED = frozenset({"importlib.metadata", "locale", "zipfile"})
-_COLOURING = "pygments"  # what pytest shows code in colours with; our passes show none
+_COLOURING = "pygments"  # what pytest shows code in colours with; our runs show none
 
 
 def collect_seldom() -> None:

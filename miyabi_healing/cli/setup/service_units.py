@@ -20,7 +20,7 @@ from miyabi_healing.support.formatting import interval_text
 MARKER = "Written by miyabi-healing install"
 UNIT_NAME = "miyabi-healing"
 KINDS = ("systemd-timer", "systemd-watch", "launchd", "cron")
-INTERVALS = {"systemd-watch": 300}  # seconds between two passes where none were asked for
+INTERVALS = {"systemd-watch": 300}  # seconds between two runs where none were asked for
 INTERVAL = 900
 MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)  # calendars repeat by the hour and by the day
 HOURS = (1, 2, 3, 4, 6, 8, 12, 24)

@@ -69,7 +69,7 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
                     taken=status.st_size,
                 )
                 if log_files.still_open(step, context.host.witness(), but=descriptor):
-                    raise Refused("it was written or log_files.opened at the last moment")
+                    raise Refused("it was written or opened at the last moment")
                 parent, gone = os.fstat(folder), log_files.aside(place, "gone")
                 log_files.take_out(step, context, descriptor, folder, place)
             os.unlink(gone, dir_fd=folder)

@@ -17,7 +17,7 @@ from miyabi_healing.model.steps import Step
 S = TypeVar("S", bound=Step)
 GONE = "it is not in quarantine any more: purged, or moved back by hand"
 UNTOUCHED = "nothing had been changed yet"  # such a step changes nothing before it has an entry
-TAKEN_BACK = "a pass that may change something takes it back"
+TAKEN_BACK = "a run that may change something takes it back"
 
 
 def nothing(entry: WrittenEntry, context: Context) -> None:

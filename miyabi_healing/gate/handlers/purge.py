@@ -55,7 +55,7 @@ class PurgeHandler(StepHandler[Purge]):
 
     step_type = Purge
     after_crash = "what is left of it is in quarantine"
-    next_run = "a pass that may change something finishes it"
+    next_run = "a run that may change something finishes it"
     undo = Irreversible("it was deleted for good")
 
     def __init__(self, undo_of: Callable[[str], Undo | None]) -> None:

@@ -21,7 +21,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """What steps are carried out with. `state` is the state folder, `run_id` names this pass in it.
+    """What steps are carried out with. `state` is the state folder, `run_id` names this run in it.
 
     `roots` are the folders in which steps may change something, by the configuration; `step` is the
     step's number in the journal, by which what it put into quarantine is found again. `deadline` is

@@ -107,7 +107,7 @@ def _make_entry(
             discard(entry)
             raise
         return entry
-    raise OSError(errno.EMFILE, "too many entries of one pass", str(run))
+    raise OSError(errno.EMFILE, "too many entries of one run", str(run))
 
 
 def entry(context: Context, path: Path, kind: str, **facts: object) -> WrittenEntry:

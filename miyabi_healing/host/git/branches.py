@@ -69,7 +69,7 @@ class Branches:
 
     @property
     def default_branch(self) -> str:
-        """What git's configuration calls a repository's first branch; asked once in a pass. Empty
+        """What git's configuration calls a repository's first branch; asked once in a run. Empty
         where it does not say.
         """
         common = self.repository.common

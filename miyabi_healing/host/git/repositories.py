@@ -230,7 +230,7 @@ class Repository:
         Of the repository, or of a `worktree`, whose files are in `folder` if they were moved.
         Raises ToolError, also where git says no, and where it would not be safe to ask.
         """
-        from miyabi_healing.host.git import git_commands  # a healthy pass starts no program
+        from miyabi_healing.host.git import git_commands  # a healthy run starts no program
 
         return git_commands.ask_git(
             self.common,

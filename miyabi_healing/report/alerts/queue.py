@@ -76,12 +76,12 @@ def queue_alerts(
         )
     except run_lock.Busy:
         document["notes"].append(
-            "alerts: another pass has begun meanwhile; it tells what there is to tell"
+            "alerts: another run has begun meanwhile; it tells what there is to tell"
         )
         return None
     except (OSError, sqlite3.Error, TooNew) as error:
         document["notes"].append(
-            f"alerts cannot be remembered, so they are sent with every pass: {error}"
+            f"alerts cannot be remembered, so they are sent with every run: {error}"
         )
         told = _without_memory(document, settings)
         mail = Mail(tuple(to), state, _message_of(document, told)) if told else None
@@ -299,4 +299,4 @@ def _without_memory(document: Document, settings: config.Config) -> list[Alert]:
     ]
 
 
-_FORGETFUL = "The state folder cannot be written, so this comes again with every pass."
+_FORGETFUL = "The state folder cannot be written, so this comes again with every run."

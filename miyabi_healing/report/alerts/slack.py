@@ -129,7 +129,7 @@ def blocks(message: Message) -> list[Block]:
         found += [DividerBlock(), *_parts(each)]
     facts = [
         *more(message),
-        f"pass {message.run_id} of {message.timestamp.replace('T', ' ')}, "
+        f"run {message.run_id} of {message.timestamp.replace('T', ' ')}, "
         f"Miyabi Healing {__version__}",
     ]
     return [

@@ -108,18 +108,16 @@ class _RunMetrics(Collector):
             value=len(document["errors"]),
         )
         yield GaugeMetricFamily(
-            "miyabi_healing_exit_status", "The exit status of the last pass.", value=self.given.code
+            "miyabi_healing_exit_status", "The exit status of the last run.", value=self.given.code
         )
         yield GaugeMetricFamily(
             "miyabi_healing_last_run_timestamp_seconds",
-            "When the last pass ended.",
+            "When the last run ended.",
             value=time.time(),
         )
         seconds = self.given.seconds
         yield GaugeMetricFamily(
-            "miyabi_healing_last_run_duration_seconds",
-            "How long the last pass took.",
-            value=seconds,
+            "miyabi_healing_last_run_duration_seconds", "How long the last run took.", value=seconds
         )
 
 

@@ -91,7 +91,7 @@ class WatchLoop:
         )
         sign = watch_presence.PresenceFile(paths.state_folder())
         with self.signals() as bell, contextlib.closing(sign):
-            systemd_notify.notify("READY=1", "STATUS=the first pass is at work")
+            systemd_notify.notify("READY=1", "STATUS=the first run is at work")
             while True:
                 document, code = self.one(passes, bell)
                 # what a run leaves in circles is little, but would add up until the collector
@@ -137,7 +137,7 @@ class WatchLoop:
             if self.heard(bell, ready) in STOPPING and at_work.asked is None:
                 at_work.ask_to_end(signal.SIGTERM)
             elif left <= 0:
-                self.say(f"the pass took longer than {limit:g} s and is being ended")
+                self.say(f"the run took longer than {limit:g} s and is being ended")
                 at_work.ask_to_end(signal.SIGTERM)
                 at_work.asked = time.monotonic()
             open_pipe = not at_work.is_over() and (at_work.pipe not in ready or at_work.read())

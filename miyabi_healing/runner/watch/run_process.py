@@ -120,7 +120,7 @@ def _unreported(status: int) -> tuple[Document, int]:
         if status < 0
         else f"ended with status {status}"
     )
-    return documents.failed_report(f"the pass {how} before it had reported"), ExitCode.UNKNOWN
+    return documents.failed_report(f"the run {how} before it had reported"), ExitCode.UNKNOWN
 
 
 def warm_up() -> None:
