@@ -63,7 +63,7 @@ def make_older(held: QuarantineEntry, days: float, wall: bool = True, runs: bool
     """Have a thing been in quarantine for longer, by the wall clock and by what runs have seen
     pass.
     """
-    facts = dict(held.facts)
+    facts = dict(held.manifest)
     facts["time"] -= days * 86_400 if wall else 0
     facts["seen"] -= days * 86_400 if runs else 0
     (held.folder / "manifest.json").write_text(json.dumps(facts))

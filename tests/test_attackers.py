@@ -98,7 +98,7 @@ def test_manifest_that_others_can_have_written_is_not_read(tmp_path: Path, whose
     assert do(set_aside(tmp_path / "a"), where).status == "applied"
     (held,) = quarantine.find_entries(where.state)
     manifest = held.folder / "manifest.json"
-    assert held.facts
+    assert held.manifest
     if whose == "theirs":
         os.chown(manifest, THEM, THEM)
     elif whose == "writable by others":
@@ -108,7 +108,7 @@ def test_manifest_that_others_can_have_written_is_not_read(tmp_path: Path, whose
         manifest.symlink_to(tmp_path / "elsewhere")
     else:
         os.link(manifest, tmp_path / "elsewhere")
-    assert quarantine.read_entry(held.folder).facts == {}
+    assert quarantine.read_entry(held.folder).manifest == {}
 
 
 @pytest.fixture

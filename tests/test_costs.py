@@ -453,7 +453,7 @@ def test_purge_that_takes_too_long_is_finished_by_a_later_run(home: Path) -> Non
             outcome.status,
             "the time is over; 0 file(s) of it are gone" in outcome.message,
         ) == ("failed", True)
-        assert held.thing.exists()
+        assert held.payload.exists()
         assert execute.one(step, prepared).status == "applied"
 
 

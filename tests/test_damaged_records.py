@@ -99,7 +99,7 @@ def test_damaged_manifest_blocks_its_own_step_only_and_says_where_the_thing_lies
     ]
     assert str(held.folder) in results[1].message
     assert [(home / name).exists() for name in "abc"] == [True, False, True]
-    assert held.thing.read_text() == "precious"
+    assert held.payload.read_text() == "precious"
     (held.folder / "manifest.json").write_bytes(good)
     assert [each.status for each in undo_all(home)] == ["nothing", "undone", "nothing"]
 
@@ -113,7 +113,7 @@ def test_damaged_manifest_is_named_by_every_run_and_command_and_ends_none(home: 
     assert (code, document["quarantine"]["things"]) == (0, 0)
     assert [note for note in document["notes"] if note == said]
     assert len(document["quarantine"]["purged"]) == 2
-    assert held.thing.read_text() == "precious"  # nobody knows what it is, so it is not purged
+    assert held.payload.read_text() == "precious"  # nobody knows what it is, so it is not purged
     for command in (("quarantine", "list"), ("quarantine", "list", "--json")):
         done = run(*command)
         assert (done.returncode, said in done.stderr) == (0, True)
@@ -145,7 +145,7 @@ def test_log_never_loses_its_archive_to_a_damaged_manifest(
     left = log.read_bytes() if log.exists() else None
     good = spoil(held, change(**{key: value}))
     assert [each.status for each in undo_all(home)] == ["undone", "refused"]
-    assert held.thing.exists()
+    assert held.payload.exists()
     assert (log.read_bytes() if log.exists() else None) == left
     (held.folder / "manifest.json").write_bytes(good)
     assert [each.status for each in undo_all(home)] == ["nothing", "undone"]
@@ -158,7 +158,7 @@ def test_manifests_that_this_and_earlier_versions_write_are_whole(home: Path) ->
     do(home, trim(log), set_aside(home / "thing"))
     old = {
         key: value
-        for key, value in of(home, "app.log").facts.items()
+        for key, value in of(home, "app.log").manifest.items()
         if key not in ("identity", "packed_sha256")
     }
     old = {key: value for key, value in old.items() if key != "packed_bytes"} | {
@@ -167,8 +167,8 @@ def test_manifests_that_this_and_earlier_versions_write_are_whole(home: Path) ->
         "inode": 2,
     }
     for facts in (
-        of(home, "app.log").facts,
-        of(home, "thing").facts,
+        of(home, "app.log").manifest,
+        of(home, "thing").manifest,
         old,
         {**old, "unheard-of": [None]},
     ):
@@ -192,7 +192,7 @@ def test_recovery_goes_on_past_a_damaged_manifest(home: Path) -> None:
         "it stays as it is: its manifest is damaged: root is not as it should be; it lies in "
         f"{held.folder}" in results[2]
     )
-    assert (code, (home / "a").exists(), held.thing.exists()) == (0, True, True)
+    assert (code, (home / "a").exists(), held.payload.exists()) == (0, True, True)
     assert report("--config", settings(home))[1]["recovered"] == []
 
 

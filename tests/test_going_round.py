@@ -147,7 +147,7 @@ def test_healer_cannot_purge_what_was_promised_to_be_kept(
     (held,) = quarantine.find_entries(where.state)
     make_older(held, age)
     (outcome,) = carry_out(replace(where, run_id="later"), purge(held, ""))
-    assert (outcome.status, held.thing.exists()) == ("applied" if may else "vetoed", not may), (
+    assert (outcome.status, held.payload.exists()) == ("applied" if may else "vetoed", not may), (
         outcome
     )
 

@@ -140,8 +140,8 @@ def test_shortened_log_comes_back_after_the_disk_got_another_number(
 def make_old(home: Path) -> None:
     """What an earlier version wrote: the device's number, and the inode."""
     for held in quarantine.find_entries(state_of(home)):
-        facts = {key: value for key, value in held.facts.items() if key != "identity"}
-        facts |= {"device": os.stat(home).st_dev, "inode": held.facts["identity"]["inode"]}
+        facts = {key: value for key, value in held.manifest.items() if key != "identity"}
+        facts |= {"device": os.stat(home).st_dev, "inode": held.manifest["identity"]["inode"]}
         (held.folder / "manifest.json").write_text(json.dumps(facts))
 
 
@@ -273,8 +273,8 @@ def test_another_filesystem_at_the_same_place_is_not_taken_for_it(
     left = log.read_bytes()
     (held,) = quarantine.find_entries(state_of(home))
     facts: dict[str, Any] = {
-        **held.facts,
-        "identity": {**held.facts["identity"], "filesystem": "uuid:0123"},
+        **held.manifest,
+        "identity": {**held.manifest["identity"], "filesystem": "uuid:0123"},
     }
     (held.folder / "manifest.json").write_text(json.dumps(facts))
     (result,) = undo_all(home)

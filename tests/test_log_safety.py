@@ -575,7 +575,7 @@ def test_archives_are_private(tmp_path: Path) -> None:
     done = apply(archive(log), context(tmp_path))
     folder = Path(str(done.undo["entry"]))
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert quarantine_writer.WrittenEntry(folder).thing.stat().st_mode & 0o777 == 0o600
+    assert quarantine_writer.WrittenEntry(folder).payload.stat().st_mode & 0o777 == 0o600
 
 
 def test_plan_archives_the_oldest_first_and_stops_at_the_goal(tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(
         with at_some_moment(rotate, within):
             done += attempt(step, context)
         archives = [
-            b"".join(compression.unpack(each.thing, each.facts))
+            b"".join(compression.unpack(each.payload, each.manifest))
             for each in undo.entries(context.state, "run", 0)
         ]
         rest = b"".join(path.read_bytes() for path in (home / "app.log.1", log) if path.exists())

@@ -447,13 +447,13 @@ def test_folder_of_a_filesystem_that_is_not_mounted_is_not_made_again(
     assert carry_out(plan(step), where)[0].status == "applied"
     (held,) = quarantine.find_entries(where.state)
     entry = quarantine_writer.WrittenEntry(
-        held.folder, {**held.facts, "original": f"{home}/gone/deep/thing"}
+        held.folder, {**held.manifest, "original": f"{home}/gone/deep/thing"}
     )
     assert "is gone, or its filesystem is not mounted" in str(
         quarantine_restore.cannot_make_folders(entry)
     )
     (disk / "deep").rmdir()
-    quarantine_restore.put_back(quarantine_writer.WrittenEntry(held.folder, held.facts))
+    quarantine_restore.put_back(quarantine_writer.WrittenEntry(held.folder, held.manifest))
     assert (disk / "deep" / "thing").read_text() == "x"
 
 

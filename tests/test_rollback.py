@@ -277,7 +277,7 @@ def test_folder_that_is_gone_is_made_again_but_one_that_is_a_link_now_is_refused
 def test_thing_that_was_purged_or_moved_back_by_hand(home: Path) -> None:
     do(home, set_aside(home / "a"), set_aside(home / "b"))
     first, second = quarantine.find_entries(state_of(home))
-    first.thing.rename(home / "a")
+    first.payload.rename(home / "a")
     assert run("quarantine", "purge", second.name, "--yes").returncode == 0
     done = run("rollback", "some-run")
     assert "not in quarantine any more: purged, or moved back by hand" in done.stdout
@@ -594,7 +594,7 @@ def test_shortened_log_whose_owner_or_mode_changed_is_refused_and_says_where_the
     (held,) = quarantine.find_entries(state_of(home))
     (result,) = undo_all(home)
     assert (result.status, result.message) == (
-        "refused", f"its owner or mode was changed since; what was cut off is in {held.thing}"
+        "refused", f"its owner or mode was changed since; what was cut off is in {held.payload}"
     )  # fmt: skip
     assert log.read_bytes() == left
     log.chmod(0o600)
@@ -685,11 +685,11 @@ def test_archive_that_is_damaged_is_not_given_back(
     do(home, make(log))
     left = log.read_bytes() if log.exists() else None
     (held,) = quarantine.find_entries(state_of(home))
-    held.thing.write_bytes(spoil(held.thing.read_bytes()))
+    held.payload.write_bytes(spoil(held.payload.read_bytes()))
     (result,) = undo_all(home)
     assert (result.status, "the archive is damaged" in result.message) == ("refused", True)
     assert (log.read_bytes() if log.exists() else None) == left
-    assert held.thing.exists()
+    assert held.payload.exists()
 
 
 @pytest.mark.parametrize("make", [archive, trim])
@@ -703,7 +703,7 @@ def test_what_a_full_disk_left_behind_an_archive_is_passed_over(
     log.write_bytes(LINES)
     do(home, make(log))
     (held,) = quarantine.find_entries(state_of(home))
-    with held.thing.open("ab") as file:
+    with held.payload.open("ab") as file:
         file.write(rest)
     (result,) = undo_all(home)
     assert (result.status, log.read_bytes() == LINES) == ("undone", True)
@@ -718,8 +718,8 @@ def test_archive_of_an_earlier_version_is_known_by_the_hash_of_what_it_holds(
     log.write_bytes(LINES)
     do(home, make(log))
     (held,) = quarantine.find_entries(state_of(home))
-    content = compression.library().decompress(held.thing.read_bytes())
-    facts = {key: value for key, value in held.facts.items() if not key.startswith("packed_")}
+    content = compression.library().decompress(held.payload.read_bytes())
+    facts = {key: value for key, value in held.manifest.items() if not key.startswith("packed_")}
     facts["sha256"] = hashlib.sha256(content if whole else content + b"x").hexdigest()
     (held.folder / "manifest.json").write_text(json.dumps(facts))
     (result,) = undo_all(home)
@@ -898,11 +898,11 @@ def test_thing_that_cannot_be_purged_stays_known_and_is_tried_again(
         ),
     )
     (held,) = quarantine.find_entries(state_of(home))
-    subprocess.run(["chattr", "+i", str(held.thing / "x")], check=True)
+    subprocess.run(["chattr", "+i", str(held.payload / "x")], check=True)
     try:
         done = run("quarantine", "purge", "--all", HOME=str(home))
     finally:
-        subprocess.run(["chattr", "-i", str(held.thing / "x")], check=True)
+        subprocess.run(["chattr", "-i", str(held.payload / "x")], check=True)
     assert (done.returncode, "Operation not permitted" in done.stderr) == (1, True)
     assert "being purged" in run("rollback", HOME=str(home)).stdout
     assert run("quarantine", "purge", "--all", HOME=str(home)).returncode == 0

@@ -66,7 +66,7 @@ def _list_quarantine(given: CommandContext, as_json: bool) -> None:
                 "since": timestamp(each.time),
                 "until": timestamp(end),
                 "until_by": run_clock.decided_by(by_runs),
-                "thing": str(each.thing),
+                "thing": str(each.payload),
             }
             for each, (end, by_runs) in zip(found, ends, strict=True)
         ]
@@ -82,10 +82,10 @@ def _list_quarantine(given: CommandContext, as_json: bool) -> None:
 
 
 def _line_of(held: QuarantineEntry, days: float, now: Moment) -> str:
-    if not held.facts:
+    if not held.manifest:
         return (
             f"{held.name}\n    {held.damage or 'it has no manifest'}; the thing "
-            f"is {display(held.thing)}"
+            f"is {display(held.payload)}"
         )
     end, by_runs = held.end_of(days, now)
     only = " at the earliest (only time that runs see pass counts)" if by_runs else ""
@@ -125,7 +125,7 @@ def _purge_quarantine(
         )
     chosen = settings(given)
     context = make_context(chosen)
-    there = [each for each in held.find_entries(context.state) if each.facts]
+    there = [each for each in held.find_entries(context.state) if each.manifest]
     for name in names:
         if not any(name in (each.name, each.run) for each in there):
             raise Refusal(f"{name!r} is not in quarantine; see quarantine list", ExitCode.USAGE)

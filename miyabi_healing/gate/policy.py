@@ -190,7 +190,7 @@ class Policy:
             return None
         rules, held, now = self.config.quarantine, quarantine.read_entry(step.folder), self.now
         days = rules.days if rules.early_days is None else min(rules.days, rules.early_days)
-        if held.facts.get("purging") or held.is_older(days, now):
+        if held.manifest.get("purging") or held.is_older(days, now):
             return None
         return f"quarantine: kept for {held.age(now) / DAY:.0f} days; it may go after {days:g}"
 

@@ -71,7 +71,7 @@ def _from_quarantine(state: Path) -> list[Row]:
     """
     found: dict[tuple[str, int], Row] = {}
     for each in quarantine.find_entries(state):
-        if each.facts and not each.facts.get("purging"):
+        if each.manifest and not each.manifest.get("purging"):
             target, when = display(each.original), each.time
             row = Row(
                 each.step, each.run, "", "", "", each.kind, target, when, when, "applied", "", 0, {}

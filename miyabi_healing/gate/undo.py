@@ -46,14 +46,14 @@ def away(state: Path, target: str) -> str | None:
 def undo_objection(found: Sequence[WrittenEntry], context: Context) -> str | None:
     """Why what a step took cannot be given back; None where it can."""
     for entry in found:
-        if not entry.facts:
-            if entry.damage or os.path.lexists(entry.thing):
+        if not entry.manifest:
+            if entry.damage or os.path.lexists(entry.payload):
                 return f"{entry.damage or 'it has no manifest'}; it lies in {display(entry.folder)}"
             continue  # a crash came before the manifest: nothing was taken yet
-        if entry.facts.get("dropped"):
+        if entry.manifest.get("dropped"):
             # it was given back, or not needed; a crash came before the last of it was gone
             continue
-        if entry.facts.get("purging"):
+        if entry.manifest.get("purging"):
             return "it is being purged from quarantine"
         if entry.kind not in UNDO:
             return f"this version does not know things of the kind {entry.kind!r}"
@@ -74,7 +74,7 @@ def elsewhere(found: Sequence[WrittenEntry]) -> str:
     told = (
         UNDO[entry.kind].elsewhere(entry)
         for entry in found
-        if entry.kind in UNDO and not entry.facts.get("dropped")
+        if entry.kind in UNDO and not entry.manifest.get("dropped")
     )
     return "; ".join(filter(None, told))
 
@@ -89,9 +89,9 @@ def restore(found: Sequence[WrittenEntry], context: Context) -> str:
         raise Refused(reason)
     told = []
     for entry in found:
-        if entry.facts.get("dropped"):
+        if entry.manifest.get("dropped"):
             quarantine_writer.drop(entry)
-        elif entry.facts:
+        elif entry.manifest:
             told.append(UNDO[entry.kind].restore(entry, context))
         else:
             quarantine_restore.discard(entry)

@@ -25,7 +25,7 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
     now = journal.now() if journal else run_clock.unknown_moment()
     latest, measured = history.last(known) if known else (None, [])
     pause = known.paused(now) if known else None
-    held = [each for each in quarantine.find_entries(state) if each.facts]
+    held = [each for each in quarantine.find_entries(state) if each.manifest]
     first = retention.next_one(held, config.quarantine.days, now)
     watching = watch_presence.find_running(state)
     return {

@@ -220,7 +220,7 @@ class Resources:
         from miyabi_healing.state import quarantine
 
         rules = self.config.quarantine
-        held = [each for each in quarantine.find_entries(self.state) if each.facts]
+        held = [each for each in quarantine.find_entries(self.state) if each.manifest]
         first: tuple[float, bool] | None = None
         if held:
             from miyabi_healing.state import retention

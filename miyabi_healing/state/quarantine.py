@@ -29,11 +29,11 @@ class QuarantineEntry:
     """
 
     folder: Path
-    facts: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
     damage: str = ""
 
     @property
-    def thing(self) -> Path:
+    def payload(self) -> Path:
         return self.folder / "thing"
 
     @property
@@ -43,11 +43,11 @@ class QuarantineEntry:
 
     @property
     def original(self) -> str:
-        return str(self.facts.get("original", ""))
+        return str(self.manifest.get("original", ""))
 
     @property
     def kind(self) -> str:
-        return str(self.facts.get("kind", "unknown"))
+        return str(self.manifest.get("kind", "unknown"))
 
     @property
     def run(self) -> str:
@@ -55,20 +55,20 @@ class QuarantineEntry:
 
     @property
     def step(self) -> int:
-        return int(self.facts.get("step", 0))
+        return int(self.manifest.get("step", 0))
 
     @property
     def time(self) -> float:
         """When it was put there, in seconds since the epoch."""
-        return float(self.facts.get("time", 0))
+        return float(self.manifest.get("time", 0))
 
     def seen(self, now: Moment) -> float:
         """The run clock's value when it was put there; what older versions or a lost clock noted
         counts from 0.
         """
         return (
-            float(self.facts.get("seen", 0))
-            if now.clock and self.facts.get("clock") == now.clock
+            float(self.manifest.get("seen", 0))
+            if now.clock and self.manifest.get("clock") == now.clock
             else 0
         )
 
@@ -88,10 +88,10 @@ class QuarantineEntry:
     def bytes(self) -> int:
         """What emptying it frees: measured now for a file, when it was put there for a folder."""
         try:
-            status = os.lstat(self.thing)
+            status = os.lstat(self.payload)
         except OSError:
             return 0
-        return int(self.facts.get("bytes", 0)) if stat.S_ISDIR(status.st_mode) else used(status)
+        return int(self.manifest.get("bytes", 0)) if stat.S_ISDIR(status.st_mode) else used(status)
 
 
 def locations(state: Path) -> list[Path]:
@@ -136,7 +136,7 @@ def damage(state: Path, held: Iterable[QuarantineEntry]) -> list[str]:
     found = [
         f"{display(each.folder)} in quarantine: {each.damage or 'it has no manifest'}"
         for each in held
-        if each.damage or (not each.facts and os.path.lexists(each.thing))
+        if each.damage or (not each.manifest and os.path.lexists(each.payload))
     ]
     return [*listed(state)[1], *found]
 

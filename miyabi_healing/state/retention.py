@@ -25,7 +25,7 @@ def due(
     """
     steps: dict[tuple[str, int], list[QuarantineEntry]] = {}
     for each in oldest_first(held, now):
-        if each.facts and each.run != run:  # without a manifest nobody can say what it is
+        if each.manifest and each.run != run:  # without a manifest nobody can say what it is
             steps.setdefault((each.run, each.step), []).append(each)
     groups = []
     for things in steps.values():
@@ -42,7 +42,7 @@ def due(
 
 def early(held: Iterable[QuarantineEntry], days: float, now: Moment) -> list[QuarantineEntry]:
     """What may go before its time, the oldest first, where so many `days` are enough."""
-    return [each for each in oldest_first(held, now) if each.facts and each.is_older(days, now)]
+    return [each for each in oldest_first(held, now) if each.manifest and each.is_older(days, now)]
 
 
 def oldest_first(held: Iterable[QuarantineEntry], now: Moment) -> list[QuarantineEntry]:

@@ -30,7 +30,7 @@ _LONGEST_NAME = 180
 
 
 def archive_objection(entry: WrittenEntry, context: Context) -> str | None:
-    if "raw" not in entry.facts:
+    if "raw" not in entry.manifest:
         return None  # the archive was not finished, so the log was not touched
     top, original = top_of(entry)
     try:
@@ -40,14 +40,14 @@ def archive_objection(entry: WrittenEntry, context: Context) -> str | None:
                 return None
             if is_at(entry, folder, name, unchanged=True) or is_back(entry, folder):
                 return None
-            return unusable_entry(entry) or no_room(folder, entry.facts["raw"])
+            return unusable_entry(entry) or no_room(folder, entry.manifest["raw"])
     except (OSError, ValueError) as error:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
 def restore_archive(entry: WrittenEntry, context: Context) -> str:
     """Make the log again; returns where it is, if that is not where it was."""
-    if "raw" not in entry.facts:
+    if "raw" not in entry.manifest:
         drop(entry)
         return ""
     top, original = top_of(entry)
@@ -60,10 +60,10 @@ def restore_archive(entry: WrittenEntry, context: Context) -> str:
         elif is_at(entry, folder, name, unchanged=True):
             place = name
         elif is_back(entry, folder):
-            place = str(entry.facts.get("place", name))
+            place = str(entry.manifest.get("place", name))
         else:
             place = _publish(entry, folder, name)
-            if len(times := entry.facts.get("parent_times", [])) == 3:
+            if len(times := entry.manifest.get("parent_times", [])) == 3:
                 set_times(folder, parent, times[2], times[:2])
         os.fsync(folder)
     drop(entry)
@@ -77,13 +77,13 @@ def restore_archive(entry: WrittenEntry, context: Context) -> str:
 def would_be_beside(entry: WrittenEntry) -> str:
     """Words for a dry run, where something else has the log's name."""
     if (
-        "raw" not in entry.facts
+        "raw" not in entry.manifest
         or not os.path.lexists(entry.original)
-        or entry.facts.get("published")
+        or entry.manifest.get("published")
     ):
         return ""
     found = os.lstat(entry.original)
-    if (found.st_size, found.st_mtime_ns) == (entry.facts["size"], entry.facts["mtime_ns"]):
+    if (found.st_size, found.st_mtime_ns) == (entry.manifest["size"], entry.manifest["mtime_ns"]):
         return ""  # most likely itself: it was not deleted yet
     return f"something else is at {display(entry.original)} now, so it is made beside it"
 
@@ -116,7 +116,7 @@ def _publish(entry: WrittenEntry, folder: int, name: str) -> str:
     Returns that.
     """
     fresh = aside(entry, "new")
-    verify(entry.thing, entry.facts)
+    verify(entry.payload, entry.manifest)
     entry.write_manifest(published=False)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(fresh, dir_fd=folder)
@@ -128,7 +128,7 @@ def _publish(entry: WrittenEntry, folder: int, name: str) -> str:
     )
     try:
         write_contents(descriptor, entry)
-        os.ftruncate(descriptor, entry.facts["size"])
+        os.ftruncate(descriptor, entry.manifest["size"])
         dress(descriptor, entry)
         os.fsync(descriptor)
         entry.write_manifest(published=True)

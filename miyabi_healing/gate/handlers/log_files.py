@@ -146,14 +146,16 @@ def take_out(
         rename_new(folder, name, folder, gone)
     except FileNotFoundError:
         raise Refused("it is gone already") from None
-    place.facts["touched"] = True  # until it has its name again, the archive and the manifest stay
+    place.manifest["touched"] = (
+        True  # until it has its name again, the archive and the manifest stay
+    )
     found = Identity.of(os.stat(gone, dir_fd=folder, follow_symlinks=False))
     if found == step.identity and not still_open(
         step, context.host.witness(), descriptor, step.path.parent / gone
     ):
         return
     rename_new(folder, gone, folder, name)
-    del place.facts["touched"]
+    del place.manifest["touched"]
     raise Refused("it was written or opened at the last moment")
 
 
@@ -166,13 +168,13 @@ def archiving(
     """
     place = archive_place(context, path, size, kind)
     try:
-        archive = Archive(place.thing)
+        archive = Archive(place.payload)
         try:
             yield place, archive
         finally:
             archive.close()
     except BaseException:
-        if not place.facts.get("touched"):
+        if not place.manifest.get("touched"):
             quarantine_writer.drop(place)
         raise
 
@@ -251,17 +253,17 @@ def free_blocks(
     """Give back a part that is in the archive. From the first byte on the archive is all there is
     of it: ``touched`` says so.
     """
-    first = not place.facts.get("touched")
+    first = not place.manifest.get("touched")
     if shorter(descriptor, before):  # others truncate logs, too; what is there now was not archived
         reason = "it became shorter at the last moment"
         raise Refused(reason) if first else OSError(f"{reason}; what was cut before is archived")
     if (whole := min(end, floor)) > begin:
         # beforehand: a call that fails half way has given some of it back
-        place.facts["touched"] = True
+        place.manifest["touched"] = True
         try:
             punch(descriptor, begin, whole, first)
         except Refused:
-            del place.facts["touched"]
+            del place.manifest["touched"]
             raise
     if end > whole:  # the block that is shared with what stays
         blank(descriptor, max(whole, begin), end)
@@ -314,7 +316,7 @@ def collapse(
     place.write_manifest(
         collapsing=log_cutting.first_data(descriptor, os.fstat(descriptor).st_size)
     )
-    return collapse_to(descriptor, place.facts["floor"])
+    return collapse_to(descriptor, place.manifest["floor"])
 
 
 def can_collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result) -> bool:

@@ -21,7 +21,7 @@ from miyabi_healing.support.formatting import size_text
 
 
 def top_of(entry: WrittenEntry) -> tuple[Path, Path]:
-    return Path(entry.facts["root"]), Path(entry.original)
+    return Path(entry.manifest["root"]), Path(entry.original)
 
 
 def is_at(entry: WrittenEntry, folder: int, name: str, *, unchanged: bool = False) -> bool:
@@ -32,14 +32,15 @@ def is_at(entry: WrittenEntry, folder: int, name: str, *, unchanged: bool = Fals
     """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if found.st_ino != entry.facts.get("identity", entry.facts).get("inode"):
+        if found.st_ino != entry.manifest.get("identity", entry.manifest).get("inode"):
             return False
-        same = file_identity.lasting_identity_at(folder, name).is_known_by(entry.facts)
+        same = file_identity.lasting_identity_at(folder, name).is_known_by(entry.manifest)
     except FileNotFoundError:
         return False
     return same and (
         not unchanged
-        or (found.st_size, found.st_mtime_ns) == (entry.facts["size"], entry.facts["mtime_ns"])
+        or (found.st_size, found.st_mtime_ns)
+        == (entry.manifest["size"], entry.manifest["mtime_ns"])
     )
 
 
@@ -47,8 +48,8 @@ def is_back(entry: WrittenEntry, folder: int) -> bool:
     """Whether an earlier attempt came as far as giving the log a name: only then the one it had
     meanwhile is free.
     """
-    published = entry.facts.get("published") and not is_there(folder, aside(entry, "new"))
-    return bool(published or entry.facts.get("returning"))
+    published = entry.manifest.get("published") and not is_there(folder, aside(entry, "new"))
+    return bool(published or entry.manifest.get("returning"))
 
 
 def is_there(folder: int, name: str) -> bool:
@@ -71,7 +72,7 @@ def no_room(folder: int, needed: int) -> str | None:
 def unusable_entry(entry: WrittenEntry) -> str | None:
     """What is wrong with an archive; None where it is whole."""
     try:
-        verify(entry.thing, entry.facts)
+        verify(entry.payload, entry.manifest)
     except FileNotFoundError:
         return "its archive is gone"
     except OSError as error:
@@ -83,11 +84,11 @@ def write_contents(descriptor: int, entry: WrittenEntry) -> None:
     """Write what was archived to where it was, but for its holes. Raises OSError, at the end where
     the archive is damaged.
     """
-    position = entry.facts["start"]
-    for data in unpack(entry.thing, entry.facts):
+    position = entry.manifest["start"]
+    for data in unpack(entry.payload, entry.manifest):
         end = position + len(data)
         at = position
-        for start, stop in [*entry.facts["holes"], (end, end)]:
+        for start, stop in [*entry.manifest["holes"], (end, end)]:
             while at < min(start, end):
                 at += os.pwrite(descriptor, data[at - position : min(start, end) - position], at)
             at = max(at, stop) if start < end else at
@@ -99,7 +100,7 @@ def write_contents(descriptor: int, entry: WrittenEntry) -> None:
 
 def dress(descriptor: int, entry: WrittenEntry) -> None:
     """Owner, mode, attributes and times as they were."""
-    facts = entry.facts
+    facts = entry.manifest
     os.fchown(descriptor, facts["uid"], facts["gid"])
     os.fchmod(descriptor, facts["mode"])
     for name, value in facts["xattrs"].items():

@@ -28,7 +28,7 @@ def empty(
     """Delete an entry; returns the bytes freed and what would not go. Raises OSError, ToolError."""
     for each in (entry.folder.parent.parent, entry.folder.parent, entry.folder):
         quarantine_locations.private_folder(each)
-    if not entry.facts.get("purging"):
+    if not entry.manifest.get("purging"):
         entry.write_manifest(purging=True)
     forget(entry, context)
     tally = Tally(deadline=context.deadline)
@@ -39,13 +39,13 @@ def empty(
         pass
     finally:
         os.close(folder)
-    if os.path.lexists(entry.thing):
+    if os.path.lexists(entry.payload):
         if time.monotonic() > context.deadline:
             return tally.freed, [
                 *tally.left,
                 f"the time is over; {tally.files} file(s) of it are gone, the next run goes on",
             ]
-        return tally.freed, tally.left or [f"{display(entry.thing)}: it is not empty"]
+        return tally.freed, tally.left or [f"{display(entry.payload)}: it is not empty"]
     quarantine_restore.discard(entry)
     return tally.freed, []
 
@@ -81,7 +81,7 @@ class PurgeHandler(StepHandler[Purge]):
         if not found.same_file(step.identity):
             return "it was replaced since it was measured"
         held = quarantine.read_entry(step.folder)
-        return None if held.facts else held.damage or "it has no manifest"
+        return None if held.manifest else held.damage or "it has no manifest"
 
     def apply(self, step: Purge, context: Context) -> StepResult:
         freed, left = empty(WrittenEntry.at(step.folder), context, self._forget)
@@ -98,14 +98,14 @@ class PurgeHandler(StepHandler[Purge]):
         """
         for base in quarantine.locations(context.state):
             entry = WrittenEntry.at(base / target)
-            if entry.facts.get("purging"):
+            if entry.manifest.get("purging"):
                 left = empty(entry, context, self._forget)[1]
                 return "finished" if not left else f"{len(left)} thing(s) would not go: {left[0]}"
             if (
                 entry.folder.is_dir()
-                and not entry.facts
+                and not entry.manifest
                 and not entry.damage
-                and not os.path.lexists(entry.thing)
+                and not os.path.lexists(entry.payload)
             ):
                 quarantine_restore.discard(entry)
                 return "finished"

@@ -29,7 +29,7 @@ def _used_by_now(place: WrittenEntry, context: Context) -> str | None:
     else can come.
     """
     try:
-        user = context.host.witness().user(place.thing)
+        user = context.host.witness().user(place.payload)
     except OSError as error:
         return f"who uses it could not be told at the last moment: {error.strerror or error}"
     return f"in use at the last moment, {words(user)}" if user else None
@@ -39,11 +39,11 @@ def cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
     """Why a thing cannot be renamed back to where it came from; None where it can, or never
     left.
     """
-    here, there = os.path.lexists(entry.thing), os.path.lexists(entry.original)
+    here, there = os.path.lexists(entry.payload), os.path.lexists(entry.original)
     if (
         here
         and there
-        and not (_is_real_folder(entry.thing) and _is_empty_folder(Path(entry.original)))
+        and not (_is_real_folder(entry.payload) and _is_empty_folder(Path(entry.original)))
     ):
         return f"something else is at {display(entry.original)} now"
     if not here:
@@ -51,7 +51,7 @@ def cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
     try:
         if quarantine_restore.missing_folders(entry):
             return quarantine_restore.cannot_make_folders(entry)
-        with open_beneath(Path(entry.facts["root"]), Path(entry.original)):
+        with open_beneath(Path(entry.manifest["root"]), Path(entry.original)):
             return None
     except (OSError, ValueError) as error:
         return f"its folder cannot be reached: {getattr(error, 'strerror', None) or error}"
@@ -74,7 +74,7 @@ def _is_empty_folder(path: Path) -> bool:
 
 def move_payload_back(entry: WrittenEntry, context: Context) -> None:
     """Rename it back, if it is here. Raises OSError."""
-    if os.path.lexists(entry.thing):
+    if os.path.lexists(entry.payload):
         quarantine_restore.put_back(entry)
     else:
         quarantine_restore.discard(entry)
@@ -110,7 +110,7 @@ class QuarantineHandler(StepHandler[Quarantine]):
             quarantine_restore.put_back(place)
             raise Refused(late)
         return StepResult(
-            details={"quarantined": display(place.thing)}, undo={"entry": str(place.folder)}
+            details={"quarantined": display(place.payload)}, undo={"entry": str(place.folder)}
         )
 
     def cost(self, step: Quarantine, deadline: float) -> Cost:

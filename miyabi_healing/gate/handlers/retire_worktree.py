@@ -73,15 +73,15 @@ def late_objection(
     """What speaks against it now that nobody can come any more."""
     survey = WorktreeInspector(place, [worktree])
     try:
-        if reason := survey.by_the_users(tree.thing):
+        if reason := survey.by_the_users(tree.payload):
             return f"{reason.category} at the last moment: {reason.detail}"
         if before is not None:
             return (
                 "it was changed at the last moment"
-                if _marks(worktree, tree.thing) != before
+                if _marks(worktree, tree.payload) != before
                 else None
             )
-        reason = survey.by_the_content(worktree, tree.thing)
+        reason = survey.by_the_content(worktree, tree.payload)
     except (ToolError, OSError) as error:
         return str(error)
     return f"{reason.category} at the last moment: {reason.detail}" if reason else None
@@ -177,11 +177,11 @@ def _drop_refs(entry: WrittenEntry, context: Context) -> None:
     """Let go of the commits that were kept for a worktree that is back, or purged. Raises
     ToolError, ConfigError.
     """
-    common = Path(entry.facts["common"])
+    common = Path(entry.manifest["common"])
     if not common.is_dir():
         return  # the repository is gone, and its refs with it
     place = open_repository(str(common), context.host.config)
-    prefix = _kept_under(entry.run, Path(entry.facts["admin"]))
+    prefix = _kept_under(entry.run, Path(entry.manifest["admin"]))
     names = os.fsdecode(place.git("for-each-ref", "--format=%(refname)", prefix)).split()
     if names:
         place.git(
@@ -208,14 +208,14 @@ def move_worktree_back(entry: WrittenEntry, context: Context) -> None:
     """Rename a worktree's folder, or its administrative folder, back, and let go of what was kept
     for it.
     """
-    around, common = Path(entry.original).parent, Path(entry.facts["common"])
+    around, common = Path(entry.original).parent, Path(entry.manifest["common"])
     # git removes the folder around the last one
     if entry.kind == "worktree-admin" and common.is_dir() and not around.exists():
         with open_beneath(common, around) as (folder, name):
             owner = os.fstat(folder)
             os.mkdir(name, dir_fd=folder)
             os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
-    if os.path.lexists(entry.thing):
+    if os.path.lexists(entry.payload):
         quarantine_restore.move_back(entry)
     # while the manifest is there: should this be cut short, it is what the refs are found by
     _drop_refs(entry, context)
@@ -224,10 +224,10 @@ def move_worktree_back(entry: WrittenEntry, context: Context) -> None:
 
 def _cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
     """Why it cannot be renamed back; None where it can."""
-    if entry.kind == "worktree-admin" and not Path(entry.facts["common"]).is_dir():
-        return f"the repository {display(entry.facts['common'])} is gone"
+    if entry.kind == "worktree-admin" and not Path(entry.manifest["common"]).is_dir():
+        return f"the repository {display(entry.manifest['common'])} is gone"
     around = Path(entry.original).parent
-    if entry.kind == "worktree-admin" and not around.exists() and os.path.lexists(entry.thing):
+    if entry.kind == "worktree-admin" and not around.exists() and os.path.lexists(entry.payload):
         return None
     return quarantine.cannot_go_back(entry, context)
 
@@ -297,7 +297,7 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
             raise
         entries = [str(each.folder) for each in (tree, admin) if each]
         return StepResult(
-            details={"quarantined": display((tree or admin).thing)},
+            details={"quarantined": display((tree or admin).payload)},
             undo={"entries": entries, "refs": refs},
         )
 

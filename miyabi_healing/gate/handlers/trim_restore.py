@@ -41,7 +41,7 @@ def _shortened(entry: WrittenEntry, flags: int) -> Iterator[tuple[int, int, Path
         if now is None:
             raise Refused(
                 "the log is not in its folder any more; what was cut off is in "
-                f"{display(entry.thing)}"
+                f"{display(entry.payload)}"
             )
         descriptor = os.open(
             now, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
@@ -58,7 +58,7 @@ def _is_collapsed(entry: WrittenEntry, descriptor: int) -> bool:
     """Whether the front of a log is missing, not just empty. Raises Refused where that cannot be
     told.
     """
-    facts = entry.facts
+    facts = entry.manifest
     if "collapsing" not in facts or facts.get("widened"):
         return False
     begins = log_cutting.first_data(descriptor, os.fstat(descriptor).st_size)
@@ -68,14 +68,14 @@ def _is_collapsed(entry: WrittenEntry, descriptor: int) -> bool:
 
 
 def trim_objection(entry: WrittenEntry, context: Context) -> str | None:
-    if "archived" not in entry.facts:
+    if "archived" not in entry.manifest:
         return None  # nothing was cut off yet
     if bad := unusable_entry(entry):
         return bad
     try:
         with _shortened(entry, os.O_RDONLY) as (descriptor, folder, path):
             return _log_trouble(entry, context, descriptor, path) or no_room(
-                folder, entry.facts["raw"]
+                folder, entry.manifest["raw"]
             )
     except Refused as refusal:
         return str(refusal)
@@ -85,14 +85,14 @@ def trim_objection(entry: WrittenEntry, context: Context) -> str | None:
 
 def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: Path) -> str | None:
     """What speaks against giving a log its beginning back. Raises Refused, OSError."""
-    facts, status = entry.facts, os.fstat(descriptor)
+    facts, status = entry.manifest, os.fstat(descriptor)
     now = file_identity.lasting_identity(descriptor)
     around = Path(entry.original).parent
     later = [
         each
         for each in quarantine.find_entries(context.state)
         if each.kind == entry.kind and each.time > entry.time
-        and Path(each.original).parent == around and now.is_known_by(each.facts)
+        and Path(each.original).parent == around and now.is_known_by(each.manifest)
     ]  # fmt: skip
     if later:
         return f"it was shortened again later (step {later[0].step}): roll that back first"
@@ -101,7 +101,9 @@ def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: P
         facts["gid"],
         facts["mode"] & 0o777,
     ):
-        return f"its owner or mode was changed since; what was cut off is in {display(entry.thing)}"
+        return (
+            f"its owner or mode was changed since; what was cut off is in {display(entry.payload)}"
+        )
     if reason := log_places.unsafe_place(path, status, top_of(entry)[0]):
         return reason
     gone = facts["floor"] if _is_collapsed(entry, descriptor) else 0
@@ -113,7 +115,9 @@ def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: P
     # an earlier version named no filesystem
     unknown = not ("identity" in facts or witness or _untouched(entry, status))
     if refilled or unknown or hashlib.sha256(witness).hexdigest() != facts["witness_sha256"]:
-        return f"it was truncated or rewritten since; what was cut off is in {display(entry.thing)}"
+        return (
+            f"it was truncated or rewritten since; what was cut off is in {display(entry.payload)}"
+        )
     found = log_writers.writers_of(
         path, os.fstat(descriptor), context.host.witness().of(path), but=descriptor
     )
@@ -125,24 +129,24 @@ def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: P
 def _untouched(entry: WrittenEntry, status: os.stat_result) -> bool:
     """Whether nobody has written to a log since it was shortened."""
     return (status.st_size, status.st_mtime_ns) == (
-        entry.facts.get("left_size"),
-        entry.facts.get("left_mtime_ns"),
+        entry.manifest.get("left_size"),
+        entry.manifest.get("left_mtime_ns"),
     )
 
 
 def restore_trim(entry: WrittenEntry, context: Context) -> str:
-    if "archived" in entry.facts:
-        verify(entry.thing, entry.facts)
+    if "archived" in entry.manifest:
+        verify(entry.payload, entry.manifest)
         with _shortened(entry, os.O_RDWR) as (descriptor, _folder, path):
             if reason := _log_trouble(entry, context, descriptor, path):
                 raise Refused(reason)
             before = os.fstat(descriptor)
             if _is_collapsed(entry, descriptor):
-                _widen(descriptor, entry.facts["floor"])
+                _widen(descriptor, entry.manifest["floor"])
             entry.write_manifest(widened=True)
             write_contents(descriptor, entry)
             if _untouched(entry, before):
-                os.utime(descriptor, ns=(entry.facts["atime_ns"], entry.facts["mtime_ns"]))
+                os.utime(descriptor, ns=(entry.manifest["atime_ns"], entry.manifest["mtime_ns"]))
             os.fsync(descriptor)
     drop(entry)
     return ""

@@ -43,17 +43,17 @@ def put_back(place: QuarantineEntry) -> None:
 def move_back(place: QuarantineEntry) -> None:
     """The same, but its place and manifest stay, for what else has to be done."""
     _make_folders_again(place)
-    with open_beneath(Path(place.facts["root"]), Path(place.original)) as (folder, name):
+    with open_beneath(Path(place.manifest["root"]), Path(place.original)) as (folder, name):
         left, parent = (
-            place.facts.get("left") or os.lstat(place.thing).st_ctime_ns,
+            place.manifest.get("left") or os.lstat(place.payload).st_ctime_ns,
             os.fstat(folder),
         )
         inside = os.open(place.folder, OPEN_LOCATION)
         try:
-            _rename_back(inside, folder, name, os.lstat(place.thing))
+            _rename_back(inside, folder, name, os.lstat(place.payload))
         finally:
             os.close(inside)
-        if times := place.facts.get("parent_times"):
+        if times := place.manifest.get("parent_times"):
             set_times(folder, parent, left, times)
         os.fsync(folder)
 
@@ -68,7 +68,7 @@ def cannot_make_folders(place: QuarantineEntry) -> str | None:
     mounted now.
     """
     missing = missing_folders(place)
-    if missing and os.lstat(missing[0].parent).st_dev != os.lstat(place.thing).st_dev:
+    if missing and os.lstat(missing[0].parent).st_dev != os.lstat(place.payload).st_dev:
         return f"{display(missing[0])} is gone, or its filesystem is not mounted"
     return None
 
@@ -86,7 +86,7 @@ def _make_folders_again(place: QuarantineEntry) -> None:
     folder = open_root(missing[0].parent)
     try:
         above = os.fstat(folder)
-        mode, uid, gid = place.facts.get("parent") or (
+        mode, uid, gid = place.manifest.get("parent") or (
             stat.S_IMODE(above.st_mode),
             above.st_uid,
             above.st_gid,

@@ -41,24 +41,24 @@ class WrittenEntry(QuarantineEntry):
     def at(cls, folder: Path) -> WrittenEntry:
         """An entry with its manifest, as it is on disk now."""
         found = quarantine.read_entry(folder)
-        return cls(folder, found.facts, found.damage)
+        return cls(folder, found.manifest, found.damage)
 
     @property
-    def manifest(self) -> Path:
+    def manifest_file(self) -> Path:
         return self.folder / "manifest.json"
 
     def write_manifest(self, **facts: object) -> None:
         """Add facts to the manifest, durably: a crash leaves the old one or the new one."""
-        self.facts.update(facts)
+        self.manifest.update(facts)
         aside = self.folder / "manifest.new"
         descriptor = os.open(
             aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(self.facts, file, indent=1)
+            json.dump(self.manifest, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(aside, self.manifest)
+        os.rename(aside, self.manifest_file)
         sync_folder(self.folder)
 
 
@@ -132,7 +132,7 @@ def drop(place: WrittenEntry) -> None:
     with contextlib.suppress(OSError):  # on a full disk it goes without the mark
         place.write_manifest(dropped=True)
     with contextlib.suppress(OSError):
-        os.unlink(place.thing)
+        os.unlink(place.payload)
     discard(place)
 
 
@@ -168,7 +168,7 @@ def quarantine_path(
             continue
         try:
             with open_beneath(root, path) as (folder, name):
-                os.rename(name, place.thing, src_dir_fd=folder)
+                os.rename(name, place.payload, src_dir_fd=folder)
                 # whatever a network filesystem says to that: the thing is here now, and stays on
                 # record
                 left = _time_of(folder)
@@ -182,7 +182,7 @@ def quarantine_path(
             # a bind mount or subvolume in between: same device number, yet no rename
             crossed = error
             continue
-        status = os.lstat(place.thing)
+        status = os.lstat(place.payload)
         if Identity.of(status).unchanged(identity):
             # its time changes with whatever befalls its other names
             if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
