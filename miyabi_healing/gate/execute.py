@@ -60,7 +60,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
     end = deadline.end_within(work.settings.time_limit)  # what it took to plan counts, too
     work = replace(work, context=replace(work.context, deadline=end))
     broken = ""
-    goal = Asked(plan.goal)
+    goal = _AskedGoal(plan.goal)
     for number, step in enumerate(plan.steps, 1):
         if goal.met():
             outcomes.append(Outcome(step, StepStatus.NOT_NEEDED, goal.reached))
@@ -100,7 +100,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
 
 
 @dataclass
-class Asked:
+class _AskedGoal:
     """A plan's goal, asked until it fails: what a healer's own code cannot say counts as not met,
     and ends the plan.
     """
@@ -251,7 +251,7 @@ def failed_outcome(step: Step, context: Context, reason: str) -> Outcome:
     return Outcome(step, StepStatus.FAILED, f"{reason}; {elsewhere}" if elsewhere else reason)
 
 
-def _settle(step: Step, goal: Asked, end: float) -> None:
+def _settle(step: Step, goal: _AskedGoal, end: float) -> None:
     """Give a step its time to work, but no longer than needed, and not beyond `end`, when the
     healer's is over.
     """

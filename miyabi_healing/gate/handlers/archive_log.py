@@ -63,7 +63,7 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
                 if size > used(status) * log_files.PAYS:
                     raise Refused("compressing it frees nothing")
                 place.write_manifest(
-                    **log_files.facts(step, context, descriptor, status),
+                    **log_files.manifest_of_log(step, context, descriptor, status),
                     **archive.facts,
                     start=begin,
                     taken=status.st_size,

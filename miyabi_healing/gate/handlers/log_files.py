@@ -179,7 +179,7 @@ def archiving(
         raise
 
 
-def facts(
+def manifest_of_log(
     step: TrimLog | ArchiveLog, context: Context, descriptor: int, status: os.stat_result
 ) -> dict[str, object]:
     """What it takes to give a log back, besides its content."""

@@ -50,7 +50,9 @@ class TrimLogHandler(StepHandler[TrimLog]):
                 }
                 cuts = {"start": where.start, "floor": where.floor, "cut": where.cut}
                 place.write_manifest(
-                    **log_files.facts(step, context, descriptor, status), **cuts, **known_by
+                    **log_files.manifest_of_log(step, context, descriptor, status),
+                    **cuts,
+                    **known_by,
                 )
                 for begin in range(where.start, where.cut, log_files.CHUNK):
                     end = min(begin + log_files.CHUNK, where.cut)
