@@ -10,7 +10,7 @@ not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -34,14 +34,6 @@ class Kept:
     target: str
     reason: str
     detail: str = ""
-
-
-def count_kept(kept: Sequence[Kept]) -> str:
-    """Word what was kept: ``kept 14: 9 dirty, 3 unpushed, 2 in use``; empty when nothing was."""
-    if not kept:
-        return ""
-    reasons = Counter(entry.reason for entry in kept).most_common()
-    return f"kept {len(kept)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons)
 
 
 @dataclass(frozen=True)

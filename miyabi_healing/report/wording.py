@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from miyabi_healing.model.actions import ActionResult, StepStatus
-from miyabi_healing.model.plan import Plan, count_kept
+from miyabi_healing.model.plan import Kept, Plan
 
 _NOT_DONE = (StepStatus.SKIPPED, StepStatus.BLOCKED, StepStatus.FAILED)
 
@@ -19,7 +19,7 @@ def message(action: ActionResult, dry_run: bool) -> str:
         before = f"; {applied} step(s) had been applied" if applied else ""
         return f"{action.healer} failed: {' '.join(action.problem.split())}{before}"
     plan = action.plan
-    kept = count_kept(plan.kept) if plan else ""
+    kept = _count_kept(plan.kept) if plan else ""
     tail = f"; {kept}" if kept else ""
     if plan is None:
         return f"Skipped: {action.brake}"
@@ -90,3 +90,11 @@ def _healer_says(words: Callable[[], object]) -> tuple[str, str]:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return "", f"{text} ({Path(where.filename).name}, line {where.lineno})"
+
+
+def _count_kept(kept: Sequence[Kept]) -> str:
+    """Word what was kept: ``kept 14: 9 dirty, 3 unpushed, 2 in use``; empty when nothing was."""
+    if not kept:
+        return ""
+    reasons = Counter(entry.reason for entry in kept).most_common()
+    return f"kept {len(kept)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons)
