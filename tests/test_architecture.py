@@ -137,7 +137,7 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 OURS = """
     cli cli.main host host.filesystems host.git host.git.locks host.git.repositories
     host.git.repository_paths host.logs host.memory host.process_status host.processes
-    host.readings model model.catalogue model.config model.exit_codes model.identity model.issue
+    host.readings model model.config model.exit_codes model.identity model.issue
     model.limit_settings model.results report report.documents report.outputs
     report.outputs.dispatch report.text runner runner.fixtures runner.plugin runner.registry
     runner.resources runner.selection runner.session state state.history state.journal

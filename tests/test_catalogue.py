@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -316,3 +317,14 @@ def test_limit_of_a_target_that_cannot_be_used_is_refused(text: str, said: str) 
     with pytest.raises(ConfigError) as caught:
         interpret(text)
     assert said in str(caught.value)
+
+
+def test_host_without_rows_of_its_own_does_not_load_their_forms() -> None:
+    script = (
+        "import sys; from miyabi_healing.host import databases; databases.name_tables()\n"
+        "from miyabi_healing.support.config_loader import interpret\n"
+        "interpret({'logs': {'patterns': ['/x']}, 'caches': {'homes': ['/y']}}, 'here')\n"
+        "print('miyabi_healing.model.catalogue' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

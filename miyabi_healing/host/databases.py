@@ -7,14 +7,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from miyabi_healing.host import catalogue
-from miyabi_healing.model.catalogue import DatabaseKind
 from miyabi_healing.model.config import LogSettings
 from miyabi_healing.support.formatting import display
 
+if TYPE_CHECKING:
+    from miyabi_healing.model.catalogue import DatabaseKind
+
+    _Defined = tuple[tuple[str, DatabaseKind], ...]
+
 _DEFAULTS = LogSettings()
-_Defined = tuple[tuple[str, DatabaseKind], ...]
 
 
 class Names:

@@ -1,5 +1,7 @@
 """The rows of the data files in ``host/data``, and of the tables of the same form in a
-configuration: caches, databases that look like logs, and how agents lock worktrees.
+configuration: caches, databases that look like logs, and how agents lock worktrees; groups of logs.
+
+A host without such rows does not load this.
 """
 
 from __future__ import annotations
@@ -7,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
+
+from miyabi_healing.model.limit_settings import LimitSettings
 
 if TYPE_CHECKING:
     from msgspec import Meta  # as in `model.config`
@@ -101,3 +105,15 @@ class AgentLock:
                 raise ValueError(f"a reason must have {{pid}} once, no place twice: {each!r}")
             if not re.sub(r"\{(pid|host|start)\}|[* ]", "", each):
                 raise ValueError(f"a reason must have words of the agent's own: {each!r}")
+
+
+@dataclass(frozen=True, repr=False)
+class LogGroupSettings(LimitSettings):
+    """Logs with a limit of their own, by their `pattern`."""
+
+    pattern: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.pattern:
+            raise ValueError("pattern must name files, like /srv/app/*.log")

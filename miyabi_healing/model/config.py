@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind
-from miyabi_healing.model.limit_settings import CheckSettings, LogGroupSettings
+from miyabi_healing.model.limit_settings import CheckSettings
 
 if TYPE_CHECKING:
-    # Ranges of numbers. Whoever converts a table puts it here: a host without a configuration
-    # does not pay for msgspec.
+    # Ranges of numbers, and rows. Whoever converts a table puts them here: a host without a
+    # configuration does not pay for msgspec, and one without rows not for their forms.
     from msgspec import Meta
+
+    from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind, LogGroupSettings
 
 
 class ConfigError(Exception):

@@ -1,4 +1,4 @@
-"""Limits as the configuration sets them: of a check, of some of its targets, of a group of logs."""
+"""Limits as the configuration sets them: of a check, and of some of its targets."""
 
 from __future__ import annotations
 
@@ -40,18 +40,6 @@ class LimitSettings:
         if self.threshold is None:
             return replace(limit, bounds=bounds, clear_at=clear_at)
         return replace(limit, threshold=self.threshold, bounds=bounds, clear_at=self.clear)
-
-
-@dataclass(frozen=True, repr=False)
-class LogGroupSettings(LimitSettings):
-    """Logs with a limit of their own, by their `pattern`."""
-
-    pattern: str = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.pattern:
-            raise ValueError("pattern must name files, like /srv/app/*.log")
 
 
 @dataclass(frozen=True, repr=False)

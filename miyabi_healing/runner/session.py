@@ -53,7 +53,8 @@ def run_checks(
     """Run one run and return the report with the exit status. Raises Stopped, ConfigError.
 
     `collected` is called between collecting the checks and running them, with whether all could be
-    collected.
+    collected. In watch mode it returns in a fork for each run, and never in the process that
+    called it: whatever is open then is closed once for each fork, and must be nobody else's.
     """
     try:
         mount_answers.check(paths.state_folder())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from miyabi_healing.model import catalogue, config, limit_settings
+from miyabi_healing.model import config, limit_settings
 from miyabi_healing.model.config import Config, ConfigError, HealerSettings, Waiver
 from miyabi_healing.model.limit_settings import CheckSettings
 from miyabi_healing.support import ownership, paths
@@ -22,6 +23,8 @@ VARIABLE = "MIYABI_HEALING_CONFIG"
 
 
 _PREFIX = "MIYABI_HEALING__"
+
+_ROWS = ("AgentLock", "CacheKind", "DatabaseKind", "LimitSettings", "LogGroupSettings")
 
 # A section, and what it was called before.
 POLICY, OLD_POLICY = "policy", "brakes"
@@ -44,8 +47,10 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
     """
     import msgspec  # only a host that has a configuration pays for it
 
-    for module in (config, catalogue, limit_settings):
+    for module in (config, limit_settings, sys.modules[kind.__module__]):
         vars(module).setdefault("Meta", msgspec.Meta)
+    for name in _ROWS:
+        vars(config).setdefault(name, Any)
     if not is_dataclass(kind):
         raise TypeError(f"{kind.__name__} is not a dataclass")
     if not isinstance(table, Mapping):
@@ -54,17 +59,21 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
     for key in table:
         if key not in known:
             raise ConfigError(f"{where}.{key}: unknown key; {nearest(key, [*known, *also])}")
+    rows = {
+        key: _convert_rows(table[key], row, f"{where}.{key}")
+        for key, row in _row_kinds(table, kind).items()
+    }
+    for key, value in table.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            words = _range_texts(kind).get(key, "a number")
+            raise ConfigError(f"{where}: {key} must be {words}, not {value}")
     try:
-        _check_rows(table, kind, where)
-        ranges = _range_texts(kind)
-        for key, words in ranges.items():
-            if isinstance(value := table.get(key), float) and not math.isfinite(value):
-                raise ConfigError(f"{where}: {key} must be {words}, not {value}")
-        return msgspec.convert(table, kind)
+        section = msgspec.convert({key: table[key] for key in table if key not in rows}, kind)
+        return replace(section, **rows) if rows else section
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         key = path.rstrip("`")
-        name = key.removeprefix(".")
+        name, ranges = key.removeprefix("."), _range_texts(kind)
         if name in ranges and not message.partition(", got ")[1]:
             raise ConfigError(
                 f"{where}: {name} must be {ranges[name]}, not {table[name]}"
@@ -72,21 +81,31 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
         raise ConfigError(f"{where}{key}: {message[0].lower()}{message[1:]}") from None
 
 
-def _check_rows(table: Mapping[str, Any], kind: type[Any], where: str) -> None:
-    """Refuse what is wrong in the rows of a table that has tables of its own, by their own names.
-    Raises ConfigError.
+def _row_kinds(table: Mapping[str, Any], kind: type[Any]) -> dict[str, type[Any]]:
+    """The keys of a table that hold rows, and what each row is, by the name in its annotation:
+    ``Mapping[str, CacheKind]``. Reading all type hints would take longer than the rest together.
     """
-    for key, hint in get_type_hints(kind).items():
-        row = next((each for each in get_args(hint) if is_dataclass(each)), None)
-        rows = table.get(key)
-        if not isinstance(row, type):
-            continue
-        if isinstance(rows, Mapping):
-            for name, inner in rows.items():
-                convert(inner, row, f"{where}.{key}.{name}")
-        elif isinstance(rows, list):
-            for number, inner in enumerate(rows, 1):
-                convert(inner, row, f"{where}.{key}, number {number}")
+    found = {}
+    for each in fields(kind):
+        name = next((row for row in _ROWS if row in str(each.type)), None)
+        if name and _has_rows(table.get(each.name)):
+            from miyabi_healing.model import catalogue
+
+            found[each.name] = getattr(catalogue, name)
+    return found
+
+
+def _has_rows(value: object) -> bool:
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and any(isinstance(each, Mapping) for each in value)
+    )
+
+
+def _convert_rows(rows: Any, kind: type[Any], where: str) -> Any:
+    """Make each row of a table or an array what it is. Raises ConfigError, which names the row."""
+    if isinstance(rows, Mapping):
+        return {name: convert(row, kind, f"{where}.{name}") for name, row in rows.items()}
+    return tuple(convert(row, kind, f"{where}, number {n}") for n, row in enumerate(rows, 1))
 
 
 def _range_texts(kind: type[Any]) -> dict[str, str]:

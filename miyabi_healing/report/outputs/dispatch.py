@@ -11,8 +11,7 @@ import contextlib
 import importlib
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.exit_codes import ExitCode
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from miyabi_healing.report.outputs.output import Output, OutputRequest, Setup
 
 
-@dataclass(frozen=True)
-class _Setup:
+class _Setup(NamedTuple):
     """What is asked before anything is made for the outputs: a host without any pays for none."""
 
     settings: Config
@@ -35,8 +33,7 @@ class _Setup:
     mail: Mail | None = None
 
 
-@dataclass(frozen=True)
-class _Module:
+class _Module(NamedTuple):
     """An output that is a module of ``report``, imported when there is something to send."""
 
     name: str
