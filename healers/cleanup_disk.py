@@ -109,7 +109,15 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
             tidy, thorough = owner_steps(cache, options)
             gentle += tidy
             strong += thorough
-            if not (tidy or thorough) and not cache.kind.of_system:
+            if not (tidy or thorough) and cache.kind.of_system:
+                kept.append(
+                    Kept(
+                        display(cache.path),
+                        "tool missing",
+                        f"only {cache.name} itself can clean it",
+                    )
+                )
+            elif not (tidy or thorough):
                 plain += deletions(cache, files, processes, options, kept, piece)
     steps = [*gentle, *plain, *strong, *old, *early(context, mount)]
     return Plan(
@@ -140,6 +148,9 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
 
     kind = cache.kind
 
+    def guard() -> str | None:
+        return caches.system_trouble(cache.path) if kind.of_system else None
+
     def run(command: tuple[str, ...], reason: str) -> list[Step]:
         owner = cache.owner if os.geteuid() == 0 and not kind.of_system else None
         if not command or commands.find_program(command[0], owner) is None:
@@ -154,6 +165,7 @@ def owner_steps(cache: Cache, options: Options) -> tuple[list[Step], list[Step]]
                 optional=True,
                 unless_running=kind.users,
                 changes=() if kind.of_system else (cache.path,),
+                guard=guard,
             )
         ]
 

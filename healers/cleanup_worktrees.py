@@ -76,7 +76,7 @@ def missing_reason(worktree: Worktree, prune_days: float) -> Reason | None:
     last = max(mark.stat().st_mtime for mark in marks if mark.exists())
     days = (time.time() - last) / DAY
     if worktree.lock_reason is not None:
-        return Reason("locked", worktree.lock_reason)
+        return Reason("locked", worktree.lock_reason[:300])
     if days < prune_days:
         return Reason(
             "moved or missing",

@@ -21,7 +21,7 @@ from test_delete import context, deletion, fill, plan
 from conftest import wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import caches, open_files, processes, users
+from miyabi_healing.host import cache_rows, caches, open_files, processes, users
 from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config, ConfigError
@@ -90,10 +90,10 @@ def test_own_moved_cache_folder_counts_within_the_home(
 @pytest.mark.parametrize("also", ["npm", "mavne", "/etc"])
 def test_only_costly_caches_can_be_asked_for(also: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"caches\.also: .*: no such cache; (did you mean|valid: docker)"
+        ConfigError, match=r"caches\.also: .*: no such cache; (did you mean|valid: apt, docker)"
     ):
-        caches.validate_caches(CacheSettings(also=(also,)))
-    caches.validate_caches(CacheSettings(also=("docker", "maven")))
+        cache_rows.validate_caches(CacheSettings(also=(also,)))
+    cache_rows.validate_caches(CacheSettings(also=("docker", "maven")))
 
 
 @settings(max_examples=30, deadline=None)

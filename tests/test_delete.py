@@ -228,13 +228,14 @@ def test_only_known_caches_and_named_folders_are_deleted_from(home: Path, tmp_pa
         recheck(deletion(thesis), context(home)) == "no known cache, and not in [safety] disposable"
     )
     downloads = fill(home / "Downloads")  # on the list of caches, to be set aside
-    assert (
-        recheck(deletion(downloads), context(home))
-        == "no known cache, and not in [safety] disposable"
-    )
+    assert "holds a person's files" in str(recheck(deletion(downloads), context(home)))
     config = Config(
-        caches=CacheSettings(homes=(str(home),)), safety=SafetySettings(disposable=(str(thesis),))
+        caches=CacheSettings(homes=(str(home),)),
+        safety=SafetySettings(disposable=(str(thesis), str(downloads))),
     )
+    named = Context(Host(config), "run", tmp_path / "state", (home, home.parent))
+    assert "holds a person's files" in str(recheck(deletion(downloads), named))
+    assert "holds a person's files" in str(recheck(deletion(home), named))
     assert (
         recheck(deletion(thesis), Context(Host(config), "run", tmp_path / "state", (home,))) is None
     )

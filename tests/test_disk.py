@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_delete import carry_out, fill, plan
 
-from miyabi_healing.host import caches, filesystems
+from miyabi_healing.host import cache_rows, caches, filesystems
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config
@@ -191,19 +191,20 @@ def test_system_keepers_are_asked_where_their_data_is(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(said["commands"], "find_program", lambda name, owner=None: f"/bin/{name}")
     moved = {
-        name: replace(
+        f"our-{name}": replace(
             each,
             folders=tuple(f"{tmp_path}{folder}" for folder in each.folders),
             needs=each.needs and f"{tmp_path}{each.needs}",
         )
-        for name, each in caches.kinds(CacheSettings()).items()
+        for name, each in cache_rows.kinds(CacheSettings()).items()
         if each.of_system
     }
     for folder in ("var/log/journal", "var/lib/docker", "var/run", "var/cache/apt/archives"):
         (tmp_path / folder).mkdir(parents=True)
 
     def argv(*also: str, mount: str = str(tmp_path)) -> list[tuple[str, ...]]:
-        rules = CacheSettings(homes=(str(home),), also=also, define=moved)
+        ours = ("journald", "apt", "docker-build", "docker")
+        rules = CacheSettings(homes=(str(home),), also=also, never=ours, define=moved)
         view = HealerContext(Host(Config(caches=rules)), {"mount": filesystems.read_mount(mount)})
         steps = healer(
             view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()
@@ -211,14 +212,14 @@ def test_system_keepers_are_asked_where_their_data_is(
         return [step.argv[:3] for step in steps if isinstance(step, Run)]
 
     journal, apt = ("journalctl", "--vacuum-size=500M"), ("apt-get", "clean")
-    assert argv("docker") == [journal, apt]  # no daemon
+    assert argv("our-docker") == [journal]  # no daemon
     (tmp_path / "var/run/docker.sock").touch()
     gentle = [journal, ("docker", "builder", "prune")]
-    assert argv() == [*gentle, apt]
-    assert argv("docker") == [*gentle, apt, ("docker", "image", "prune")]
-    assert argv("docker", mount="/proc") == []
+    assert argv() == gentle
+    assert argv("our-docker", "our-apt") == [*gentle, apt, ("docker", "image", "prune")]
+    assert argv("our-docker", mount="/proc") == []
     monkeypatch.setattr(os, "geteuid", lambda: home.stat().st_uid + 1)
-    assert argv("docker") == []
+    assert argv("our-docker") == []
 
 
 @pytest.mark.root

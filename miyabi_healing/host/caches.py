@@ -4,7 +4,9 @@ their owners clean them, is in ``data/caches.toml`` and in the configuration.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -12,16 +14,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from miyabi_healing.host import catalogue
+from miyabi_healing.host.cache_rows import kinds
 from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.model import config
 from miyabi_healing.model.catalogue import CacheKind
 from miyabi_healing.model.identity import Identity
-from miyabi_healing.model.steps import Unit
-from miyabi_healing.support import config_loader, globbing, mount_answers, ownership
-from miyabi_healing.support.files import is_beneath, newest, open_beneath, used
+from miyabi_healing.model.steps import Delete, Unit
+from miyabi_healing.support import globbing, mount_answers, ownership
+from miyabi_healing.support.files import (
+    OPEN_FOLDER,
+    is_beneath,
+    mount_number,
+    newest,
+    open_beneath,
+    used,
+)
+from miyabi_healing.support.formatting import display
 
 
 @dataclass(frozen=True)
@@ -40,9 +49,9 @@ class Cache:
     trouble: str = ""
 
     def command(self, template: tuple[str, ...]) -> tuple[str, ...]:
+        places = {"{}": str(self.path), "{parent}": str(self.path.parent)}
         return tuple(
-            part.replace("{parent}", str(self.path.parent)).replace("{}", str(self.path))
-            for part in template
+            re.sub(r"\{(?:parent)?\}", lambda found: places[found[0]], part) for part in template
         )
 
 
@@ -92,34 +101,6 @@ def cache_folders(kind: CacheKind, home: Path) -> tuple[str, ...]:
     )
 
 
-def kinds(settings: config.CacheSettings) -> dict[str, CacheKind]:
-    """The kinds of caches by their names; the configuration's own take the place of ours."""
-    rows = {
-        name: CacheKind(**{key: _frozen(value) for key, value in row.items()})
-        for name, row in catalogue.table("caches").items()
-    }
-    every = {**rows, **settings.define}
-    return {name: kind for name, kind in every.items() if name not in settings.never}
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def validate_caches(settings: config.CacheSettings) -> None:
-    """Refuse a name in ``caches.also`` that is none of a costly cache, and one in ``caches.never``
-    that is none at all. Raises ConfigError.
-    """
-    every = kinds(replace(settings, never=()))
-    costly = [name for name, kind in every.items() if kind.costly]
-    for key, named, valid in (("also", settings.also, costly), ("never", settings.never, every)):
-        for name in named:
-            if name not in valid:
-                raise config.ConfigError(
-                    f"caches.{key}: {name!r}: no such cache; {config_loader.nearest(name, valid)}"
-                )
-
-
 def find_caches(settings: config.CacheSettings) -> tuple[Cache, ...]:
     """The known caches in the configured homes, and for root those of the system."""
     return (*in_homes(settings), *of_system(settings))
@@ -156,8 +137,39 @@ def _system_cache(name: str, kind: CacheKind, folder: str, allowed: bool) -> Cac
         return Cache(name, kind, Path("/"), path, 0, 0, allowed, str(error))
     except OSError:
         return None
-    there = not kind.needs or os.path.exists(kind.needs)
-    return Cache(name, kind, Path("/"), path, device, 0, allowed) if there else None
+    if not _has_needs(kind):
+        return None
+    return Cache(name, kind, Path("/"), path, device, 0, allowed, system_trouble(path) or "")
+
+
+def system_trouble(path: Path) -> str | None:
+    """Why root starts no command about a folder: somebody else could put another one there, or it
+    is this program's own.
+    """
+    from miyabi_healing.state.own_state import OwnState
+    from miyabi_healing.support import paths
+
+    try:
+        return ownership.ownership_objection(path, frozenset((ownership.ROOT,))) or OwnState(
+            paths.state_folder(), None
+        ).objection(path)
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror or error}"
+
+
+def _has_needs(kind: CacheKind) -> bool:
+    return not kind.needs or (
+        not mount_answers.is_silent(kind.needs) and os.path.exists(kind.needs)
+    )
+
+
+def _mount_in(parent: int | None, name: str | Path) -> tuple[int, str]:
+    """What a folder lies on. Raises OSError."""
+    descriptor = os.open(name, OPEN_FOLDER, dir_fd=parent)
+    try:
+        return mount_number(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def cache_at(name: str, kind: CacheKind, home: Path, folder: str, allowed: bool) -> Cache | None:
@@ -175,7 +187,7 @@ def cache_at(name: str, kind: CacheKind, home: Path, folder: str, allowed: bool)
     try:
         with open_beneath(home, path) as (parent, last):
             status = os.stat(last, dir_fd=parent, follow_symlinks=False)
-            home_device = os.stat(home).st_dev
+            same = stat.S_ISDIR(status.st_mode) and _mount_in(parent, last) == _mount_in(None, home)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -184,12 +196,58 @@ def cache_at(name: str, kind: CacheKind, home: Path, folder: str, allowed: bool)
         )
     if stat.S_ISLNK(status.st_mode):
         return found(device=status.st_dev, trouble="it is a symbolic link")
-    if not stat.S_ISDIR(status.st_mode) or (kind.needs and not os.path.exists(kind.needs)):
+    if not stat.S_ISDIR(status.st_mode) or not _has_needs(kind):
         return None
-    trouble = (
-        "it is a filesystem of its own" if status.st_dev != home_device else _shared_home(home)
-    )
+    trouble = _shared_home(home) if same else "it is a filesystem of its own, or mounted there"
     return found(device=status.st_dev, trouble=trouble)
+
+
+def delete_objection(step: Delete, settings: config.Config) -> str | None:
+    """Why nothing may be deleted from a folder, whatever a healer plans: it is no cache whose row
+    says so, nor named in ``[safety] disposable``; or it would take what another row keeps.
+    """
+    root, rules = step.root, settings.caches
+    disposable = [Path(os.path.abspath(os.path.expanduser(each))) for each in _named(settings)]
+    named = any(_is_below(root, top) for top in disposable)
+    around = []
+    for cache in in_homes(replace(rules, never=())):
+        if not _is_below(root, cache.path) and not is_beneath(cache.path, root):
+            continue
+        if cache.kind.category == "C":
+            return f"{display(cache.path)} holds a person's files, which are never deleted"
+        if named:
+            continue
+        if reason := _keeps(cache, rules):
+            return f"{display(cache.path)}: {reason}"
+        around.append(cache)
+    if not named and not any(_is_below(root, cache.path) for cache in around):
+        return "no known cache, and not in [safety] disposable"
+    for cache in around:
+        for unit in step.units:
+            if unit.path == cache.path or unit.path == root:
+                return "the folder of a cache itself stays"
+            if not set(cache.kind.spare).isdisjoint(unit.path.parts):
+                return f"{display(unit.path)} is to be spared"
+    return None
+
+
+def _named(settings: config.Config) -> Iterator[str]:
+    return filter(None, settings.safety.disposable)
+
+
+def _keeps(cache: Cache, rules: config.CacheSettings) -> str | None:
+    """Why nothing of a cache may be deleted; None where it may."""
+    if cache.name in rules.never:
+        return f"{cache.name} is never to be cleaned"
+    if not cache.allowed:
+        return "it is costly to make again, and not in [caches] also"
+    if not cache.kind.deletable:
+        return f"only {cache.name} itself can clean it"
+    return cache.trouble or None
+
+
+def _is_below(path: Path, top: Path) -> bool:
+    return path == top or is_beneath(path, top)
 
 
 def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None], ...]:
@@ -209,7 +267,7 @@ def _units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Itera
         if entry.name in spare:
             continue
         if depth > 1 and entry.is_dir(follow_symlinks=False):
-            yield from _units_below(Path(entry.path), depth - 1)
+            yield from _units_below(Path(entry.path), depth - 1, spare)
         else:
             yield Path(entry.path)
 
@@ -259,12 +317,16 @@ def weigh_unit(path: Path, device: int, files: OpenFiles) -> tuple[Unit, OpenFil
 
 
 def walk_statuses(path: Path, top: os.stat_result, device: int) -> Iterator[os.stat_result]:
-    """The status of a file or folder and of all below it on the same filesystem. Raises OSError."""
+    """The status of a file or folder and of all below it on the same filesystem. Raises OSError,
+    also where there is a git repository: that is nobody's cache.
+    """
     yield top
     stack = [path] if stat.S_ISDIR(top.st_mode) else []
     while stack:
         with os.scandir(stack.pop()) as entries:
             for entry in entries:
+                if entry.name == ".git":
+                    raise OSError(errno.EBUSY, "it holds a git repository", entry.path)
                 status = entry.stat(follow_symlinks=False)
                 yield status
                 if stat.S_ISDIR(status.st_mode) and status.st_dev == device:

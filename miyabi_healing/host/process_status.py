@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,14 +163,6 @@ def container() -> str | None:
         if number == _FIRST_PIDS and us == str(os.getpid())
         else "this is a container, or a PID namespace of its own"
     )
-
-
-def started(process: Process) -> float:
-    """When a process began, in seconds since the epoch, by the wall clock of today."""
-    if not LINUX:
-        return process.start / 1000
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - process.start / os.sysconf("SC_CLK_TCK")
-    return time.time() - age
 
 
 def command_line(pid: int) -> tuple[str, list[str]]:

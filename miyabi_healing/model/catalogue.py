@@ -21,18 +21,18 @@ class CacheKind:
     """A kind of cache. `folders` are relative to a home (`macos`: there, on macOS), or absolute:
     the system's own, which only `gentle` and `strong` ever clean, as root.
 
-    Category A is made again by its tool at no more cost than time, B is costly to make again and
-    only cleaned where ``caches.also`` names it, C is a person's: files are set aside, never
-    deleted. `gentle` and `strong` are the owner's commands (``{}`` is the folder, ``{parent}`` the
-    one above it), `note` says what they do. `users` are programs that must not be running
+    Category A is made again at no more cost than time, B is costly to make again and only
+    cleaned where ``caches.also`` names it, C is a person's: files are set aside, never deleted.
+    `gentle` and `strong` are the owner's commands (``{}`` is the folder, ``{parent}`` the one
+    above it), `note` says what they do. `users` are programs that must not be running
     meanwhile, `locks` files below the home that the owner locks, `needs` what must be there.
-    Without its owner's tool, a `deletable` one may be deleted, all but what is named in `spare`;
-    `depth` is how far below the folder lie the parts that go or stay as a whole.
+    Without its owner's tool, a `deletable` one may be deleted, all but what is named in
+    `spare`; `depth` is how far below the folder lie the parts that go or stay as a whole.
     """
 
+    category: Literal["A", "B", "C"]
     folders: tuple[str, ...] = ()
     macos: tuple[str, ...] = ()
-    category: Literal["A", "B", "C"] = "A"
     gentle: tuple[str, ...] = ()
     strong: tuple[str, ...] = ()
     note: str = ""
@@ -41,20 +41,41 @@ class CacheKind:
     needs: str = ""
     deletable: bool = True
     spare: tuple[str, ...] = ()
-    depth: Annotated[int, Meta(ge=1)] = 1
+    depth: Annotated[int, Meta(ge=1, le=10)] = 1
 
     def __post_init__(self) -> None:
         if not self.folders and not self.macos:
             raise ValueError("folders must name one at least")
         for each in (*self.folders, *self.macos, *self.locks):
-            if not each.strip("/.") or ".." in each.split("/"):
+            if (
+                not each.strip("/.")
+                or not {".", ".."}.isdisjoint(each.split("/"))
+                or set("*?[~") & set(each)
+                or not each.isprintable()
+            ):
                 raise ValueError(f"folders and locks must name one below a home, not {each!r}")
-        if self.of_system and not (self.gentle or self.strong):
+        if any(each.startswith("/") for each in (*self.macos, *self.locks)):
+            raise ValueError("macos and locks must be relative to a home")
+        if self.needs and not self.needs.startswith("/"):
+            raise ValueError(f"needs must be an absolute path, not {self.needs!r}")
+        if self.category == "C" and (self.gentle or self.strong):
+            raise ValueError("of category C nothing is cleaned by a command")
+        for command in (self.gentle, self.strong):
+            if command and "/" in command[0] and not command[0].startswith("/"):
+                raise ValueError(f"a command's program is a name or a whole path: {command[0]!r}")
+        if self.of_system:
+            self._check_system()
+
+    def _check_system(self) -> None:
+        if not (self.gentle or self.strong) or self.category == "C":
             raise ValueError(
-                "an absolute folder is only cleaned by a command: give it gentle or strong"
+                "an absolute folder is only cleaned by a command: give it gentle or strong, and "
+                "category A or B"
             )
-        if self.of_system and not all(each.startswith("/") for each in self.folders):
+        if not all(each.startswith("/") for each in self.folders):
             raise ValueError("folders must all be relative to a home, or all absolute")
+        if self.spare or self.locks or self.macos or self.depth != 1:
+            raise ValueError("spare, locks, macos and depth mean nothing for an absolute folder")
 
     @property
     def of_system(self) -> bool:
@@ -103,7 +124,11 @@ class AgentLock:
             places = [each.count(place) for place in ("{pid}", "{host}", "{start}")]
             if places[0] != 1 or max(places) > 1:
                 raise ValueError(f"a reason must have {{pid}} once, no place twice: {each!r}")
-            if not re.sub(r"\{(pid|host|start)\}|[* ]", "", each):
+            if re.search(r"[*}]\{pid\}|\{pid\}[*{\d]|\d\{pid\}", each):
+                raise ValueError(f"no digit and no other place may be beside {{pid}}: {each!r}")
+            if not each.isprintable() or each.count("*") > 3:
+                raise ValueError(f"a reason may have three *, and no control character: {each!r}")
+            if not re.search(r"[^\W\d_]", re.sub(r"\{(pid|host|start)\}", "", each)):
                 raise ValueError(f"a reason must have words of the agent's own: {each!r}")
 
 

@@ -60,9 +60,15 @@ class LogSettings:
     group: tuple[LogGroupSettings, ...] = ()
     define: Mapping[str, DatabaseKind] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        patterns = [each.pattern for each in self.group]
+        for each in patterns:
+            if patterns.count(each) > 1 or each in self.patterns:
+                raise ValueError(f"logs.group: {each!r} has a group, or is in patterns, already")
+
     @property
     def all_patterns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.patterns, *(each.pattern for each in self.group))))
+        return (*self.patterns, *(each.pattern for each in self.group))
 
     def group_of(self, pattern: str) -> LogGroupSettings | None:
         return next((each for each in self.group if each.pattern == pattern), None)
@@ -204,6 +210,8 @@ class Waiver:
 
         if not isinstance(self.until, datetime.date):  # a date and time is one, too
             raise ValueError("until must be a date, like 2026-01-31")
+        if self.until.year < 1970:
+            raise ValueError("until must be after 1970, like 2026-01-31")
         if not self.reason.strip():
             raise ValueError("reason must say why")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
@@ -61,18 +64,22 @@ class CheckSettings(LimitSettings):
                 f"gate must be like [2, 3], the runs needed and of how many, not {list(self.gate)}"
             )
 
-    def of_target(self, target: str | None) -> LimitSettings | None:
-        """The limit of a target's own, if it has one."""
-        if not target or not self.targets:
-            return None
-        import fnmatch
-        import os
+    def of_target(self, target: str) -> LimitSettings | None:
+        """The limit of a target's own, if it has one: by its name, or by the first pattern."""
+        rows = sorted(self.targets, key=lambda name: _plain(name) != _plain(target))
+        return next((self.targets[name] for name in rows if is_target(name, target)), None)
 
-        return next(
-            (
-                limit
-                for name, limit in self.targets.items()
-                if target == name or fnmatch.fnmatchcase(target, os.path.expanduser(name))
-            ),
-            None,
-        )
+
+def is_target(name: str, target: str) -> bool:
+    """Whether a row is about a target: by its name, written from a home or not, or by a pattern."""
+    if _plain(name) == _plain(target):
+        return True
+    if not name.strip("/"):
+        return False
+    home, _, rest = name.partition("/")
+    pattern = f"{glob.escape(_plain(home))}/{rest}" if name.startswith("~") else name
+    return fnmatch.fnmatchcase(_plain(target), pattern.rstrip("/"))
+
+
+def _plain(path: str) -> str:
+    return os.path.expanduser(path).rstrip("/") or "/"

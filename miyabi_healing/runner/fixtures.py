@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Config
+from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.issue import Limit, Severity
+from miyabi_healing.model.limit_settings import is_target
 from miyabi_healing.model.results import Measurement
 from miyabi_healing.support.formatting import display
 
@@ -53,10 +54,10 @@ def validate_targets(config: Config) -> None:
     """
     for fixture in TARGETS:
         targets(fixture, config, [])
-    if config.caches.also or config.caches.never:
-        from miyabi_healing.host import caches
+    if config.caches != CacheSettings(homes=config.caches.homes):
+        from miyabi_healing.host import cache_rows
 
-        caches.validate_caches(config.caches)
+        cache_rows.validate_caches(config.caches)
 
 
 def parametrize(metafunc: pytest.Metafunc, config: Config, notes: list[str]) -> None:
@@ -65,6 +66,11 @@ def parametrize(metafunc: pytest.Metafunc, config: Config, notes: list[str]) -> 
         if fixture not in metafunc.fixturenames:
             continue
         found = targets(fixture, config, notes)
+        name = metafunc.function.__name__.removeprefix("test_")
+        for each in config.check(name).targets:
+            note = f"checks.{name}.targets: {display(each)} fits none of its targets"
+            if not any(is_target(each, target) for target in found) and note not in notes:
+                notes.append(note)
         none = pytest.param(
             None, marks=pytest.mark.skip(reason=f"there is no {fixture} to look at"), id="none"
         )
@@ -87,10 +93,16 @@ def limit_of(item: pytest.Item, config: Config) -> Limit:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.limit: {error}") from None
     settings = config.check(issue_name(item))
     limit = settings.adjust(limit)
-    for fixture, target in getattr(getattr(item, "callspec", None), "params", {}).items():
-        group = config.logs.group_of(target) if fixture == "log_group" else None
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    for target in (parameters[name] for name in TARGETS if parameters.get(name)):
+        group = config.logs.group_of(target) if "log_group" in parameters else None
         for own in (group, settings.of_target(target)):
             limit = own.adjust(limit) if own else limit
+    if limit.clear > limit.threshold:
+        raise pytest.UsageError(
+            f"checks.{issue_name(item)}: clear must not be above the threshold, "
+            f"{limit.threshold:g}, but is {limit.clear:g}"
+        )
     return limit
 
 

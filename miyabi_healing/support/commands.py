@@ -72,6 +72,8 @@ def _trusted_path(path: str, trusted: ownership.Users) -> tuple[str, ...]:
 def _located(name: str, path: str, trusted: ownership.Users) -> tuple[str | None, str]:
     """The full path of a tool, and why there is none."""
     folders = _trusted_path(path, trusted)
+    if "/" in name and not os.path.isabs(name):
+        return None, f"{name} is not started: a program is named by its name or whole path"
     found = name if os.path.isabs(name) else shutil.which(name, path=os.pathsep.join(folders))
     if found is None and (elsewhere := shutil.which(name, path=path)):
         return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ VARIABLE = "MIYABI_HEALING_CONFIG"
 
 _PREFIX = "MIYABI_HEALING__"
 
+_MOST = 1e12  # more is no number of seconds, bytes in GB, or files
 _ROWS = ("AgentLock", "CacheKind", "DatabaseKind", "LimitSettings", "LogGroupSettings")
 
 # A section, and what it was called before.
@@ -64,12 +64,13 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
         for key, row in _row_kinds(table, kind).items()
     }
     for key, value in table.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        if "\0" in f"{key} {value}":
+            raise ConfigError(f"{where}.{display(key)}: no text may hold a NUL")
+        if isinstance(value, (int, float)) and not abs(value) <= _MOST:
             words = _range_texts(kind).get(key, "a number")
-            raise ConfigError(f"{where}: {key} must be {words}, not {value}")
+            raise ConfigError(f"{where}: {key} must be {words}, not {value:g}")
     try:
         section = msgspec.convert({key: table[key] for key in table if key not in rows}, kind)
-        return replace(section, **rows) if rows else section
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         key = path.rstrip("`")
@@ -79,6 +80,10 @@ def convert(table: Any, kind: type[_Section], where: str, also: Iterable[str] = 
                 f"{where}: {name} must be {ranges[name]}, not {table[name]}"
             ) from None
         raise ConfigError(f"{where}{key}: {message[0].lower()}{message[1:]}") from None
+    try:
+        return replace(section, **rows) if rows else section
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _row_kinds(table: Mapping[str, Any], kind: type[Any]) -> dict[str, type[Any]]:
@@ -256,7 +261,7 @@ def load_config(explicit: str | None = None, environment: Mapping[str, str] = os
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{display(path)}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, too
         raise ConfigError(f"{display(path)}: not valid TOML: {error}") from None
     config = interpret(table, display(path))
     if overrides:

@@ -173,3 +173,18 @@ def open_beneath(root: Path, path: Path) -> Iterator[tuple[int, str]]:
 def identity_at(path: Path | str) -> Identity:
     """Measure `path` itself, never what a symbolic link points to. Raises OSError."""
     return Identity.of(os.lstat(path))
+
+
+def mount_number(folder: int) -> tuple[int, str]:
+    """What a descriptor lies on: the device and, where the kernel tells it, the mount
+    (proc_pid_fdinfo(5)).
+
+    The device alone would let us into a folder of the same filesystem that is mounted here as well
+    (mount --bind).
+    """
+    device = os.fstat(folder).st_dev
+    try:
+        with open(f"/proc/self/fdinfo/{folder}", encoding="ascii") as lines:
+            return device, next((line for line in lines if line.startswith("mnt_id:")), "")
+    except OSError:
+        return device, ""

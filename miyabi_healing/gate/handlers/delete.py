@@ -26,7 +26,7 @@ from miyabi_healing.host import caches
 from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import Delete, Unit
-from miyabi_healing.support.files import is_beneath, open_beneath, used
+from miyabi_healing.support.files import mount_number, open_beneath, used
 from miyabi_healing.support.formatting import display
 
 _READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,18 +46,6 @@ class Tally:
     helped: bool = False
     stop: bool = False
     deadline: float = math.inf
-
-
-def disposable(folder: Path, context: Context) -> bool:
-    """Whether a folder is a cache that we know how it is made again, or named as such by the
-    configuration.
-    """
-    config = context.host.config
-    known = [
-        cache.path for cache in caches.in_homes(config.caches) if cache.kind.category != "C"
-    ]  # the system's own and a person's files are never deleted by path
-    named = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.disposable]
-    return any(folder == top or is_beneath(folder, top) for top in [*known, *named])
 
 
 def judge_units(step: Delete, files: OpenFiles) -> list[tuple[Unit, str | None]]:
@@ -146,21 +134,6 @@ def remove_unit(root: Path, unit: Unit, tally: Tally) -> None:
         remove_name(folder, name, status, tally)
 
 
-def _mount_of(folder: int) -> tuple[int, str]:
-    """What a descriptor lies on: the device and, where the kernel tells it, the mount
-    (proc_pid_fdinfo(5)).
-
-    The device alone would let us into a folder of the same filesystem that is mounted here as well
-    (mount --bind).
-    """
-    device = os.fstat(folder).st_dev
-    try:
-        with open(f"/proc/self/fdinfo/{folder}", encoding="ascii") as lines:
-            return device, next((line for line in lines if line.startswith("mnt_id:")), "")
-    except OSError:
-        return device, ""
-
-
 def remove_name(
     folder: int, name: str, status: os.stat_result, tally: Tally, depth: int = 0
 ) -> None:
@@ -173,7 +146,7 @@ def remove_name(
         raise OSError(f"folders are nested more than {DEEPEST} deep")
     inside = os.open(name, _READ_FOLDER, dir_fd=folder)
     try:
-        if _mount_of(inside) != _mount_of(folder):
+        if mount_number(inside) != mount_number(folder):
             raise OSError(f"{display(name)} is another filesystem, or mounted here")
         with os.scandir(inside) as entries:
             kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
@@ -243,8 +216,8 @@ class DeleteHandler(StepHandler[Delete]):
     def recheck(self, step: Delete, context: Context) -> str | None:
         if root_of(step.root, context.roots) is None:
             return "outside the allowed roots"
-        if not disposable(step.root, context):
-            return "no known cache, and not in [safety] disposable"
+        if reason := caches.delete_objection(step, context.host.config):
+            return reason
         if any(
             not unit.path.is_relative_to(step.root) or ".." in unit.path.parts
             for unit in step.units

@@ -262,7 +262,8 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
         if worktree is None or (step.path is not None and worktree.path != step.path):
             return "git does not know it as a worktree any more"
         if step.path is None:
-            return "its folder is back" if worktree.path.exists() else None
+            held = worktree.lock_reason
+            return "its folder is back" if worktree.path.exists() else held and f"locked: {held}"
         reason = WorktreeInspector(place, [worktree], context.witness).reason_to_keep(worktree)
         return f"{reason.category}: {reason.detail}" if reason else None
 

@@ -4,67 +4,66 @@ reason names.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from miyabi_healing.host import catalogue
-from miyabi_healing.host.process_status import LINUX, PROC, Process, living, read_process, started
+from miyabi_healing.host.process_status import LINUX, PROC, living, read_process
 from miyabi_healing.model.catalogue import AgentLock
 
-_STARTED = "%a %b %d %H:%M:%S %Y"  # as ps(1) says it under lstart, in local time
-# A process that began at another time than the reason says was given the number of one that is
-# gone. More than a day, for whoever wrote it may live in another time zone.
-_AWAY = 26 * 3600  # seconds
+_SHOWN = 300  # letters of a reason
 
 
 class _Named(NamedTuple):
-    """The process that a reason names; `host` and `start` are empty where it names none."""
+    """The process that a reason names; `host` is empty where it names none."""
 
     pid: int
     host: str
-    start: str
 
 
 def holder(reason: str, more: Mapping[str, AgentLock]) -> str | None:
     """Why a worktree's lock still holds; None where the agent's process that it names is gone for
-    certain. `more` are the configuration's agents.
+    certain. `more` are the configuration's agents, which take the place of ours of the same name.
 
     Only where nobody unseen could be using the worktree is this the whole truth.
     """
-    named = _named(reason, more)
+    named, said = _named(reason, more), reason[:_SHOWN]
     if named is None:
-        return reason
+        return said
     if named.host and named.host != os.uname().nodename:
-        return f"{reason}: that is another host"
+        return f"{said}: that is another host"
+    if not named.host and (elsewhere := _could_be_elsewhere()):
+        return f"{said}: {elsewhere}"
     try:
         process = read_process(named.pid)
-        if process and not process.is_zombie and not _is_another(process, named.start):
-            return f"{reason}: that process lives"
+        if process and not process.is_zombie:  # by its number alone: both times are a wall clock's
+            return f"{said}: that process lives"
         if inside := next(_with_that_number_inside(named.pid), None):
-            return f"{reason}: in a container, pid {inside} of this host has that number"
+            return f"{said}: in a container, pid {inside} of this host has that number"
     except OSError as error:
-        return f"{reason}: whether that process lives cannot be told: {error.strerror}"
+        return f"{said}: whether that process lives cannot be told: {error.strerror}"
     return None
 
 
 def _named(reason: str, more: Mapping[str, AgentLock]) -> _Named | None:
-    rows = [AgentLock(**row) for row in catalogue.table("agent_locks").values()]
-    for row in (*rows, *more.values()):
+    if len(reason) > _SHOWN or not reason.isprintable():
+        return None  # no agent writes such; matching what is long would take long
+    known = catalogue.table("agent_locks")
+    rows = {**{name: AgentLock(**row) for name, row in known.items()}, **more}
+    for row in rows.values():
         for each in row.reasons:
             if found := re.fullmatch(_pattern(each), reason):
                 groups = found.groupdict()
-                return _Named(int(groups["pid"]), groups.get("host", ""), groups.get("start", ""))
+                return _Named(int(groups["pid"]), groups.get("host", ""))
     return None
 
 
 def _pattern(template: str) -> str:
     """A reason with its places as a regular expression."""
     places = {
-        "{pid}": r"(?P<pid>[1-9]\d{0,8})",
+        "{pid}": r"(?<![0-9])(?P<pid>[1-9][0-9]{0,8})(?![0-9])",
         "{host}": r"(?P<host>[\w.-]+)",
         "{start}": r"(?P<start>[\w: ]+)",
         "*": ".*",
@@ -73,12 +72,17 @@ def _pattern(template: str) -> str:
     return "".join(places.get(part) or re.escape(part) for part in parts)
 
 
-def _is_another(process: Process, start: str) -> bool:
-    """Whether a process is another one than that which began at `start`."""
-    with contextlib.suppress(ValueError, OverflowError):
-        said = time.mktime(time.strptime(start, _STARTED))
-        return abs(started(process) - said) > _AWAY
-    return False
+def _could_be_elsewhere() -> str | None:
+    """Why a reason that names no host may name a process of another one."""
+    if not LINUX:
+        return "whether that process is one of this host or of a container's cannot be told here"
+    try:
+        with open(f"{PROC}/fs/nfsd/exports", errors="replace") as lines:
+            if any(not line.startswith("#") for line in lines):
+                return "this host exports folders, so it may be a process of another host"
+    except OSError:
+        return None  # it exports none
+    return None
 
 
 def _with_that_number_inside(pid: int) -> Iterator[int]:

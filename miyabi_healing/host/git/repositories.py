@@ -31,7 +31,6 @@ from miyabi_healing.support.formatting import display
 if TYPE_CHECKING:
     from miyabi_healing.host.git.locks import GitFolders, Lock
 
-_LONGEST_REASON = 300  # letters of a lock's reason that are shown
 _OPERATIONS = {
     "rebase-merge": "a rebase",
     "rebase-apply": "a rebase or am",
@@ -65,14 +64,14 @@ class Worktree:
 
     @property
     def lock_reason(self) -> str | None:
-        """Why it is locked (``git worktree lock``), None where it is not."""
+        """Why it is locked (``git worktree lock``), whole; None where it is not."""
         try:
             text = read_small(self.admin / "locked", owner=self.owner)
         except FileNotFoundError:
             return None
         except OSError as error:
             return f"its reason cannot be read: {error.strerror}"
-        return text.decode("utf-8", "replace").strip()[:_LONGEST_REASON] or "no reason given"
+        return text.decode("utf-8", "replace").strip() or "no reason given"
 
     @property
     def may_be_there(self) -> bool:
