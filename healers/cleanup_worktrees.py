@@ -43,13 +43,13 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
     kept = [Kept(str(repository), "main")]
     worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
     there = [worktree for worktree in worktrees if worktree.may_be_there]
-    survey = WorktreeInspector(repository, there)
-    reasons = dict(zip(there, survey.reasons_to_keep(there, options.idle_days), strict=True))
+    inspector = WorktreeInspector(repository, there)
+    reasons = dict(zip(there, inspector.reasons_to_keep(there, options.idle_days), strict=True))
     for worktree in worktrees:
         if worktree in reasons:
             reason = reasons[worktree]
         else:
-            reason = missing_reason(worktree, options.prune_days) or survey.by_the_processes(
+            reason = missing_reason(worktree, options.prune_days) or inspector.by_the_processes(
                 worktree.admin
             )
         if reason:

@@ -78,7 +78,7 @@ def test_names_that_are_promised_are_not_dropped() -> None:
         LogGroup LogFile Processes Process Memory Identity identity_at used newest MEGABYTE
         size_text display Meta
     """.split()
-    assert list(api.NAMES) == promised
+    assert [name for name in promised if name not in api.NAMES] == []
 
 
 def test_every_kind_of_step_that_a_healer_can_plan_is_in_it() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -323,3 +324,16 @@ def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
     assert config_loader.interpret(
         tomllib.loads(config_template.render_config(looked(home), "host", "today")), "it"
     )
+
+
+def test_documents_name_every_section_and_key() -> None:
+    """In an example, as ``key = …``, or as a table ``[section.key.NAME]``."""
+    page = (PROJECT / "docs" / "configuration.md").read_text()
+    for section in fields(config.Config):
+        value = getattr(config.Config(), section.name)
+        if not is_dataclass(value):
+            continue
+        assert f"\n[{section.name}]" in page, section.name
+        for each in fields(value):
+            named = (f"\n{each.name} =", f"\n# {each.name} =", f"[{section.name}.{each.name}")
+            assert any(text in page for text in named), f"{section.name}.{each.name}"

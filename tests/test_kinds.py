@@ -9,6 +9,9 @@ from dataclasses import fields
 
 import pytest
 
+from conftest import PROJECT
+from miyabi_healing.gate.handlers.handler import Restorable
+from miyabi_healing.gate.handlers.table import HANDLERS
 from miyabi_healing.model import plan
 from miyabi_healing.model.steps import CutLog, Quarantine, Step, TrimLog
 
@@ -62,3 +65,12 @@ def test_step_without_a_kind_of_its_own_cannot_be_made(
 ) -> None:
     with pytest.raises(TypeError, match="Burn has no kind of its own"):
         type("Burn", (base,), given)
+
+
+def test_documents_name_every_kind_and_every_entry() -> None:
+    pages = {name: (PROJECT / "docs" / f"{name}.md").read_text() for name in ("state-folder",)}
+    for kind, handler in HANDLERS.items():
+        assert f"`{kind}`" in pages["state-folder"], kind
+        made = handler.undo.entries if isinstance(handler.undo, Restorable) else {}
+        for entry in made:
+            assert f"`{entry}`" in pages["state-folder"], entry

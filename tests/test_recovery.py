@@ -19,6 +19,7 @@ import pytest
 from program import environment, report, run, settings
 
 from conftest import PROJECT, wait_for
+from miyabi_healing.gate.handlers.handler import Restorable
 from miyabi_healing.gate.handlers.table import HANDLERS
 
 Start = Callable[..., psutil.Popen]
@@ -112,7 +113,9 @@ def test_killed_anywhere_loses_nothing_and_does_nothing_twice(
 
 def test_every_row_of_the_matrix_is_pinned_and_every_kind_of_step_has_one() -> None:
     assert set(POINTS) == set(ROWS)
-    assert set(CHANGES) == set(HANDLERS)
+    assert set(CHANGES) == set(HANDLERS), "a kind of step without a row in CHANGES"
+    restorable = {kind for kind, each in HANDLERS.items() if isinstance(each.undo, Restorable)}
+    assert set(UNDOABLE) == restorable, "a kind that can be undone and is not in UNDOABLE"
 
 
 def test_what_the_matrix_traces_is_there() -> None:

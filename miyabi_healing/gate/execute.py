@@ -71,12 +71,12 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             else None
         )
         if (
-            veto := broken
+            blocked := broken
             or goal.trouble
             or over
             or work.policy.reason_against_steps(step, deadline=end)
         ):
-            outcomes.append(Outcome(step, StepStatus.BLOCKED, veto))
+            outcomes.append(Outcome(step, StepStatus.BLOCKED, blocked))
             continue
         work.progress(f"{work.healer}: {step.kind} {step.target} ({number} of {len(plan.steps)})")
         outcomes.append(one(step, work))
@@ -141,11 +141,11 @@ def together(groups: Iterable[Sequence[Step]], work: Work, outcomes: list[Outcom
             else None
         )
         if (
-            veto := work.policy.resting()
+            blocked := work.policy.resting()
             or over
             or work.policy.reason_against_steps(*steps, deadline=end)
         ):
-            outcomes += [Outcome(step, StepStatus.BLOCKED, veto) for step in steps]
+            outcomes += [Outcome(step, StepStatus.BLOCKED, blocked) for step in steps]
             continue
         for step in steps:
             work.progress(f"{work.healer}: {step.kind} {step.target}")

@@ -19,7 +19,7 @@ class StepStatus(StrEnum):
     APPLIED = "applied"
     PLANNED = "planned"  # in a dry run
     NOT_NEEDED = "not needed"  # the goal was met before
-    SKIPPED = "skipped"  # its target has changed since it was measured
+    SKIPPED = "skipped"  # something spoke against it just before: it changed, or is in use
     BLOCKED = "vetoed"  # by the policy
     FAILED = "failed"
     UNDONE = "undone"  # applied, and taken back because a later step failed

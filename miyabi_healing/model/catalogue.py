@@ -102,6 +102,8 @@ class DatabaseKind:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not (self.beside or self.folders or self.files):
+            raise ValueError("beside, folders or files must name something")
         for each in (*self.beside, *self.folders, *self.files):
             if each.count("*") > 1 or set("?[]") & set(each) or not each.strip("*"):
                 raise ValueError(f"a name may have one * beside letters, and no more: {each!r}")
@@ -112,9 +114,9 @@ class DatabaseKind:
 
 @dataclass(frozen=True, repr=False)
 class AgentLock:
-    """The `reasons` with which an agent locks a worktree (``git worktree lock --reason``): each
-    has ``{pid}`` once, may have ``{host}`` and ``{start}`` (as ps(1) says lstart), and ``*`` for
-    any text.
+    """The `reasons` (none: such locks hold) with which an agent locks a worktree (``git
+    worktree lock --reason``): each has ``{pid}`` once, may have ``{host}`` and ``{start}`` (as
+    ps(1) says lstart), and ``*`` for any text.
     """
 
     reasons: tuple[str, ...] = ()
@@ -122,6 +124,8 @@ class AgentLock:
     def __post_init__(self) -> None:
         for each in self.reasons:
             places = [each.count(place) for place in ("{pid}", "{host}", "{start}")]
+            if "{" in re.sub(r"\{(pid|host|start)\}", "", each):
+                raise ValueError(f"places are {{pid}}, {{host}} and {{start}}, no other: {each!r}")
             if places[0] != 1 or max(places) > 1:
                 raise ValueError(f"a reason must have {{pid}} once, no place twice: {each!r}")
             if re.search(r"[*}]\{pid\}|\{pid\}[*{\d]|\d\{pid\}", each):

@@ -97,7 +97,7 @@ def _head_lines(document: Document) -> Iterator[str]:
 def _side_lines(document: Document) -> Iterator[str]:
     """What there is to know besides issues and actions."""
     if document["recovered"]:
-        yield from ("🩹 Left Half Done By An Earlier Pass:", _THIN)
+        yield from ("🩹 Left Half Done By An Earlier Run:", _THIN)
         for row in document["recovered"]:
             when = time_text(row["intended"])
             yield f"  {row['kind']} {row['target']} (step {row['step']}, {when})"

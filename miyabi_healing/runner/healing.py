@@ -84,15 +84,14 @@ def describe(resources: Resources, action: ActionResult, plan: Plan) -> None:
     )
     end = time.monotonic() + resources.config.healer(action.healer).time_limit
     for step in plan.steps:
-        veto = (
+        blocked = (
             action.brake
             if action.brake and not resources.blocked
             else resources.policy.reason_against_steps(step, deadline=end)
         )
-        action.outcomes.append(
-            Outcome(step, StepStatus.BLOCKED, veto) if veto else Outcome(step, StepStatus.PLANNED)
-        )
-        if not veto:
+        status = StepStatus.BLOCKED if blocked else StepStatus.PLANNED
+        action.outcomes.append(Outcome(step, status, blocked or ""))
+        if not blocked:
             later = sum(sizes.values()) if (sizes := resources.policy.sizes(step)) else None
             action.outcomes[-1] = replace(action.outcomes[-1], later=later)
             resources.policy.charge(step)

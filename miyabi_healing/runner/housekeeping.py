@@ -28,16 +28,16 @@ def _expire(resources: Resources) -> None:
     due = retention.due(held, resources.config.quarantine, resources.moment(), resources.run_id)
     if resources.looks_only or resources.no_journal:
         for steps in due:
-            veto = (
+            blocked = (
                 resources.no_journal
                 or resources.policy.resting()
                 or resources.policy.reason_against_steps(*steps)
             )
             resources.purged += [
-                Outcome(step, StepStatus.BLOCKED if veto else StepStatus.PLANNED, veto or "")
+                Outcome(step, StepStatus.BLOCKED if blocked else StepStatus.PLANNED, blocked or "")
                 for step in steps
             ]
-            for step in steps if not veto else ():
+            for step in steps if not blocked else ():
                 resources.policy.charge(step)
     elif due:
         from miyabi_healing.gate import execute

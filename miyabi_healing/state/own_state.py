@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +23,16 @@ from miyabi_healing.support.mount_table import MountPoint
 
 OURS = "it is this program's own"
 HOLDS_OURS = "it holds files of this program's own"
+
+
+def _files_of(config: Config) -> Iterator[str]:
+    """The files that a configuration names, by the end of their keys, and itself."""
+    for section in (getattr(config, each.name) for each in fields(config)):
+        for each in fields(section) if is_dataclass(section) else ():
+            if each.name.endswith("file") and (name := getattr(section, each.name)):
+                yield name
+    if config.file:
+        yield config.file
 
 
 class OwnState:
@@ -63,16 +74,7 @@ class OwnState:
                 top / "Library" / "Logs" / f"{paths.NAME}.log" for top in (Path("/"), Path.home())
             )
         if self.config:
-            alerts = self.config.alerts
-            given = (
-                self.config.file,
-                alerts.slack_url_file,
-                alerts.apprise_urls_file,
-                self.config.ping.url_file,
-            )
-            yield from (
-                Path(each).expanduser() for each in (*given, self.config.metrics.textfile) if each
-            )
+            yield from (Path(each).expanduser() for each in _files_of(self.config))
 
     @cached_property
     def inodes(self) -> set[tuple[int, int]]:

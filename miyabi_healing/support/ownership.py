@@ -156,7 +156,7 @@ def _group_name(gid: int) -> str:
 
 @contextmanager
 def walked(path: Path | str) -> Iterator[_Walked]:
-    """Walk to a file or a folder, whosever it is, and hold it open; ask `Walked.objection` whom to
+    """Walk to a file or a folder, whosever it is, and hold it open; what it yields says whom to
     trust.
 
     Links are followed, and are part of the way. Raises OSError, ValueError where the name holds a

@@ -71,9 +71,9 @@ def late_objection(
     before: _Marks | None,
 ) -> str | None:
     """What speaks against it now that nobody can come any more."""
-    survey = WorktreeInspector(place, [worktree])
+    inspector = WorktreeInspector(place, [worktree])
     try:
-        if reason := survey.by_the_users(tree.payload):
+        if reason := inspector.by_the_users(tree.payload):
             return f"{reason.category} at the last moment: {reason.detail}"
         if before is not None:
             return (
@@ -81,7 +81,7 @@ def late_objection(
                 if _marks(worktree, tree.payload) != before
                 else None
             )
-        reason = survey.by_the_content(worktree, tree.payload)
+        reason = inspector.by_the_content(worktree, tree.payload)
     except (ToolError, OSError) as error:
         return str(error)
     return f"{reason.category} at the last moment: {reason.detail}" if reason else None

@@ -33,8 +33,8 @@ def _rename_back(inside: int, folder: int, name: str, thing: os.stat_result) -> 
 
 
 def put_back(place: QuarantineEntry) -> None:
-    """Undo `take`, never over something that has taken the name meanwhile. Raises OSError; the
-    thing then stays put.
+    """Undo `quarantine_path`, never over something that has taken the name meanwhile. Raises
+    OSError; the thing then stays put.
     """
     move_back(place)
     discard(place)

@@ -85,7 +85,7 @@ class WatchLoop:
     def run(self) -> int:
         """Make runs until somebody asks to stop; returns the exit status."""
         run_process.warm_up()
-        passes = run_process.RunSource(self.again)
+        source = run_process.RunSource(self.again)
         schedule = Schedule(
             self.interval, time.monotonic(), offset_of(os.uname().nodename, self.interval)
         )
@@ -93,7 +93,7 @@ class WatchLoop:
         with self.signals() as bell, contextlib.closing(sign):
             systemd_notify.notify("READY=1", "STATUS=the first run is at work")
             while True:
-                document, code = self.one(passes, bell)
+                document, code = self.one(source, bell)
                 # what a run leaves in circles is little, but would add up until the collector
                 # comes by itself
                 gc.collect()
@@ -104,14 +104,14 @@ class WatchLoop:
                 systemd_notify.notify(f"STATUS={document['summary']}")
                 if number := self.rest(bell, due):
                     systemd_notify.notify("STOPPING=1")
-                    passes.end()
+                    source.end()
                     return 128 + number
 
-    def one(self, passes: run_process.RunSource, bell: int) -> tuple[Document, int]:
+    def one(self, source: run_process.RunSource, bell: int) -> tuple[Document, int]:
         """One run, from its start to its report, and to whom else that is told."""
         self.reload()
         how = child.How(self.settings, self.dry_run, self.more_checks, self.to)
-        at_work = passes.start(how)
+        at_work = source.start(how)
         self.follow(at_work, bell)
         document, code = at_work.end()
         if not at_work.reported and not self.dry_run and dispatch.wanted(self.settings, self.to):
