@@ -49,6 +49,7 @@ WORDS = {
     "protected_programs": "programs",
     "regenerable_folders": "folders",
     "personal_folders": "folders",
+    "litter": "files",
 }
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from gitworld import commit, git, merged_worktree, repository, worktree
+from gitworld import commit, git, merge, merged_worktree, repository, worktree
 
 from conftest import wait_for
 from miyabi_healing.gate import execute
@@ -28,7 +28,7 @@ from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import readings, users
 from miyabi_healing.host.context import HealerContext
-from miyabi_healing.host.git import merges, repository_paths
+from miyabi_healing.host.git import merges, repository_paths, worktrees
 from miyabi_healing.host.git import repositories as git_view
 from miyabi_healing.host.git.index import is_ordinary
 from miyabi_healing.host.git.worktrees import WorktreeInspector
@@ -153,6 +153,7 @@ def keepers(repo: Path) -> Iterator[tuple[str, Path]]:
     yield "fresh", tree
     tree = merged_worktree(repo, "detached")
     git(tree, "checkout", "-q", "--detach")
+    commit(tree, "own", "of no branch\n")
     yield "detached", tree
     tree = merged_worktree(repo, "locked")
     git(repo, "worktree", "lock", "--reason", "on a stick", str(tree))
@@ -289,25 +290,48 @@ def test_worktree_that_somebody_unseen_could_use_is_kept_also_where_its_folder_i
     assert len(plan(repo, alone, prune_days=0).steps) == 2
 
 
-def test_ambiguous_base_means_hands_off(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = merged_worktree(repo, "done")
+def test_work_in_any_base_is_merged(repo: Path) -> None:
+    """Both main and master are there; either is enough, and neither is a worktree's to lose."""
+    old = merged_worktree(repo, "old")
     git(repo, "branch", "master")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    (Path(os.environ["HOME"]) / ".gitconfig").unlink()
-    assert reason(repo, tree) == "base unknown"
-    place = view(repo, Config(git=GitSettings(base="main")))
-    assert WorktreeInspector(place).reason_to_keep(place.worktrees()[0]) is None
-
-
-def test_origin_head_is_the_base(repo: Path, tmp_path: Path) -> None:
-    git(tmp_path, "clone", "-q", str(repo), "clone")
-    clone = tmp_path / "clone"
-    tree = worktree(clone, "local")
-    git(clone, "merge", "-q", "--ff-only", "local")
-    assert reason(clone, tree) == "not merged"  # merged here, but the remote has not got it
+    new, work = merged_worktree(repo, "new"), worktree(repo, "work")
     git(repo, "checkout", "-q", "--detach")
-    git(clone, "push", "-q", "origin", "main")
-    assert reason(clone, tree) is None
+    git(repo, "worktree", "add", "-q", str(repo.parent / "trees/master"), "master")
+    found = [reason(repo, tree) for tree in (old, new, work, repo.parent / "trees/master")]
+    assert found == [None, None, "not merged", "base branch"]
+    place = view(repo, Config(git=GitSettings(base="master")))
+    asked = {tree.path: WorktreeInspector(place).reason_to_keep(tree) for tree in place.worktrees()}
+    assert asked[old] is None
+    assert str(asked[new]).startswith("Reason(category='not merged'")
+
+
+def test_without_a_base_nothing_is_merged(repo: Path) -> None:
+    tree = merged_worktree(repo, "done")
+    git(repo, "branch", "-m", "main", "theirs")
+    assert reason(repo, tree) == "base unknown"
+    for name in ("develop", "trunk"):  # somebody's work, as long as no remote has one
+        git(repo, "branch", "-m", git(repo, "symbolic-ref", "--short", "HEAD"), name)
+        assert reason(repo, tree) == "base unknown"
+
+
+@pytest.mark.parametrize("branch", ["main", "master", "develop", "trunk", "theirs"])
+def test_base_of_a_remote_counts_whatever_the_local_one_lacks(
+    repo: Path, tmp_path: Path, branch: str
+) -> None:
+    """It is behind, or not there; and what is in the local one alone counts as well."""
+    git(repo, "branch", "-m", "main", branch)
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--origin", "github", str(repo), str(clone))
+    pulled, local = worktree(clone, "pulled"), merged_worktree(clone, "local")
+    git(repo, "fetch", "-q", str(clone), "pulled:pulled")
+    merge(repo, "pulled", "squash")
+    git(clone, "fetch", "-q", "github")
+    assert [reason(clone, tree) for tree in (pulled, local)] == [
+        None,
+        "not merged" if branch == "theirs" else None,
+    ]
+    git(clone, "remote", "set-head", "github", "-d")
+    assert reason(clone, pulled) == ("base unknown" if branch == "theirs" else None)
 
 
 def test_missing_worktree_is_pruned_only_after_long(repo: Path) -> None:
@@ -384,6 +408,170 @@ def plan_despite_reflog(repo: Path) -> tuple[RetireWorktree, ...]:
             admin_identity=identities[0], identity=identities[1],
         ),
     )  # fmt: skip
+
+
+def ignoring(repo: Path, *patterns: str) -> None:
+    commit(repo, ".gitignore", "".join(f"{each}\n" for each in patterns))
+
+
+def put(file: Path, text: str = "made by hand\n") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("patterns", "file", "missed"),
+    [
+        (("*.csv",), "data/target/labels.csv", True),
+        (("*.pt",), "node_modules/weights.pt", True),
+        (("target",), "data/target/labels.csv", False),
+        (("node_modules/",), "a/node_modules/x/index.js", False),
+        (("vendor/bundle/",), "vendor/bundle/x.rb", False),
+        (("bundle/",), "bundle/x.rb", True),
+        (("*.egg-info",), "a.egg-info/PKG-INFO", False),
+        (("*.key",), "signing.key", True),
+        (("*.pyc",), "pkg/a.pyc", False),
+        ((".DS_Store",), "pkg/.DS_Store", False),
+        ((".claude/",), ".claude/settings.local.json", False),
+        ((".claude/",), ".claude/plan.md", True),
+        (("*.swp",), ".thesis.txt.swp", True),
+    ],
+)
+def test_ignored_file_counts_by_itself_and_an_ignored_folder_as_what_it_is_known_for(
+    repo: Path, patterns: tuple[str, ...], file: str, missed: bool
+) -> None:
+    """That a folder is only called ``target`` says nothing of what a person has put there."""
+    ignoring(repo, *patterns)
+    tree = merged_worktree(repo, "done")
+    put(tree / file)
+    assert reason(repo, tree) == ("ignored files" if missed else None)
+
+
+def test_copy_of_the_main_worktrees_file_holds_nothing(repo: Path) -> None:
+    ignoring(repo, ".env", "conf/", "*.link")
+    tree = merged_worktree(repo, "done")
+    for top in (repo, tree):
+        put(top / ".env", "TOKEN=one\n")
+        put(top / "conf/local.toml", "x = 1\n")
+    (tree / "a.link").symlink_to(repo / ".env")
+    (tree / "dead.link").symlink_to(repo / "gone")
+    assert reason(repo, tree) is None
+    put(tree / "conf/local.toml", "x = 2\n")
+    assert reason(repo, tree) == "ignored files"
+    put(tree / "conf/local.toml", "x = 1\n")
+    (tree / "b.link").symlink_to("/etc/passwd")
+    assert reason(repo, tree) == "ignored files"
+    (tree / "b.link").unlink()
+    (repo / ".env").unlink()
+    assert reason(repo, tree) == "ignored files"
+
+
+def test_copy_that_is_too_large_to_be_compared_is_kept(repo: Path) -> None:
+    ignoring(repo, "*.bin")
+    tree = merged_worktree(repo, "done")
+    for top in (repo, tree):
+        (top / "a.bin").write_bytes(bytes((1 << 20) + 1))
+    assert reason(repo, tree) == "ignored files"
+
+
+def test_folder_of_tools_may_be_a_link_and_a_repository_in_it_is_found(
+    repo: Path, tmp_path: Path
+) -> None:
+    ignoring(repo, "node_modules", "venv")
+    tree = merged_worktree(repo, "done")
+    (tmp_path / "shared").mkdir()
+    (tree / "node_modules").symlink_to(tmp_path / "shared")
+    assert reason(repo, tree) is None
+    git(repo, "init", "-q", str(tree / "venv/src/mine"))
+    assert reason(repo, tree) == "ignored files"
+
+
+def test_untracked_litter_and_what_an_agent_has_written_hold_nothing(repo: Path) -> None:
+    commit_of_settings = put(repo / ".claude/settings.local.json", "{}\n")
+    git(repo, "add", "-f", str(commit_of_settings))
+    git(repo, "commit", "-q", "-m", "settings")
+    tree = merged_worktree(repo, "done")
+    put(tree / "pkg/.DS_Store")
+    put(tree / ".claude/settings.local.json", "{1}\n")
+    assert reason(repo, tree) is None
+    git(tree, "add", ".claude/settings.local.json")  # somebody means to commit it
+    assert reason(repo, tree) == "dirty"
+    git(tree, "reset", "-q")
+    put(tree / "pkg/notes.txt")
+    assert reason(repo, tree) == "untracked"
+
+
+def test_detached_worktree_goes_where_a_branch_or_a_tag_holds_its_commit(
+    repo: Path, tmp_path: Path
+) -> None:
+    merged_worktree(repo, "moves-main")
+    at = {"old-main": "main~1", "branch": "moves-main", "tag": "main", "alone": "main"}
+    trees = {name: repo.parent / "trees" / f"at-{name}" for name in at}
+    for name, tree in trees.items():
+        git(repo, "worktree", "add", "-q", "--detach", str(tree), at[name])
+    for name in ("tag", "alone"):
+        commit(trees[name], f"{name}.txt", "of no branch\n")
+    git(trees["tag"], "tag", "kept")
+    found = {name: reason(repo, tree) for name, tree in trees.items()}
+    assert found == {"old-main": None, "branch": None, "tag": None, "alone": "detached"}
+
+
+def make_idle(repo: Path, tree: Path, days: float) -> None:
+    """Nothing has happened in a worktree for so long."""
+    (place,) = (each for each in view(repo).worktrees() if each.path == tree)
+    old = time.time() - days * 86_400
+    reflog = place.admin / "logs" / "HEAD"
+    lines = []
+    for line in reflog.read_text().splitlines():
+        head, tab, words = line.partition("\t")
+        who, _seconds, zone = head.rsplit(" ", 2)
+        lines.append(f"{who} {int(old)} {zone}{tab}{words}\n")
+    reflog.write_text("".join(lines))
+    for folder, _folders, names in (*os.walk(tree), *os.walk(place.admin)):
+        for name in (*names, "."):
+            os.utime(os.path.join(folder, name), (old, old))
+
+
+def test_worktree_in_which_nobody_ever_began_goes_after_a_longer_time(repo: Path) -> None:
+    """Its branch stays; one that only looks so, and has work, is not merged."""
+    fresh = worktree(repo, "fresh", work=False)
+    lost = merged_worktree(repo, "lost")
+    work = worktree(repo, "work")
+    for name in ("lost", "work"):
+        (repo / ".git/logs/refs/heads" / name).unlink()
+    for tree in (fresh, lost, work):
+        make_idle(repo, tree, 29)
+    assert [reason(repo, tree, 7) for tree in (fresh, lost, work)] == [
+        "fresh",
+        "no reflog",
+        "no reflog",
+    ]
+    for tree in (fresh, lost, work):
+        make_idle(repo, tree, 31)
+    assert [reason(repo, tree, 7) for tree in (fresh, lost, work)] == [None, None, "not merged"]
+
+
+def test_rewritten_reflog_makes_no_worktree_used(repo: Path) -> None:
+    """As git gc does. What is written in it counts, not when; what cannot be read counts as now."""
+    tree = merged_worktree(repo, "done")
+    (place,) = (each for each in view(repo).worktrees() if each.path == tree)
+    reflog = place.admin / "logs" / "HEAD"
+    old = time.time() - 40 * 86_400
+    *before, last = reflog.read_text().splitlines(keepends=True)
+    head, tab, words = last.partition("\t")
+    who, _seconds, zone = head.rsplit(" ", 2)
+    for folder, _folders, names in (*os.walk(tree), *os.walk(place.admin)):
+        for name in (*names, "."):
+            os.utime(os.path.join(folder, name), (old, old))
+    reflog.write_text("".join([*before, f"{who} {int(old)} {zone}{tab}{words}"]))
+    assert worktrees._last_use(place) == pytest.approx(old, abs=2)
+    reflog.write_text("".join([*before, f"{who} {int(old) + 86_400} {zone}{tab}{words}"]))
+    assert worktrees._last_use(place) == pytest.approx(old + 86_400, abs=2)
+    reflog.write_text("no reflog\n")
+    assert worktrees._last_use(place) == pytest.approx(time.time(), abs=60)
+    reflog.unlink()
+    assert worktrees._last_use(place) == pytest.approx(old, abs=2)
 
 
 def test_worktree_locked_by_an_agent_that_is_gone_goes_with_its_lock(

@@ -37,13 +37,15 @@ class DiskSettings:
 
 @dataclass(frozen=True, repr=False)
 class GitSettings:
-    """The repositories to look after, what they are merged into, and further folders in them that
-    can be made again. `agents` are further rows of how agents lock worktrees.
+    """The repositories to look after, what they are merged into; further folders in them that can
+    be made again (`regenerable`), and files that nobody misses (`litter`). `agents` are further
+    rows of how agents lock worktrees.
     """
 
     repos: tuple[str, ...] = ()
     base: str = ""
     regenerable: tuple[str, ...] = ()
+    litter: tuple[str, ...] = ()
     agents: Mapping[str, AgentLock] = field(default_factory=dict)
 
 

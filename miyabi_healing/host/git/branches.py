@@ -26,6 +26,11 @@ class _Base:
     name: str
     commit: str
 
+    def is_of(self, branch: str) -> bool:
+        """Whether a branch is this one, or the local one of its name."""
+        local = self.name.split("/", 3)[-1] if self.name.startswith("refs/remotes/") else ""
+        return branch in (self.name, f"refs/heads/{local}")
+
 
 class Branches:
     """One look at the branches of a repository; ask a new one for fresh answers.
@@ -48,24 +53,38 @@ class Branches:
         return {name: (commit, target) for name, commit, target in rows}
 
     @cached_property
-    def base(self) -> _Base | str:
-        """The configured base, or ``origin/HEAD``, ``init.defaultBranch``, main or master; why none
-        is sure, where that is so.
+    def bases(self) -> tuple[_Base, ...] | str:
+        """The branches that merged work ends up in, each of which is enough: the configured one and
+        its like of each remote; else what a remote's HEAD says, ``init.defaultBranch``, main and
+        master, and develop and trunk where a remote has them, local and of remotes. Why there is
+        none, where that is so.
         """
+        remotes = {name.split("/")[2] for name in self.refs if name.startswith("refs/remotes/")}
+
+        def everywhere(name: str) -> list[str]:
+            return [f"refs/heads/{name}", *(f"refs/remotes/{each}/{name}" for each in remotes)]
+
         wanted = self.repository.config.git.base
         if wanted:
-            for name in (wanted, f"refs/heads/{wanted}", f"refs/remotes/{wanted}"):
-                if name in self.refs:
-                    return _Base(name, self.refs[name][0])
-            return f"git.base is {wanted!r}, and no such branch exists"
-        name = self.refs.get("refs/remotes/origin/HEAD", ("", ""))[1]
-        if name in self.refs or (name := f"refs/heads/{self.default_branch}") in self.refs:
-            return _Base(name, self.refs[name][0])
-        usual = [name for name in ("refs/heads/main", "refs/heads/master") if name in self.refs]
-        if len(usual) == 1:
-            return _Base(usual[0], self.refs[usual[0]][0])
-        found = "both main and master" if usual else "neither main nor master"
-        return f"{found} found; set git.base"
+            names = [wanted, f"refs/remotes/{wanted}", *everywhere(wanted)]
+        else:
+            heads = [self.refs.get(f"refs/remotes/{each}/HEAD", ("", ""))[1] for each in remotes]
+            usual = [self.default_branch, "main", "master"]
+            usual += [each for each in ("develop", "trunk") if self._is_remote(each)]
+            names = [*heads, *(name for each in usual if each for name in everywhere(each))]
+        found = tuple(_Base(each, self.refs[each][0]) for each in _once(names) if each in self.refs)
+        if found:
+            return found
+        return (
+            f"git.base is {wanted!r}, and no such branch exists"
+            if wanted
+            else "no branch is called as a base mostly is; set git.base"
+        )
+
+    def _is_remote(self, name: str) -> bool:
+        return any(
+            each.startswith("refs/remotes/") and each.endswith(f"/{name}") for each in self.refs
+        )
 
     @property
     def default_branch(self) -> str:
@@ -83,13 +102,28 @@ class Branches:
         return _DEFAULTS[common]
 
     def merged_among(self, names: Iterable[str]) -> frozenset[str]:
-        """Those of some local branches whose whole work is in the base, however it got there; none
-        where no base is sure.
+        """Those of some local branches whose whole work is in a base, however it got there; none
+        where there is no base.
         """
-        if isinstance(self.base, str):
+        if isinstance(self.bases, str):
             return frozenset()
         commits = {name: self.refs[name][0] for name in set(names) & set(self.refs)}
-        return merges.merged_into(self.repository, self.base.commit, commits)
+        merged: frozenset[str] = frozenset()
+        for base in self.bases:
+            left = {name: each for name, each in commits.items() if name not in merged}
+            merged |= merges.merged_into(self.repository, base.commit, left)
+        return merged
+
+    def held_among(self, commits: Iterable[str]) -> frozenset[str]:
+        """Those of some commits that a branch, local or of a remote, or a tag holds."""
+        wanted = frozenset(each for each in commits if each)
+        if not wanted:
+            return wanted
+        asked = "".join(f"{each}\n" for each in sorted(wanted)).encode()
+        alone = self.repository.git(
+            "rev-list", "--stdin", "--not", "--branches", "--remotes", "--tags", stdin=asked
+        )
+        return wanted - frozenset(alone.decode("ascii").split())
 
     def first_commit(self, name: str) -> str | None:
         """The commit a branch began at, by its reflog (the second field of the first line); None
@@ -100,3 +134,7 @@ class Branches:
             return read_small(reflog, whole=False).split(b" ", 2)[1].decode("ascii")
         except (OSError, IndexError, UnicodeDecodeError):
             return None
+
+
+def _once(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

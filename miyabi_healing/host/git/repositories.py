@@ -63,6 +63,15 @@ class Worktree:
         return display(self.path)
 
     @property
+    def head(self) -> str:
+        """The commit that it is at, where it is detached; empty where that is not known."""
+        try:
+            text = read_small(self.admin / "HEAD", owner=self.owner).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return text if set(text) <= set("0123456789abcdef") else ""
+
+    @property
     def lock_reason(self) -> str | None:
         """Why it is locked (``git worktree lock``), whole; None where it is not."""
         try:

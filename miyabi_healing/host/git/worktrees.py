@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from miyabi_healing.host import catalogue
 from miyabi_healing.host.git import agent_locks, index
 from miyabi_healing.host.git.branches import Branches
+from miyabi_healing.host.git.missed_files import MissedFiles
 from miyabi_healing.host.git.repositories import Repository, Worktree
 from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
@@ -26,6 +26,7 @@ from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import DAY, display
 
 _MOST_AT_A_TIME = 4
+_FRESH_FOR = 30  # days without use after which nobody is about to begin in it
 _LARGEST_INDEX = LARGEST_REFLOG = 1 << 28  # bytes
 
 
@@ -72,6 +73,11 @@ class WorktreeInspector:
         """The branches of the worktrees whose whole work is in the base."""
         return self.branches.merged_among(tree.branch for tree in self.about)
 
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """The commits that detached worktrees are at and a branch or a tag holds."""
+        return self.branches.held_among(tree.head for tree in self.about if not tree.branch)
+
     def reason_to_keep(self, worktree: Worktree, idle_days: float = 0) -> Reason | None:
         """Why `worktree` must stay; None where nothing in it would be missed."""
         return self.reasons_to_keep([worktree], idle_days)[0]
@@ -113,7 +119,7 @@ class WorktreeInspector:
             return Reason("refs of its own", "refs/worktree or refs/bisect")
         if (admin / "modules").exists():
             return Reason("submodules", "it has submodules checked out")
-        age = (time.time() - _last_use(worktree)) / DAY
+        age = _idle_for(worktree)
         if age < idle_days:
             return Reason("not idle", f"used {max(age, 0):.1f} days ago, idle is {idle_days:g}")
         return None
@@ -129,26 +135,28 @@ class WorktreeInspector:
     def by_the_branch(self, worktree: Worktree) -> Reason | None:
         name = worktree.branch
         if not name:
-            return Reason("detached", "no branch holds its commits")
+            if worktree.head in self.held:
+                return None
+            return Reason("detached", "no branch or tag holds its commit")
         refs = self.branches.refs
         if name not in refs:
             return Reason("no commits", f"{name} does not exist yet")
-        base = self.branches.base
-        if isinstance(base, str):
-            return Reason("base unknown", base)
-        if name == base.name or name.removeprefix("refs/heads/") == base.name.removeprefix(
-            "refs/remotes/origin/"
-        ):
+        bases = self.branches.bases
+        if isinstance(bases, str):
+            return Reason("base unknown", bases)
+        if any(base.is_of(name) for base in bases):
             return Reason("base branch", name)
         first = self.branches.first_commit(name)
-        if first is None:
-            return Reason("no reflog", "merged and fresh cannot be told apart")
-        if first == refs[name][0]:
-            return Reason("fresh", "no commit was made on it yet")
+        if first in (None, refs[name][0]) and _idle_for(worktree) < _FRESH_FOR:
+            waits = f"; it may go once it was idle for {_FRESH_FOR} days"
+            if first is None:
+                return Reason("no reflog", f"merged and fresh cannot be told apart{waits}")
+            return Reason("fresh", f"no commit was made on it yet{waits}")
         if name not in self.merged:
             return Reason(
                 "not merged",
-                f"{name.removeprefix('refs/heads/')} has work that {base.name} has not",
+                f"{name.removeprefix('refs/heads/')} has work that none of "
+                f"{', '.join(base.name for base in bases)} has",
             )
         return None
 
@@ -181,22 +189,18 @@ class WorktreeInspector:
             worktree=worktree,
             folder=folder,
         )
-        allowed = catalogue.words("regenerable_folders", "folders") | set(
-            self.repository.config.git.regenerable
-        )
+        settings, main = self.repository.config.git, self.repository.main
+        files = MissedFiles(folder, main, self.repository.owner, settings)
         for entry in (os.fsdecode(each) for each in status.split(b"\0") if each):
             mark, path = entry[:3], entry[3:]
-            if mark == "?? ":
-                return Reason("untracked", display(path))
-            if mark != "!! ":
+            if mark == "!! ":
+                if missed := files.of_ignored(path):
+                    return Reason("ignored files", display(missed))
+            elif mark == "?? ":
+                if path.endswith("/") or not (files.is_litter(path) or files.is_a_copy(path)):
+                    return Reason("untracked", display(path))
+            elif mark != " M " or not files.is_litter(path):
                 return Reason("dirty", display(path))
-            known = next(
-                (number for number, part in enumerate(Path(path).parts) if part in allowed), None
-            )
-            if known is None or not (folder / Path(*Path(path).parts[: known + 1])).is_dir():
-                return Reason("ignored files", display(path))
-            if nested := _nested_repository(folder / path):
-                return Reason("ignored files", f"{display(nested)} is a repository")
         for row in self.unusual(worktree, folder):
             if row.is_repository and os.path.lexists(folder / row.path / ".git"):
                 return Reason(
@@ -270,21 +274,36 @@ def side_by_side(
             raise
 
 
+def _idle_for(worktree: Worktree) -> float:
+    """For how many days nothing has happened in a worktree."""
+    return (time.time() - _last_use(worktree)) / DAY
+
+
 def _last_use(worktree: Worktree) -> float:
-    """When something last happened in a worktree, in seconds since the epoch."""
+    """When something last happened in a worktree, in seconds since the epoch.
+
+    Of its reflog, the time in its last entry counts: git gc rewrites the file.
+    """
     marks = [
         worktree.path,
-        worktree.admin,
-        *(worktree.admin / name for name in ("HEAD", "index", "logs/HEAD", "ORIG_HEAD")),
+        *(worktree.admin / name for name in ("HEAD", "index", "ORIG_HEAD", "FETCH_HEAD")),
     ]
     with os.scandir(worktree.path) as entries:
         times = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
-    return max([*times, *(os.lstat(mark).st_mtime for mark in marks if mark.exists())])
+    reflog = worktree.admin / "logs" / "HEAD"
+    return max(
+        [*times, *(os.lstat(mark).st_mtime for mark in marks if mark.exists()), _last_entry(reflog)]
+    )
 
 
-def _nested_repository(folder: Path) -> Path | None:
-    """A git repository somewhere below `folder`; None where there is none."""
-    for path, folders, names in os.walk(folder):
-        if ".git" in folders or ".git" in names:
-            return Path(path)
-    return None
+def _last_entry(reflog: Path) -> float:
+    """The time in the last entry of a reflog (``… <address> SECONDS ZONE``, a tab, words); the
+    file's own where there is none to be read, 0 without a file.
+    """
+    try:
+        *_, last = read_small(reflog, limit=LARGEST_REFLOG).splitlines()
+        return float(last.partition(b"\t")[0].split()[-2])
+    except FileNotFoundError:
+        return 0
+    except (ValueError, IndexError, OSError):
+        return os.lstat(reflog).st_mtime

@@ -1,0 +1,100 @@
+"""Files of a worktree that git ignores or does not know: which of them somebody would miss."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing.host import catalogue
+from miyabi_healing.model.config import GitSettings
+from miyabi_healing.support.files import read_small
+
+_LARGEST_COPY = 1 << 20  # bytes; who copies more into each worktree has another way to
+_MOST_FILES = 1000  # in an ignored folder that nothing is known of
+
+
+@dataclass(frozen=True)
+class MissedFiles:
+    """What is looked at: the `folder` of a worktree, and the `main` worktree of its repository,
+    whose `owner` both belong to.
+    """
+
+    folder: Path
+    main: Path
+    owner: int
+    settings: GitSettings
+
+    def of_ignored(self, path: str) -> str | None:
+        """What of an ignored path somebody would miss; None where nobody would. `path` is as `git
+        status` says it: a folder that is itself ignored ends with a slash.
+
+        A folder that tools make again goes as a whole. That a file lies in one that is only called
+        so says nothing: then git names the file, and it counts by itself.
+        """
+        link = os.path.islink(self.folder / path.rstrip("/"))
+        if link and self._is_regenerable(path.rstrip("/")):
+            return None  # what it leads to stays
+        if not path.endswith("/"):
+            return None if self.is_litter(path) or self.is_a_copy(path) else path
+        if self._is_regenerable(path.rstrip("/")):
+            nested = _nested_repository(self.folder / path)
+            return None if nested is None else f"{nested} is a repository"
+        for number, file in enumerate(self._files_below(path)):
+            if number == _MOST_FILES or not (self.is_litter(file) or self.is_a_copy(file)):
+                return file
+        return None
+
+    def is_litter(self, path: str) -> bool:
+        """Whether a file is what tools leave behind, by its name or the end of its path."""
+        patterns = (*catalogue.words("litter", "files"), *self.settings.litter)
+        return any(_fits(path, pattern) for pattern in patterns)
+
+    def is_a_copy(self, path: str) -> bool:
+        """Whether the main worktree has the same file, or this is a link into it."""
+        here, there = self.folder / path, self.main / path
+        try:
+            if here.is_symlink():
+                return Path(os.path.realpath(here)).is_relative_to(os.path.realpath(self.main))
+            return self._read(here) == self._read(there)
+        except (OSError, RuntimeError):
+            return False
+
+    def _read(self, path: Path) -> bytes:
+        return read_small(path, owner=self.owner, limit=_LARGEST_COPY)
+
+    def _is_regenerable(self, path: str) -> bool:
+        names = (*catalogue.words("regenerable_folders", "folders"), *self.settings.regenerable)
+        return any(_fits(path, name) for name in names)
+
+    def _files_below(self, path: str) -> Iterator[str]:
+        """Everything below an ignored folder that is no folder, and repositories in it."""
+
+        def stop(error: OSError) -> None:
+            raise error
+
+        if os.path.islink(self.folder / path.rstrip("/")):
+            yield path.rstrip("/")
+            return
+        for top, folders, names in os.walk(self.folder / path, onerror=stop):
+            links = [name for name in folders if os.path.islink(os.path.join(top, name))]
+            repository = [".git"] if ".git" in folders else []
+            for name in (*repository, *links, *names):
+                yield os.path.relpath(os.path.join(top, name), self.folder)
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """Whether the end of a path is what a pattern says: as many parts as it has."""
+    parts = path.split("/")
+    end = "/".join(parts[-(pattern.count("/") + 1) :])
+    return fnmatch.fnmatchcase(end, pattern)
+
+
+def _nested_repository(folder: Path) -> Path | None:
+    """A git repository somewhere below `folder`; None where there is none."""
+    for path, folders, names in os.walk(folder):
+        if ".git" in folders or ".git" in names:
+            return Path(path)
+    return None
