@@ -57,7 +57,7 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
 
     return Plan(
         tuple(steps),
-        # People who have a pile want it gone, not to be just below the limit: the budget is the end.
+        # who has a pile wants it gone, not to be just below the limit: the budget is the end
         Goal("every worktree that may go is gone", lambda: False),
         kept=tuple(kept),
         done=words,

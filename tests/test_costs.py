@@ -374,7 +374,7 @@ def test_full_quarantine_is_told_and_nothing_goes_before_its_time(home: Path) ->
             2,
         )
         assert document["quarantine"]["limit_bytes"] == 100_000
-        (note,) = document["notes"]
+        (note,) = (each for each in document["notes"] if "no repository" not in each)
         assert note.startswith(
             "the quarantine is full: nothing more is set aside; it holds 205 kB, its limit is 100 "
             "kB; "
@@ -384,7 +384,8 @@ def test_full_quarantine_is_told_and_nothing_goes_before_its_time(home: Path) ->
         "⛔ The quarantine is full: its limit is 100 kB" in run("--config", file, "status").stdout
     )
     assert run("quarantine", "purge", "--all").returncode == 0
-    assert report("--config", file)[1]["notes"] == []
+    notes = report("--config", file)[1]["notes"]
+    assert [each for each in notes if "no repository" not in each] == []
 
 
 # Purging is a step of the gate

@@ -96,11 +96,36 @@ def test_every_lock_git_leaves_is_found_and_taken_away(
 
 
 @pytest.mark.parametrize(
-    "name", ["Cargo.lock", "sub/index.lock", ".git/gc.pid", ".git/gc.pid.lock", ".git/hooks/x.lock"]
+    "name",
+    ["Cargo.lock", "sub/index.lock", ".git/gc.pid", ".git/objects/ab/x.lock", ".git/hooks/x.lock"],
 )
 def test_other_peoples_lock_files_are_none(repo: Path, name: str) -> None:
     leave(repo / name)
     assert locks(view(repo).common) == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gc.pid.lock",
+        "next-index-4711.lock",
+        "info/sparse-checkout.lock",
+        "reftable/tables.list.lock",
+        "objects/maintenance.lock",
+        "objects/info/commit-graph.lock",
+        "objects/info/commit-graphs/commit-graph-chain.lock",
+        "objects/pack/multi-pack-index.lock",
+        "modules/vendor/x/index.lock",
+        "modules/vendor/x/modules/y/refs/heads/main.lock",
+        "worktrees/one/modules/z/index.lock",
+    ],
+)
+def test_every_place_that_git_locks_in_is_looked_at(repo: Path, name: str) -> None:
+    for module in ("modules/vendor/x", "modules/vendor/x/modules/y", "worktrees/one/modules/z"):
+        (repo / ".git" / module / "objects").mkdir(parents=True)
+        (repo / ".git" / module / "HEAD").write_text("ref: refs/heads/main\n")
+    leave(repo / ".git" / name)
+    assert [lock.path for lock in locks(view(repo).common)] == [repo / ".git" / name]
 
 
 def test_folder_and_link_called_lock_are_none(repo: Path) -> None:

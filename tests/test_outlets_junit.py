@@ -66,7 +66,8 @@ def test_healed_has_passed_and_a_relative_path_is_from_where_it_was_started(
 ) -> None:
     began = datetime.datetime.now(datetime.UTC)
     code, document = report(*world, "--junitxml", "out.xml")
-    assert (code, document["notes"], document["issues_detected"][0]["healed"]) == (0, [], True)
+    notes = [each for each in document["notes"] if "no repository" not in each]
+    assert (code, notes, document["issues_detected"][0]["healed"]) == (0, [], True)
     found = suite(home / "out.xml")
     assert (found.attrib["failures"], found.attrib["errors"], found.attrib["hostname"]) == (
         "0",

@@ -19,6 +19,12 @@ from miyabi_healing.model.identity import Identity
 from miyabi_healing.support.formatting import display
 
 _LOOKS_APART = 0.05
+_OF_OBJECTS = (
+    "maintenance.lock",
+    "info/commit-graph.lock",
+    "info/commit-graphs/commit-graph-chain.lock",
+    "pack/multi-pack-index.lock",
+)
 
 
 @dataclass(frozen=True)
@@ -50,19 +56,33 @@ def lock_at(path: Path) -> Lock | None:
 
 
 def _lock_paths(common: Path) -> Iterator[Path]:
-    """Every name git locks with, in the common folder and the worktrees' own; never anything in a
-    work tree.
+    """Every name git locks with, in the common folder, the worktrees' own and those of submodules;
+    never anything in a work tree.
     """
     linked = os.path.join(common, "worktrees")
-    for top in (os.fspath(common), *(os.path.join(linked, name) for name in _names_in(linked))):
+    tops = [os.fspath(common), *(os.path.join(linked, name) for name in _names_in(linked))]
+    modules = [each for top in tops for each in _submodules(top)]
+    for top in (*tops, *modules):
         names = _names_in(top)
-        yield from (
-            Path(top, name) for name in names if name.endswith(".lock") and name != "gc.pid.lock"
-        )
-        for kind in (each for each in ("refs", "logs") if each in names):
+        yield from (Path(top, name) for name in names if name.endswith(".lock"))
+        for kind in (each for each in ("info", "refs", "logs", "reftable") if each in names):
             for folder, _, inside in os.walk(os.path.join(top, kind)):
                 yield from (Path(folder, name) for name in sorted(inside) if name.endswith(".lock"))
-    yield common / "objects" / "maintenance.lock"
+        if "objects" in names:
+            yield from (Path(top, "objects", each) for each in _OF_OBJECTS)
+
+
+def _submodules(top: str) -> Iterator[str]:
+    """The git folders of submodules, which may have some of their own (``modules/vendor/x``)."""
+    stack = [os.path.join(top, "modules")]
+    while stack:
+        folder = stack.pop()
+        names = _names_in(folder)
+        if "HEAD" in names or any(name.endswith(".lock") for name in names):
+            yield folder
+            names = ["modules"] if "modules" in names else []
+        inside = (os.path.join(folder, name) for name in names)
+        stack += [each for each in inside if os.path.isdir(each) and not os.path.islink(each)]
 
 
 def _names_in(folder: str) -> list[str]:

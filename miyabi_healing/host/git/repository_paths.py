@@ -47,6 +47,12 @@ def held_git_folder(common: Path, owner: int) -> Iterator[int]:
         yield folder
 
 
+_NONE = (
+    "no repository is looked after: the current folder is in none; name them under [git] repos, or "
+    "let init find them"
+)
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where a repository is, without links, and whose its git folder is."""
@@ -205,7 +211,8 @@ def configured(config: Config) -> Found:
     others run. A pattern (``~/src/*``) may match other things, and other users' repositories, too.
     """
     if not config.git.repos:
-        return repository_around(Path(mount_answers.left_behind or os.getcwd()))
+        found = repository_around(Path(mount_answers.left_behind or os.getcwd()))
+        return found if found.paths or found.notes else Found((), (_NONE,))
     paths: dict[Path, str] = {}
     notes: list[str] = []
     for pattern in config.git.repos:
@@ -213,9 +220,12 @@ def configured(config: Config) -> Found:
         many = glob.has_magic(pattern) and (
             mount_answers.is_silent(expanded) or not os.path.exists(expanded)
         )
-        for each in globbing.expand(expanded) if many else [expanded]:
-            if many and not _looks_like_one(Path(each)):
-                continue
+        matches = list(globbing.expand(expanded)) if many else [expanded]
+        if many:
+            matches = [each for each in matches if _looks_like_one(Path(each))]
+            if not matches:
+                notes.append(f"git.repos: {display(pattern)} finds no repository")
+        for each in matches:
             place: _Place | None = None
             with contextlib.suppress(OSError, ValueError):
                 place = locate(Path(each))
