@@ -194,7 +194,7 @@ def test_waived_issue_is_measured_and_told_but_neither_healed_nor_a_failure(mine
         [],
         3,
     )
-    assert document["notes"] == ["things is waived until 2999-01-01: they are being counted"]
+    assert "things is waived until 2999-01-01: they are being counted" in document["notes"]
     (metric,) = (each for each in document["metrics"] if each["name"] == "things")
     assert (metric["outcome"], metric["value"]) == ("waived", 3)
 
@@ -203,7 +203,7 @@ def test_waiver_that_has_expired_waives_nothing_and_says_so(mine: Path) -> None:
     yesterday = datetime.date.today() - datetime.timedelta(days=1)
     code, document = once(mine, f'[waivers.things]\nreason = "x"\nuntil = {yesterday}\n')
     assert (code, document["issues_detected"][0]["name"]) == (1, "things")
-    assert document["notes"] == [f"the waiver of things has expired ({yesterday}): x"]
+    assert f"the waiver of things has expired ({yesterday}): x" in document["notes"]
 
 
 @pytest.mark.parametrize(
