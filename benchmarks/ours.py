@@ -90,6 +90,7 @@ def dirty_worktrees(repository: str) -> None:
     import time
 
     from miyabi_healing.host.git import repositories
+    from miyabi_healing.host.git.verdict import Reason
     from miyabi_healing.host.git.worktrees import WorktreeInspector, side_by_side
     from miyabi_healing.model.config import Config
 
@@ -99,7 +100,7 @@ def dirty_worktrees(repository: str) -> None:
     for tree, reason in zip(
         trees, side_by_side(WorktreeInspector(place).by_the_content, trees), strict=True
     ):
-        if reason:
+        if isinstance(reason, Reason):
             print(tree, reason)
     print(f'{{"core": {time.perf_counter() - begun}}}')
 

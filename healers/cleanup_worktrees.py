@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated
 
 from miyabi_healing.api import (
-    DAY,
     Goal,
     HealerContext,
     Issue,
     Kept,
     Meta,
     Plan,
-    Reason,
     Repository,
     RetireWorktree,
-    Worktree,
+    Verdict,
+    Waits,
     WorktreeInspector,
     retire_worktree,
 )
@@ -26,8 +24,8 @@ from miyabi_healing.api import (
 
 @dataclass(frozen=True)
 class Options:
-    """`idle_days` without use before a worktree may go; `prune_days` its folder must have been
-    missing (as git gc waits).
+    """`idle_days` without use before a worktree may go; `prune_days` after which git's record of
+    one that is not merged goes once its folder is missing (as git gc waits).
     """
 
     idle_days: Annotated[float, Meta(ge=0)] = 7
@@ -37,67 +35,37 @@ class Options:
 def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """Retire every merged, clean, idle worktree, the longest unused first."""
     repository = context.reading(Repository)
-    steps: list[RetireWorktree] = []
-    kept = [Kept(str(repository), "main")]
     worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
-    there = [worktree for worktree in worktrees if worktree.may_be_there]
-    inspector = WorktreeInspector(repository, there)
-    reasons = dict(zip(there, inspector.reasons_to_keep(there, options.idle_days), strict=True))
-    for worktree in worktrees:
-        if worktree in reasons:
-            reason = reasons[worktree]
-        else:
-            reason = missing_reason(worktree, options.prune_days) or inspector.by_the_processes(
-                worktree.admin
-            )
-        if reason:
-            kept.append(Kept(str(worktree), reason.category, reason.detail))
-        else:
-            steps.append(retire(worktree, repository, options))
-
+    waits = Waits(options.idle_days, options.prune_days)
+    verdicts = WorktreeInspector(repository, worktrees).verdicts(worktrees, waits)
+    kept = [
+        Kept(str(each.worktree), each.reason.category, each.reason.detail)
+        for each in verdicts
+        if each.reason
+    ]
     return Plan(
-        tuple(steps),
+        tuple(retire(each, repository, waits) for each in verdicts if each.reason is None),
         # who has a pile wants it gone, not to be just below the limit: the budget is the end
         Goal("every worktree that may go is gone", lambda: False),
-        kept=tuple(kept),
+        kept=(Kept(str(repository), "main"), *kept),
         done=words,
     )
 
 
-def missing_reason(worktree: Worktree, prune_days: float) -> Reason | None:
-    """Why the leftovers of a worktree whose folder is missing must stay: it may only have been
-    moved.
-    """
-    marks = [worktree.admin / name for name in ("index", "HEAD", "gitdir", "logs/HEAD")]
-    last = max(mark.stat().st_mtime for mark in marks if mark.exists())
-    days = (time.time() - last) / DAY
-    if worktree.lock_reason is not None:
-        return Reason("locked", worktree.lock_reason[:300])
-    if days < prune_days:
-        return Reason(
-            "moved or missing",
-            f"last used {days:.0f} days ago; git worktree repair mends a moved one",
-        )
-    return None
-
-
-def retire(worktree: Worktree, repository: Repository, options: Options) -> RetireWorktree:
-    there = worktree.path.exists()
+def retire(verdict: Verdict, repository: Repository, waits: Waits) -> RetireWorktree:
+    worktree = verdict.worktree
+    there = worktree.linked_back
 
     def guard() -> str | None:
-        if not there:
-            reason = missing_reason(worktree, options.prune_days)
-        else:
-            reason = WorktreeInspector(repository, [worktree]).by_the_files(
-                worktree, options.idle_days
-            )
-        return f"{reason.category}: {reason.detail}" if reason else None
+        reason = WorktreeInspector(repository, [worktree]).not_idle(worktree, waits)
+        return str(reason) if reason else None
 
     return retire_worktree(
         worktree.path if there else None,
         worktree.admin,
         repository.common,
-        "merged, clean and idle" if there else "its folder has been missing for long",
+        verdict.words,
+        main=repository.main,
         target=str(worktree),
         counts="worktrees_removed" if there else "pruned",
         guard=guard,

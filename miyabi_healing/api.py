@@ -89,7 +89,9 @@ READINGS: dict[str, tuple[str, str]] = {
     "locks": ("host.git.locks", "the locks of a repository"),
     "stale": ("host.git.locks", "those that nobody holds"),
     "DAY": ("support.formatting", "seconds"),
-    "Reason": ("host.git.worktrees", "why a worktree is kept"),
+    "Reason": ("host.git.verdict", "why a worktree is kept"),
+    "Verdict": ("host.git.verdict", "whether a worktree may go, and what shows it"),
+    "Waits": ("host.git.worktrees", "how many days a worktree has to be idle, or missing"),
     "WorktreeInspector": ("host.git.worktrees", "what would be missed in worktrees"),
 }
 
@@ -111,7 +113,9 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.locks import stale as stale
     from miyabi_healing.host.git.repositories import Repository as Repository
     from miyabi_healing.host.git.repositories import Worktree as Worktree
-    from miyabi_healing.host.git.worktrees import Reason as Reason
+    from miyabi_healing.host.git.verdict import Reason as Reason
+    from miyabi_healing.host.git.verdict import Verdict as Verdict
+    from miyabi_healing.host.git.worktrees import Waits as Waits
     from miyabi_healing.host.git.worktrees import WorktreeInspector as WorktreeInspector
     from miyabi_healing.host.log_cutting import find_cut as find_cut
     from miyabi_healing.host.log_places import unsafe_log as unsafe_log

@@ -423,7 +423,7 @@ def test_repository_and_worktree_on_it_are_unknown_and_the_others_are_looked_aft
     reasons = dict(
         zip(
             [each.path.name for each in place.worktrees()],
-            survey.reasons_to_keep(place.worktrees()),
+            [each.reason for each in survey.verdicts(place.worktrees())],
             strict=True,
         )
     )

@@ -400,7 +400,7 @@ def repo_with_locked(tmp_path: Path) -> Callable[[str], Reason | None]:
         git(repo, "worktree", "lock", "--reason", reason, str(tree))
         settings = interpret(f'[git]\nrepos = ["{repo}"]\n{agents}')
         place = open_repository(str(repo), settings)
-        return WorktreeInspector(place).reason_to_keep(place.worktrees()[0])
+        return WorktreeInspector(place).verdict(place.worktrees()[0]).reason
 
     return ask
 

@@ -107,12 +107,12 @@ def test_worktrees_that_nobody_had_time_for_stay_with_that_reason(home: Path) ->
     for number in range(5):
         merged_worktree(repo, f"tree {number}".replace(" ", "-"))
     place = look_at(str(repo), Config())
-    assert WorktreeInspector(place).reasons_to_keep(place.worktrees()) == [None] * 5
+    assert {each.reason for each in WorktreeInspector(place).verdicts(place.worktrees())} == {None}
     slow_filter(repo, 5)
     with deadline.time_limit("cleanup_worktrees", 1), between(0.9, 4):
-        reasons = WorktreeInspector(place).reasons_to_keep(place.worktrees())
-    assert {str(each) for each in reasons} == {
-        "Reason(category='out of time', detail='the time limit of cleanup_worktrees, 1 s, is over')"
+        found = WorktreeInspector(place).verdicts(place.worktrees())
+    assert {str(each.reason) for each in found} == {
+        "out of time: the time limit of cleanup_worktrees, 1 s, is over"
     }
 
 

@@ -88,11 +88,8 @@ def reasons(repo: Path) -> dict[str, str]:
     """Why each worktree stays; empty where it may go."""
     place = repositories.open_repository(str(repo), Config())
     trees = place.worktrees()
-    kept = WorktreeInspector(place, trees).reasons_to_keep(trees)
-    return {
-        tree.path.name: f"{reason.category}: {reason.detail}" if reason else ""
-        for tree, reason in zip(trees, kept, strict=True)
-    }
+    found = WorktreeInspector(place, trees).verdicts(trees)
+    return {each.worktree.path.name: str(each.reason or "") for each in found}
 
 
 def touch_all(repo: Path, tree: Path) -> None:

@@ -20,24 +20,21 @@ from pathlib import Path
 import psutil
 import pytest
 from gitworld import commit, git, merge, merged_worktree, repository, worktree
+from judging import context, ignoring, make_idle, plan, put, reason, verdict, view
 
 from conftest import wait_for
 from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import quarantine_writer
-from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.gate.primitives.context import Refused
 from miyabi_healing.host import readings, users
-from miyabi_healing.host.context import HealerContext
-from miyabi_healing.host.git import merges, repository_paths, worktrees
+from miyabi_healing.host.git import merges, repository_paths
 from miyabi_healing.host.git import repositories as git_view
 from miyabi_healing.host.git.index import is_ordinary
-from miyabi_healing.host.git.worktrees import WorktreeInspector
-from miyabi_healing.host.readings import Host
+from miyabi_healing.host.git.last_use import last_use
+from miyabi_healing.host.git.worktrees import Waits, WorktreeInspector
 from miyabi_healing.model.config import Config, GitSettings, SafetySettings
-from miyabi_healing.model.issue import Issue, Limit
-from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import RetireWorktree
-from miyabi_healing.runner import registry
 from miyabi_healing.support.files import identity_at
 
 assert execute
@@ -47,35 +44,6 @@ assert readings
 @pytest.fixture
 def repo(home: Path) -> Path:
     return repository(home / "src" / "app")
-
-
-def view(repo: Path, config: Config | None = None) -> git_view.Repository:
-    return git_view.open_repository(str(repo), config or Config())
-
-
-def reason(repo: Path, tree: Path, idle_days: float = 0) -> str | None:
-    place = view(repo)
-    found = next(each for each in place.worktrees() if each.path == tree)
-    said = WorktreeInspector(place).reason_to_keep(found, idle_days)
-    return said.category if said else None
-
-
-def plan(repo: Path, config: Config | None = None, clear: float = 0, **options: float) -> Plan:
-    place = view(repo, config)
-    healer, kind = registry.load_healer(
-        "cleanup_worktrees", registry.builtin("healers") / "cleanup_worktrees.py"
-    )
-    assert kind is not None
-    issue = Issue("excessive_worktrees", str(repo), "", 1, Limit(0, clear_at=clear))
-    return healer(
-        HealerContext(Host(place.config), {"repository": place}),
-        issue,
-        kind(**{"idle_days": 0, **options}),
-    )
-
-
-def context(tmp_path: Path, repo: Path) -> Context:
-    return Context(Host(Config()), "run", tmp_path / "state", (repo,))
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -300,9 +268,9 @@ def test_work_in_any_base_is_merged(repo: Path) -> None:
     found = [reason(repo, tree) for tree in (old, new, work, repo.parent / "trees/master")]
     assert found == [None, None, "not merged", "base branch"]
     place = view(repo, Config(git=GitSettings(base="master")))
-    asked = {tree.path: WorktreeInspector(place).reason_to_keep(tree) for tree in place.worktrees()}
+    asked = {tree.path: WorktreeInspector(place).verdict(tree).reason for tree in place.worktrees()}
     assert asked[old] is None
-    assert str(asked[new]).startswith("Reason(category='not merged'")
+    assert str(asked[new]).startswith("not merged: ")
 
 
 def test_without_a_base_nothing_is_merged(repo: Path) -> None:
@@ -332,16 +300,6 @@ def test_base_of_a_remote_counts_whatever_the_local_one_lacks(
     ]
     git(clone, "remote", "set-head", "github", "-d")
     assert reason(clone, pulled) == ("base unknown" if branch == "theirs" else None)
-
-
-def test_missing_worktree_is_pruned_only_after_long(repo: Path) -> None:
-    tree = merged_worktree(repo, "gone")
-    shutil.rmtree(tree)
-    assert plan(repo).steps == ()
-    (step,) = plan(repo, prune_days=0).steps
-    assert isinstance(step, RetireWorktree)
-    assert step.path is None
-    assert step.counts == "pruned"
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -408,16 +366,6 @@ def plan_despite_reflog(repo: Path) -> tuple[RetireWorktree, ...]:
             admin_identity=identities[0], identity=identities[1],
         ),
     )  # fmt: skip
-
-
-def ignoring(repo: Path, *patterns: str) -> None:
-    commit(repo, ".gitignore", "".join(f"{each}\n" for each in patterns))
-
-
-def put(file: Path, text: str = "made by hand\n") -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-    return file
 
 
 @pytest.mark.parametrize(
@@ -517,22 +465,6 @@ def test_detached_worktree_goes_where_a_branch_or_a_tag_holds_its_commit(
     assert found == {"old-main": None, "branch": None, "tag": None, "alone": "detached"}
 
 
-def make_idle(repo: Path, tree: Path, days: float) -> None:
-    """Nothing has happened in a worktree for so long."""
-    (place,) = (each for each in view(repo).worktrees() if each.path == tree)
-    old = time.time() - days * 86_400
-    reflog = place.admin / "logs" / "HEAD"
-    lines = []
-    for line in reflog.read_text().splitlines():
-        head, tab, words = line.partition("\t")
-        who, _seconds, zone = head.rsplit(" ", 2)
-        lines.append(f"{who} {int(old)} {zone}{tab}{words}\n")
-    reflog.write_text("".join(lines))
-    for folder, _folders, names in (*os.walk(tree), *os.walk(place.admin)):
-        for name in (*names, "."):
-            os.utime(os.path.join(folder, name), (old, old))
-
-
 def test_worktree_in_which_nobody_ever_began_goes_after_a_longer_time(repo: Path) -> None:
     """Its branch stays; one that only looks so, and has work, is not merged."""
     fresh = worktree(repo, "fresh", work=False)
@@ -565,13 +497,13 @@ def test_rewritten_reflog_makes_no_worktree_used(repo: Path) -> None:
         for name in (*names, "."):
             os.utime(os.path.join(folder, name), (old, old))
     reflog.write_text("".join([*before, f"{who} {int(old)} {zone}{tab}{words}"]))
-    assert worktrees._last_use(place) == pytest.approx(old, abs=2)
+    assert last_use(place).time == pytest.approx(old, abs=2)
     reflog.write_text("".join([*before, f"{who} {int(old) + 86_400} {zone}{tab}{words}"]))
-    assert worktrees._last_use(place) == pytest.approx(old + 86_400, abs=2)
+    assert last_use(place).time == pytest.approx(old + 86_400, abs=2)
     reflog.write_text("no reflog\n")
-    assert worktrees._last_use(place) == pytest.approx(time.time(), abs=60)
+    assert last_use(place).time == pytest.approx(time.time(), abs=60)
     reflog.unlink()
-    assert worktrees._last_use(place) == pytest.approx(old, abs=2)
+    assert last_use(place).time == pytest.approx(old, abs=2)
 
 
 def test_worktree_locked_by_an_agent_that_is_gone_goes_with_its_lock(
@@ -681,7 +613,7 @@ def test_merged_work_is_found_without_room_on_the_disk_and_without_a_place_in_me
         )
     else:
         monkeypatch.setattr(merges, "IN_MEMORY", str(repo / "missing"))
-    assert WorktreeInspector(git_view.open_repository(str(repo), Config())).merged == {
+    assert WorktreeInspector(git_view.open_repository(str(repo), Config())).merged.keys() == {
         "refs/heads/done"
     }
 
@@ -828,8 +760,109 @@ def test_as_a_stranger_nothing_can_be_told(repo: Path) -> None:
     place = replace(view(repo), common=repo / "nowhere")
     assert WorktreeInspector(place).by_the_branch is not None
     (found,) = view(repo).worktrees()
-    broken = WorktreeInspector(place).reason_to_keep(found)
+    broken = WorktreeInspector(place).verdict(found).reason
     assert broken is not None
     assert broken.category == "not readable"
     assert sys.platform
     assert tree.exists()
+
+
+def settled(repo: Path, tmp_path: Path) -> bool:
+    """Whether what is planned for the one worktree is carried out, with all that the gate asks."""
+    steps = plan(repo).steps
+    there = context(tmp_path, repo.parent)
+    for step in steps:
+        assert recheck(step, there) is None
+        apply(step, there)
+    return bool(steps)
+
+
+@pytest.mark.parametrize("layout", ["ordinary", "separate"])
+def test_copies_and_links_are_known_as_such_to_the_last(
+    repo: Path, tmp_path: Path, layout: str
+) -> None:
+    """Also once its files are in quarantine, where a relative link leads nowhere."""
+    if layout == "separate":
+        git(repo, "init", "-q", "--separate-git-dir", str(repo.parent / "app.git"))
+    ignoring(repo, ".env", "*.link")
+    tree = merged_worktree(repo, "done")
+    for top in (repo, tree):
+        put(top / ".env", "TOKEN=one\n")
+        (top / "same.link").symlink_to("readme")
+    (tree / "into.link").symlink_to(os.path.relpath(repo / ".env", tree))
+    assert settled(repo, tmp_path)
+    assert not tree.exists()
+
+
+def test_file_that_main_only_reaches_through_a_link_into_the_worktree_is_no_copy(
+    repo: Path,
+) -> None:
+    ignoring(repo, "conf")
+    tree = merged_worktree(repo, "done")
+    put(tree / "conf/secret", "only here\n")
+    (repo / "conf").symlink_to(tree / "conf")
+    assert reason(repo, tree) == "ignored files"
+
+
+def test_link_to_something_of_its_own_is_no_link_into_the_main_worktree(repo: Path) -> None:
+    """Though it lies below that, as agents' worktrees do."""
+    ignoring(repo, "*.link", "trees/")
+    tree = repo / "trees" / "inside"
+    git(repo, "worktree", "add", "-q", "--detach", str(tree), "main")
+    (tree / "a.link").symlink_to("readme")
+    assert reason(repo, tree) == "ignored files"
+
+
+def test_commits_that_a_detached_worktree_has_left_keep_it_as_long_as_git_would(repo: Path) -> None:
+    tree = worktree(repo, "left", work=False)
+    git(tree, "checkout", "-q", "--detach")
+    lost = commit(tree, "own", "of no branch\n")
+    git(tree, "checkout", "-q", "main~0")
+    found = verdict(repo, tree).reason
+    assert found is not None
+    assert found.category == "detached"
+    assert found.remedy == f"git -C {tree} branch NAME {lost[:7]} keeps it"
+    git(repo, "branch", "saved", lost)
+    assert reason(repo, tree) is None
+    git(repo, "branch", "-D", "saved")
+    make_idle(repo, tree, 31)
+    assert reason(repo, tree) is None
+
+
+def test_detached_worktree_whose_commit_git_does_not_have_is_kept(repo: Path) -> None:
+    tree = worktree(repo, "broken", work=False)
+    git(tree, "checkout", "-q", "--detach")
+    (repo / ".git/worktrees/broken/HEAD").write_text(f"{'1' * 40}\n")
+    assert reason(repo, tree) == "detached"
+
+
+def test_folder_of_tools_that_cannot_be_read_keeps_it(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a repository in it."""
+    tree = merged_worktree(repo, "done")
+    put(tree / "node_modules/a/index.js")
+    scandir = os.scandir
+
+    def refuse(path: object) -> object:
+        if str(path).endswith("node_modules/a"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert reason(repo, tree) == "not readable"
+
+
+def test_verdict_says_what_it_rests_on(repo: Path) -> None:
+    ignoring(repo, ".env", "node_modules/")
+    tree = merged_worktree(repo, "done")
+    for top in (repo, tree):
+        put(top / ".env", "TOKEN=one\n")
+    put(tree / "node_modules/x")
+    make_idle(repo, tree, 10)
+    found = verdict(repo, tree, Waits(7))
+    assert found.reason is None
+    used, merged, content = found.evidence
+    assert used.startswith("last used 10.0 days ago")
+    assert merged.startswith("merged: ")
+    assert content.endswith(".env, node_modules/")

@@ -89,9 +89,17 @@ def unit(path: Path) -> Unit:
 
 
 def retire_worktree(
-    path: Path | None, admin: Path, common: Path, reason: str, **more: Unpack[_Common]
+    path: Path | None,
+    admin: Path,
+    common: Path,
+    reason: str,
+    *,
+    main: Path | None = None,
+    **more: Unpack[_Common],
 ) -> RetireWorktree:
-    """Set a linked worktree aside; `path` is None where its folder is gone. Raises OSError."""
+    """Set a linked worktree aside; `path` is None where its folder is gone, `main` the main
+    worktree where it is not around `common`. Raises OSError.
+    """
     more.setdefault("target", display(path or admin))
     more.setdefault("undo", _FROM_QUARANTINE)
     return RetireWorktree(
@@ -100,6 +108,7 @@ def retire_worktree(
         common=common,
         admin_identity=identity_at(admin),
         identity=identity_at(path) if path else None,
+        main=main,
         reason=reason,
         **more,
     )

@@ -100,7 +100,7 @@ class RetireWorktree(Step):
     """Move a linked git worktree and its administrative folder into quarantine; the branch stays.
 
     `path` is None where the worktree's folder is gone already and only the administrative folder is
-    left.
+    left. `main` is the main worktree, where it is not the folder around `common`.
     """
 
     kind: ClassVar[str] = "retire worktree"
@@ -110,6 +110,7 @@ class RetireWorktree(Step):
     common: Path
     admin_identity: Identity
     identity: Identity | None = None
+    main: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,23 +26,28 @@ from miyabi_healing.gate.primitives.context import Context, Refused, StepResult,
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.host.git import reflog
 from miyabi_healing.host.git.repositories import Repository, Worktree, open_repository
-from miyabi_healing.host.git.worktrees import LARGEST_REFLOG, WorktreeInspector
+from miyabi_healing.host.git.verdict import Reason
+from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.steps import RetireWorktree
 from miyabi_healing.support.command_errors import ToolError
-from miyabi_healing.support.files import identity_at, open_beneath, read_small
+from miyabi_healing.support.files import identity_at, open_beneath
 from miyabi_healing.support.formatting import display
 
 _Marks = dict[str, tuple[int, int, int, int]]
 
 
 def _found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
-    """The repository and the worktree a step speaks of, as they are now."""
-    place = open_repository(str(step.common), config)
-    return place, place.worktree(
-        step.admin
-    ) if step.admin.parent == place.common / "worktrees" else None
+    """The repository and the worktree a step speaks of, as they are now. Raises Refused,
+    NoRepository.
+    """
+    place = open_repository(str(step.main or step.common), config)
+    if place.common != step.common:
+        raise Refused("its repository was replaced")
+    known = step.admin.parent == place.common / "worktrees"
+    return place, place.worktree(step.admin) if known else None
 
 
 def _content_before(place: Repository, worktree: Worktree) -> _Marks | None:
@@ -59,7 +64,7 @@ def _content_before(place: Repository, worktree: Worktree) -> _Marks | None:
         reason = WorktreeInspector(place, [worktree]).by_the_content(worktree)
     except (ToolError, OSError) as error:
         raise Refused(str(error)) from None
-    if reason:
+    if isinstance(reason, Reason):
         raise Refused(f"{reason.category} at the last moment: {reason.detail}")
     return before
 
@@ -81,10 +86,12 @@ def late_objection(
                 if _marks(worktree, tree.payload) != before
                 else None
             )
-        reason = inspector.by_the_content(worktree, tree.payload)
+        content = inspector.by_the_content(worktree, tree.payload)
     except (ToolError, OSError) as error:
         return str(error)
-    return f"{reason.category} at the last moment: {reason.detail}" if reason else None
+    if isinstance(content, Reason):
+        return f"{content.category} at the last moment: {content.detail}"
+    return None
 
 
 def _marks(worktree: Worktree, folder: Path | None = None) -> _Marks:
@@ -120,7 +127,7 @@ def _keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[st
     """Give a ref to each commit that only the worktree's own reflog knows, so that gc cannot take
     it. Raises ToolError.
     """
-    known = _reflog_commits(worktree.admin / "logs" / "HEAD")
+    known = list(reflog.commits(reflog.entries(worktree.admin / "logs" / "HEAD")))
     if worktree.branch.startswith("refs/heads/") and worktree.branch.isprintable():
         # it mostly has them all, and other branches may be thousands; or it is gone
         with contextlib.suppress(ToolError):
@@ -150,20 +157,6 @@ def _unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
         ).split()
     )
     return [commit for commit in commits if commit in lost]
-
-
-def _reflog_commits(reflog: Path) -> list[str]:
-    """The commits a reflog names, each once, the latest first."""
-    try:
-        lines = read_small(reflog, limit=LARGEST_REFLOG).splitlines()
-    except FileNotFoundError:
-        return []
-    named = [
-        line.split(b" ")[1].decode("ascii", "replace")
-        for line in reversed(lines)
-        if line.count(b" ") > 1
-    ]
-    return [commit for commit in dict.fromkeys(named) if commit.strip("0")]
 
 
 def _kept_under(run_id: str, admin: Path) -> str:
@@ -261,11 +254,10 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
         place, worktree = _found(step, context.host.config)
         if worktree is None or (step.path is not None and worktree.path != step.path):
             return "git does not know it as a worktree any more"
-        if step.path is None:
-            held = worktree.lock_reason
-            return "its folder is back" if worktree.path.exists() else held and f"locked: {held}"
-        reason = WorktreeInspector(place, [worktree], context.witness).reason_to_keep(worktree)
-        return f"{reason.category}: {reason.detail}" if reason else None
+        if step.path is None and worktree.linked_back:
+            return "its folder is back"
+        verdict = WorktreeInspector(place, [worktree], context.witness).verdict(worktree)
+        return verdict.words if verdict.reason else None
 
     def apply(self, step: RetireWorktree, context: Context) -> StepResult:
         place, worktree = _found(step, context.host.config)

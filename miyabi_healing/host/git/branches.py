@@ -13,7 +13,6 @@ from pathlib import Path
 from miyabi_healing.host.git import merges
 from miyabi_healing.host.git.repositories import Repository
 from miyabi_healing.support.command_errors import ToolError
-from miyabi_healing.support.files import read_small
 
 _DEFAULTS: dict[Path, str] = {}
 _BRANCHES = ("refs/heads/", "refs/remotes/")
@@ -114,26 +113,21 @@ class Branches:
             merged |= merges.merged_into(self.repository, base.commit, left)
         return merged
 
-    def held_among(self, commits: Iterable[str]) -> frozenset[str]:
-        """Those of some commits that a branch, local or of a remote, or a tag holds."""
+    def held_by_none(self, commits: Iterable[str]) -> frozenset[str]:
+        """Those of some commits that no branch, local or of a remote, and no tag holds; a commit
+        that git does not have is held by none.
+        """
         wanted = frozenset(each for each in commits if each)
         if not wanted:
             return wanted
         asked = "".join(f"{each}\n" for each in sorted(wanted)).encode()
+        known = self.repository.git("cat-file", "--batch-check=%(objectname)", stdin=asked)
+        there = wanted & frozenset(known.decode("ascii", "replace").split("\n"))
+        asked = "".join(f"{each}\n" for each in sorted(there)).encode()
         alone = self.repository.git(
             "rev-list", "--stdin", "--not", "--branches", "--remotes", "--tags", stdin=asked
         )
-        return wanted - frozenset(alone.decode("ascii").split())
-
-    def first_commit(self, name: str) -> str | None:
-        """The commit a branch began at, by its reflog (the second field of the first line); None
-        where that is not known.
-        """
-        reflog = self.repository.common / "logs" / name
-        try:
-            return read_small(reflog, whole=False).split(b" ", 2)[1].decode("ascii")
-        except (OSError, IndexError, UnicodeDecodeError):
-            return None
+        return (wanted - there) | (there & frozenset(alone.decode("ascii").split()))
 
 
 def _once(names: Iterable[str]) -> list[str]:

@@ -79,13 +79,13 @@ def ask_git(
     monitor, no network.
 
     Of the repository whose git folder `common` is, or of its worktree that is `linked` by that
-    name, whose files are in `work_tree`. It runs in the very git folder that was looked at, as root
-    in the name of its owner, and only where nobody else could have had a hand in it. Raises
-    ToolError, also where git says no.
+    name; its files are in `work_tree`, where that matters. It runs in the very git folder that was
+    looked at, as root in the name of its owner, and only where nobody else could have had a hand in
+    it. Raises ToolError, also where git says no.
     """
-    places = {"GIT_DIR": "."}
-    if linked is not None:
-        places = {"GIT_DIR": f"worktrees/{linked}", "GIT_WORK_TREE": str(work_tree)}
+    places = {"GIT_DIR": "." if linked is None else f"worktrees/{linked}"}
+    if work_tree is not None:
+        places["GIT_WORK_TREE"] = str(work_tree)
     try:
         with _trusted(common, owner, linked) as folder:
             result = commands.run_program(

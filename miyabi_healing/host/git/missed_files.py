@@ -18,11 +18,13 @@ _MOST_FILES = 1000  # in an ignored folder that nothing is known of
 
 @dataclass(frozen=True)
 class MissedFiles:
-    """What is looked at: the `folder` of a worktree, and the `main` worktree of its repository,
-    whose `owner` both belong to.
+    """What is looked at: the `folder` that a worktree's files are in, the path where they `belong`
+    (another one where they were moved), and the `main` worktree of its repository, whose `owner`
+    all belong to.
     """
 
     folder: Path
+    belong: Path
     main: Path
     owner: int
     settings: GitSettings
@@ -53,14 +55,31 @@ class MissedFiles:
         return any(_fits(path, pattern) for pattern in patterns)
 
     def is_a_copy(self, path: str) -> bool:
-        """Whether the main worktree has the same file, or this is a link into it."""
+        """Whether the main worktree has the same file or link, or this is a link into it.
+
+        A link on the way to the main worktree's file may lead back here: then it is no other file.
+        """
         here, there = self.folder / path, self.main / path
         try:
             if here.is_symlink():
-                return Path(os.path.realpath(here)).is_relative_to(os.path.realpath(self.main))
-            return self._read(here) == self._read(there)
-        except (OSError, RuntimeError):
+                return self._leads_into_main(path) or os.readlink(here) == os.readlink(there)
+            around = os.path.join(os.path.realpath(self.main), os.path.dirname(path))
+            return os.path.realpath(around) == os.path.normpath(around) and (
+                self._read(here) == self._read(there)
+            )
+        except OSError:
             return False
+
+    def _leads_into_main(self, path: str) -> bool:
+        """Whether a link leads to something of the main worktree, and not to something of its own
+        that lies below it.
+        """
+        link = os.readlink(self.folder / path)
+        target = Path(os.path.realpath(os.path.join(self.belong, os.path.dirname(path), link)))
+        own = (self.belong, self.folder)
+        return target.is_relative_to(os.path.realpath(self.main)) and not any(
+            target.is_relative_to(os.path.realpath(each)) for each in own
+        )
 
     def _read(self, path: Path) -> bytes:
         return read_small(path, owner=self.owner, limit=_LARGEST_COPY)
@@ -72,13 +91,10 @@ class MissedFiles:
     def _files_below(self, path: str) -> Iterator[str]:
         """Everything below an ignored folder that is no folder, and repositories in it."""
 
-        def stop(error: OSError) -> None:
-            raise error
-
         if os.path.islink(self.folder / path.rstrip("/")):
             yield path.rstrip("/")
             return
-        for top, folders, names in os.walk(self.folder / path, onerror=stop):
+        for top, folders, names in os.walk(self.folder / path, onerror=_raise):
             links = [name for name in folders if os.path.islink(os.path.join(top, name))]
             repository = [".git"] if ".git" in folders else []
             for name in (*repository, *links, *names):
@@ -93,8 +109,14 @@ def _fits(path: str, pattern: str) -> bool:
 
 
 def _nested_repository(folder: Path) -> Path | None:
-    """A git repository somewhere below `folder`; None where there is none."""
-    for path, folders, names in os.walk(folder):
+    """A git repository somewhere below `folder`; None where there is none. Raises OSError where it
+    cannot be looked into.
+    """
+    for path, folders, names in os.walk(folder, onerror=_raise):
         if ".git" in folders or ".git" in names:
             return Path(path)
     return None
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -127,9 +127,12 @@ class Worktree:
     @property
     def operation(self) -> str | None:
         """What was begun in it and not finished."""
-        return next(
-            (what for name, what in _OPERATIONS.items() if (self.admin / name).exists()), None
-        )
+        return begun_operation(self.admin)
+
+
+def begun_operation(git_folder: Path) -> str | None:
+    """What was begun in a git folder and not finished, like a rebase; None where nothing was."""
+    return next((what for name, what in _OPERATIONS.items() if (git_folder / name).exists()), None)
 
 
 @dataclass(frozen=True)

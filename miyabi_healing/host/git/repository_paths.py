@@ -148,7 +148,9 @@ def _opened_root(path: Path) -> Iterator[int]:
 
 
 def bare(top: int) -> _Place | None:
-    """The bare repository that an open folder is; None where it is none."""
+    """The repository whose git folder an open folder is: a bare one, or one that has its work tree
+    around a ``.git``; None where it is none.
+    """
     kinds = {"HEAD": stat.S_ISREG, "objects": stat.S_ISDIR, "refs": stat.S_ISDIR}
     try:
         fits = all(
@@ -158,7 +160,8 @@ def bare(top: int) -> _Place | None:
     except OSError:
         return None
     path = _real_path(top, Path())
-    return _Place(path, path, os.fstat(top).st_uid) if fits else None
+    main = path.parent if path.name == ".git" else path
+    return _Place(path, main, os.fstat(top).st_uid) if fits else None
 
 
 def _real_path(folder: int, otherwise: Path) -> Path:

@@ -2,51 +2,57 @@
 only.
 
 The order of the questions is from cheap to dear: the file system, then one or two git commands for
-all branches, then the processes, and ``git status`` last, on what is left.
+all branches, then the processes, and ``git status`` last, on what is left. Each answers with a
+`Reason` to keep the worktree, or with the evidence that speaks for its going.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
-from miyabi_healing.host.git import agent_locks, index
+from miyabi_healing.host.git import (
+    agent_locks,
+    checkouts,
+    last_use,
+    missing_worktrees,
+    reflog,
+    submodules,
+)
 from miyabi_healing.host.git.branches import Branches
+from miyabi_healing.host.git.checkouts import Checkout
+from miyabi_healing.host.git.last_use import LastUse
 from miyabi_healing.host.git.missed_files import MissedFiles
 from miyabi_healing.host.git.repositories import Repository, Worktree
+from miyabi_healing.host.git.verdict import Answer, Reason, Verdict, judged
 from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
-from miyabi_healing.support.command_errors import OutOfTime, ToolError
-from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import DAY, display
 
 _MOST_AT_A_TIME = 4
 _FRESH_FOR = 30  # days without use after which nobody is about to begin in it
-_LARGEST_INDEX = LARGEST_REFLOG = 1 << 28  # bytes
+_LEFT_FOR = 30  # days that git keeps commits which only a reflog knows: gc.reflogExpireUnreachable
+_SHOWN = 3
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why a worktree stays: a category that is counted, and what exactly."""
-
-    category: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A row of an index: `hidden` is git's letter where the file is not looked at, `is_repository`
-    says that it is a gitlink.
+class Waits:
+    """How many days nobody may have used a worktree (`idle`), and how many the folder of one that
+    is not merged must have been missing (`missing`), before it may go.
     """
 
-    path: str
-    hidden: str
-    is_repository: bool
+    idle: float = 0
+    missing: float = 0
+
+
+NO_WAIT = Waits()
 
 
 class WorktreeInspector:
@@ -69,60 +75,103 @@ class WorktreeInspector:
         self.witness = witness or Witness(repository.config)
 
     @cached_property
-    def merged(self) -> frozenset[str]:
-        """The branches of the worktrees whose whole work is in the base."""
-        return self.branches.merged_among(tree.branch for tree in self.about)
+    def merged(self) -> Mapping[str, str]:
+        """The branches of the worktrees whose whole work is in a base, and what shows it."""
+        found = self.branches.merged_among(tree.branch for tree in self.about)
+        return dict.fromkeys(found, "merged: merging it would change nothing")
 
     @cached_property
-    def held(self) -> frozenset[str]:
-        """The commits that detached worktrees are at and a branch or a tag holds."""
-        return self.branches.held_among(tree.head for tree in self.about if not tree.branch)
+    def alone(self) -> frozenset[str]:
+        """The commits that detached worktrees are at, or lately were, and no branch or tag holds.
+        Raises ToolError.
+        """
+        wanted = (
+            commit
+            for tree in self.about
+            if not tree.branch
+            for commit in (tree.head, *_lately_at(tree))
+        )
+        return self.branches.held_by_none(wanted)
 
-    def reason_to_keep(self, worktree: Worktree, idle_days: float = 0) -> Reason | None:
-        """Why `worktree` must stay; None where nothing in it would be missed."""
-        return self.reasons_to_keep([worktree], idle_days)[0]
+    def verdict(self, worktree: Worktree, waits: Waits = NO_WAIT) -> Verdict:
+        """Whether nothing in `worktree` would be missed."""
+        return self.verdicts([worktree], waits)[0]
 
-    def reasons_to_keep(
-        self, worktrees: Sequence[Worktree], idle_days: float = 0
-    ) -> list[Reason | None]:
+    def verdicts(self, worktrees: Sequence[Worktree], waits: Waits = NO_WAIT) -> list[Verdict]:
         """The same for many: where only the content is left to be asked, several are asked at a
         time.
         """
-
-        def cheap(worktree: Worktree) -> Reason | None:
-            return (
-                self.by_the_files(worktree, idle_days)
-                or self.by_the_branch(worktree)
-                or self.by_the_processes(worktree.path, worktree.admin)
-            )  # fmt: skip
-
-        reasons = [readable(cheap, worktree) for worktree in worktrees]
-        candidates = [
-            worktree for worktree, reason in zip(worktrees, reasons, strict=True) if reason is None
+        found = [
+            judged(lambda each: self._without_content(each, waits), each) for each in worktrees
         ]
-        contents = iter(side_by_side(lambda each: readable(self.by_the_content, each), candidates))
-        return [reason or next(contents) for reason in reasons]
+        left = [
+            each.worktree for each in found if each.reason is None and each.worktree.linked_back
+        ]
+        contents = iter(side_by_side(lambda each: judged(self._content, each), left))
+        return [
+            replace(content, evidence=(*each.evidence, *content.evidence))
+            if each.worktree in left and (content := next(contents))
+            else each
+            for each in found
+        ]
 
-    def by_the_files(self, worktree: Worktree, idle_days: float) -> Reason | None:
-        admin = worktree.admin
+    def not_idle(self, worktree: Worktree, waits: Waits) -> Reason | None:
+        """What speaks for waiting with one that may go otherwise; None where nothing does."""
         if not worktree.linked_back:
-            return Reason("moved or missing", "git worktree repair mends a moved one")
+            return self.verdict(worktree, waits).reason
+        answer = by_its_last_use(last_use.last_use(worktree), waits.idle)
+        return answer if isinstance(answer, Reason) else None
+
+    def _without_content(self, worktree: Worktree, waits: Waits) -> Iterator[Answer]:
+        if not worktree.linked_back:
+            yield from self._of_missing(worktree, waits)
+            return
+        yield from self.by_the_files(worktree)
+        yield by_its_last_use(last_use.last_use(worktree), waits.idle)
+        yield self.by_the_branch(worktree)
+        yield from self.by_the_processes(worktree.path, worktree.admin)
+
+    def _of_missing(self, worktree: Worktree, waits: Waits) -> Iterator[Answer]:
+        """Of one whose folder is not there only git's record may go, and that it is a record of
+        nothing.
+        """
+        yield from self.by_the_files(worktree)
+        trace = last_use.last_use(worktree)
+        yield by_its_last_use(trace, waits.idle)
+        yield missing_worktrees.by_its_place(self.repository, worktree)
+        yield missing_worktrees.by_its_index(self.repository, worktree)
+        yield submodules.missed_in_git_folders(worktree) or ""
+        branch = self.by_the_branch(worktree)
+        if isinstance(branch, str) or branch.category == "detached":
+            yield branch
+        elif trace.days < waits.missing:
+            yield Reason(
+                "moved or missing",
+                f"{branch}; the record of such a one goes {waits.missing:g} days after its last "
+                f"use, and that was {trace.days:.0f} days ago",
+                f"git worktree repair, where {display(worktree.path)} is now",
+            )
+        else:
+            yield f"git's own time for it is over: last used {trace.days:.0f} days ago"
+        yield from self.by_the_processes(worktree.admin)
+
+    def by_the_files(self, worktree: Worktree) -> Iterator[Answer]:
+        """What git keeps in its folder for it, apart from its branch."""
+        admin, path = worktree.admin, display(worktree.path)
         if stranger := worktree.stranger:
-            return Reason("another user's", stranger)
-        if (lock := worktree.lock_reason) is not None and (why := self._lock_holds(worktree, lock)):
-            return Reason("locked", why)
+            yield Reason("another user's", stranger)
+        if (lock := worktree.lock_reason) is not None:
+            if why := self._lock_holds(worktree, lock):
+                yield Reason("locked", why, f"git worktree unlock {path}")
+            yield f"its lock's process is gone: {display(lock)}"
         if Path.cwd().is_relative_to(worktree.path):
-            return Reason("current", "the program was started in it")
+            yield Reason("current", "the program was started in it")
         if operation := worktree.operation:
-            return Reason("in progress", operation)
-        if any(path.is_file() for path in (admin / "refs").rglob("*")):
-            return Reason("refs of its own", "refs/worktree or refs/bisect")
-        if (admin / "modules").exists():
-            return Reason("submodules", "it has submodules checked out")
-        age = _idle_for(worktree)
-        if age < idle_days:
-            return Reason("not idle", f"used {max(age, 0):.1f} days ago, idle is {idle_days:g}")
-        return None
+            yield Reason("in progress", operation, f"git -C {path} status says how to end it")
+        if any(each.is_file() for each in (admin / "refs").rglob("*")):
+            yield Reason(
+                "refs of its own", "refs/worktree or refs/bisect", f"git -C {path} for-each-ref"
+            )
 
     def _lock_holds(self, worktree: Worktree, reason: str) -> str | None:
         """Why a lock of a worktree is to be respected; None where its agent is gone for certain."""
@@ -132,130 +181,118 @@ class WorktreeInspector:
         unseen = self.witness.unseen(worktree.admin)
         return f"{reason}: {unseen}" if unseen else None
 
-    def by_the_branch(self, worktree: Worktree) -> Reason | None:
+    def by_the_branch(self, worktree: Worktree) -> Answer:
+        """Whether its commits are all somewhere else."""
         name = worktree.branch
         if not name:
-            if worktree.head in self.held:
-                return None
-            return Reason("detached", "no branch or tag holds its commit")
+            return self._by_its_commit(worktree)
         refs = self.branches.refs
+        short = name.removeprefix("refs/heads/")
         if name not in refs:
-            return Reason("no commits", f"{name} does not exist yet")
+            return Reason("no commits", f"{display(name)} does not exist yet")
         bases = self.branches.bases
         if isinstance(bases, str):
-            return Reason("base unknown", bases)
+            return Reason("base unknown", bases, "set git.base in the configuration")
         if any(base.is_of(name) for base in bases):
-            return Reason("base branch", name)
-        first = self.branches.first_commit(name)
-        if first in (None, refs[name][0]) and _idle_for(worktree) < _FRESH_FOR:
-            waits = f"; it may go once it was idle for {_FRESH_FOR} days"
+            return Reason("base branch", display(name))
+        first = reflog.first_commit(self.repository.common / "logs" / name)
+        if first in (None, refs[name][0]) and last_use.last_use(worktree).days < _FRESH_FOR:
+            waits = f"it may go once it was idle for {_FRESH_FOR} days"
             if first is None:
-                return Reason("no reflog", f"merged and fresh cannot be told apart{waits}")
-            return Reason("fresh", f"no commit was made on it yet{waits}")
-        if name not in self.merged:
-            return Reason(
-                "not merged",
-                f"{name.removeprefix('refs/heads/')} has work that none of "
-                f"{', '.join(base.name for base in bases)} has",
-            )
-        return None
+                return Reason("no reflog", f"merged and fresh cannot be told apart; {waits}", waits)
+            return Reason("fresh", f"no commit was made on it yet; {waits}", waits)
+        if evidence := self.merged.get(name):
+            return evidence
+        return Reason(
+            "not merged",
+            f"{display(short)} has work that none of "
+            f"{', '.join(display(base.name) for base in bases)} has",
+            f"merge it, or look: git log {display(short)} --not {display(bases[0].name)}",
+        )
 
-    def by_the_processes(self, *folders: Path) -> Reason | None:
+    def _by_its_commit(self, worktree: Worktree) -> Answer:
+        """Whether a branch or tag holds all commits that a detached worktree is at, and lately
+        was.
+        """
+        at, path = worktree.head, display(worktree.path)
+        if not at or at in self.alone:
+            return Reason(
+                "detached",
+                f"no branch or tag holds its commit {at[:7]}",
+                f"git -C {path} branch NAME keeps it",
+            )
+        for commit in _lately_at(worktree):
+            if commit in self.alone:
+                return Reason(
+                    "detached",
+                    f"it was at {commit[:7]} in the last {_LEFT_FOR} days, which no branch or tag "
+                    "holds",
+                    f"git -C {path} branch NAME {commit[:7]} keeps it",
+                )
+        return f"detached: a branch or tag holds its commit {at[:7]}"
+
+    def by_the_processes(self, *folders: Path) -> Iterator[Answer]:
         """Who uses one of some folders, or could without being seen."""
         for folder in folders:
             if reason := self.by_the_users(folder):
-                return reason
-            if unseen := self.witness.unseen(folder):
-                return Reason("could be in use", unseen)
-        return None
+                yield reason
+            elif unseen := self.witness.unseen(folder):
+                yield Reason("could be in use", unseen)
 
     def by_the_users(self, folder: Path) -> Reason | None:
         """The same of those who are seen alone, wherever the folder is by now."""
         user = self.witness.user(folder)
         return Reason("in use", words(user)) if user else None
 
-    def by_the_content(self, worktree: Worktree, folder: Path | None = None) -> Reason | None:
-        """What a `git status` without blind spots finds. `folder` is where the worktree's files
-        are, if moved.
+    def _content(self, worktree: Worktree) -> Iterator[Answer]:
+        yield self.by_the_content(worktree)
+
+    def by_the_content(self, worktree: Worktree, folder: Path | None = None) -> Answer:
+        """Whether what is in it is all git's, or can be made again, or is litter or a copy.
+
+        `folder` is where the worktree's files are, if moved. Raises ToolError, OSError.
         """
-        folder = folder or worktree.path
-        status = self.repository.git(
-            "status",
-            "--porcelain",
-            "-z",
-            "--untracked-files=all",
-            "--ignored=matching",
-            "--ignore-submodules=none",
-            worktree=worktree,
-            folder=folder,
+        folder, place = folder or worktree.path, self.repository
+        files = MissedFiles(folder, worktree.path, place.main, place.owner, place.config.git)
+
+        def ask(*arguments: str) -> bytes:
+            return place.git(*arguments, worktree=worktree, folder=folder)
+
+        top = Checkout(worktree.admin, files, ask)
+        found: list[str] = []
+        reason = checkouts.missed(top, found) or submodules.missed_in_submodules(
+            worktree, top, found
         )
-        settings, main = self.repository.config.git, self.repository.main
-        files = MissedFiles(folder, main, self.repository.owner, settings)
-        for entry in (os.fsdecode(each) for each in status.split(b"\0") if each):
-            mark, path = entry[:3], entry[3:]
-            if mark == "!! ":
-                if missed := files.of_ignored(path):
-                    return Reason("ignored files", display(missed))
-            elif mark == "?? ":
-                if path.endswith("/") or not (files.is_litter(path) or files.is_a_copy(path)):
-                    return Reason("untracked", display(path))
-            elif mark != " M " or not files.is_litter(path):
-                return Reason("dirty", display(path))
-        for row in self.unusual(worktree, folder):
-            if row.is_repository and os.path.lexists(folder / row.path / ".git"):
-                return Reason(
-                    "repository inside", f"{display(row.path)} may hold work that is nowhere else"
-                )
-            if row.hidden and (row.hidden.islower() or os.path.lexists(folder / row.path)):
-                return Reason(
-                    "hidden edits",
-                    f"{display(row.path)} is marked assume-unchanged or skip-worktree",
-                )
-        return None
-
-    def unusual(self, worktree: Worktree, folder: Path) -> Iterator[Placed]:
-        """What an index holds that `git status` does not look into: files marked so, and
-        repositories of their own.
-
-        Git is only asked where there may be any.
-        """
-        try:
-            data = read_small(worktree.admin / "index", owner=worktree.owner, limit=_LARGEST_INDEX)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if error.errno != errno.EFBIG:
-                raise
-            data = b""
-        if index.is_ordinary(data):
-            return
-        listing = self.repository.git(
-            "ls-files", "-v", "--stage", "-z", worktree=worktree, folder=folder
+        if reason:
+            return reason
+        if not found:
+            return "clean"
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        return (
+            f"clean but for what can be made again, litter or copies: {', '.join(found[:_SHOWN])}"
+            f"{more}"
         )
-        for each in (os.fsdecode(line) for line in listing.split(b"\0") if line):
-            what, _, path = each.partition("\t")
-            yield Placed(
-                path,
-                what[:1] if what[:1].islower() or what[:1] == "S" else "",
-                what[2:8] == "160000",
-            )
 
 
-def readable(question: Callable[[Worktree], Reason | None], worktree: Worktree) -> Reason | None:
-    """The answer to a question about a worktree; where it cannot be had, that is a reason to keep
-    it.
+def by_its_last_use(used: LastUse, wait: float) -> Answer:
+    """Whether nobody has used it for so many days."""
+    when = f"last used {max(used.days, 0):.1f} days ago ({display(used.shown_by)})"
+    if used.days < wait:
+        return Reason("not idle", f"{when}, idle is {wait:g}", f"it is idle after {wait:g} days")
+    return when
+
+
+def _lately_at(worktree: Worktree) -> list[str]:
+    """The commits that a detached worktree has left in the time for which git itself keeps them.
+    Raises OSError, ToolError.
     """
-    try:
-        return question(worktree)
-    except OutOfTime as error:
-        return Reason("out of time", display(error))
-    except (ToolError, OSError) as error:
-        return Reason("not readable", display(error))
+    found = reflog.entries(worktree.admin / "logs" / "HEAD", worktree.owner)
+    return list(reflog.commits(found, time.time() - _LEFT_FOR * DAY))
 
 
 def side_by_side(
-    question: Callable[[Worktree], Reason | None], worktrees: Sequence[Worktree]
-) -> Iterable[Reason | None]:
+    question: Callable[[Worktree], Found], worktrees: Sequence[Worktree]
+) -> Iterable[Found]:
     """Ask about worktrees, as many at a time as there are processors: the answers are git's, in
     processes of its own.
     """
@@ -272,38 +309,3 @@ def side_by_side(
             # somebody wants the program to stop: then none of them may keep it waiting
             deadline.cut_short()
             raise
-
-
-def _idle_for(worktree: Worktree) -> float:
-    """For how many days nothing has happened in a worktree."""
-    return (time.time() - _last_use(worktree)) / DAY
-
-
-def _last_use(worktree: Worktree) -> float:
-    """When something last happened in a worktree, in seconds since the epoch.
-
-    Of its reflog, the time in its last entry counts: git gc rewrites the file.
-    """
-    marks = [
-        worktree.path,
-        *(worktree.admin / name for name in ("HEAD", "index", "ORIG_HEAD", "FETCH_HEAD")),
-    ]
-    with os.scandir(worktree.path) as entries:
-        times = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
-    reflog = worktree.admin / "logs" / "HEAD"
-    return max(
-        [*times, *(os.lstat(mark).st_mtime for mark in marks if mark.exists()), _last_entry(reflog)]
-    )
-
-
-def _last_entry(reflog: Path) -> float:
-    """The time in the last entry of a reflog (``… <address> SECONDS ZONE``, a tab, words); the
-    file's own where there is none to be read, 0 without a file.
-    """
-    try:
-        *_, last = read_small(reflog, limit=LARGEST_REFLOG).splitlines()
-        return float(last.partition(b"\t")[0].split()[-2])
-    except FileNotFoundError:
-        return 0
-    except (ValueError, IndexError, OSError):
-        return os.lstat(reflog).st_mtime
