@@ -112,7 +112,7 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     import time
     from pathlib import Path
 
-    from miyabi_healing.gate import execute
+    from miyabi_healing.gate import batch, execute
     from miyabi_healing.gate.policy import Policy, Spent
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.gate.primitives.roots import allowed
@@ -144,9 +144,10 @@ def carry_out(steps: Sequence[Step], config: Config, state: str, journal: bool =
     issue = Issue("some_issue", "", "", 2, Limit(1))
     policy = Policy(config, record if keeper else None, Spent(config.budgets), state=Path(state))
     context = Context(Host(config), "bench", Path(state), allowed(config))
-    work = execute.Work("some_healer", issue, HealerSettings(), context, record, policy)
+    work = batch.Work("some_healer", issue, HealerSettings(), context, record, policy)
     begun = time.perf_counter()
-    execute.carry_out_plan(Plan(tuple(steps), Goal("never", lambda: False)), work, outcomes)
+    plan = Plan(tuple(steps), Goal("never", lambda: False), in_batches=True)
+    execute.carry_out_plan(plan, work, outcomes)
     spent = time.perf_counter() - begun
     if keeper:
         keeper.close()

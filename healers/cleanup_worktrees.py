@@ -49,6 +49,7 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
         Goal("every worktree that may go is gone", lambda: False),
         kept=(Kept(str(repository), "main"), *kept),
         done=words,
+        in_batches=True,
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from miyabi_healing.gate import execute
+from miyabi_healing.gate import batch, execute
 from miyabi_healing.gate.policy import Policy, Spent
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.model.actions import Outcome
@@ -26,7 +26,7 @@ def work(
     healer: str = "some_healer",
     settings: HealerSettings | None = None,
     budgets: Budgets | None = None,
-) -> Iterator[execute.Work]:
+) -> Iterator[batch.Work]:
     """What the gate works with, on the journal in the context's state folder."""
     keeper = JournalKeeper(context.state, print)
     config = context.host.config
@@ -34,7 +34,7 @@ def work(
         policy = Policy(
             config, keeper.journal, Spent(budgets or config.budgets), state=context.state
         )
-        yield execute.Work(
+        yield batch.Work(
             healer,
             ISSUE,
             settings or HealerSettings(),

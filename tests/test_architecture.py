@@ -61,8 +61,9 @@ ALLOWED = {
 # and be allowed by name above.
 IN_THE_GATE = set(
     """
-    handlers/archive_log handlers/archive_restore handlers/delete handlers/log_files
-    handlers/log_restore handlers/reclaim handlers/retire_worktree handlers/signal
+    handlers/archive_log handlers/archive_restore handlers/delete handlers/kept_commits
+    handlers/log_files handlers/log_restore handlers/reclaim handlers/signal
+    handlers/worktree_restore
     primitives/compression primitives/quarantine_locations primitives/quarantine_restore
     primitives/quarantine_writer primitives/syscalls
 """.split()

@@ -17,7 +17,7 @@ from gatework import ISSUE, make_older, plan, work
 from gitworld import merge, repository, worktree
 from program import report, run, settings
 
-from miyabi_healing.gate import execute
+from miyabi_healing.gate import batch, execute
 from miyabi_healing.gate.handlers.table import HANDLERS, cost, recheck, target_use
 from miyabi_healing.gate.primitives import weigh as weighing
 from miyabi_healing.gate.primitives.context import Context
@@ -449,13 +449,13 @@ def test_purge_that_takes_too_long_is_finished_by_a_later_run(home: Path) -> Non
     step = retention.purge(held, "")
     with work(context(home)) as prepared:
         late = replace(prepared, context=replace(prepared.context, deadline=time.monotonic() - 1))
-        outcome = execute.one(step, late)
+        outcome = batch.one(step, late)
         assert (
             outcome.status,
             "the time is over; 0 file(s) of it are gone" in outcome.message,
         ) == ("failed", True)
         assert held.payload.exists()
-        assert execute.one(step, prepared).status == "applied"
+        assert batch.one(step, prepared).status == "applied"
 
 
 def test_housekeeping_that_fails_does_not_take_the_report_along(

@@ -13,7 +13,7 @@ import sqlite3
 import stat
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from gatework import ISSUE, plan, work
 from program import report, run, settings
 
 from conftest import PROJECT
-from miyabi_healing.gate import execute, recover
+from miyabi_healing.gate import batch, execute, recover
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import Outcome
@@ -239,16 +239,16 @@ def test_intent_is_on_record_before_the_change_and_the_outcome_after(
 ) -> None:
     seen: list[object] = []
     with work(context(tmp_path)) as prepared:
-        apply = execute.apply
+        apply = batch.apply_all
 
-        def watched(each: Quarantine, where: Context) -> object:
+        def watched(each: Sequence[Quarantine], where: Sequence[Context]) -> object:
             with sqlite3.connect(tmp_path / "state" / paths.JOURNAL) as other:
                 seen.extend(other.execute("select target, status, finished from step").fetchall())
             other.close()
             return apply(each, where)
 
-        monkeypatch.setattr(execute, "apply", watched)
-        outcome = execute.one(step(tmp_path / "thing"), prepared)
+        monkeypatch.setattr(batch, "apply_all", watched)
+        outcome = batch.one(step(tmp_path / "thing"), prepared)
         (row,) = prepared.journal.steps("run")
     assert seen == [(str(tmp_path / "thing"), None, None)]
     assert (row.status, outcome.number, row.id) == ("applied", 1, 1)
@@ -263,7 +263,7 @@ def test_step_whose_outcome_cannot_be_recorded_is_taken_back(
 
     with work(context(tmp_path)) as prepared:
         monkeypatch.setattr(journal.Journal, "finish", broken)
-        outcome = execute.one(step(tmp_path / "thing"), prepared)
+        outcome = batch.one(step(tmp_path / "thing"), prepared)
         assert (outcome.status, (tmp_path / "thing").read_text()) == ("failed", "x")
         assert outcome.message == "the journal cannot be written: OperationalError: disk I/O error"
         assert [row.id for row in prepared.journal.unfinished()] == [1]
@@ -287,7 +287,7 @@ def test_interrupted_step_is_taken_back_and_the_interruption_goes_on(
         chosen = step(tmp_path / "thing")
         monkeypatch.setattr(os, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            execute.one(chosen, prepared)
+            batch.one(chosen, prepared)
         assert (tmp_path / "thing").read_text() == "x"
         assert [(row.status, row.message) for row in prepared.journal.steps("run")] == [
             ("failed", "interrupted")
@@ -314,7 +314,7 @@ def test_manifest_and_both_folders_are_on_disk_when_a_thing_was_taken(
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "rename", renamed)
     with work(context(tmp_path)) as prepared:
-        assert execute.one(step(tmp_path / "thing"), prepared).status == "applied"
+        assert batch.one(step(tmp_path / "thing"), prepared).status == "applied"
     monkeypatch.undo()
     start = events.index(("synced", "manifest.new"))
     assert events[start : start + 6] == [
@@ -340,7 +340,7 @@ def test_full_disk_gives_up_the_ballast(mounted: Callable[..., Path]) -> None:
     things = step(folder / "thing")
     fill(folder)
     with work(context(folder)) as prepared:
-        assert execute.one(things, prepared).status == "applied"
+        assert batch.one(things, prepared).status == "applied"
         assert prepared.journal.file.parent == folder / "state"
     assert not (folder / "state" / "ballast").exists()
     (folder / "filler").unlink()
@@ -355,7 +355,7 @@ def test_full_disk_without_ballast_keeps_the_journal_elsewhere_until_there_is_ro
 ) -> None:
     folder = mounted("tmpfs", "64M")
     with work(context(folder)) as prepared:
-        execute.one(step(folder / "first"), prepared)
+        batch.one(step(folder / "first"), prepared)
     (folder / "state" / "ballast").unlink()
     fill(folder)
     with work(context(folder)) as prepared:

@@ -173,7 +173,7 @@ sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 from gatework import plan, work
 from test_rollback import context, trim
-from miyabi_healing.gate import execute
+from miyabi_healing.gate import batch, execute
 from miyabi_healing.gate.handlers import log_files as logs
 logs.CHUNK = 64 << 10
 uses, blank = 0, logs.fallocate
@@ -231,7 +231,7 @@ def test_run_before_the_disk_is_there_leaves_it_to_a_later_one(
 
     from gatework import plan, work
 
-    from miyabi_healing.gate import execute
+    from miyabi_healing.gate import batch, execute
 
     log = disk.point / "app.log"
     log.write_bytes(LINES)
@@ -245,7 +245,7 @@ def test_run_before_the_disk_is_there_leaves_it_to_a_later_one(
 
     with monkeypatch.context() as patch, work(where) as prepared:
         patch.setattr(log_handler, "collapse", die)
-        patch.setattr(execute, "failed_outcome", die)
+        patch.setattr(batch, "failed_outcome", die)
         with pytest.raises(Killed):
             execute.carry_out_plan(plan(trim(log)), prepared, [])
     zeros = log.read_bytes()

@@ -20,7 +20,7 @@ from gatework import work
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from miyabi_healing.gate import execute, undo
+from miyabi_healing.gate import batch, execute, undo
 from miyabi_healing.gate.handlers import log_files as gate_logs
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import compression, quarantine_writer, syscalls
@@ -415,7 +415,7 @@ def test_log_that_is_rotated_at_the_very_last_moment_is_not_deleted(
     monkeypatch.setattr(gate_logs, "rename_new", rotated)
     where = context(tmp_path)
     with work(where) as prepared:
-        outcome = execute.one(archive(log), prepared)
+        outcome = batch.one(archive(log), prepared)
     assert outcome.status == ("failed" if meanwhile else "skipped"), outcome
     assert (tmp_path / "app.log.2").read_bytes() == LINES
     assert log.read_text() == (meanwhile or "younger\n")

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from miyabi_healing.gate import execute, rollback
-from miyabi_healing.gate.handlers.table import apply, recheck
+from miyabi_healing.gate.handlers.table import HANDLERS
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import ActionResult, Outcome
@@ -239,15 +239,19 @@ def test_plan_that_fails_half_way_is_as_if_nothing_had_been(
             target="broken", reason="", path=top / "broken", identity=identity_at(top / "broken")
         )
 
-        def fail(step: Step, where: Context) -> object:
+        handler = type(HANDLERS["quarantine"])
+        recheck, apply = handler.recheck, handler.apply
+
+        def fail(self: object, step: Quarantine, where: Context) -> object:
             if step is broken:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return apply(step, where)
+            return apply(HANDLERS["quarantine"], step, where)
 
-        patch.setattr(
-            execute, "recheck", lambda step, where: None if step is broken else recheck(step, where)
-        )
-        patch.setattr(execute, "apply", fail)
+        def pass_by(self: object, step: Quarantine, where: Context) -> str | None:
+            return None if step is broken else recheck(HANDLERS["quarantine"], step, where)
+
+        patch.setattr(handler, "recheck", pass_by)
+        patch.setattr(handler, "apply", fail)
         outcomes = carry_out([*steps[:place], broken, *steps[place:]], context)
         assert outcomes[place].status == "failed"
         assert {outcome.status for outcome in outcomes} <= {"undone", "skipped", "failed", "vetoed"}

@@ -28,7 +28,7 @@ from miyabi_healing.support import console, paths
 from miyabi_healing.support.formatting import DAY, display, size_text, timestamp
 
 if TYPE_CHECKING:
-    from miyabi_healing.gate.execute import Work
+    from miyabi_healing.gate.batch import Work
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.model.actions import Outcome
     from miyabi_healing.state.journal import Journal
@@ -149,22 +149,22 @@ def _purge_quarantine(
         )
         if not click.confirm(question):
             raise Refusal("nothing was purged", ExitCode.ISSUES)
-    with writing(context) as journal:
-        from miyabi_healing.gate import execute
+    from miyabi_healing.gate import batch
 
+    with writing(context) as journal:
         # what a crash left half done has been taken back or finished by now, and reported
         left = {each.folder for each in held.find_entries(context.state)}
         steps = [step for step in steps if step.folder in left]
-        outcomes = [execute.one(step, _by_hand(chosen, context, journal)) for step in steps]
+        outcomes = [batch.one(step, _by_hand(chosen, context, journal)) for step in steps]
     _show_purged(outcomes)
 
 
 def _by_hand(chosen: config.Config, context: Context, journal: Journal) -> Work:
-    from miyabi_healing.gate import execute
+    from miyabi_healing.gate.batch import Work
     from miyabi_healing.gate.policy import Policy, Spent
 
     policy = Policy(chosen, journal, Spent(chosen.budgets), state=context.state)
-    return execute.Work("by hand", None, config.HealerSettings(), context, journal, policy)
+    return Work("by hand", None, config.HealerSettings(), context, journal, policy)
 
 
 def _show_purged(outcomes: Sequence[Outcome]) -> None:

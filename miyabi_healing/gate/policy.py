@@ -161,14 +161,18 @@ class Policy:
             return f"flapping: {much}; healing rests until it is below {rules.flap_off:g} %"
         return None
 
-    def reason_against_steps(self, *steps: Step, deadline: float = math.inf) -> str | None:
-        """Why steps that go together must not be carried out now; None where they may."""
+    def reason_against_steps(
+        self, *steps: Step, deadline: float = math.inf, besides: Sequence[Step] = ()
+    ) -> str | None:
+        """Why steps that go together must not be carried out now; None where they may. `besides`
+        are those that were asked about, and will be carried out before.
+        """
         if reason := next(
             filter(None, (self.by_hand(step) or self.too_early(step) for step in steps)), None
         ):
             return reason
         try:
-            costs = [self.cost(step, deadline) for step in steps]
+            costs = [self.cost(step, deadline) for step in (*besides, *steps)]
         except (OSError, TypeError) as error:
             return f"what it costs cannot be told: {error}"
         return self.too_full(costs) or self.spent.exceeded(costs)

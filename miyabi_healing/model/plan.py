@@ -42,7 +42,8 @@ class Plan:
 
     `done` words what was achieved, from the details counted by the steps: ``lambda n: f"Cleaned
     {n['worktrees']} …"``. `details` are measurements for the report; `min_gain` is the least
-    improvement of the metric that may be called partial success.
+    improvement of the metric that may be called partial success. `in_batches` says that steps of
+    one kind in a row may be carried out together: then the goal is asked between batches alone.
     """
 
     steps: tuple[Step, ...]
@@ -51,6 +52,7 @@ class Plan:
     done: Callable[[Counter[str]], str] | None = field(default=None, compare=False, repr=False)
     details: dict[str, object] = field(default_factory=dict)
     min_gain: float = 0
+    in_batches: bool = False
 
 
 def fault(plan: object) -> str | None:

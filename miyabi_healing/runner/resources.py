@@ -23,7 +23,7 @@ from miyabi_healing.support import paths
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
-    from miyabi_healing.gate.execute import Work
+    from miyabi_healing.gate.batch import Work
     from miyabi_healing.gate.policy import Policy
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.model.actions import Outcome, Recovered
@@ -74,7 +74,7 @@ class Resources:
         self.run_id, self.began = run_id, time.time()
 
     def work(self, healer: str, issue: Issue | None) -> Work:
-        from miyabi_healing.gate.execute import Work
+        from miyabi_healing.gate.batch import Work
 
         settings = self.config.healer(healer)
         keeper = self.keeper

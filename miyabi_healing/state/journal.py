@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,17 @@ class Journal:
                 raise
             self.make_room()
             return self.database.execute(query, values)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Records that reach the disk together, or not at all. Raises sqlite3.Error."""
+        self.database.execute("begin immediate")
+        try:
+            yield
+            self.database.execute("commit")
+        finally:
+            if self.database.in_transaction:
+                self.database.execute("rollback")
 
     def intend(self, run: str, healer: str, issue: Issue | None, step: Step) -> int:
         """Record what is about to be done; returns the step's number."""

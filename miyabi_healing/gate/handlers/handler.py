@@ -5,7 +5,7 @@ made.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,9 +15,17 @@ from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Step
 
 S = TypeVar("S", bound=Step)
+Answer = TypeVar("Answer")
 GONE = "it is not in quarantine any more: purged, or moved back by hand"
 UNTOUCHED = "nothing had been changed yet"  # such a step changes nothing before it has an entry
 TAKEN_BACK = "a run that may change something takes it back"
+
+
+def _caught(do: Callable[[S, Context], Answer], step: S, context: Context) -> Answer | Exception:
+    try:
+        return do(step, context)
+    except Exception as error:
+        return error
 
 
 def nothing(entry: WrittenEntry, context: Context) -> None:
@@ -103,6 +111,19 @@ class StepHandler(ABC, Generic[S]):
         """Carry it out. Raises Refused where it found the target changed, OSError where it
         failed.
         """
+
+    def recheck_all(self, steps: Sequence[S], context: Context) -> Sequence[str | Exception | None]:
+        """The same of several that one look judges; where it cannot be told, the error."""
+        return [_caught(self.recheck, step, context) for step in steps]
+
+    def apply_all(
+        self, steps: Sequence[S], contexts: Sequence[Context]
+    ) -> Sequence[StepResult | Exception]:
+        """Carry several out; where one was not, the error, as of `apply`."""
+        return [
+            _caught(self.apply, step, context)
+            for step, context in zip(steps, contexts, strict=True)
+        ]
 
     @abstractmethod
     def cost(self, step: S, deadline: float) -> Cost:

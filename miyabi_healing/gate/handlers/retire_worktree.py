@@ -1,53 +1,87 @@
-"""Retiring a worktree: both its folders are renamed into quarantine, its commits are kept from
+"""Retiring worktrees: both folders of each are renamed into quarantine, its commits are kept from
 git's garbage collection.
 
 After the rename nobody can reach it by its name any more, so that is when it is looked at for the
 last time: whoever wrote into it between the re-check and the rename is found then, and everything
-is put back.
+is put back. Several of a repository go together: git is asked for all of them, and who uses what is
+looked at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from miyabi_healing.gate.handlers import quarantine
-from miyabi_healing.gate.handlers.handler import (
-    TAKEN_BACK,
-    UNTOUCHED,
-    Restorable,
-    StepHandler,
-    Undo,
-)
+from miyabi_healing.gate.handlers.handler import TAKEN_BACK, UNTOUCHED, Restorable, StepHandler
+from miyabi_healing.gate.handlers.kept_commits import Kept, keep_commits
+from miyabi_healing.gate.handlers.worktree_restore import UNDO, move_worktree_back
 from miyabi_healing.gate.primitives import quarantine_restore, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
-from miyabi_healing.host.git import reflog
 from miyabi_healing.host.git.repositories import Repository, Worktree, open_repository
 from miyabi_healing.host.git.verdict import Reason
-from miyabi_healing.host.git.worktrees import WorktreeInspector
-from miyabi_healing.model.config import Config
+from miyabi_healing.host.git.worktrees import WorktreeInspector, side_by_side
 from miyabi_healing.model.steps import RetireWorktree
 from miyabi_healing.support.command_errors import ToolError
-from miyabi_healing.support.files import identity_at, open_beneath
+from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.formatting import display
 
 _Marks = dict[str, tuple[int, int, int, int]]
+Found = TypeVar("Found")
 
 
-def _found(step: RetireWorktree, config: Config) -> tuple[Repository, Worktree | None]:
-    """The repository and the worktree a step speaks of, as they are now. Raises Refused,
-    NoRepository.
+@dataclass
+class _Retiring:
+    """One of the worktrees that go together, as far as it has come: `tree` and `admin` are what
+    lies in quarantine, `before` is what it looked like where only a comparison can tell of changes,
+    and `problem` is why it does not go.
     """
-    place = open_repository(str(step.main or step.common), config)
+
+    step: RetireWorktree
+    context: Context
+    worktree: Worktree | None
+    before: _Marks | None = None
+    tree: WrittenEntry | None = None
+    admin: WrittenEntry | None = None
+    refs: Sequence[str] = ()
+    tip: str = ""
+    problem: Exception | None = None
+
+    def attempt(self, do: Callable[[_Retiring], None]) -> None:
+        """Do something about it, unless something has gone wrong already."""
+        if self.problem is None:
+            try:
+                do(self)
+            except Exception as error:
+                self.problem = error
+
+
+def _known(place: Repository, step: RetireWorktree) -> Worktree | None:
+    """The worktree that a step speaks of, as it is now."""
+    if step.admin.parent != place.common / "worktrees":
+        return None
+    return place.worktree(step.admin)
+
+
+def _opened(step: RetireWorktree, context: Context) -> Repository:
+    """The repository of a step. Raises Refused, NoRepository."""
+    place = open_repository(str(step.main or step.common), context.host.config)
     if place.common != step.common:
         raise Refused("its repository was replaced")
-    known = step.admin.parent == place.common / "worktrees"
-    return place, place.worktree(step.admin) if known else None
+    return place
+
+
+def _in_one_repository(steps: Sequence[RetireWorktree]) -> list[list[int]]:
+    """The numbers of some steps, by their repository."""
+    groups: dict[tuple[Path, Path | None], list[int]] = {}
+    for number, step in enumerate(steps):
+        groups.setdefault((step.common, step.main), []).append(number)
+    return list(groups.values())
 
 
 def _content_before(place: Repository, worktree: Worktree) -> _Marks | None:
@@ -69,24 +103,26 @@ def _content_before(place: Repository, worktree: Worktree) -> _Marks | None:
     return before
 
 
-def late_objection(
-    place: Repository,
-    worktree: Worktree,
-    tree: quarantine_writer.WrittenEntry,
-    before: _Marks | None,
-) -> str | None:
-    """What speaks against it now that nobody can come any more."""
-    inspector = WorktreeInspector(place, [worktree])
+def late_user(inspector: WorktreeInspector, going: _Retiring) -> str | None:
+    """Who uses it now that nobody can come any more."""
+    assert going.tree is not None
     try:
-        if reason := inspector.by_the_users(tree.payload):
-            return f"{reason.category} at the last moment: {reason.detail}"
-        if before is not None:
-            return (
-                "it was changed at the last moment"
-                if _marks(worktree, tree.payload) != before
-                else None
-            )
-        content = inspector.by_the_content(worktree, tree.payload)
+        reason = inspector.by_the_users(going.tree.payload)
+    except (ToolError, OSError) as error:
+        return str(error)
+    return f"{reason.category} at the last moment: {reason.detail}" if reason else None
+
+
+def late_objection(inspector: WorktreeInspector, going: _Retiring) -> str | None:
+    """What in it would be missed now that nobody can write into it any more."""
+    assert going.tree is not None
+    assert going.worktree is not None
+    worktree, payload = going.worktree, going.tree.payload
+    try:
+        if going.before is not None:
+            changed = _marks(worktree, payload) != going.before
+            return "it was changed at the last moment" if changed else None
+        content = inspector.by_the_content(worktree, payload)
     except (ToolError, OSError) as error:
         return str(error)
     if isinstance(content, Reason):
@@ -123,178 +159,219 @@ def _raise_error(error: OSError) -> None:
     raise error
 
 
-def _keep_commits(place: Repository, worktree: Worktree, run_id: str) -> list[str]:
-    """Give a ref to each commit that only the worktree's own reflog knows, so that gc cannot take
-    it. Raises ToolError.
-    """
-    known = list(reflog.commits(reflog.entries(worktree.admin / "logs" / "HEAD")))
-    if worktree.branch.startswith("refs/heads/") and worktree.branch.isprintable():
-        # it mostly has them all, and other branches may be thousands; or it is gone
-        with contextlib.suppress(ToolError):
-            known = _unreachable(known, place, f"^{worktree.branch}")
-    commits = _unreachable(known, place, "--not", "--all")
-    refs = [
-        f"{_kept_under(run_id, worktree.admin)}{number}" for number in range(1, len(commits) + 1)
-    ]
-    if refs:
-        commands = "".join(
-            f"create {ref} {commit}\n" for ref, commit in zip(refs, commits, strict=True)
-        )
-        place.git("update-ref", "--stdin", stdin=commands.encode())
-    return refs
-
-
-def _unreachable(commits: list[str], place: Repository, *but: str) -> list[str]:
-    """Those of some commits that cannot be reached from what `but` names, as rev-list(1) has it.
-    Raises ToolError.
-    """
-    if not commits:
-        return []
-    asked = "\n".join([*commits, ""]).encode()
-    lost = set(
-        os.fsdecode(
-            place.git("rev-list", "--ignore-missing", "--stdin", *but, "--", stdin=asked)
-        ).split()
-    )
-    return [commit for commit in commits if commit in lost]
-
-
-def _kept_under(run_id: str, admin: Path) -> str:
-    """What the names of the refs begin with that keep a worktree's commits. Any byte but git's own
-    may be in its name.
-    """
-    return f"refs/miyabi-healing/{run_id}/{admin.name}/"
-
-
-def _drop_refs(entry: WrittenEntry, context: Context) -> None:
-    """Let go of the commits that were kept for a worktree that is back, or purged. Raises
-    ToolError, ConfigError.
-    """
-    common = Path(entry.manifest["common"])
-    if not common.is_dir():
-        return  # the repository is gone, and its refs with it
-    place = open_repository(str(common), context.host.config)
-    prefix = _kept_under(entry.run, Path(entry.manifest["admin"]))
-    names = os.fsdecode(place.git("for-each-ref", "--format=%(refname)", prefix)).split()
-    if names:
-        place.git(
-            "update-ref",
-            "--stdin",
-            stdin=os.fsencode("".join(f"delete {name}\n" for name in names)),
-        )
-    with contextlib.suppress(FileNotFoundError), place.opened(prefix.rstrip("/")) as folder:
-        _remove_remains(folder)
-
-
-def _remove_remains(folder: int) -> None:
-    """Delete what a git that was ended left where only our refs are: a lock, an empty file that git
-    takes for a broken ref.
-
-    None of our refs is there any more, so no git can be at work on one. Raises OSError.
-    """
-    for name in os.listdir(folder):
-        if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=folder)
-
-
-def move_worktree_back(entry: WrittenEntry, context: Context) -> None:
-    """Rename a worktree's folder, or its administrative folder, back, and let go of what was kept
-    for it.
-    """
-    around, common = Path(entry.original).parent, Path(entry.manifest["common"])
-    # git removes the folder around the last one
-    if entry.kind == "worktree-admin" and common.is_dir() and not around.exists():
-        with open_beneath(common, around) as (folder, name):
-            owner = os.fstat(folder)
-            os.mkdir(name, dir_fd=folder)
-            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
-    if os.path.lexists(entry.payload):
-        quarantine_restore.move_back(entry)
-    # while the manifest is there: should this be cut short, it is what the refs are found by
-    _drop_refs(entry, context)
-    quarantine_restore.discard(entry)
-
-
-def _cannot_go_back(entry: WrittenEntry, context: Context) -> str | None:
-    """Why it cannot be renamed back; None where it can."""
-    if entry.kind == "worktree-admin" and not Path(entry.manifest["common"]).is_dir():
-        return f"the repository {display(entry.manifest['common'])} is gone"
-    around = Path(entry.original).parent
-    if entry.kind == "worktree-admin" and not around.exists() and os.path.lexists(entry.payload):
-        return None
-    return quarantine.cannot_go_back(entry, context)
-
-
 class RetireWorktreeHandler(StepHandler[RetireWorktree]):
-    """Setting a worktree and its administrative folder aside."""
+    """Setting worktrees and their administrative folders aside."""
 
     step_type = RetireWorktree
     after_crash = UNTOUCHED
     next_run = TAKEN_BACK
-    undo = Restorable(
-        dict.fromkeys(
-            ("worktree", "worktree-admin"), Undo(_cannot_go_back, move_worktree_back, _drop_refs)
-        )
-    )
+    undo = Restorable(dict.fromkeys(("worktree", "worktree-admin"), UNDO))
 
     def target_use(self, step: RetireWorktree) -> TargetUse:
         return TargetUse((step.path, step.admin) if step.path else (step.admin,))
 
     def recheck(self, step: RetireWorktree, context: Context) -> str | None:
-        # where the worktree itself is, is git's to say: anywhere
-        if root_of(step.admin, context.roots) is None:
-            return "its repository is outside the allowed roots"
-        try:
-            if not identity_at(step.admin).same_file(step.admin_identity):
-                return "its administrative folder was replaced"
-            if step.path and step.identity and not identity_at(step.path).same_file(step.identity):
-                return "it was replaced since it was measured"
-        except FileNotFoundError:
-            return "it is gone already"
-        place, worktree = _found(step, context.host.config)
-        if worktree is None or (step.path is not None and worktree.path != step.path):
-            return "git does not know it as a worktree any more"
-        if step.path is None and worktree.linked_back:
-            return "its folder is back"
-        verdict = WorktreeInspector(place, [worktree], context.witness).verdict(worktree)
-        return verdict.words if verdict.reason else None
+        (answer,) = self.recheck_all([step], context)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def recheck_all(
+        self, steps: Sequence[RetireWorktree], context: Context
+    ) -> Sequence[str | Exception | None]:
+        answers: list[str | Exception | None] = [None] * len(steps)
+        for numbers in _in_one_repository(steps):
+            chosen = [steps[number] for number in numbers]
+            try:
+                found = _recheck_in_one_repository(chosen, context)
+            except Exception as error:
+                found = [error] * len(chosen)
+            for number, answer in zip(numbers, found, strict=True):
+                answers[number] = answer
+        return answers
 
     def apply(self, step: RetireWorktree, context: Context) -> StepResult:
-        place, worktree = _found(step, context.host.config)
-        if worktree is None:
-            raise Refused("git does not know it as a worktree any more")
-        about = {"common": str(step.common), "admin": str(step.admin), "branch": worktree.branch}
-        tree: quarantine_writer.WrittenEntry | None = None
-        if step.path and step.identity:
-            before = _content_before(place, worktree)
-            tree = quarantine_writer.quarantine_path(
-                context, step.path.parent, step.path, step.identity, "worktree", **about
-            )
-            if late := late_objection(place, worktree, tree, before):
-                quarantine_restore.put_back(tree)
-                raise Refused(late)
-        try:
-            refs = _keep_commits(place, worktree, context.run_id)
-            admin = quarantine_writer.quarantine_path(
-                context,
-                step.common,
-                step.admin,
-                step.admin_identity,
-                "worktree-admin",
-                worktree=str(worktree.path),
-                **about,
-            )
-        except BaseException:
-            if tree:
-                move_worktree_back(tree, context)
-            raise
-        entries = [str(each.folder) for each in (tree, admin) if each]
-        return StepResult(
-            details={"quarantined": display((tree or admin).payload)},
-            undo={"entries": entries, "refs": refs},
-        )
+        (result,) = self.apply_all([step], [context])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def apply_all(
+        self, steps: Sequence[RetireWorktree], contexts: Sequence[Context]
+    ) -> Sequence[StepResult | Exception]:
+        results: dict[int, StepResult | Exception] = {}
+        for numbers in _in_one_repository(steps):
+            chosen = [(steps[number], contexts[number]) for number in numbers]
+            try:
+                found: Sequence[StepResult | Exception] = _retire_in_one_repository(chosen)
+            except Exception as error:
+                found = [error] * len(chosen)
+            results |= dict(zip(numbers, found, strict=True))
+        return [results[number] for number in range(len(steps))]
 
     def cost(self, step: RetireWorktree, deadline: float) -> Cost:
         sizes = {path: weigh_tree(path, deadline) for path in (step.path, step.admin) if path}
         size = sum(sizes.values())
         return Cost(files=1, bytes=max(size, step.bytes), worktrees=1, kept=size, sizes=sizes)
+
+
+def _recheck_in_one_repository(
+    steps: Sequence[RetireWorktree], context: Context
+) -> list[str | Exception | None]:
+    """Why worktrees of one repository must not go; None for each that may. Raises Refused,
+    NoRepository.
+    """
+    place = _opened(steps[0], context)
+    answers: list[str | Exception | None] = [None] * len(steps)
+    trees: dict[int, Worktree] = {}
+    for number, step in enumerate(steps):
+        try:
+            answers[number] = _was_replaced(step, context)
+            worktree = _known(place, step)
+            if answers[number] is None and worktree is None:
+                answers[number] = "git does not know it as a worktree any more"
+            elif worktree and step.path is not None and worktree.path != step.path:
+                answers[number] = answers[number] or "it was moved since it was measured"
+            elif worktree and step.path is None and worktree.linked_back:
+                answers[number] = answers[number] or "its folder is back"
+        except Exception as error:
+            answers[number] = error
+        if answers[number] is None and worktree:
+            trees[number] = worktree
+    inspector = WorktreeInspector(place, list(trees.values()), context.witness)
+    verdicts = inspector.verdicts(list(trees.values()))
+    for number, verdict in zip(trees, verdicts, strict=True):
+        answers[number] = verdict.words if verdict.reason else None
+    return answers
+
+
+def _was_replaced(step: RetireWorktree, context: Context) -> str | None:
+    """Why the folders are not those that were measured; None where they are."""
+    # where the worktree itself is, is git's to say: anywhere
+    if root_of(step.admin, context.roots) is None:
+        return "its repository is outside the allowed roots"
+    try:
+        if not identity_at(step.admin).same_file(step.admin_identity):
+            return "its administrative folder was replaced"
+        if step.path and step.identity and not identity_at(step.path).same_file(step.identity):
+            return "it was replaced since it was measured"
+    except FileNotFoundError:
+        return "it is gone already"
+    return None
+
+
+def _retire_in_one_repository(
+    chosen: Sequence[tuple[RetireWorktree, Context]],
+) -> list[StepResult | Exception]:
+    """Take worktrees of one repository away. Raises Refused, NoRepository, before it has begun."""
+    place = _opened(*chosen[0])
+    going = [_Retiring(step, context, _known(place, step)) for step, context in chosen]
+    inspector = WorktreeInspector(place, [each.worktree for each in going if each.worktree])
+    for each in going:
+        each.attempt(lambda each: _take_folder(place, each, inspector))
+    _look_once_more(place, [each for each in going if each.tree and not each.problem])
+    _keep_all(place, [each for each in going if not each.problem])
+    for each in going:
+        each.attempt(_take_admin)
+    return [each.problem or _result(each) for each in going]
+
+
+def _take_folder(place: Repository, each: _Retiring, inspector: WorktreeInspector) -> None:
+    """Move a worktree's folder into quarantine, where it is there."""
+    worktree, step = each.worktree, each.step
+    if worktree is None:
+        raise Refused("git does not know it as a worktree any more")
+    each.tip = _tip(worktree, inspector)
+    if step.path and step.identity:
+        each.before = _content_before(place, worktree)
+        each.tree = quarantine_writer.quarantine_path(
+            each.context, step.path.parent, step.path, step.identity, "worktree", **_facts(each)
+        )
+
+
+def _tip(worktree: Worktree, inspector: WorktreeInspector) -> str:
+    """The commit that a worktree is at; empty where there is none yet."""
+    if not worktree.branch:
+        return worktree.head
+    return inspector.branches.refs.get(worktree.branch, ("", ""))[0]
+
+
+def _late_commit(place: Repository, inspector: WorktreeInspector, each: _Retiring) -> str | None:
+    """That its branch has moved, or it is at another one, since it was measured."""
+    assert each.worktree is not None
+    now = _known(place, each.step)
+    if now is None or now != each.worktree or _tip(now, inspector) != each.tip:
+        return "another commit was checked out or made in it at the last moment"
+    return None
+
+
+def _facts(each: _Retiring) -> dict[str, object]:
+    """What manifests say of a worktree: by it the rest is found again."""
+    step = each.step
+    about = {"common": str(step.common), "admin": str(step.admin)}
+    return {**about, "branch": each.worktree.branch if each.worktree else "", "tip": each.tip}
+
+
+def _look_once_more(place: Repository, going: Sequence[_Retiring]) -> None:
+    """Put back those that somebody uses, or has changed, since they were looked at."""
+    if not going:
+        return
+    inspector = WorktreeInspector(place, [each.worktree for each in going if each.worktree])
+    for each in going:
+        _put_back(each, late_user(inspector, each) or _late_commit(place, inspector, each))
+    left = {each.worktree: each for each in going if each.worktree and not each.problem}
+    answers = side_by_side(lambda tree: late_objection(inspector, left[tree]), [*left])
+    for each, late in zip(left.values(), answers, strict=True):
+        _put_back(each, late)
+
+
+def _put_back(each: _Retiring, late: str | None) -> None:
+    """Put a folder back because of what was found at the last moment."""
+    if not late or not each.tree:
+        return
+    try:
+        quarantine_restore.put_back(each.tree)
+        each.tree, each.problem = None, Refused(late)
+    except Exception as error:  # the gate tries again, by its manifest, and says so
+        each.problem = error
+
+
+def _keep_all(place: Repository, going: Sequence[_Retiring]) -> None:
+    """Keep the commits of all; where git refuses that of all together, of each by itself."""
+    wanted = [Kept(each.context.run_id, each.worktree, each.tip) for each in going if each.worktree]
+    try:
+        for each, refs in zip(going, keep_commits(place, wanted), strict=True):
+            each.refs = refs
+    except Exception as error:
+        if len(going) == 1:
+            going[0].problem = error
+            return
+        for each in going:
+            _keep_all(place, [each])
+
+
+def _take_admin(each: _Retiring) -> None:
+    step = each.step
+    assert each.worktree is not None
+    try:
+        each.admin = quarantine_writer.quarantine_path(
+            each.context,
+            step.common,
+            step.admin,
+            step.admin_identity,
+            "worktree-admin",
+            worktree=str(each.worktree.path),
+            **_facts(each),
+        )
+    except BaseException:
+        if each.tree:
+            move_worktree_back(each.tree, each.context)
+        raise
+
+
+def _result(each: _Retiring) -> StepResult:
+    entries = [entry for entry in (each.tree, each.admin) if entry]
+    return StepResult(
+        details={"quarantined": display(entries[0].payload)},
+        undo={"entries": [str(entry.folder) for entry in entries], "refs": list(each.refs)},
+    )

@@ -4,6 +4,7 @@ handler.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from miyabi_healing.gate.handlers.archive_log import ArchiveLogHandler
@@ -63,9 +64,26 @@ def recheck(step: Step, context: Context) -> str | None:
     return _handler_of(step).recheck(step, context)
 
 
+def recheck_all(steps: Sequence[Step], context: Context) -> Sequence[str | Exception | None]:
+    """The same of steps of one kind that one look judges; where it cannot be told, the error."""
+    try:
+        return _handler_of(steps[0]).recheck_all(steps, context)
+    except Exception as error:
+        return [error] * len(steps)
+
+
 def apply(step: Step, context: Context) -> StepResult:
     """Carry a step out. Raises Refused, OSError and the like, TypeError."""
     return _handler_of(step).apply(step, context)
+
+
+def apply_all(
+    steps: Sequence[Step], contexts: Sequence[Context]
+) -> Sequence[StepResult | Exception]:
+    """Carry out steps of one kind, each with its own context; where one was not, the error. What it
+    raises itself ends the program.
+    """
+    return _handler_of(steps[0]).apply_all(steps, contexts)
 
 
 def cost(step: Step, deadline: float) -> Cost:

@@ -127,7 +127,8 @@ class WorktreeInspector:
             yield from self._of_missing(worktree, waits)
             return
         yield from self.by_the_files(worktree)
-        yield by_its_last_use(last_use.last_use(worktree), waits.idle)
+        if waits.idle:  # the gate does not wait: a step's guard asks
+            yield by_its_last_use(last_use.last_use(worktree), waits.idle)
         yield self.by_the_branch(worktree)
         yield from self.by_the_processes(worktree.path, worktree.admin)
 
