@@ -5,17 +5,16 @@ from __future__ import annotations
 from functools import partial
 
 from miyabi_healing.api import (
-    GitFolders,
     Goal,
     HealerContext,
     Holders,
     Issue,
     Kept,
     Lock,
+    LockFolders,
     Plan,
     Quarantine,
     Repository,
-    locks,
     quarantine,
     stale,
 )
@@ -30,7 +29,7 @@ def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
     holders = Holders(folders)
     found: list[Lock] = []
     kept: list[Kept] = []
-    for lock in sorted(locks(folders.common), key=lambda lock: lock.mtime):
+    for lock in sorted(folders.locks(), key=lambda lock: lock.since):
         if reason := holders.reason(lock, older_than):
             kept.append(Kept(str(lock), short(reason), reason))
         elif unseen := readable(holders, lock):
@@ -58,7 +57,7 @@ def short(reason: str) -> str:
     return "held" if "held by" in reason else "not stale"
 
 
-def take_away(lock: Lock, folders: GitFolders, older_than: float) -> Quarantine:
+def take_away(lock: Lock, folders: LockFolders, older_than: float) -> Quarantine:
     return quarantine(
         lock.path,
         f"unchanged for {lock.age:.0f} s and held by nobody",
@@ -68,6 +67,6 @@ def take_away(lock: Lock, folders: GitFolders, older_than: float) -> Quarantine:
     )
 
 
-def still_stale(lock: Lock, folders: GitFolders, older_than: float) -> str | None:
+def still_stale(lock: Lock, folders: LockFolders, older_than: float) -> str | None:
     """Ask once more, of processes that are there now."""
     return Holders(folders).reason(lock, older_than)

@@ -83,10 +83,9 @@ READINGS: dict[str, tuple[str, str]] = {
     "catches": ("host.process_status", "whether a process catches a signal"),
     "told_by": ("host.open_files", "what a descriptor's fdinfo says"),
     "Witness": ("host.users", "who uses a path, or could unseen"),
-    "GitFolders": ("host.git.locks", "where a repository lies: its git folder and work trees"),
+    "LockFolders": ("host.git.locks", "where locks of git lie, and who could hold them"),
     "Holders": ("host.git.locks", "who holds a lock of git"),
     "Lock": ("host.git.locks", "a lock file of git"),
-    "locks": ("host.git.locks", "the locks of a repository"),
     "stale": ("host.git.locks", "those that nobody holds"),
     "DAY": ("support.formatting", "seconds"),
     "Reason": ("host.git.verdict", "why a worktree is kept"),
@@ -106,10 +105,9 @@ if TYPE_CHECKING:
     from miyabi_healing.host.caches import Cache as Cache
     from miyabi_healing.host.context import HealerContext as HealerContext
     from miyabi_healing.host.filesystems import Mount as Mount
-    from miyabi_healing.host.git.locks import GitFolders as GitFolders
     from miyabi_healing.host.git.locks import Holders as Holders
     from miyabi_healing.host.git.locks import Lock as Lock
-    from miyabi_healing.host.git.locks import locks as locks
+    from miyabi_healing.host.git.locks import LockFolders as LockFolders
     from miyabi_healing.host.git.locks import stale as stale
     from miyabi_healing.host.git.repositories import Repository as Repository
     from miyabi_healing.host.git.repositories import Worktree as Worktree

@@ -67,7 +67,7 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         "actions_taken": [_action_row(action, result.dry_run) for action in actions],
         "metrics": [metric for test in tests if (metric := _metric_row(test, checks))],
         "errors": errors,
-        "notes": [*result.notes, *mount_answers.notes(), *_waivers(checks)],
+        "notes": [*result.notes, *mount_answers.notes(), *_waivers(checks), *_said(tests, checks)],
         "recovered": [_recovered_row(each) for each in result.recovered],
         "quarantine": _quarantine_row(result),
     }
@@ -101,6 +101,20 @@ def _waivers(checks: Mapping[str, CheckResult]) -> list[str]:
         if check.waived
     ]
     return [f"{check.name}{where} is {check.waived}" for check, where in rows]
+
+
+def _said(tests: list[Mapping[str, Any]], checks: Mapping[str, CheckResult]) -> list[str]:
+    """The notes of checks. Where a healer has looked, its action says what was left alone, and
+    why.
+    """
+    return [
+        each["note"]
+        for test in tests
+        if not (record := checks.get(test["nodeid"]))
+        or not any(action.plan for action in record.actions)
+        for each in test.get("user_properties", [])
+        if "note" in each
+    ]
 
 
 def _recovered_row(found: Recovered) -> RecoveredRow:

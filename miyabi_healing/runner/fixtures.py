@@ -184,6 +184,18 @@ def measure(request: pytest.FixtureRequest) -> _Measure:
     return note
 
 
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something that people should know of and that is no issue: a line among the report's
+    notes.
+    """
+
+    def add(text: str) -> None:
+        request.node.user_properties.append(("note", text))
+
+    return add
+
+
 def measured(item: pytest.Item) -> Measurement | None:
     """What a check has measured last, since its properties were cleared; None where it has not."""
     found = [

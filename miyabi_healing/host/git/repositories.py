@@ -29,7 +29,7 @@ from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
-    from miyabi_healing.host.git.locks import GitFolders, Lock
+    from miyabi_healing.host.git.locks import GitFolders, Lock, OldLocks
 
 _OPERATIONS = {
     "rebase-merge": "a rebase",
@@ -214,18 +214,29 @@ class Repository:
 
     def stale_locks(self, older_than: float) -> tuple[Lock, ...]:
         """Lock files that nobody holds, unchanged for `older_than` seconds, the oldest first."""
+        return self.old_locks(older_than).stale
+
+    def old_locks(self, older_than: float) -> OldLocks:
+        """Lock files unchanged for `older_than` seconds: the stale ones, and the others with why
+        each is kept. Raises OSError.
+        """
         from miyabi_healing.host.git import locks
 
-        return locks.stale(self.folders, older_than)
+        return locks.old(self.folders, older_than)
 
     @property
     def folders(self) -> GitFolders:
         """Where it lies, for those that look at its folders alone."""
         from miyabi_healing.host.git.locks import GitFolders
 
-        return GitFolders(
-            self.common, lambda: (self.main, *(tree.path for tree in self.worktrees())), self.config
-        )
+        return GitFolders(self.common, self._work_trees, self.config)
+
+    def _work_trees(self) -> dict[str, Path]:
+        """Where each worktree is, by the path of its administrative folder from the git folder;
+        empty for the main one. Raises OSError.
+        """
+        linked = {f"worktrees/{tree.admin.name}": tree.path for tree in self.worktrees()}
+        return {"": self.main, **linked}
 
     def git(
         self,
