@@ -15,6 +15,7 @@ from miyabi_healing.api import (
     Plan,
     Quarantine,
     Repository,
+    UserConfiguration,
     quarantine,
     stale,
 )
@@ -25,7 +26,7 @@ def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
     without being seen.
     """
     older_than = issue.limit.threshold
-    folders = context.reading(Repository).folders
+    folders = _place(context).folders
     holders = Holders(folders)
     found: list[Lock] = []
     kept: list[Kept] = []
@@ -43,6 +44,13 @@ def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
         kept=tuple(kept),
         done=lambda counts: f"Removed {counts['locks_removed']} stale lock file(s)",
     )
+
+
+def _place(context: HealerContext) -> Repository | UserConfiguration:
+    try:
+        return context.reading(Repository)
+    except LookupError:
+        return context.reading(UserConfiguration)
 
 
 def readable(holders: Holders, lock: Lock) -> str | None:

@@ -87,6 +87,7 @@ READINGS: dict[str, tuple[str, str]] = {
     "Holders": ("host.git.locks", "who holds a lock of git"),
     "Lock": ("host.git.locks", "a lock file of git"),
     "stale": ("host.git.locks", "those that nobody holds"),
+    "UserConfiguration": ("host.git.user_configuration", "a user's own configuration of git"),
     "DAY": ("support.formatting", "seconds"),
     "Reason": ("host.git.verdict", "why a worktree is kept"),
     "Verdict": ("host.git.verdict", "whether a worktree may go, and what shows it"),
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.locks import stale as stale
     from miyabi_healing.host.git.repositories import Repository as Repository
     from miyabi_healing.host.git.repositories import Worktree as Worktree
+    from miyabi_healing.host.git.user_configuration import UserConfiguration as UserConfiguration
     from miyabi_healing.host.git.verdict import Reason as Reason
     from miyabi_healing.host.git.verdict import Verdict as Verdict
     from miyabi_healing.host.git.worktrees import Waits as Waits

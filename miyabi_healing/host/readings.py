@@ -4,6 +4,7 @@ starts no subprocess.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.caches import Cache
     from miyabi_healing.host.filesystems import Mount
     from miyabi_healing.host.git.repositories import Repository
+    from miyabi_healing.host.git.user_configuration import UserConfiguration
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
@@ -34,6 +36,18 @@ class Host:
         from miyabi_healing.host.git import repositories
 
         return repositories.open_repository(path, self.config)
+
+    def git_locks(self, path: str) -> Repository | UserConfiguration:
+        """Where locks of git may lie: in a repository, or, by the path of its file, beside a user's
+        own configuration.
+        """
+        from miyabi_healing.host.git import lock_places
+
+        if os.path.basename(path) != lock_places.USER_FILE:
+            return self.repository(path)
+        from miyabi_healing.host.git import user_configuration
+
+        return user_configuration.UserConfiguration(os.path.dirname(path), self.config)
 
     def log_group(self, pattern: str) -> LogGroup:
         from miyabi_healing.host import logs

@@ -20,13 +20,14 @@ from miyabi_healing.support.formatting import display
 if TYPE_CHECKING:
     from miyabi_healing.host.filesystems import Mount
     from miyabi_healing.host.git.repositories import Repository
+    from miyabi_healing.host.git.user_configuration import UserConfiguration
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
 
 LIMITS = pytest.StashKey[Limit]()
 HOST = pytest.StashKey[Host]()
-TARGETS = ("mount", "repository", "log_group")
+TARGETS = ("mount", "repository", "git_locks", "log_group")
 _Measure = Callable[[float, str], float]
 
 
@@ -45,15 +46,26 @@ def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
         found = repository_paths.configured(config)
         notes.extend(note for note in found.notes if note not in notes)
         return found.paths
+    if fixture == "git_locks":
+        from miyabi_healing.host.git import lock_places
+
+        repositories = targets("repository", config, notes)
+        return (*repositories, *lock_places.locked_configurations(config))
     return config.logs.all_patterns
+
+
+def all_targets(config: Config) -> tuple[tuple[str, ...], ...]:
+    """Everything that a check is run for. Raises ConfigError."""
+    # the repositories are among the places of locks: they are looked for once
+    kinds = (each for each in TARGETS if each != "repository")
+    return tuple(tuple(targets(each, config, [])) for each in kinds)
 
 
 def validate_targets(config: Config) -> None:
     """Refuse mounts, repositories and caches that do not exist, before any check runs. Raises
     ConfigError.
     """
-    for fixture in TARGETS:
-        targets(fixture, config, [])
+    all_targets(config)
     if config.caches != CacheSettings(homes=config.caches.homes):
         from miyabi_healing.host import cache_rows
 
@@ -71,8 +83,9 @@ def parametrize(metafunc: pytest.Metafunc, config: Config, notes: list[str]) -> 
             note = f"checks.{name}.targets: {display(each)} fits none of its targets"
             if not any(is_target(each, target) for target in found) and note not in notes:
                 notes.append(note)
+        what = "repository" if fixture == "git_locks" else fixture
         none = pytest.param(
-            None, marks=pytest.mark.skip(reason=f"there is no {fixture} to look at"), id="none"
+            None, marks=pytest.mark.skip(reason=f"there is no {what} to look at"), id="none"
         )
         values = [pytest.param(each, id=display(each)) for each in found] or [none]
         metafunc.parametrize(fixture, values, indirect=True)
@@ -143,6 +156,12 @@ def mount(request: pytest.FixtureRequest, host: Host) -> Mount:
 def repository(request: pytest.FixtureRequest, host: Host) -> Repository:
     """One git repository with all its worktrees."""
     return host.repository(request.param)
+
+
+@pytest.fixture
+def git_locks(request: pytest.FixtureRequest, host: Host) -> Repository | UserConfiguration:
+    """Where locks of git may lie: a repository, or a user's own configuration that has one."""
+    return host.git_locks(request.param)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from miyabi_healing.host.process_status import LINUX, PROC, Process
+from miyabi_healing.host.process_status import LINUX, PROC, Process, command_psutil
 
 # Commands that lock nothing at all, and are left running for days: git's own watcher of files, and
 # what editors and agents read objects through.
@@ -18,20 +18,23 @@ _NEVER_LOCK = frozenset({"cat-file", "fsmonitor--daemon"})
 # `receive-pack` (`updateInstead`), `submodule`; nor an alias, which may stand for any of them.
 _STAYS = frozenset(
     """
-    add am annotate apply archive bisect blame bundle check-attr check-ignore cherry cherry-pick
-    clean commit config count-objects describe diff diff-files diff-index diff-tree difftool fetch
-    for-each-ref format-patch fsck grep help index-pack log ls-files ls-remote ls-tree merge
-    merge-base mergetool mv name-rev notes pack-objects pull push range-diff rebase remote-ftp
-    remote-http remote-https reset restore rev-list rev-parse revert rm send-pack shortlog show
-    show-ref stash status switch checkout tag unpack-objects upload-pack var version whatchanged
+    add am annotate apply archive bisect blame bundle check-attr check-ignore check-mailmap
+    checkout checkout-index cherry cherry-pick clean commit commit-tree config count-objects
+    describe diff diff-files diff-index diff-tree difftool fast-export fast-import fetch
+    fmt-merge-msg for-each-ref format-patch fsck grep hash-object help index-pack
+    interpret-trailers log ls-files ls-remote ls-tree mailinfo merge merge-base merge-file
+    merge-tree mergetool mktree mv name-rev notes pack-objects patch-id pull push range-diff
+    read-tree rebase remote-ftp remote-http remote-https reset restore rev-list rev-parse revert
+    rm send-pack shortlog show show-branch show-ref stash status stripspace switch tag
+    unpack-objects update-index upload-pack var verify-commit verify-pack version whatchanged
+    write-tree
     """.split()
 )
-# Those of them that never write the user's own configuration or credentials: all but `config`.
-_LEAVES_CONFIGURATION = _STAYS - {"config", "fetch", "pull", "push", "ls-remote"} | {
-    "branch",
-    "gc",
-    "worktree",
-}
+# Those that never write the user's own configuration or credentials: `config` does, `maintenance`
+# may (`register`), and `credential-store`, which others start.
+_LEAVES_CONFIGURATION = (
+    _STAYS | _NEVER_LOCK | {"branch", "clone", "gc", "init", "reflog", "worktree"}
+) - {"config"}
 _WITH_VALUE = frozenset(
     "-C -c --git-dir --work-tree --namespace --config-env --super-prefix --attr-source".split()
 )
@@ -55,26 +58,29 @@ def is_of_git(process: Process, by_pid: dict[int, Process]) -> bool:
 
 
 def arguments_of(process: Process) -> list[str]:
-    """A process's command line, by words; none where it cannot be read."""
+    """A process's command line, by words; none where it is gone."""
     if LINUX:
         return words_of(process, "cmdline")
-    from miyabi_healing.host.process_status import command_psutil
-
     return command_psutil(process.pid)[1]
 
 
 def words_of(process: Process, file: str) -> list[str]:
-    """A process's arguments, or its environment; none where it is gone."""
+    """A process's arguments, or its environment; none where it is gone, or dead and not reaped."""
     try:
         with open(f"{PROC}/{process.pid}/{file}", "rb") as stream:
-            return os.fsdecode(stream.read()).rstrip("\0").split("\0")
+            text = os.fsdecode(stream.read()).rstrip("\0")
     except OSError:
         return []
+    return text.split("\0") if text else []
 
 
-def command_of(process: Process) -> str:
-    """What git was told to do (``commit``); empty where that cannot be told (git(1), OPTIONS)."""
+def command_of(process: Process) -> str | None:
+    """What git was told to do (``commit``); empty where that cannot be told, None where it is gone
+    (git(1), OPTIONS).
+    """
     words = arguments_of(process)
+    if not words and LINUX:
+        return None
     for word in words[:2]:  # a script has its interpreter before it
         name = os.path.basename(word)
         if name.startswith("git-"):

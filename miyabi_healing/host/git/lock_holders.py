@@ -126,7 +126,7 @@ def suspects(places: Places, witness: Witness) -> Iterator[Suspect]:
             continue
         git = git_processes.is_git(process)
         command = git_processes.command_of(process) if git else ""
-        if git_processes.never_locks(command):
+        if command is None or git_processes.never_locks(command):
             continue
         family = git_processes.is_of_git(process, by_pid)
         if LINUX:

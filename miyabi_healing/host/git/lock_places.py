@@ -13,7 +13,9 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from miyabi_healing.support.files import read_small
+from miyabi_healing.model.config import Config
+from miyabi_healing.support import globbing, mount_answers
+from miyabi_healing.support.files import is_within, read_small
 
 _OF_OBJECTS = (
     "maintenance.lock",
@@ -31,6 +33,8 @@ _OWN_FOLDERS = tuple(
 )
 _OWN = ("info/sparse-checkout.lock", "logs/HEAD.lock")
 MAIN = ""
+USER_FILE = ".gitconfig"
+_MOST_LINKS = 5  # MAXDEPTH in git's lockfile.c
 
 
 def lock_paths(common: Path) -> Iterator[Path]:
@@ -128,3 +132,45 @@ def holding_sites(path: str, sites: Collection[str]) -> frozenset[str] | None:
 def _is_own(path: str) -> bool:
     """Whether a lock of a git folder is the main worktree's alone."""
     return bool(_OWN_FILE.fullmatch(path)) or path in _OWN or path.startswith(_OWN_FOLDERS)
+
+
+def locked_configurations(config: Config) -> list[str]:
+    """The users' own git configurations beside which a lock lies now, as ``~/.gitconfig``: in the
+    homes that [caches] names.
+    """
+    homes = dict.fromkeys(
+        home for pattern in config.caches.homes for home in globbing.expand(pattern)
+    )
+    return [
+        os.path.join(home, USER_FILE)
+        for home in homes
+        if not mount_answers.is_silent(home) and any(map(os.path.lexists, user_lock_paths(home)))
+    ]
+
+
+def user_lock_paths(home: str) -> list[str]:
+    """Where git locks a user's own configuration and credentials (git-config(1), FILES;
+    git-credential-store(1)).
+
+    A file that is a link is locked where it leads (git's lockfile.c); out of the home, it is not
+    followed.
+    """
+    own = os.path.expanduser("~") == home and os.environ.get("XDG_CONFIG_HOME", "")
+    more = own if own and own.startswith("/") else os.path.join(home, ".config")
+    files = [os.path.join(home, each) for each in (USER_FILE, ".git-credentials")]
+    files += [os.path.join(more, "git", each) for each in ("config", "credentials")]
+    found = []
+    for file in files:
+        for _ in range(_MOST_LINKS):
+            try:
+                link = os.readlink(file)
+            except OSError:
+                break
+            file = os.path.normpath(os.path.join(os.path.dirname(file), link))
+            if not is_within(file, home):
+                break
+        else:
+            continue
+        if is_within(file, home) or file.startswith(f"{more}/"):
+            found.append(f"{file}.lock")
+    return list(dict.fromkeys(found))

@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.lock_holders import Places, Suspect
 
 _LOOKS_APART = 0.05
+_MOST_NOTES = 12
 _CLOCKS_APART = 60  # seconds that a file server's clock may be ahead of ours
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file as it was when looked at. `mtime` and `ctime` are in seconds since the epoch."""
+    """A lock file as it was when looked at. `mtime` and `ctime` are in seconds since the epoch,
+    `owner` is a uid.
+    """
 
     path: Path
     identity: Identity
     mtime: float
     ctime: float
+    owner: int
 
     def __str__(self) -> str:
         return display(self.path)
@@ -69,7 +73,7 @@ def lock_at(path: Path) -> Lock | None:
         return None
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Lock(path, Identity.of(status), status.st_mtime, status.st_ctime)
+    return Lock(path, Identity.of(status), status.st_mtime, status.st_ctime, status.st_uid)
 
 
 class LockFolders(Protocol):
@@ -131,13 +135,16 @@ class OldLocks:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The others, a line each, for people."""
-        return tuple(
+        """The others, a line each, for people; where they are very many, how many more."""
+        lines = [
             f"{lock} is {duration_text(lock.age)} old and kept: {reason}"
             if lock.age >= 0
             else f"{lock} is kept: {reason}"
-            for lock, reason in self.kept
-        )
+            for lock, reason in self.kept[:_MOST_NOTES]
+        ]
+        if more := self.kept[_MOST_NOTES:]:
+            lines.append(f"{len(more)} more old locks beside {more[0][0]} are kept")
+        return tuple(lines)
 
 
 def old(folders: LockFolders, older_than: float) -> OldLocks:
