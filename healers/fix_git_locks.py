@@ -16,6 +16,7 @@ from miyabi_healing.api import (
     Quarantine,
     Repository,
     UserConfiguration,
+    duration_text,
     quarantine,
     stale,
 )
@@ -68,7 +69,7 @@ def short(reason: str) -> str:
 def take_away(lock: Lock, folders: LockFolders, older_than: float) -> Quarantine:
     return quarantine(
         lock.path,
-        f"unchanged for {lock.age:.0f} s and held by nobody",
+        f"unchanged for {duration_text(lock.age)} and held by nobody",
         identity=lock.identity,
         counts="locks_removed",
         guard=partial(still_stale, lock, folders, older_than),

@@ -92,6 +92,7 @@ READINGS: dict[str, tuple[str, str]] = {
     "Reason": ("host.git.verdict", "why a worktree is kept"),
     "Verdict": ("host.git.verdict", "whether a worktree may go, and what shows it"),
     "Waits": ("host.git.worktrees", "how many days a worktree has to be idle, or missing"),
+    "duration_text": ("support.formatting", "seconds in words: 3 h"),
     "WorktreeInspector": ("host.git.worktrees", "what would be missed in worktrees"),
 }
 
@@ -168,6 +169,7 @@ if TYPE_CHECKING:
     from miyabi_healing.support.files import used as used
     from miyabi_healing.support.formatting import DAY as DAY
     from miyabi_healing.support.formatting import display as display
+    from miyabi_healing.support.formatting import duration_text as duration_text
     from miyabi_healing.support.formatting import size_text as size_text
 
 _WHERE = {**NAMES, **READINGS}

@@ -207,14 +207,15 @@ class Holders:
             if lock.ahead > _CLOCKS_APART:
                 return (
                     f"the time it was written at lies {duration_text(lock.ahead)} in the future, "
-                    f"and it was changed {duration_text(lock.age)} ago: not old enough by that"
+                    f"so that it is as old as its last change, {duration_text(lock.age)}: not old "
+                    "enough"
                 )
             return "not old enough"
         openers = self.files.of(lock.identity.device, lock.identity.inode)
         if openers:
             return f"held by {self._words(openers[0].pid, openers[0].name)}, which has it open"
         if suspect := next(iter(self._suspects(lock)), None):
-            return f"may be held by {suspect}"
+            return f"may be held by {suspect}; it can go once that has ended"
         return None
 
     def _words(self, pid: int, name: str) -> str:

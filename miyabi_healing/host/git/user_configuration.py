@@ -27,7 +27,7 @@ class UserConfiguration:
     config: Config
 
     def __str__(self) -> str:
-        return display(os.path.join(self.home, USER_FILE))
+        return f"the user configuration {display(os.path.join(self.home, USER_FILE))}"
 
     @property
     def folders(self) -> UserConfiguration:
