@@ -224,6 +224,7 @@ def test_run_names_what_does_not_answer_and_goes_on(home: Path, nas: Served) -> 
         f"[caches]\nhomes = ['{home}', '{nas.point}']\n[git]\nrepos = ['{nas.point}/src', "
         f"'{home}/*']\n"
     )
+    repo = repository(home / "app")
     assert report("--config", settings(home, text.replace(f"'{nas.point}/src', ", "")))[0] == 0
     nas.stop()
     with at_most(8):
@@ -243,6 +244,8 @@ def test_run_names_what_does_not_answer_and_goes_on(home: Path, nas: Served) -> 
         ("disk_space_critical", str(home)),
         ("large_log_files", f"{home}/logs/*.log"),
         ("high_memory_usage", ""),
+        ("excessive_worktrees", str(repo)),
+        ("stale_git_lock", str(repo)),
     }
     (note,) = [each for each in document["notes"] if "did not answer" in each]
     assert note.startswith(f"{nas.point} (fuse")

@@ -146,13 +146,16 @@ def test_dry_run_prints_each_step_with_its_undo(mine: Path) -> None:
 
 
 def test_run_that_looks_after_no_repository_says_so_and_what_to_do(home: Path) -> None:
-    """Where none is named, outside of one; and where a pattern finds none."""
+    """Where none is named, outside of one; and where a pattern finds none, which was asked for."""
     _code, document = report("--config", settings(home), cwd=home)
     (note,) = (each for each in document["notes"] if "no repository is looked after" in each)
     assert "[git] repos" in note
     file = settings(home, f'[git]\nrepos = ["{home}/src/*"]\n')
-    _code, document = report("--config", file, cwd=home)
-    assert document["notes"] == [f"git.repos: {home}/src/* finds no repository"]
+    code, document = report("--config", file, cwd=home)
+    assert (code, document["notes"]) == (3, [])
+    assert {each["message"] for each in document["errors"]} == {
+        f"git.repos: {home}/src/* finds no repository: mend or remove it"
+    }
 
 
 def test_check_that_fails_without_a_measurement_is_unknown_and_not_healed(mine: Path) -> None:

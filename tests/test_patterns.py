@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from miyabi_healing.support import globbing
+from miyabi_healing.support import folder_walk, globbing
 
 FILES = (
     "a.log",
@@ -59,7 +60,6 @@ def tree(tmp_path: Path) -> Path:
         "none/*.log",
         "a.log/*.log",
         "br[[]a]ck/*",
-        "**/*.log",
         "*.l[o]g",
         "[",
         "*[",
@@ -75,6 +75,30 @@ def test_finds_what_glob_finds(tree: Path, pattern: str) -> None:
     assert sorted(found) == sorted(
         map(os.path.abspath, glob.glob(f"{tree}/{pattern}", include_hidden=True))
     )
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/*.log", "**", "sub/**/*.log", "**/logs/*", "**/s*/**/*.log", "none/**/*"]
+)
+def test_two_stars_are_any_number_of_folders_and_no_link(tree: Path, pattern: str) -> None:
+    found = [
+        os.path.join(folder.path, name)
+        for folder in globbing.pattern_folders(f"{tree}/{pattern}")
+        for name, _ in folder.matches
+    ]
+    all_ways = glob.glob(f"{tree}/{pattern}", include_hidden=True, recursive=True)
+    links = (f"{tree}/link/", f"{tree}/circle/")
+    expected = {os.path.abspath(each) for each in all_ways if not each.startswith(links)}
+    assert sorted(found) == sorted(expected - {str(tree)})
+
+
+def test_two_stars_that_lead_too_far_find_nothing_that_could_be_relied_on(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = partial(folder_walk.FolderWalk, bounds=folder_walk.Bounds(folders=2))
+    monkeypatch.setattr(folder_walk, "FolderWalk", short)
+    with pytest.raises(OSError, match="leads further than 2 folders: narrow it"):
+        list(globbing.pattern_folders(f"{tree}/**/*.log"))
 
 
 def test_statuses_are_of_the_names_themselves_and_nothing_else_is_looked_at(

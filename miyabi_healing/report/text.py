@@ -119,9 +119,12 @@ def _error_lines(document: Document) -> Iterator[str]:
     if not document["errors"]:
         return
     yield from ("⚠️  Checks That Could Not Run:", _THIN)
+    checks: dict[str, list[str]] = {}  # what is unknown to several is said once
     for error in document["errors"]:
-        yield f"  ❌ {error['check'] or 'all checks'}"
-        yield f"     {error['message']}"
+        checks.setdefault(error["message"], []).append(error["check"] or "all checks")
+    for message, names in checks.items():
+        yield f"  ❌ {', '.join(names)}"
+        yield f"     {message}"
     yield ""
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -20,6 +22,7 @@ from miyabi_healing.support.formatting import display
 if TYPE_CHECKING:
     from miyabi_healing.host.filesystems import Mount
     from miyabi_healing.host.git.repositories import Repository
+    from miyabi_healing.host.git.repository_paths import Found
     from miyabi_healing.host.git.user_configuration import UserConfiguration
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
@@ -31,55 +34,56 @@ TARGETS = ("mount", "repository", "git_locks", "log_group")
 _Measure = Callable[[float, str], float]
 
 
-def targets(fixture: str, config: Config, notes: list[str]) -> Sequence[str]:
-    """What a fixture is parametrised with: every configured mount, repository or log pattern.
-
-    What people should know of those that were passed over is added to `notes`.
+@dataclass(frozen=True)
+class Targets:
+    """What the fixtures of checks are parametrised with: every configured mount, repository or log
+    pattern. Repositories are looked for once: what a pattern leads to can take a second.
     """
-    if fixture == "mount":
-        from miyabi_healing.host import filesystems
 
-        return filesystems.mounts(config.disk.mounts)
-    if fixture == "repository":
+    config: Config
+
+    @cached_property
+    def repositories(self) -> Found:
         from miyabi_healing.host.git import repository_paths
 
-        found = repository_paths.configured(config)
-        notes.extend(note for note in found.notes if note not in notes)
-        return found.paths
-    if fixture == "git_locks":
-        from miyabi_healing.host.git import lock_places
+        return repository_paths.configured(self.config)
 
-        repositories = targets("repository", config, notes)
-        return (*repositories, *lock_places.locked_configurations(config))
-    return config.logs.all_patterns
+    def of(self, fixture: str) -> Sequence[str]:
+        if fixture == "mount":
+            from miyabi_healing.host import filesystems
+
+            return filesystems.mounts(self.config.disk.mounts)
+        if fixture == "git_locks":
+            from miyabi_healing.host.git import lock_places
+
+            locked = lock_places.locked_configurations(self.config)
+            return (*self.repositories.paths, *locked)
+        return self.repositories.paths if fixture == "repository" else self.config.logs.all_patterns
+
+    def validate(self) -> None:
+        """Refuse mounts, repositories and caches that do not exist, before any check runs. Raises
+        ConfigError.
+        """
+        for fixture in TARGETS:
+            self.of(fixture)
+        if self.config.caches != CacheSettings(homes=self.config.caches.homes):
+            from miyabi_healing.host import cache_rows
+
+            cache_rows.validate_caches(self.config.caches)
 
 
-def all_targets(config: Config) -> tuple[tuple[str, ...], ...]:
-    """Everything that a check is run for. Raises ConfigError."""
-    # the repositories are among the places of locks: they are looked for once
-    kinds = (each for each in TARGETS if each != "repository")
-    return tuple(tuple(targets(each, config, [])) for each in kinds)
-
-
-def validate_targets(config: Config) -> None:
-    """Refuse mounts, repositories and caches that do not exist, before any check runs. Raises
-    ConfigError.
+def parametrize(metafunc: pytest.Metafunc, targets: Targets, notes: list[str]) -> None:
+    """Run a check once for each target of the fixture it asks for. What people should know of those
+    that were passed over is added to `notes`.
     """
-    all_targets(config)
-    if config.caches != CacheSettings(homes=config.caches.homes):
-        from miyabi_healing.host import cache_rows
-
-        cache_rows.validate_caches(config.caches)
-
-
-def parametrize(metafunc: pytest.Metafunc, config: Config, notes: list[str]) -> None:
-    """Run a check once for each target of the fixture it asks for."""
     for fixture in TARGETS:
         if fixture not in metafunc.fixturenames:
             continue
-        found = targets(fixture, config, notes)
+        found = targets.of(fixture)
+        if fixture in ("repository", "git_locks"):
+            notes.extend(each for each in targets.repositories.notes if each not in notes)
         name = metafunc.function.__name__.removeprefix("test_")
-        for each in config.check(name).targets:
+        for each in targets.config.check(name).targets:
             note = f"checks.{name}.targets: {display(each)} fits none of its targets"
             if not any(is_target(each, target) for target in found) and note not in notes:
                 notes.append(note)

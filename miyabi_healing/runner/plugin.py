@@ -88,7 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
             settings, launch.more_checks if launch else tuple(config.option.checks)
         )
         registry.validate_settings(settings, folders)
-        fixtures.validate_targets(settings)
+        targets = fixtures.Targets(settings)
+        targets.validate()
     except ConfigError as error:
         raise pytest.UsageError(str(error)) from None
     if config.option.assertmode == "plain":
@@ -106,6 +107,7 @@ def pytest_configure(config: pytest.Config) -> None:
         blocked=disarmed(config, folders.checks) or "",
         progress=launch.progress if launch else lambda text: None,
         watching=bool(launch and launch.watching),
+        targets=targets,
     )
     if note := paths.note_on_home():
         config.stash[RESOURCES].notes.append(note)
@@ -202,7 +204,8 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     resources = metafunc.config.stash.get(RESOURCES, None)
     if resources is not None and is_check(metafunc.definition, resources):
-        fixtures.parametrize(metafunc, resources.config, resources.notes)
+        assert resources.targets is not None  # of a session there always are some
+        fixtures.parametrize(metafunc, resources.targets, resources.notes)
 
 
 @pytest.hookimpl(tryfirst=True)

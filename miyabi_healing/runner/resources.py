@@ -17,6 +17,7 @@ from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.results import CheckResult, QuarantineSummary, RunResult
+from miyabi_healing.runner.fixtures import Targets
 from miyabi_healing.runner.registry import Folders
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import paths
@@ -49,6 +50,7 @@ class Resources:
     dry_run: bool
     blocked: str = ""
     watching: bool = False
+    targets: Targets | None = None
     progress: Callable[[str], None] = lambda text: None
     began: float = field(default_factory=time.time)
     notes: list[str] = field(default_factory=list)
@@ -130,7 +132,12 @@ class Resources:
         from miyabi_healing.gate.primitives.context import Context
         from miyabi_healing.gate.primitives.roots import allowed
 
-        return Context(self.host, self.run_id, self.state, allowed(self.config))
+        return Context(
+            self.host,
+            self.run_id,
+            self.state,
+            allowed(self.config, self.targets.repositories.paths if self.targets else None),
+        )
 
     @cached_property
     def keeper(self) -> JournalKeeper:

@@ -173,6 +173,7 @@ def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
         *([f"--junitxml={junitxml}"] if junitxml else []),
         f"--config-file={Path(__file__).with_name('pass.ini')}",
         "--noconftest",
+        "--continue-on-collection-errors",  # one check that cannot be loaded is that one's trouble
         "--import-mode=importlib",
         "--quiet",
         "--color=no",

@@ -2,12 +2,13 @@
 what matches. Looks only.
 
 What glob(7) calls a pattern; hidden names match too, and a link to a folder is one, as in the
-shell. A pattern that leads into a mount that does not answer finds nothing that could be relied on:
-NoAnswer.
+shell. ``**`` is any number of folders, and none; it follows no link. A pattern that leads into a
+mount that does not answer finds nothing that could be relied on: NoAnswer.
 """
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import os
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.support import mount_answers
+from miyabi_healing.support.formatting import display
 
+ANY_DEPTH = "**"
 _OPEN_LISTING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -47,11 +50,18 @@ def pattern_folders(pattern: str) -> Iterator[_Folder]:
     """The folders that may hold matches, in order; those that are not there, or are no folders, are
     passed over.
 
-    Raises NoAnswer.
+    Raises NoAnswer; OSError where ``**`` leads to more folders than can be looked at.
     """
     top = fixed_part(pattern)
     parts = Path(os.path.abspath(os.path.expanduser(pattern))).relative_to(top).parts
+    if parts[-1:] == (ANY_DEPTH,):
+        parts += ("*",)
+    several = parts.count(ANY_DEPTH) > 1  # then they may lead to one folder by more ways
+    met: set[str] = set()
     for found in _descend(str(top), parts[:-1]):
+        if several and found.path in met:
+            continue
+        met.add(found.path)
         if found.shut:
             yield found
         elif parts:
@@ -66,6 +76,9 @@ def _descend(top: str, parts: Sequence[str]) -> Iterator[_Folder]:
         yield _Folder(top)
         return
     first, *rest = parts
+    if first == ANY_DEPTH:
+        yield from _descend_all(top, rest)
+        return
     if not glob.has_magic(first):
         yield from _descend(os.path.join(top, first), rest)
         return
@@ -81,6 +94,22 @@ def _descend(top: str, parts: Sequence[str]) -> Iterator[_Folder]:
     for name in _fit(found, first):
         if _is_folder(found[name]):
             yield from _descend(os.path.join(top, name), rest)
+
+
+def _descend_all(top: str, rest: Sequence[str]) -> Iterator[_Folder]:
+    """The folders that match `rest`, from `top` and from every folder below it."""
+    from miyabi_healing.support.folder_walk import FolderWalk  # few patterns go so deep
+
+    walk = FolderWalk(top)
+    for looked in walk:
+        yield from _descend(looked.path, rest)
+    yield from (_Folder(path, shut=True) for path in walk.shut)
+    for mount in walk.silent:
+        mount_answers.check(mount)
+    if walk.stopped:
+        raise OSError(
+            errno.E2BIG, f"{ANY_DEPTH} leads further than {walk.stopped}: narrow it", display(top)
+        )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,14 +16,14 @@ from miyabi_healing.support.files import is_beneath
 from miyabi_healing.support.globbing import fixed_part
 
 
-def allowed(config: Config) -> tuple[Path, ...]:
+def allowed(config: Config, repos: Sequence[str] | None = None) -> tuple[Path, ...]:
     """The roots that a configuration allows: homes, log folders, repositories, and what it adds
-    itself.
+    itself. `repos` are the repositories, where they were looked for already.
     """
     homes = caches.home_folders(config.caches)
     logs = [fixed_part(pattern) for pattern in config.logs.all_patterns]
     folders: list[Path] = []
-    for path in repository_paths.configured(config).paths:
+    for path in repository_paths.configured(config).paths if repos is None else repos:
         # then nothing in it can be changed either
         with contextlib.suppress(repositories.NoRepository, OSError):
             found = repositories.open_repository(path, config)

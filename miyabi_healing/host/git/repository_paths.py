@@ -12,12 +12,12 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.model.config import Config
+from miyabi_healing.model.config import Config, GitSettings
 from miyabi_healing.support import globbing, mount_answers
 from miyabi_healing.support.files import OPEN_FOLDER, open_root, read_small
 from miyabi_healing.support.formatting import display
@@ -210,35 +210,64 @@ class Found:
 def configured(config: Config) -> Found:
     """The repositories to look after; by default the one the current folder is in.
 
-    One that cannot be looked at is among them, so that its own checks say why, and those of the
-    others run. A pattern (``~/src/*``) may match other things, and other users' repositories, too.
+    One that cannot be looked at, or a pattern that finds none, is among them, so that its own
+    checks say why, and those of the others run. A pattern (``~/src/*``, ``~/src/**``) may match
+    other things, and other users' repositories, too; a submodule is its repository's business.
     """
     if not config.git.repos:
         found = repository_around(Path(mount_answers.left_behind or os.getcwd()))
         return found if found.paths or found.notes else Found((), (_NONE,))
-    paths: dict[Path, str] = {}
+    paths: dict[Path | tuple[int, int], str] = {}
+    places: list[_Place] = []
     notes: list[str] = []
     for pattern in config.git.repos:
         expanded = os.path.abspath(os.path.expanduser(pattern))
         many = glob.has_magic(pattern) and (
             mount_answers.is_silent(expanded) or not os.path.exists(expanded)
         )
-        matches = list(globbing.expand(expanded)) if many else [expanded]
-        if many:
-            matches = [each for each in matches if _looks_like_one(Path(each))]
-            if not matches:
-                notes.append(f"git.repos: {display(pattern)} finds no repository")
+        matches = _matches(expanded, config.git, notes) if many else [expanded]
         for each in matches:
             place: _Place | None = None
             with contextlib.suppress(OSError, ValueError):
                 place = locate(Path(each))
             if many and place and (reason := why_foreign(place)):
                 notes.append(f"{display(each)} {reason}")
+            elif many and place and _is_submodule(place, places):
+                continue
             else:
-                paths.setdefault(
-                    place.common if place else Path(each), str(place.main) if place else each
-                )
+                places += [place] if place else []
+                key = _same_for_all_ways(place) if place else Path(each)
+                paths.setdefault(key, str(place.main) if place else each)
+        if not matches:
+            paths.setdefault(Path(expanded), expanded)
     return Found(tuple(paths.values()), tuple(notes))
+
+
+def _matches(pattern: str, settings: GitSettings, notes: list[str]) -> list[str]:
+    """What a pattern finds that looks like a repository; what it left out is noted."""
+    if globbing.ANY_DEPTH not in Path(pattern).parts:
+        return [each for each in globbing.expand(pattern) if _looks_like_one(Path(each))]
+    from miyabi_healing.host.git import repository_search
+
+    found = repository_search.search(pattern, settings.regenerable)
+    notes.extend(found.notes)
+    return list(found.paths)
+
+
+def _is_submodule(place: _Place, places: Sequence[_Place]) -> bool:
+    """Whether a git folder lies in that of a repository that was found before."""
+    if "modules" not in place.common.parts:
+        return False
+    return any(each.common in place.common.parents for each in places)
+
+
+def _same_for_all_ways(place: _Place) -> Path | tuple[int, int]:
+    """What tells that two ways lead to one git folder, as where a folder is mounted twice."""
+    try:
+        status = os.stat(place.common)
+    except OSError:
+        return place.common
+    return status.st_dev, status.st_ino
 
 
 def repository_around(here: Path) -> Found:

@@ -67,6 +67,12 @@ def modules(names: Iterable[str]) -> dict[str, _Mark]:
     return {file: mark(file) for file in files if file and not file.startswith(installed)}
 
 
+def _targets(settings: config.Config) -> tuple[tuple[str, ...], ...]:
+    """What the checks are run for. Raises ConfigError."""
+    found = fixtures.Targets(settings)
+    return tuple(tuple(found.of(name)) for name in fixtures.TARGETS)
+
+
 @dataclass
 class Collected:
     """What this process has collected, and what that rests on. Orders come as bytes, answers go out
@@ -92,7 +98,7 @@ class Collected:
         self.where = registry.checks_folders(self.settings, self.more_checks)
         self.sources, self.targets, self.before = (
             _sources(self.where),
-            fixtures.all_targets(self.settings),
+            _targets(self.settings),
             frozenset(sys.modules),
         )
 
@@ -134,9 +140,7 @@ class Collected:
         """
         mount_answers.forget()
         try:
-            same = self.sources == _sources(self.where) and self.targets == fixtures.all_targets(
-                self.settings
-            )
+            same = self.sources == _sources(self.where) and self.targets == _targets(self.settings)
         except (config.ConfigError, OSError):
             return False
         return same and all(mark(file) == known for file, known in imported.items())
