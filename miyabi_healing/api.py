@@ -48,6 +48,7 @@ NAMES: dict[str, tuple[str, str]] = {
     # What a check's fixtures are: `context.reading(Mount)`.
     "Mount": ("host.filesystems", "a filesystem (fixture mount)"),
     "Repository": ("host.git.repositories", "a git repository (fixture repository)"),
+    "Repositories": ("host.git.worktree_space", "all that are looked after (fixture repositories)"),
     "Worktree": ("host.git.repositories", "a linked worktree of a repository"),
     "LogGroup": ("host.logs", "the files of a log pattern (fixture log_group)"),
     "LogFile": ("host.logs", "one of them"),
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.user_configuration import UserConfiguration as UserConfiguration
     from miyabi_healing.host.git.verdict import Reason as Reason
     from miyabi_healing.host.git.verdict import Verdict as Verdict
+    from miyabi_healing.host.git.worktree_space import Repositories as Repositories
     from miyabi_healing.host.git.worktrees import Waits as Waits
     from miyabi_healing.host.git.worktrees import WorktreeInspector as WorktreeInspector
     from miyabi_healing.host.log_cutting import find_cut as find_cut

@@ -19,9 +19,8 @@ from program import report, run, settings
 
 from miyabi_healing.gate import batch, execute
 from miyabi_healing.gate.handlers.table import HANDLERS, cost, recheck, target_use
-from miyabi_healing.gate.primitives import weigh as weighing
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host import caches
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import ActionResult, Outcome
@@ -45,7 +44,9 @@ from miyabi_healing.runner import housekeeping, registry
 from miyabi_healing.runner.healing import describe
 from miyabi_healing.runner.resources import Resources
 from miyabi_healing.state import quarantine, retention
+from miyabi_healing.support import tree_size
 from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.tree_size import weigh_tree
 
 NOTHING = Budgets(worktrees=0, processes=0, gigabytes=0, files=0)
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
@@ -294,11 +295,11 @@ def test_what_cannot_be_weighed_is_left_alone(
     folder = home / "folder"
     (folder / "in" / "in").mkdir(parents=True)
     if trouble == "nested too deep":
-        monkeypatch.setattr(weighing, "DEEPEST", 1)
+        monkeypatch.setattr(tree_size, "DEEPEST", 1)
     else:
         monkeypatch.setattr(
-            weighing,
-            "weigh_inside",
+            tree_size.Scales,
+            "_inside",
             lambda *_: (_ for _ in ()).throw(TimeoutError("the time is over")),
         )
     (outcome,) = carry_out(

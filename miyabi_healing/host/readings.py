@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.filesystems import Mount
     from miyabi_healing.host.git.repositories import Repository
     from miyabi_healing.host.git.user_configuration import UserConfiguration
+    from miyabi_healing.host.git.worktree_space import Repositories
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
@@ -48,6 +49,16 @@ class Host:
         from miyabi_healing.host.git import user_configuration
 
         return user_configuration.UserConfiguration(os.path.dirname(path), self.config)
+
+    def repositories(self, paths: tuple[str, ...] | None = None) -> Repositories:
+        """All that are looked after; `paths` are where they are, if they were looked for
+        already.
+        """
+        from miyabi_healing.host.git import repository_paths, worktree_space
+
+        if paths is None:
+            paths = repository_paths.configured(self.config).paths
+        return worktree_space.Repositories(paths, self.config)
 
     def log_group(self, pattern: str) -> LogGroup:
         from miyabi_healing.host import logs

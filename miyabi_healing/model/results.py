@@ -12,6 +12,12 @@ if TYPE_CHECKING:  # a run in which nothing was done needs none of these
     from miyabi_healing.model.actions import ActionResult, Outcome, Recovered
 
 
+class NotMeasured(Exception):
+    """What a check could measure is within its limit, and not all of it could be; the message names
+    the rest.
+    """
+
+
 class Measurement(TypedDict):
     """What `measure` records; pytest keeps it among a test's properties, so it is a plain dict."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.repositories import Repository
     from miyabi_healing.host.git.repository_paths import Found
     from miyabi_healing.host.git.user_configuration import UserConfiguration
+    from miyabi_healing.host.git.worktree_space import Repositories
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 LIMITS = pytest.StashKey[Limit]()
 HOST = pytest.StashKey[Host]()
 TARGETS = ("mount", "repository", "git_locks", "log_group")
+FOUND = pytest.StashKey["Targets"]()
 _Measure = Callable[[float, str], float]
 
 
@@ -129,13 +131,26 @@ def _read_mark(
     severity: str = "medium",
     unit: str = "",
     clear: float | None = None,
+    opt_in: bool = False,
     **bounds: float,
 ) -> Limit:
     """The arguments of ``@pytest.mark.limit``: ``limit(90, severity="high", critical=95,
-    unit="%")``.
+    unit="%")``. What `opt_in` is for, see `is_off`.
     """
     raised = {Severity[name.upper()]: float(bound) for name, bound in bounds.items()}
     return Limit(float(threshold), Severity[severity.upper()], raised, unit, clear)
+
+
+def is_off(item: pytest.Item, config: Config) -> bool:
+    """Whether a check waits for a threshold of the configuration: its marker says ``opt_in=True``,
+    and there is none.
+    """
+    mark = item.get_closest_marker("limit")
+    return (
+        mark is not None
+        and bool(mark.kwargs.get("opt_in"))
+        and config.check(issue_name(item)).threshold is None
+    )
 
 
 def issue_name(item: pytest.Item) -> str:
@@ -166,6 +181,12 @@ def repository(request: pytest.FixtureRequest, host: Host) -> Repository:
 def git_locks(request: pytest.FixtureRequest, host: Host) -> Repository | UserConfiguration:
     """Where locks of git may lie: a repository, or a user's own configuration that has one."""
     return host.git_locks(request.param)
+
+
+@pytest.fixture
+def repositories(request: pytest.FixtureRequest, host: Host) -> Repositories:
+    """All git repositories that are looked after."""
+    return host.repositories(request.config.stash[FOUND].repositories.paths)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from miyabi_healing.host.git.repositories import NoRepository
 from miyabi_healing.model.actions import ActionResult
 from miyabi_healing.model.config import ConfigError
 from miyabi_healing.model.issue import Issue
-from miyabi_healing.model.results import CheckResult
+from miyabi_healing.model.results import CheckResult, NotMeasured
 from miyabi_healing.runner.fixtures import issue_name
 from miyabi_healing.runner.healing import heal
 from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of
@@ -52,7 +52,9 @@ def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckRe
     if call.excinfo is None or call.excinfo.errisinstance(pytest.skip.Exception):
         return
     if not call.excinfo.errisinstance(AssertionError):
-        record.error = f"{call.excinfo.typename}: {call.excinfo.value}"
+        plain = isinstance(call.excinfo.value, NotMeasured)
+        kind = "" if plain else f"{call.excinfo.typename}: "
+        record.error = f"{kind}{call.excinfo.value}"
         return
     if waived := item.get_closest_marker("xfail"):
         record.waived = str(waived.kwargs["reason"])

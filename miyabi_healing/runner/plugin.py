@@ -76,7 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line(
         "markers",
-        "limit(threshold, severity, unit, clear, low, medium, high, critical): what a check allows",
+        "limit(threshold, severity, unit, clear, opt_in, low, medium, high, critical): "
+        "what a check allows; with opt_in, it is off until the configuration has its threshold",
     )
     launch = launch_of(config)
     try:
@@ -98,6 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     config.stash[RECORDS] = launch.records if launch else {}
     config.stash[HOST] = Host(settings)
+    config.stash[fixtures.FOUND] = targets
     config.stash[RESOURCES] = Resources(
         settings,
         folders,
@@ -214,6 +216,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     resources = config.stash.get(RESOURCES, None)
     if resources is None:
         return
+    left_out = [
+        item
+        for item in items
+        if is_check(item, resources) and fixtures.is_off(item, resources.config)
+    ]
+    items[:] = [item for item in items if item not in left_out]
     for item in items:
         if is_check(item, resources):
             prepare(item, resources)

@@ -13,10 +13,11 @@ from miyabi_healing.gate.handlers.handler import (
     Undo,
 )
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
-from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host import log_cutting
 from miyabi_healing.model.steps import ArchiveLog
 from miyabi_healing.support.files import identity_at, used
+from miyabi_healing.support.tree_size import weigh_tree
 
 
 class ArchiveLogHandler(StepHandler[ArchiveLog]):

@@ -7,10 +7,11 @@ import os
 from miyabi_healing.gate.handlers import log_files
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
-from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host import log_cutting
 from miyabi_healing.model.steps import CutLog
 from miyabi_healing.support.files import used
+from miyabi_healing.support.tree_size import weigh_tree
 
 
 class CutLogHandler(StepHandler[CutLog]):

@@ -21,15 +21,14 @@ from pathlib import Path
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.primitives.weigh import DEEPEST, Cost
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host import caches
 from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import Delete, Unit
 from miyabi_healing.support.files import mount_number, open_beneath, used
 from miyabi_healing.support.formatting import display
-
-_READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from miyabi_healing.support.tree_size import DEEPEST, READ_FOLDER
 
 
 @dataclass
@@ -144,7 +143,7 @@ def remove_name(
         return
     if depth > DEEPEST:
         raise OSError(f"folders are nested more than {DEEPEST} deep")
-    inside = os.open(name, _READ_FOLDER, dir_fd=folder)
+    inside = os.open(name, READ_FOLDER, dir_fd=folder)
     try:
         if mount_number(inside) != mount_number(folder):
             raise OSError(f"{display(name)} is another filesystem, or mounted here")

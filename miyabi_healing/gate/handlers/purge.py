@@ -15,11 +15,12 @@ from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler, Undo
 from miyabi_healing.gate.primitives import quarantine_locations, quarantine_restore
 from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
-from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Purge
 from miyabi_healing.state import quarantine
 from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.formatting import display
+from miyabi_healing.support.tree_size import weigh_tree
 
 
 def empty(

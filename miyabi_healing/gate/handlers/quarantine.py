@@ -17,11 +17,12 @@ from miyabi_healing.gate.primitives import quarantine_restore, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host.users import words
 from miyabi_healing.model.steps import Quarantine
 from miyabi_healing.support.files import identity_at, open_beneath
 from miyabi_healing.support.formatting import display
+from miyabi_healing.support.tree_size import weigh_tree
 
 
 def _used_by_now(place: WrittenEntry, context: Context) -> str | None:
