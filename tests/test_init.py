@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,69 @@ def test_what_is_found_is_set_and_the_configuration_holds(home: Path, file: Path
     assert run("--dry-run", "--quiet").returncode in (0, 1)
 
 
+def test_several_repositories_below_a_folder_are_a_pattern_that_finds_them_all(
+    home: Path, file: Path
+) -> None:
+    """Those inside them, and those to come, too; what no pattern finds is named by itself."""
+    org = [repository(home / "src" / "org" / name) for name in ("app", "lib")]
+    inner = repository(org[0] / "vendor" / "inner")
+    alone = [repository(home / name) for name in ("work/one", "dot", ".tool/a", ".tool/b")]
+    hidden = repository(home / "src" / "org" / ".hidden" / "app")
+    for number in range(3):
+        git(org[0], "worktree", "add", "-q", "--detach", str(home / "wt" / f"w{number}"))
+    assert run("init").returncode == 0
+    text = file.read_text()
+    assert '"~/src/org/**",  # 2 repositories, and 1 inside them; 3 linked worktrees\n' in text, (
+        text
+    )
+    assert "# ~/src/org/app: 4 worktrees: 3 in ~/wt\n" in text
+    settings = config_loader.load_config(str(file))
+    found = repository_paths.configured(settings)
+    assert set(found.paths) == {str(each) for each in (*org, inner, *alone, hidden)}
+    assert found.notes == ()
+    new = repository(home / "src" / "org" / "new")
+    assert str(new) in repository_paths.configured(settings).paths
+
+
+@pytest.mark.parametrize(("number", "budget"), [(20, 20), (21, 200)])
+def test_more_worktrees_than_a_run_may_retire_raise_its_budget(
+    home: Path, file: Path, number: int, budget: int
+) -> None:
+    """Wherever they are: here none of two repositories is over its own limit."""
+    one, two = repository(home / "src" / "one"), repository(home / "two")
+    for each in range(number):
+        repo = (one, two)[each % 2]
+        git(repo, "worktree", "add", "-q", "--detach", str(home / "wt" / f"w{each}"))
+    assert run("init").returncode == 0
+    settings = config_loader.load_config(str(file))
+    assert settings.budgets.worktrees == budget
+    said = "21 linked worktrees in 2 repositories; 20 a run otherwise" in file.read_text()
+    assert said == (number == 21)
+    assert settings.check("worktree_space").threshold is None
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "limit"),
+    [(1, None), (5, None), (5.5, 5), (9, 5), (30, 10), (121, 60), (372, 100), (5000, 2000)],
+)
+def test_worktrees_that_take_gigabytes_get_a_limit_below_that(
+    home: Path, gigabytes: float, limit: int | None
+) -> None:
+    repo = repository(home / "app")
+    git(repo, "worktree", "add", "-q", "--detach", str(home / "wt" / "w"))
+    found = looked(home)
+    assert found.space is not None
+    ((tree, _),) = found.space.sizes
+    found.space = replace(found.space, sizes=((tree, int(gigabytes * 1e9)),))
+    text = config_template.render_config(found, "host", "today")
+    settings = config_loader.interpret(tomllib.loads(text), "it")
+    check = settings.check("worktree_space")
+    assert (check.threshold, check.high) == (limit, limit and 2 * limit)
+    registry.validate_settings(settings, registry.checks_folders(settings))
+    if limit:
+        assert limit < gigabytes
+
+
 def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:
     text = run("init", "--output", "-").stdout
     assert config_loader.interpret(tomllib.loads(text), "the defaults") == config.Config()
@@ -124,12 +187,13 @@ def test_names_that_ask_for_trouble_are_found_again_and_others_are_left_out(
 ) -> None:
     repos = {str(repository(home / "src" / name)) for name in ODD}
     folders = [logs(home / "logs" / name, 1_100_000) for name in ODD]
-    outside = repository(Path(os.fsdecode(os.fsencode(home) + b"/src/\xff\xfe")))
+    outside = repository(Path(os.fsdecode(os.fsencode(home) + b"/\xff\xfe")))
+    repos.add(str(repository(Path(os.fsdecode(os.fsencode(home) + b"/src/\xff\xfe")))))
     done = run("init")
     assert done.returncode == 0, done.stderr
     settings = config_loader.load_config(str(file))
     assert set(repository_paths.configured(settings).paths) == repos
-    assert r"# left out, for its name is no UTF-8: ~/src/\xff\xfe" in file.read_text()
+    assert r"# left out, for its name is no UTF-8: ~/\xff\xfe" in file.read_text()
     assert outside.is_dir()
     matched = {
         name

@@ -14,7 +14,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from miyabi_healing.cli.setup import worktree_lines
 from miyabi_healing.cli.setup.discovery import Findings, FoundCache, LogFolder, Repo
+from miyabi_healing.cli.setup.repository_patterns import Group, groups
 from miyabi_healing.model.config import Config, HealerSettings
 from miyabi_healing.runner import registry
 from miyabi_healing.support.formatting import display, size_text
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from miyabi_healing.support.mount_table import MountPoint
 
 _MOST = 100  # lines of a kind
+_MOST_BY_NAME = 10  # repositories of a pattern
 _NO_DATA = frozenset(
     (
         "proc sysfs cgroup cgroup2 devpts devtmpfs mqueue tmpfs ramfs securityfs "
@@ -51,6 +54,7 @@ def render_config(found: Findings, host: str, when: str) -> str:
         "git": repositories,
         "logs": logs,
         "caches": _known_caches,
+        "budgets": worktree_lines.budgets,
         "safety": safety,
     }
     defaults = Config()
@@ -65,7 +69,7 @@ def render_config(found: Findings, host: str, when: str) -> str:
                     dict(special[each.name](found)) if each.name in special else {},
                 ),
             ]
-    lines += [*checks(), *healers()]
+    lines += [*checks(found), *healers()]
     return "\n".join(lines) + "\n"
 
 
@@ -128,12 +132,12 @@ def _short(path: Path) -> str:
     )
 
 
-def pattern(folder: Path) -> str:
-    """A pattern for the logs in a folder, whatever its name holds."""
+def pattern(folder: Path, names: str = "*.log") -> str:
+    """A pattern for `names` in a folder, whatever that is called."""
     written = _short(folder)
     if written.startswith("~/") and not glob.has_magic(str(Path.home())):
-        return f"~/{glob.escape(written[2:])}/*.log"
-    return f"{glob.escape(str(folder))}/*.log"
+        return f"~/{glob.escape(written[2:])}/{names}"
+    return f"{glob.escape(str(folder))}/{names}"
 
 
 def _entries(key: str, rows: Sequence[tuple[str, str]], nothing: str) -> list[str]:
@@ -170,11 +174,24 @@ def disk(_found: Findings) -> Iterator[tuple[str, list[str]]]:
 
 
 def repositories(found: Findings) -> Iterator[tuple[str, list[str]]]:
-    rows = [(_short(repo.path), worktrees(repo)) for repo in found.repos]
-    yield (
-        "repos",
-        _entries("repos", rows, "none found: the repository of the folder that it is started in"),
+    together, alone = groups(found.repos, found.homes, pattern)
+    rows = [(each.pattern, _group_comment(each)) for each in together]
+    rows += [(_short(repo.path), worktrees(repo)) for repo in alone]
+    lines = _entries(
+        "repos", rows, "none found: the repository of the folder that it is started in"
     )
+    many = [repo for group in together for repo in group.repos if repo.worktrees > 1]
+    lines += [
+        f"# {display(_short(repo.path))}: {worktrees(repo)}"
+        for repo in sorted(many, key=lambda repo: -repo.worktrees)[:_MOST_BY_NAME]
+    ]
+    yield "repos", lines
+
+
+def _group_comment(group: Group) -> str:
+    inside = f", and {group.inside} inside them" if group.inside else ""
+    linked = sum(repo.worktrees - 1 for repo in group.repos)
+    return f"{len(group.repos)} repositories{inside}; {linked} linked worktrees"
 
 
 def worktrees(repo: Repo) -> str:
@@ -272,9 +289,10 @@ def _cache_line(cache: FoundCache) -> str:
     )
 
 
-def checks() -> Iterator[str]:
+def checks(found: Findings) -> Iterator[str]:
     """Every check of ours with its limit, read off its marker without importing it."""
     for file in sorted(registry.builtin("checks").glob("test_*.py")):
+        name = file.stem.removeprefix("test_")
         markers = {
             call.func.attr: call
             for call in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
@@ -288,8 +306,13 @@ def checks() -> Iterator[str]:
             for call in markers.values()
             for word in call.keywords
         }
+        if name == "worktree_space" and (lines := worktree_lines.space(found)):
+            yield from ("", f"[checks.{name}]", "# enabled = true", *lines)
+            continue
         unit = f"  # {options['unit']}" if "unit" in options else ""
-        yield from ("", f"# [checks.{file.stem.removeprefix('test_')}]", "# enabled = true")
+        yield from ("", f"# [checks.{name}]", "# enabled = true")
+        if options.get("opt_in"):
+            yield "# off until it has a threshold; this one is an example"
         yield f"# threshold = {ast.literal_eval(limit.args[0])}{unit}"
         yield from (
             f"# {key} = {toml(options[key])}"

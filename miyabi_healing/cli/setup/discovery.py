@@ -17,11 +17,13 @@ from pathlib import Path
 
 from miyabi_healing.host import caches, logs
 from miyabi_healing.host.git import repositories, repository_paths
+from miyabi_healing.host.git.worktree_space import Repositories, WorktreeSpace
 from miyabi_healing.model import config
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.files import MEGABYTE, used
 
-_SECONDS = 5.0  # for looking through all folders, and the same again for weighing caches
+# for looking through all folders, and the same again for weighing worktrees, and caches
+_SECONDS = 5.0
 _DEPTH = 6
 _WORTH = MEGABYTE  # smaller log folders are not worth a line
 _SKIPPED = frozenset(
@@ -71,9 +73,15 @@ class Findings:
     repos: list[Repo] = field(default_factory=list)
     logs: list[LogFolder] = field(default_factory=list)
     caches: list[FoundCache] = field(default_factory=list)
+    space: WorktreeSpace | None = None
     folders: int = 0
     seconds: float = 0
     complete: bool = True
+
+    @property
+    def linked(self) -> int:
+        """How many linked worktrees there are."""
+        return sum(repo.worktrees - 1 for repo in self.repos)
 
 
 _Progress = Callable[[str], None]
@@ -100,6 +108,10 @@ def search_homes(
                 found.logs.append(log)
     found.repos = sorted(common.values(), key=lambda repo: (-repo.worktrees, repo.path))
     found.logs.sort(key=lambda folder: (-folder.bytes, folder.path))
+    if found.linked:
+        progress(f"Weighing {found.linked} worktrees")
+        paths = tuple(str(repo.path) for repo in found.repos if repo.worktrees > 1)
+        found.space = Repositories(paths, settings).measure_worktrees(seconds)
     end = time.monotonic() + seconds
     for cache in (cache for home in homes for cache in caches.in_homes(_in_home(home))):
         if cache.kind.category == "C":

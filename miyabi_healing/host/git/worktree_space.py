@@ -80,6 +80,10 @@ class Repositories:
     @cached_property
     def worktree_space(self) -> WorktreeSpace:
         """Measured once, in half a minute at most."""
+        return self.measure_worktrees(_SECONDS)
+
+    def measure_worktrees(self, seconds: float) -> WorktreeSpace:
+        """What the linked worktrees take, as far as it can be measured in so many seconds."""
         trees: list[Worktree] = []
         unknown: list[str] = []
         repositories = 0
@@ -95,23 +99,23 @@ class Repositories:
                     trees += [tree] if tree.linked_back else []
                 except OSError as error:  # it lies on a mount that does not answer
                     unknown.append(display(error))
-        sizes, unread = _weigh(trees)
+        sizes, unread = _weigh(trees, seconds)
         sizes.sort(key=lambda each: -each[1])
         return WorktreeSpace(tuple(sizes), repositories, (*unknown, *unread), self._opened[1])
 
 
-def _weigh(trees: list[Worktree]) -> tuple[list[tuple[Worktree, int]], list[str]]:
+def _weigh(trees: list[Worktree], seconds: float) -> tuple[list[tuple[Worktree, int]], list[str]]:
     """The worktrees with what each takes by itself: one that lies in another one counts there no
     more. And what could not be read.
     """
-    scales = Scales(time.monotonic() + _SECONDS, _identities(trees), go_on=True)
+    scales = Scales(time.monotonic() + seconds, _identities(trees), go_on=True)
     sizes: list[tuple[Worktree, int]] = []
     unknown: list[str] = []
     for number, tree in enumerate(trees):
         try:
             sizes.append((tree, scales.weigh(tree.path)))
         except TimeoutError:
-            late = f"{tree} and {len(trees) - number - 1} more: {_SECONDS:g} s were not enough"
+            late = f"{tree} and {len(trees) - number - 1} more: {seconds:g} s were not enough"
             return sizes, [*unknown, *_named(scales), late]
         except OSError as error:
             unknown.append(f"{tree}: {display(error.strerror or error)}")
