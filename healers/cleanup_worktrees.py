@@ -74,7 +74,7 @@ def in_all(context: HealerContext, options: Options) -> tuple[list[RetireWorktre
 
 
 def with_size(kept: Kept, size: int) -> Kept:
-    text = "; ".join(filter(None, (f"takes {size_text(size)}" if size else "", kept.detail)))
+    text = "; ".join(filter(None, (size_text(size) if size else "", kept.detail)))
     return Kept(kept.target, kept.reason, text)
 
 

@@ -158,6 +158,15 @@ def test_run_that_looks_after_no_repository_says_so_and_what_to_do(home: Path) -
     }
 
 
+def test_check_that_cannot_be_loaded_is_unknown_and_the_others_run(mine: Path) -> None:
+    (mine / "test_broken.py").write_text("def test_broken(:\n")
+    code, document = report(*arguments(mine))
+    (error,) = document["errors"]
+    assert (code, "test_broken.py" in error["check"]) == (3, True)
+    assert "could not be loaded" in error["message"]
+    assert [each["name"] for each in document["issues_detected"]] == ["things"]
+
+
 def test_check_that_fails_without_a_measurement_is_unknown_and_not_healed(mine: Path) -> None:
     (mine / "test_things.py").write_text(
         CHECK.replace("measure(count, ", "(lambda n, _: n)(count, ")
@@ -598,7 +607,7 @@ def test_repository_that_is_not_there_leaves_its_checks_unknown_and_all_others_r
     code, document = report(*arguments(mine, "[git]\nrepos = ['/nowhere/at/all']\n"), "--dry-run")
     assert code == 3
     assert {(row["check"], row["message"]) for row in document["errors"]} == {
-        (name, "git.repos: /nowhere/at/all: not a git repository")
+        (name, "git.repos: /nowhere/at/all is gone: mend or remove it")
         for name in ("excessive_worktrees", "stale_git_lock")
     }
     assert [issue["name"] for issue in document["issues_detected"]] == ["things"]

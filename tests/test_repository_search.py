@@ -5,12 +5,13 @@ and what was left out is said.
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gitworld import git, repository, worktree
+from gitworld import commit, git, repository, worktree
 from program import report, run, settings
 from test_repositories_of_others import THEM, as_user
 
@@ -45,6 +46,8 @@ def test_repository_inside_a_work_tree_of_another_is_one_and_a_submodule_is_not(
     outer = repository(home / "src" / "outer")
     inner = repository(outer / "vendor" / "deep" / "inner")
     lib = repository(home / "elsewhere" / "lib")
+    (lib / "src").mkdir()
+    commit(lib, "src/code", "one\n")
     git(outer, *ALLOW_FILES, "submodule", "--quiet", "add", str(lib), "libs/sub")
     assert found(home / "src" / "**") == {str(outer), str(inner)}
 
@@ -59,10 +62,38 @@ def test_linked_worktrees_are_their_repository_wherever_that_is(home: Path) -> N
     assert found(home / "**") == {str(far)}
 
 
-def test_folder_mounted_or_named_twice_is_looked_after_once(home: Path) -> None:
+def test_folder_whose_repository_is_gone_is_a_note_and_makes_nothing_unknown(home: Path) -> None:
+    """Hosts with many agents are full of them."""
+    app = repository(home / "src" / "app")
+    for name in ("one", "two"):
+        (home / "src" / "trees" / name).mkdir(parents=True)
+        (home / "src" / "trees" / name / ".git").write_text(f"gitdir: {home}/no/.git/worktrees/x\n")
+    for pattern in (home / "src" / "**", home / "src" / "trees" / "*"):
+        search = configured(app, pattern)
+        assert search.paths == (str(app),)
+        (note,) = search.notes
+        assert note.startswith(f"{home}/src/trees/")
+        assert "and 1 more: left over, the git folder that it names is gone" in note
+    named = configured(home / "src" / "trees" / "one")
+    assert named.paths == (f"{home}/src/trees/one",)
+
+
+def test_repository_named_twice_is_looked_after_once(home: Path) -> None:
     repo = repository(home / "src" / "app")
     (home / "src" / "link").symlink_to(repo)
     assert found(home / "src" / "**", home / "src" / "*", repo) == {str(repo)}
+
+
+@pytest.mark.root
+def test_repository_mounted_twice_is_looked_after_once(home: Path) -> None:
+    repo = repository(home / "src" / "app")
+    again = home / "src" / "mounted"
+    again.mkdir()
+    subprocess.run(["mount", "--bind", str(repo), str(again)], check=True)
+    try:
+        assert found(home / "src" / "**") == {str(repo)}
+    finally:
+        subprocess.run(["umount", str(again)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +204,7 @@ def test_pattern_or_repository_that_is_gone_is_unknown_alone_and_the_others_are_
     said = {each["target"]: each["message"] for each in document["errors"]}
     assert set(said) == {f"{home}/nothing/*", f"{home}/none/**", f"{home}/gone"}
     assert said[f"{home}/nothing/*"].startswith(f"git.repos: {home}/nothing/* finds no repository")
+    assert said[f"{home}/gone"] == f"git.repos: {home}/gone is gone: mend or remove it"
     text = run("--dry-run", "--config", file).stdout
     for name in said:
         assert sum(name in line for line in text.splitlines()) == 1

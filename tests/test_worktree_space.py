@@ -55,7 +55,7 @@ def test_bytes_are_those_of_linked_worktrees_over_all_repositories(home: Path) -
     found = space(one, two)
     assert [tree.path.parent.parent.name for tree, _ in found.sizes] == ["two", "one"]
     assert 0.003 <= found.gigabytes < 0.0031
-    assert (found.repositories, found.unknown) == (2, ())
+    assert found.unknown == ()
 
 
 def test_file_with_several_names_counts_once_over_all_worktrees(home: Path) -> None:
@@ -182,7 +182,7 @@ def test_everything_safe_goes_over_all_repositories_the_largest_first_up_to_the_
     assert (code, list(steps.values())) == (0, ["applied", "applied", "vetoed"])
     kept = {each["target"]: each for each in action["kept"]}
     assert kept[str(work)]["reason"] == "not merged"
-    assert kept[str(work)]["detail"].startswith("takes 2.0 MB; ")
+    assert kept[str(work)]["detail"].startswith("2.0 MB; ")
     assert [each.exists() for each in (large, middle, small, work)] == [False, False, True, True]
 
 
@@ -216,7 +216,7 @@ def test_below_its_limit_as_far_as_it_could_be_read_is_unknown(home: Path) -> No
     code, document = report("--dry-run", "--config", file)
     said = {each["check"]: each["message"] for each in document["errors"]}
     assert code == 3
-    assert said["worktree_space"].startswith("1 linked worktree(s) of 1 repositories take at least")
+    assert said["worktree_space"].startswith("Linked worktrees take at least 1.0 MB (1 of them)")
     assert "worktree_space" in run("--dry-run", "--config", file).stdout
 
 

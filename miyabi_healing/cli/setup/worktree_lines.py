@@ -17,7 +17,8 @@ def budgets(found: Findings) -> Iterator[tuple[str, list[str]]]:
     usual = Budgets().worktrees
     if found.linked > usual:
         repos = sum(repo.worktrees > 1 for repo in found.repos)
-        why = f"{found.linked} linked worktrees in {repos} repositories; {usual} a run otherwise"
+        where = f"{repos} repositories" if repos > 1 else "a repository"
+        why = f"{found.linked} linked worktrees in {where}; {usual} a run otherwise"
         yield "worktrees", [f"worktrees = {_FOR_PILES}  # {why}"]
 
 

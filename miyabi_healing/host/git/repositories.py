@@ -287,6 +287,8 @@ def open_repository(path: str, config: Config) -> Repository:
         raise NoRepository(f"{display(path)}: {display(error)}") from None
     if found is None and glob.has_magic(path) and not os.path.lexists(path):
         raise NoRepository(f"git.repos: {display(path)} finds no repository: mend or remove it")
+    if found is None and not os.path.lexists(path):
+        raise NoRepository(f"git.repos: {display(path)} is gone: mend or remove it")
     if found is None:
         raise NoRepository(f"git.repos: {display(path)}: not a git repository")
     if reason := why_foreign(found):

@@ -7,7 +7,6 @@ far as they can be git's own (`files.read_small`).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import glob
 import os
@@ -226,10 +225,17 @@ def configured(config: Config) -> Found:
             mount_answers.is_silent(expanded) or not os.path.exists(expanded)
         )
         matches = _matches(expanded, config.git, notes) if many else [expanded]
+        leftovers: list[str] = []
         for each in matches:
             place: _Place | None = None
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 place = locate(Path(each))
+            except FileNotFoundError:
+                if many:
+                    leftovers.append(each)
+                    continue
+            except (OSError, ValueError):
+                pass  # its own checks say why
             if many and place and (reason := why_foreign(place)):
                 notes.append(f"{display(each)} {reason}")
             elif many and place and _is_submodule(place, places):
@@ -238,6 +244,11 @@ def configured(config: Config) -> Found:
                 places += [place] if place else []
                 key = _same_for_all_ways(place) if place else Path(each)
                 paths.setdefault(key, str(place.main) if place else each)
+        if leftovers:
+            more = f" and {len(leftovers) - 1} more" if len(leftovers) > 1 else ""
+            notes.append(
+                f"{display(leftovers[0])}{more}: left over, the git folder that it names is gone"
+            )
         if not matches:
             paths.setdefault(Path(expanded), expanded)
     return Found(tuple(paths.values()), tuple(notes))

@@ -28,7 +28,6 @@ class WorktreeSpace:
     """
 
     sizes: tuple[tuple[Worktree, int], ...]
-    repositories: int
     unknown: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
 
@@ -39,10 +38,8 @@ class WorktreeSpace:
     def __str__(self) -> str:
         rest = (*self.unknown, *self.unseen)
         total = size_text(sum(size for _, size in self.sizes))
-        text = (
-            f"{len(self.sizes)} linked worktree(s) of {self.repositories} repositories take "
-            f"{'at least ' if rest else ''}{total}"
-        )
+        least = "at least " if rest else ""
+        text = f"Linked worktrees take {least}{total} ({len(self.sizes)} of them)"
         if self.sizes:
             largest = (f"{tree} ({size_text(size)})" for tree, size in self.sizes[:_NAMED])
             text += f"; the largest: {', '.join(largest)}"
@@ -86,14 +83,12 @@ class Repositories:
         """What the linked worktrees take, as far as it can be measured in so many seconds."""
         trees: list[Worktree] = []
         unknown: list[str] = []
-        repositories = 0
         for repository in self:
             try:
                 linked = repository.worktrees() if repository.admin_names() else ()
             except OSError as error:
                 unknown.append(f"{repository}: {display(error)}")
                 continue
-            repositories += bool(linked)
             for tree in linked:
                 try:
                     trees += [tree] if tree.linked_back else []
@@ -101,7 +96,7 @@ class Repositories:
                     unknown.append(display(error))
         sizes, unread = _weigh(trees, seconds)
         sizes.sort(key=lambda each: -each[1])
-        return WorktreeSpace(tuple(sizes), repositories, (*unknown, *unread), self._opened[1])
+        return WorktreeSpace(tuple(sizes), (*unknown, *unread), self._opened[1])
 
 
 def _weigh(trees: list[Worktree], seconds: float) -> tuple[list[tuple[Worktree, int]], list[str]]:
