@@ -52,7 +52,7 @@ ALLOWED = {
     "state/run_lock.py": "the lock file of the state folder, and that folder",
     "state/journal.py": "the journal in the state folder, and that folder",
     "report/outputs/textfile.py": "what a killed write left beside the metrics file",
-    "host/git/merges.py": "its own scratch folder: whose it is, and its end",
+    "host/git/scratch_git.py": "its own scratch folder: whose it is, and its end",
     "support/atomic_write.py": "files of the program's own that somebody asked for: units, a "
     "configuration",
 }

@@ -28,7 +28,7 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Refused
 from miyabi_healing.host import readings, users
-from miyabi_healing.host.git import merges, repository_paths
+from miyabi_healing.host.git import merges, repository_paths, scratch_git
 from miyabi_healing.host.git import repositories as git_view
 from miyabi_healing.host.git.index import is_ordinary
 from miyabi_healing.host.git.last_use import last_use
@@ -612,7 +612,7 @@ def test_merged_work_is_found_without_room_on_the_disk_and_without_a_place_in_me
             tempfile, "tempdir", str(mounted("tmpfs", "64k", options=",nr_inodes=1"))
         )
     else:
-        monkeypatch.setattr(merges, "IN_MEMORY", str(repo / "missing"))
+        monkeypatch.setattr(scratch_git, "IN_MEMORY", str(repo / "missing"))
     assert WorktreeInspector(git_view.open_repository(str(repo), Config())).merged.keys() == {
         "refs/heads/done"
     }
@@ -635,7 +635,7 @@ def test_scratch_folder_that_its_owner_makes_a_trap_of_deletes_nothing_else(
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
         unlink(path, dir_fd=dir_fd)
 
-    with merges.scratch(os.geteuid()) as folder:
+    with scratch_git.scratch(os.geteuid()) as folder:
         trap = Path(folder) / "trap"
         trap.mkdir()
         (trap / "precious").touch()

@@ -6,29 +6,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from miyabi_healing.host.git import merges
+from miyabi_healing.host.git.merges import Base, MergeVerdict, verdicts, why_not
 from miyabi_healing.host.git.repositories import Repository
 from miyabi_healing.support.command_errors import ToolError
 
 _DEFAULTS: dict[Path, str] = {}
 _BRANCHES = ("refs/heads/", "refs/remotes/")
-
-
-@dataclass(frozen=True)
-class _Base:
-    """The branch that merged work ends up in: its full name and commit."""
-
-    name: str
-    commit: str
-
-    def is_of(self, branch: str) -> bool:
-        """Whether a branch is this one, or the local one of its name."""
-        local = self.name.split("/", 3)[-1] if self.name.startswith("refs/remotes/") else ""
-        return branch in (self.name, f"refs/heads/{local}")
 
 
 class Branches:
@@ -52,7 +38,7 @@ class Branches:
         return {name: (commit, target) for name, commit, target in rows}
 
     @cached_property
-    def bases(self) -> tuple[_Base, ...] | str:
+    def bases(self) -> tuple[Base, ...] | str:
         """The branches that merged work ends up in, each of which is enough: the configured one and
         its like of each remote; else what a remote's HEAD says, ``init.defaultBranch``, main and
         master, and develop and trunk where a remote has them, local and of remotes. Why there is
@@ -71,7 +57,7 @@ class Branches:
             usual = [self.default_branch, "main", "master"]
             usual += [each for each in ("develop", "trunk") if self._is_remote(each)]
             names = [*heads, *(name for each in usual if each for name in everywhere(each))]
-        found = tuple(_Base(each, self.refs[each][0]) for each in _once(names) if each in self.refs)
+        found = tuple(Base(each, self.refs[each][0]) for each in _once(names) if each in self.refs)
         if found:
             return found
         return (
@@ -100,18 +86,35 @@ class Branches:
                 _DEFAULTS[common] = ""
         return _DEFAULTS[common]
 
-    def merged_among(self, names: Iterable[str]) -> frozenset[str]:
-        """Those of some local branches whose whole work is in a base, however it got there; none
-        where there is no base.
+    @cached_property
+    def _verdicts(self) -> dict[str, dict[str, MergeVerdict]]:
+        """By branch and by base, what is known so far."""
+        return {}
+
+    def merged_among(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of some local branches whose whole work is in a base, however it got there, with
+        the evidence in words; none where there is no base.
         """
         if isinstance(self.bases, str):
-            return frozenset()
-        commits = {name: self.refs[name][0] for name in set(names) & set(self.refs)}
-        merged: frozenset[str] = frozenset()
-        for base in self.bases:
-            left = {name: each for name, each in commits.items() if name not in merged}
-            merged |= merges.merged_into(self.repository, base.commit, left)
+            return {}
+        left = {name: self.refs[name][0] for name in _once(names) if name in self.refs}
+        merged: dict[str, str] = {}
+        first = {each.commit: each for each in reversed(self.bases)}
+        for base in (each for each in self.bases if first[each.commit] is each):
+            for name, verdict in verdicts(self.repository, base, left).items():
+                self._verdicts.setdefault(name, {})[base.name] = verdict
+                if verdict.merged:
+                    merged[name] = verdict.merged
+                    del left[name]
         return merged
+
+    def own_work(self, name: str) -> str:
+        """Why a branch does not count as merged, in words; empty where it does, or where there is
+        no base.
+        """
+        if name not in self._verdicts and self.merged_among([name]):
+            return ""
+        return why_not(list(self._verdicts.get(name, {}).values()))
 
     def held_by_none(self, commits: Iterable[str]) -> frozenset[str]:
         """Those of some commits that no branch, local or of a remote, and no tag holds; a commit

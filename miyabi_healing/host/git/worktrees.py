@@ -77,8 +77,7 @@ class WorktreeInspector:
     @cached_property
     def merged(self) -> Mapping[str, str]:
         """The branches of the worktrees whose whole work is in a base, and what shows it."""
-        found = self.branches.merged_among(tree.branch for tree in self.about)
-        return dict.fromkeys(found, "merged: merging it would change nothing")
+        return self.branches.merged_among(tree.branch for tree in self.about)
 
     @cached_property
     def alone(self) -> frozenset[str]:
@@ -204,11 +203,11 @@ class WorktreeInspector:
             return Reason("fresh", f"no commit was made on it yet; {waits}", waits)
         if evidence := self.merged.get(name):
             return evidence
+        names = ", ".join(str(base) for base in bases)
         return Reason(
             "not merged",
-            f"{display(short)} has work that none of "
-            f"{', '.join(display(base.name) for base in bases)} has",
-            f"merge it, or look: git log {display(short)} --not {display(bases[0].name)}",
+            self.branches.own_work(name) or f"{display(short)} has work that {names} has not",
+            f"merge it into one of {names}; git log {display(short)} --not {bases[0]} shows it",
         )
 
     def _by_its_commit(self, worktree: Worktree) -> Answer:
