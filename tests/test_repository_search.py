@@ -18,6 +18,7 @@ from test_repositories_of_others import THEM, as_user
 from conftest import Served
 from miyabi_healing.host.git import repository_paths, repository_search
 from miyabi_healing.model.config import Config, GitSettings
+from miyabi_healing.model.limit_settings import CheckSettings
 from miyabi_healing.support import folder_walk
 from miyabi_healing.support.folder_walk import Bounds, FolderWalk
 
@@ -249,3 +250,22 @@ def test_folder_that_cannot_be_read_is_said(home: Path) -> None:
         paths, (note,) = as_user(THEM, look)
         assert paths == [str(app)]
         assert f"1 folder(s) cannot be read, as {folder}/src/shut" in note
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_worktrees_of_several_repositories_that_are_many_together_are_a_note(
+    home: Path, limited: bool
+) -> None:
+    """Each has few; a limit over all of them says it better, where there is one."""
+    for name in ("one", "two"):
+        made = repository(home / "src" / name)
+        for number in range(15):
+            (made / ".git/worktrees" / str(number)).mkdir(parents=True)
+    checks = {"worktree_space": CheckSettings(threshold=50)} if limited else {}
+    settings = Config(git=GitSettings(repos=(f"{home}/src/**",)), checks=checks)
+    assert repository_paths.configured(settings).notes == ()
+    (made / ".git/worktrees/more").mkdir()
+    notes = repository_paths.configured(settings).notes
+    assert [each.partition(":")[0] for each in notes] == (
+        [] if limited else ["2 repositories have 33 worktrees together"]
+    )

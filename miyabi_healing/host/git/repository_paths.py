@@ -7,6 +7,7 @@ far as they can be git's own (`files.read_small`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import os
@@ -46,6 +47,7 @@ def held_git_folder(common: Path, owner: int) -> Iterator[int]:
         yield folder
 
 
+_MANY_WORKTREES = 30  # linked ones of all repositories: twice what one may have
 _NONE = (
     "no repository is looked after: the current folder is in none; name them under [git] repos, or "
     "let init find them"
@@ -251,7 +253,27 @@ def configured(config: Config) -> Found:
             )
         if not matches:
             paths.setdefault(Path(expanded), expanded)
+    notes += _piles(places, config)
     return Found(tuple(paths.values()), tuple(notes))
+
+
+def _piles(places: Sequence[_Place], config: Config) -> list[str]:
+    """That the worktrees of several repositories are many together, which no limit of one
+    repository's says.
+    """
+    commons = dict.fromkeys(each.common for each in places)
+    if len(commons) < 2 or config.check("worktree_space").threshold is not None:
+        return []
+    linked = 0
+    for common in commons:
+        with contextlib.suppress(OSError):
+            linked += len(os.listdir(common / "worktrees"))
+    if linked <= _MANY_WORKTREES:
+        return []
+    return [
+        f"{len(commons)} repositories have {linked + len(commons)} worktrees together: the command "
+        "worktrees lists them, [checks.worktree_space] sets a limit in gigabytes over all of them"
+    ]
 
 
 def _matches(pattern: str, settings: GitSettings, notes: list[str]) -> list[str]:
