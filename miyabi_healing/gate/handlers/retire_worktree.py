@@ -22,7 +22,7 @@ from miyabi_healing.gate.primitives import quarantine_restore, quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.roots import root_of
-from miyabi_healing.gate.primitives.weigh import Cost, weigh_tree
+from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host.git.repositories import Repository, Worktree, open_repository
 from miyabi_healing.host.git.verdict import Reason
 from miyabi_healing.host.git.worktrees import WorktreeInspector, side_by_side
@@ -30,6 +30,7 @@ from miyabi_healing.model.steps import RetireWorktree
 from miyabi_healing.support.command_errors import ToolError
 from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.formatting import display
+from miyabi_healing.support.tree_size import weigh_tree
 
 _Marks = dict[str, tuple[int, int, int, int]]
 Found = TypeVar("Found")

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# `retire_worktree` still takes it from here
-from miyabi_healing.support.tree_size import weigh_tree as weigh_tree
-
 
 @dataclass(frozen=True)
 class Cost:
