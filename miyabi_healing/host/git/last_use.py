@@ -29,15 +29,16 @@ class LastUse:
         return (time.time() - self.time) / DAY
 
 
-def last_use(worktree: Worktree) -> LastUse:
+def last_use(worktree: Worktree, most: int = _MOST_ENTRIES) -> LastUse:
     """The latest of: the time in the last entry of its reflog, what git keeps of it, and what is in
     it, from the top down, where its folder is there.
 
     Of the reflog the time in it counts: git gc rewrites the file. Folders that can be made again
-    count as well: somebody makes them. Raises OSError where the worktree cannot be looked into.
+    count as well: somebody makes them. `most` is after how many files enough was seen. Raises
+    OSError where the worktree cannot be looked into.
     """
     marks = [_changed(worktree.admin / name, f"git's {name}") for name in _MARKS]
-    marks += [_last_entry(worktree.admin / "logs" / "HEAD"), _newest(worktree.path)]
+    marks += [_last_entry(worktree.admin / "logs" / "HEAD"), _newest(worktree.path, most)]
     return max((each for each in marks if each), key=lambda each: each.time)
 
 
@@ -48,7 +49,7 @@ def _changed(path: Path, name: str) -> LastUse | None:
         return None
 
 
-def _newest(top: Path) -> LastUse | None:
+def _newest(top: Path, most: int) -> LastUse | None:
     """The newest thing in a folder, looked for level by level, as far as the most of them; what
     cannot be read deeper down is left out. None where it is not there.
     """
@@ -57,7 +58,7 @@ def _newest(top: Path) -> LastUse | None:
     except FileNotFoundError:
         return None
     level, seen = [path], 0
-    while level and seen < _MOST_ENTRIES:
+    while level and seen < most:
         deeper: list[str] = []
         for folder in level:
             try:
@@ -72,7 +73,7 @@ def _newest(top: Path) -> LastUse | None:
             except OSError:
                 if folder == str(top):
                     raise
-            if seen >= _MOST_ENTRIES:
+            if seen >= most:
                 break
         level = deeper
     return LastUse(newest, os.path.relpath(path, top) if path != str(top) else "its folder")

@@ -118,7 +118,8 @@ class WorktreeInspector:
         """What speaks for waiting with one that may go otherwise; None where nothing does."""
         if not worktree.linked_back:
             return self.verdict(worktree, waits).reason
-        answer = by_its_last_use(last_use.last_use(worktree), waits.idle)
+        # all of it was looked at lately: what is at its top, and what git writes, is enough
+        answer = by_its_last_use(last_use.last_use(worktree, most=1), waits.idle)
         return answer if isinstance(answer, Reason) else None
 
     def _without_content(self, worktree: Worktree, waits: Waits) -> Iterator[Answer]:
