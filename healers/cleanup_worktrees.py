@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from miyabi_healing.api import (
@@ -16,24 +17,37 @@ from miyabi_healing.api import (
     Repositories,
     Repository,
     RetireWorktree,
+    Step,
+    ToolError,
     Verdict,
     Waits,
     Witness,
+    Worktree,
     WorktreeInspector,
+    delete,
     display,
+    droppable,
+    leftover_folders,
+    measure_folder,
+    measure_folders,
+    quarantine,
     retire_worktree,
     size_text,
 )
+
+MEASURING = 1.0  # seconds for the sizes of all that is kept
 
 
 @dataclass(frozen=True)
 class Options:
     """`idle_days` without use before a worktree may go; `prune_days` after which git's record of
-    one that is not merged goes once its folder is missing (as git gc waits).
+    one that is not merged goes once its folder is missing (as git gc waits). `drop_regenerable`:
+    also take out of those that stay what tools make again, once they are idle.
     """
 
     idle_days: Annotated[float, Meta(ge=0)] = 7
     prune_days: Annotated[float, Meta(ge=0)] = 90
+    drop_regenerable: bool = False
 
 
 def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) -> Plan:
@@ -43,7 +57,9 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
     if any(isinstance(each, Repositories) for each in context.fixtures.values()):
         steps, kept = in_all(context, options)
     else:
-        steps, kept = in_one(context.reading(Repository), options)
+        repository = context.reading(Repository)
+        steps, found = in_one(repository, options)
+        kept = [Kept(str(repository), "main"), *measured(repository, found)]
     return Plan(
         tuple(steps),
         # who has a pile wants it gone, not to be just below the limit: the budget is the end
@@ -54,18 +70,20 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
     )
 
 
-def in_all(context: HealerContext, options: Options) -> tuple[list[RetireWorktree], list[Kept]]:
+def in_all(context: HealerContext, options: Options) -> tuple[list[Step], list[Kept]]:
     """The same for the worktrees of all repositories, with what each takes."""
     repositories = context.reading(Repositories)
     sizes = {str(tree): size for tree, size in repositories.worktree_space.sizes}
-    steps: list[RetireWorktree] = []
+    steps: list[Step] = []
     kept: list[Kept] = []
     witness = context.host.witness()
     for repository in repositories:
+        kept.append(Kept(str(repository), "main"))
         try:
             if repository.admin_names():
-                more, others = in_one(repository, options, witness)
-                steps, kept = [*steps, *more], [*kept, *others]
+                more, found = in_one(repository, options, witness)
+                steps += more
+                kept += [kept_for(each) for each in found if each.reason]
         except OSError as error:
             kept.append(Kept(str(repository), "not readable", display(error)))
     steps.sort(key=lambda step: -sizes.get(step.target, 0))
@@ -80,18 +98,39 @@ def with_size(kept: Kept, size: int) -> Kept:
 
 def in_one(
     repository: Repository, options: Options, witness: Witness | None = None
-) -> tuple[list[RetireWorktree], list[Kept]]:
-    """What to do about each worktree of a repository, the longest unused first."""
+) -> tuple[list[Step], list[Verdict]]:
+    """What to do about each worktree of a repository, the longest unused first, and why."""
     worktrees = sorted(repository.worktrees(), key=lambda each: each.admin.stat().st_mtime)
     waits = Waits(options.idle_days, options.prune_days)
-    verdicts = WorktreeInspector(repository, worktrees, witness).verdicts(worktrees, waits)
-    kept = [
-        Kept(str(each.worktree), each.reason.category, each.reason.detail)
-        for each in verdicts
-        if each.reason
+    inspector = WorktreeInspector(repository, worktrees, witness)
+    verdicts = inspector.verdicts(worktrees, waits)
+    steps: list[Step] = [
+        retire(each, repository, waits) for each in verdicts if each.reason is None
     ]
-    steps = [retire(each, repository, waits) for each in verdicts if each.reason is None]
-    return steps, [Kept(str(repository), "main"), *kept]
+    if options.drop_regenerable:
+        for each in verdicts:
+            steps += drops(inspector, each.worktree, options.idle_days) if each.reason else ()
+    return steps, verdicts
+
+
+def kept_for(verdict: Verdict) -> Kept:
+    assert verdict.reason is not None
+    return Kept(str(verdict.worktree), verdict.reason.category, verdict.reason.detail)
+
+
+def measured(repository: Repository, verdicts: Sequence[Verdict]) -> Iterator[Kept]:
+    """What stays, and folders that git does not know any more, the largest first: people decide by
+    gigabytes. Of what cannot be measured in a moment no size is said.
+    """
+    found = [(each.worktree.path, kept_for(each)) for each in verdicts if each.reason]
+    found += [
+        (each.path, Kept(str(each), "leftover folder", each.why))
+        for each in leftover_folders(repository, [each.worktree for each in verdicts])
+    ]
+    sizes = dict(measure_folders([path for path, _ in found], MEASURING))
+    for path, each in sorted(found, key=lambda row: -sizes[row[0]].own if row[0] in sizes else 0):
+        size = [sizes[path].words] if path in sizes else []
+        yield replace(each, detail=", ".join(filter(None, [*size, each.detail])))
 
 
 def retire(verdict: Verdict, repository: Repository, waits: Waits) -> RetireWorktree:
@@ -114,6 +153,50 @@ def retire(verdict: Verdict, repository: Repository, waits: Waits) -> RetireWork
     )
 
 
+def drops(inspector: WorktreeInspector, tree: Worktree, idle_days: float) -> Iterator[Step]:
+    """Take out of a worktree that stays what tools make again, while nobody is at work there."""
+    try:
+        if droppable.in_the_way(inspector, tree, idle_days):
+            return
+        found = droppable.droppable(inspector, tree)
+    except (OSError, ToolError):  # that it cannot be looked at is why it stays
+        return
+    emptied = tuple(each.path.parent for each in found)
+
+    def guard() -> str | None:
+        anew = WorktreeInspector(inspector.repository, [tree])
+        reason = droppable.in_the_way(anew, tree, idle_days, emptied)
+        return str(reason) if reason else None
+
+    for each in found:
+        if each.evidence:
+            yield delete(
+                tree.path,
+                [each.path],
+                each.evidence,
+                target=display(each.path),
+                counts="folders_dropped",
+                optional=True,
+                guard=guard,
+            )
+        else:
+            yield quarantine(
+                each.path,
+                "git ignores it, and folders of its name are made again",
+                later=measure_folder(each.path).own,
+                counts="folders_dropped",
+                optional=True,
+                guard=guard,
+            )
+
+
 def words(counts: Counter[str]) -> str:
     cleaned = f"Cleaned {counts['worktrees_removed']} worktrees"
-    return f"{cleaned}, pruned stale references" if counts["pruned"] else cleaned
+    more = [cleaned]
+    more += ["pruned stale references"] if counts["pruned"] else []
+    more += (
+        [f"took {counts['folders_dropped']} regenerable folder(s) out of others"]
+        if counts["folders_dropped"]
+        else []
+    )
+    return ", ".join(more)

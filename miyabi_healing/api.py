@@ -94,7 +94,12 @@ READINGS: dict[str, tuple[str, str]] = {
     "Verdict": ("host.git.verdict", "whether a worktree may go, and what shows it"),
     "Waits": ("host.git.worktrees", "how many days a worktree has to be idle, or missing"),
     "duration_text": ("support.formatting", "seconds in words: 3 h"),
+    "ToolError": ("support.command_errors", "a program could not be asked, or said no"),
     "WorktreeInspector": ("host.git.worktrees", "what would be missed in worktrees"),
+    "droppable": ("host.git", "module: what may be taken out of a worktree that stays"),
+    "leftover_folders": ("host.git.leftovers", "worktrees that git does not know any more"),
+    "measure_folder": ("host.git.worktree_sizes", "what a folder takes, and what of it is shared"),
+    "measure_folders": ("host.git.worktree_sizes", "what folders take, in so many seconds"),
 }
 
 if TYPE_CHECKING:
@@ -108,6 +113,8 @@ if TYPE_CHECKING:
     from miyabi_healing.host.caches import Cache as Cache
     from miyabi_healing.host.context import HealerContext as HealerContext
     from miyabi_healing.host.filesystems import Mount as Mount
+    from miyabi_healing.host.git import droppable as droppable
+    from miyabi_healing.host.git.leftovers import leftover_folders as leftover_folders
     from miyabi_healing.host.git.locks import Holders as Holders
     from miyabi_healing.host.git.locks import Lock as Lock
     from miyabi_healing.host.git.locks import LockFolders as LockFolders
@@ -117,6 +124,8 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.user_configuration import UserConfiguration as UserConfiguration
     from miyabi_healing.host.git.verdict import Reason as Reason
     from miyabi_healing.host.git.verdict import Verdict as Verdict
+    from miyabi_healing.host.git.worktree_sizes import measure_folder as measure_folder
+    from miyabi_healing.host.git.worktree_sizes import measure_folders as measure_folders
     from miyabi_healing.host.git.worktree_space import Repositories as Repositories
     from miyabi_healing.host.git.worktrees import Waits as Waits
     from miyabi_healing.host.git.worktrees import WorktreeInspector as WorktreeInspector
@@ -165,6 +174,7 @@ if TYPE_CHECKING:
     from miyabi_healing.support import commands as commands
     from miyabi_healing.support import globbing as globbing
     from miyabi_healing.support import mount_answers as mount_answers
+    from miyabi_healing.support.command_errors import ToolError as ToolError
     from miyabi_healing.support.files import MEGABYTE as MEGABYTE
     from miyabi_healing.support.files import identity_at as identity_at
     from miyabi_healing.support.files import newest as newest

@@ -59,6 +59,8 @@ class _Later(click.Group):
         "resume": "pause",
         "rollback": "rollback",
         "status": "status",
+        "why": "why",
+        "worktrees": "worktrees",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

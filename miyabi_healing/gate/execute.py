@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from miyabi_healing.gate.batch import Work, one, several
+from miyabi_healing.gate.handlers.table import goes_in_batches
 from miyabi_healing.gate.primitives.context import error_text
 from miyabi_healing.gate.recover import take_back
 from miyabi_healing.model.actions import Outcome, StepStatus
@@ -87,6 +88,7 @@ def _goes_along(step: Step, batch: Sequence[Step], work: Work, end: float) -> bo
     return (
         len(batch) < _LARGEST_BATCH
         and type(step) is type(batch[0])
+        and goes_in_batches(step)
         and not work.policy.reason_against_steps(step, deadline=end, besides=batch)
     )
 

@@ -32,6 +32,8 @@ from miyabi_healing.support.files import (
 )
 from miyabi_healing.support.formatting import display
 
+NOT_DISPOSABLE = "no known cache, and not in [safety] disposable"
+
 
 @dataclass(frozen=True)
 class Cache:
@@ -221,7 +223,7 @@ def delete_objection(step: Delete, settings: config.Config) -> str | None:
             return f"{display(cache.path)}: {reason}"
         around.append(cache)
     if not named and not any(_is_below(root, cache.path) for cache in around):
-        return "no known cache, and not in [safety] disposable"
+        return NOT_DISPOSABLE
     for cache in around:
         for unit in step.units:
             if unit.path == cache.path or unit.path == root:

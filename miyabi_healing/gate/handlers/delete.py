@@ -197,6 +197,16 @@ def _remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int)
     tally.left += helper.left
 
 
+def _not_disposable(step: Delete, context: Context) -> str | None:
+    """Why nothing may be deleted there, whatever a healer plans; None where it may."""
+    reason = caches.delete_objection(step, context.host.config)
+    if reason != caches.NOT_DISPOSABLE:
+        return reason
+    from miyabi_healing.host.git import droppable
+
+    return droppable.delete_objection(step, context.host.config)
+
+
 class DeleteHandler(StepHandler[Delete]):
     """Deleting what its tool makes again."""
 
@@ -215,7 +225,7 @@ class DeleteHandler(StepHandler[Delete]):
     def recheck(self, step: Delete, context: Context) -> str | None:
         if root_of(step.root, context.roots) is None:
             return "outside the allowed roots"
-        if reason := caches.delete_objection(step, context.host.config):
+        if reason := _not_disposable(step, context):
             return reason
         if any(
             not unit.path.is_relative_to(step.root) or ".." in unit.path.parts

@@ -112,6 +112,11 @@ class StepHandler(ABC, Generic[S]):
         failed.
         """
 
+    @property
+    def in_batches(self) -> bool:
+        """Whether several are carried out together: one that is cut short leaves none done."""
+        return False
+
     def recheck_all(self, steps: Sequence[S], context: Context) -> Sequence[str | Exception | None]:
         """The same of several that one look judges; where it cannot be told, the error."""
         return [_caught(self.recheck, step, context) for step in steps]

@@ -168,6 +168,10 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
     next_run = TAKEN_BACK
     undo = Restorable(dict.fromkeys(("worktree", "worktree-admin"), UNDO))
 
+    @property
+    def in_batches(self) -> bool:
+        return True
+
     def target_use(self, step: RetireWorktree) -> TargetUse:
         return TargetUse((step.path, step.admin) if step.path else (step.admin,))
 

@@ -77,6 +77,11 @@ def apply(step: Step, context: Context) -> StepResult:
     return _handler_of(step).apply(step, context)
 
 
+def goes_in_batches(step: Step) -> bool:
+    """Whether steps of its kind are carried out together. Raises TypeError."""
+    return _handler_of(step).in_batches
+
+
 def apply_all(
     steps: Sequence[Step], contexts: Sequence[Context]
 ) -> Sequence[StepResult | Exception]:

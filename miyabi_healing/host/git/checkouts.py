@@ -78,6 +78,18 @@ def missed(checkout: Checkout, disregarded: list[str]) -> Reason | None:
     return None
 
 
+def regenerable_folders(checkout: Checkout) -> Iterator[str]:
+    """The folders that git reports as ignored themselves, and that tools make again. Raises
+    ToolError.
+    """
+    files = checkout.files
+    for entry in (os.fsdecode(each) for each in checkout.ask(*_STATUS).split(b"\0") if each):
+        path = entry[3:].rstrip("/")
+        # what ends with a slash is a folder, and no link to one
+        if entry.startswith("!! ") and entry.endswith("/") and files.is_regenerable(path):
+            yield path
+
+
 def repositories_inside(checkout: Checkout) -> Iterator[str]:
     """The gitlinks that have a repository checked out. Raises ToolError, OSError."""
     for row in unusual(checkout):

@@ -37,11 +37,11 @@ class MissedFiles:
         so says nothing: then git names the file, and it counts by itself.
         """
         link = os.path.islink(self.folder / path.rstrip("/"))
-        if link and self._is_regenerable(path.rstrip("/")):
+        if link and self.is_regenerable(path.rstrip("/")):
             return None  # what it leads to stays
         if not path.endswith("/"):
             return None if self.is_litter(path) or self.is_a_copy(path) else path
-        if self._is_regenerable(path.rstrip("/")):
+        if self.is_regenerable(path.rstrip("/")):
             nested = _nested_repository(self.folder / path)
             return None if nested is None else f"{nested} is a repository"
         for number, file in enumerate(self._files_below(path)):
@@ -84,7 +84,8 @@ class MissedFiles:
     def _read(self, path: Path) -> bytes:
         return read_small(path, owner=self.owner, limit=_LARGEST_COPY)
 
-    def _is_regenerable(self, path: str) -> bool:
+    def is_regenerable(self, path: str) -> bool:
+        """Whether a folder is called as those are that tools make again."""
         names = (*catalogue.words("regenerable_folders", "folders"), *self.settings.regenerable)
         return any(_fits(path, name) for name in names)
 

@@ -253,13 +253,7 @@ class WorktreeInspector:
 
         `folder` is where the worktree's files are, if moved. Raises ToolError, OSError.
         """
-        folder, place = folder or worktree.path, self.repository
-        files = MissedFiles(folder, worktree.path, place.main, place.owner, place.config.git)
-
-        def ask(*arguments: str) -> bytes:
-            return place.git(*arguments, worktree=worktree, folder=folder)
-
-        top = Checkout(worktree.admin, files, ask)
+        top = self.checkout(worktree, folder)
         found: list[str] = []
         reason = checkouts.missed(top, found) or submodules.missed_in_submodules(
             worktree, top, found
@@ -273,6 +267,16 @@ class WorktreeInspector:
             f"clean but for what can be made again, litter or copies: {', '.join(found[:_SHOWN])}"
             f"{more}"
         )
+
+    def checkout(self, worktree: Worktree, folder: Path | None = None) -> Checkout:
+        """What git has checked out in a worktree, whose files are in `folder`, if moved."""
+        folder, place = folder or worktree.path, self.repository
+        files = MissedFiles(folder, worktree.path, place.main, place.owner, place.config.git)
+
+        def ask(*arguments: str) -> bytes:
+            return place.git(*arguments, worktree=worktree, folder=folder)
+
+        return Checkout(worktree.admin, files, ask)
 
 
 def by_its_last_use(used: LastUse, wait: float) -> Answer:

@@ -1,0 +1,113 @@
+"""``why``: what becomes of one thing, what that rests on, and what would change it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from miyabi_healing.cli.common import CommandContext, Refusal, as_json, reading, settings
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.support import console, mount_answers, paths
+from miyabi_healing.support.files import place_of
+from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.host.explain.question import Question
+    from miyabi_healing.model.explanation import Place
+    from miyabi_healing.model.plan import Plan
+
+
+@click.command()
+@click.argument("thing", metavar="PATH|PID|NAME")
+@as_json
+@click.pass_obj
+def why(given: CommandContext, thing: str, as_json: bool) -> None:
+    """Why one thing goes or stays: a worktree, a git lock, a log, a known cache or a part of it, a
+    process, or something in quarantine.
+
+    PID is a number, or pid:NUMBER; NAME is one of quarantine list. Changes nothing.
+    """
+    from miyabi_healing.host.explain.kinds import explanations
+    from miyabi_healing.report import explanations as words
+    from miyabi_healing.report import layout
+
+    chosen = settings(given)
+    with console.progress_line(silent=False) as progress:
+        progress(f"looking at {display(thing)}")
+        question = _question(thing, chosen)
+        found = list(explanations(question))
+        there = question.pid is None and os.path.lexists(question.path)
+        place = _place(question) if there else None
+    if not found and not there:
+        what = "no such process" if question.pid else "nothing there, nor in quarantine"
+        raise Refusal(f"{display(thing)}: {what}", ExitCode.USAGE)
+    document = words.build_explanations(thing, found, place)
+    if as_json or given.as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        colour = None if "NO_COLOR" not in os.environ else False
+        for line in words.explanation_lines(document, layout.screen_width()):
+            click.echo(line, color=colour)
+    sys.exit(ExitCode.HEALTHY if document["certain"] else ExitCode.UNKNOWN)
+
+
+def _question(thing: str, chosen: Config) -> Question:
+    """Raises Refusal where it cannot be understood."""
+    from miyabi_healing.cli.our_healers import options_of, planned
+    from miyabi_healing.host.explain.question import Question
+    from miyabi_healing.state import run_clock
+    from miyabi_healing.support.invocation import program_name
+
+    number = re.fullmatch(r"(?:pid:)?(\d{1,9})", thing)
+    if not thing or (thing.startswith("pid:") and not number):
+        raise Refusal(f"{thing!r} is no process: pid:123 would be one", ExitCode.USAGE)
+    path = Path(os.path.abspath(os.path.expanduser(thing)))
+    if mount_answers.is_silent(path, follow=False):
+        raise Refusal(f"{display(path)} lies on a mount that does not answer", ExitCode.UNKNOWN)
+    with reading(paths.state_folder()) as journal:
+        now = journal.now() if journal else run_clock.unknown_moment()
+    plan: partial[Plan] = partial(planned, chosen)
+    return Question(
+        word=thing,
+        path=place_of(path),
+        pid=int(number[1]) if number else None,
+        config=chosen,
+        state=paths.state_folder(),
+        now=now,
+        program=program_name(),
+        options=partial(options_of, chosen),
+        plan=plan,
+    )
+
+
+def _place(question: Question) -> Place:
+    """What a thing lies on, and whether any step may change something there."""
+    from miyabi_healing.gate.primitives import roots
+    from miyabi_healing.model.explanation import Place
+    from miyabi_healing.state.own_state import OwnState
+    from miyabi_healing.support.mount_table import mount_around
+
+    path = question.path
+    mount = mount_around(str(path))
+    root = roots.root_of(path, roots.allowed(question.config))
+    notes = []
+    if path.is_symlink():
+        notes.append(f"It is a symbolic link to {os.readlink(path)}: no link is followed.")
+    if os.path.lexists(path) and (
+        ours := OwnState(question.state, question.config).objection(path)
+    ):
+        notes.append(f"Never a target: {ours}.")
+    return Place(
+        path=str(path),
+        filesystem=mount.name if mount else "a filesystem that cannot be told",
+        root=str(root) if root else None,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,66 @@
+"""What the ``why`` command shows: a JSON document (docs/worktrees.md), and the same for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from miyabi_healing.model.explanation import Explanation, Place
+from miyabi_healing.report.layout import wrapped
+from miyabi_healing.support.formatting import printable, timestamp
+
+_INDENT = "  "
+_SECTIONS = (
+    ("evidence", "what that rests on:"),
+    ("changes", "what would change it:"),
+    ("commands", "commands:"),
+)
+_GOOD = ("may go", "goes", "the next run", "is cleaned")
+
+
+def build_explanations(
+    word: str, found: Sequence[Explanation], place: Place | None
+) -> dict[str, Any]:
+    """The document; every text in it is one printable line."""
+    document = {
+        "timestamp": timestamp(),
+        "asked": word,
+        "explanations": [asdict(each) for each in found],
+        "place": asdict(place) if place else None,
+        "certain": all(each.certain for each in found),
+    }
+    made = printable(document)
+    assert isinstance(made, dict)
+    return made
+
+
+def explanation_lines(document: dict[str, Any], width: float) -> Iterator[str]:
+    """For people, in `width` columns."""
+    for each in document["explanations"]:
+        yield from wrapped(f"{each['target']} ({each['kind']})", width)
+        first, *rest = wrapped(each["verdict"], width, _INDENT, _INDENT * 2)
+        yield click.style(first, fg="green" if each["verdict"].startswith(_GOOD) else "yellow")
+        yield from rest
+        for key, title in _SECTIONS:
+            if each[key]:
+                yield f"{_INDENT}{title}"
+            for line in each[key]:
+                if key == "commands":  # to be copied, so in one line however long
+                    yield _INDENT * 2 + line
+                else:
+                    yield from wrapped(line, width, _INDENT * 2, _INDENT * 3)
+    place = document["place"]
+    if not place:
+        return
+    if not document["explanations"]:
+        yield from wrapped(place["path"], width)
+        what = "no worktree, git lock, log or known cache, and nothing of the quarantine's"
+        yield from wrapped(f"is {what}: no healer touches it", width, _INDENT, _INDENT * 2)
+    root = f"in the allowed folder {place['root']}" if place["root"] else "in no allowed folder"
+    text = f"It lies on {place['filesystem']}, {root}."
+    yield from wrapped(text, width, _INDENT, _INDENT * 2)
+    for note in place["notes"]:
+        yield from wrapped(note, width, _INDENT, _INDENT * 2)

@@ -1,0 +1,33 @@
+"""How this program was called, so that what it suggests can be typed as it is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from miyabi_healing.support.formatting import display
+
+_SCRIPT, _MAIN = "run_healing.sh", "self_healer.py"
+
+
+def program_name() -> str:
+    """The command that started it: ``./run_healing.sh``, ``python3 self_healer.py``, or
+    ``miyabi-healing``, from the current folder.
+    """
+    called = sys.argv[0] if sys.argv else ""
+    if os.path.basename(called) != _MAIN:
+        return "miyabi-healing"
+    folder = os.path.dirname(os.path.abspath(called))
+    if sys.flags.isolated:  # as run_healing.sh starts it
+        return _short(os.path.join(folder, _SCRIPT), "./")
+    return f"python3 {_short(os.path.join(folder, _MAIN))}"
+
+
+def _short(path: str, lead: str = "") -> str:
+    """A path as a word of a shell, by its name alone where it lies in the current folder."""
+    try:
+        here = os.path.samefile(os.path.dirname(path), os.curdir)
+    except OSError:
+        here = False
+    return lead + os.path.basename(path) if here else display(shlex.quote(path))
