@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.table import cost
+from miyabi_healing.gate.handlers.table import cost, least_cost
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.config import Budgets, Config
 from miyabi_healing.model.issue import Issue
@@ -172,6 +172,8 @@ class Policy:
         ):
             return reason
         try:
+            if reason := self.spent.exceeded([least_cost(step) for step in (*besides, *steps)]):
+                return reason
             costs = [self.cost(step, deadline) for step in (*besides, *steps)]
         except (OSError, TypeError) as error:
             return f"what it costs cannot be told: {error}"

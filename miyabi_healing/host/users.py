@@ -40,6 +40,7 @@ class Witness:
         self.known: dict[Path, OpenFile | None] = {}
         self.placed: dict[str, MountPoint | None] = {}
         self.could: dict[int, unseen_users.Rights | None] = {}
+        self.near: dict[tuple[int, int | None, bool], tuple[OpenFile, ...]] = {}
 
     @cached_property
     def files(self) -> OpenFiles:
@@ -103,8 +104,29 @@ class Witness:
         """Who holds something in a folder, but calls it by a path that is not ours: found by
         looking at all that is in it.
         """
-        numbers = {way.status.st_dev, way.mount.device if way.mount else 0}
+        found = sorted(
+            (each for each in self.on_filesystem(way) if self.may_lie_below(each, way)),
+            key=lambda each: each.link != "maps",
+        )
+        # of two, the one whose numbers are stat(2)'s
+        strangers = {(each.device, each.inode): each for each in found}
+        if not strangers:
+            return None
+        descriptor = os.open(way.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return search_folder(descriptor, strangers, way)
+        finally:
+            os.close(descriptor)
+
+    def on_filesystem(self, way: Way) -> tuple[OpenFile, ...]:
+        """What is open on a path's filesystem, but for what our own paths tell all about: the same
+        for all paths on one mount.
+        """
         several = way.has_several_numbers
+        key = (way.status.st_dev, way.mount.number if way.mount else None, several)
+        if key in self.near:
+            return self.near[key]
+        numbers = {way.status.st_dev, way.mount.device if way.mount else 0}
         near = [
             each
             for each in self.files.files
@@ -118,19 +140,7 @@ class Witness:
             # what has one mount has one name for us, unless that is gone
             top, away = way.mount.path, self.files.elsewhere
             near = [each for each in near if each.pid in away or not is_within(each.path, top)]
-        found = sorted(
-            (each for each in near if self.may_lie_below(each, way)),
-            key=lambda each: each.link != "maps",
-        )
-        # of two, the one whose numbers are stat(2)'s
-        strangers = {(each.device, each.inode): each for each in found}
-        if not strangers:
-            return None
-        descriptor = os.open(way.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            return search_folder(descriptor, strangers, way)
-        finally:
-            os.close(descriptor)
+        return self.near.setdefault(key, tuple(near))
 
     def may_lie_below(self, file: OpenFile, way: Way) -> bool:
         """Whether a file could be in a folder for all that its path says, which may be on another

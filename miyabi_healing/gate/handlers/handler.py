@@ -130,6 +130,12 @@ class StepHandler(ABC, Generic[S]):
             for step, context in zip(steps, contexts, strict=True)
         ]
 
+    def least_cost(self, step: S) -> Cost:
+        """What of the cost is known without looking: a budget that this exceeds is not weighed
+        for.
+        """
+        return Cost()
+
     @abstractmethod
     def cost(self, step: S, deadline: float) -> Cost:
         """What budgets count, measured until `deadline` (time.monotonic).

@@ -214,6 +214,9 @@ class RetireWorktreeHandler(StepHandler[RetireWorktree]):
             results |= dict(zip(numbers, found, strict=True))
         return [results[number] for number in range(len(steps))]
 
+    def least_cost(self, step: RetireWorktree) -> Cost:
+        return Cost(files=1, worktrees=1)
+
     def cost(self, step: RetireWorktree, deadline: float) -> Cost:
         sizes = {path: weigh_tree(path, deadline) for path in (step.path, step.admin) if path}
         size = sum(sizes.values())

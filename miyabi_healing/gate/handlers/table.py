@@ -91,6 +91,11 @@ def apply_all(
     return _handler_of(steps[0]).apply_all(steps, contexts)
 
 
+def least_cost(step: Step) -> Cost:
+    """What of a step's cost is known without looking. Raises TypeError."""
+    return _handler_of(step).least_cost(step)
+
+
 def cost(step: Step, deadline: float) -> Cost:
     """What a step costs. Raises OSError where that cannot be known, TypeError."""
     return _handler_of(step).cost(step, deadline)
