@@ -61,7 +61,7 @@ def test_worktree_that_stays_has_its_reason_its_size_and_the_way_out(home: Path)
     found = answer(tree)
     assert (found.kind, found.target, found.certain) == ("worktree", str(tree), True)
     assert found.verdict.startswith("stays: not merged")
-    assert found.evidence[0].startswith("last used 40.0 days ago")
+    assert found.evidence[0].startswith("last used 40 days ago")
     assert "it takes 3.0 MB (3.0 MB can be made again)" in found.evidence
     assert found.changes[0].startswith("merge it into one of main; git log busy")
 

@@ -63,7 +63,7 @@ def test_table_has_verdicts_sizes_totals_and_what_is_left_over(repo: Path) -> No
     head, busy, gone, _, totals, _, folders, left, _, branches, old = done.stdout.splitlines()
     assert head.split() == "WORKTREE BRANCH IDLE OWN REGENERABLE SHARED VERDICT".split()
     assert re.match(r"~/trees/busy-branch +busy-branch +0 s +3\.0 MB +3\.0 MB +0 B +stays: ", busy)
-    assert re.match(r"~/trees/done +done +40 d .* may go: last used 40\.0 days ago", gone)
+    assert re.match(r"~/trees/done +done +40 d .* may go: last used 40 days ago", gone)
     assert "clean" in gone
     assert totals.startswith("2 worktree(s), 3.0 MB; 1 may go, ")
     assert folders.startswith("Folders that git does not know any more: 1")

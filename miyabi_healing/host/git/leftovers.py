@@ -180,7 +180,7 @@ def leftover_branches(
         and not branches.refs[name][1]
         and not any(base.is_of(name) for base in bases)
     ]
-    evidence = merged_evidence(branches, names)
+    evidence = branches.merged_among(names)
     return tuple(
         LeftoverBranch(
             name.removeprefix(_HEADS),
@@ -192,12 +192,6 @@ def leftover_branches(
         for name in names
         if name in evidence
     )
-
-
-def merged_evidence(branches: Branches, names: Sequence[str]) -> dict[str, str]:
-    """What shows of some branches that they are merged; the others are left out."""
-    found = branches.merged_among(names)
-    return dict.fromkeys(found, "merged: merging it would change nothing")
 
 
 def _checked_out(repository: Repository, worktrees: Sequence[Worktree]) -> Iterator[str]:

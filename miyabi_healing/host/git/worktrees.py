@@ -281,10 +281,15 @@ class WorktreeInspector:
 
 def by_its_last_use(used: LastUse, wait: float) -> Answer:
     """Whether nobody has used it for so many days."""
-    when = f"last used {max(used.days, 0):.1f} days ago ({display(used.shown_by)})"
+    when = f"last used {_days(used.days)} days ago ({display(used.shown_by)})"
     if used.days < wait:
         return Reason("not idle", f"{when}, idle is {wait:g}", f"it is idle after {wait:g} days")
     return when
+
+
+def _days(days: float) -> str:
+    """Days, with tenths only where they tell something."""
+    return f"{max(days, 0):.{0 if days >= 10 else 1}f}"
 
 
 def _lately_at(worktree: Worktree) -> list[str]:
