@@ -114,6 +114,18 @@ def test_repository_that_may_not_be_looked_at_is_uncertain(home: Path) -> None:
     assert not found.certain
 
 
+@pytest.mark.root
+def test_repository_of_another_user_is_uncertain(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = repository(home / "repo")
+    os.chown(repo / ".git", 1234, 1234)
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    found = answer(repo)
+    assert not found.certain
+    assert "only they, or root, can have it looked after" in found.verdict
+
+
 # Locks
 
 

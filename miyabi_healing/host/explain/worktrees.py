@@ -25,7 +25,10 @@ def explain(question: Question) -> Explanation | None:
     found = _leftover(question)
     if found:
         return found
-    around = repository_around(question.path).paths
+    found_around = repository_around(question.path)
+    if found_around.notes:
+        return _unknown(question, found_around.notes[0])
+    around = found_around.paths
     # the folder of one that is missing lies in no repository
     for place in around or configured(question.config).paths:
         try:

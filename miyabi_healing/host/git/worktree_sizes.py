@@ -17,11 +17,10 @@ from pathlib import Path
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.files import used
 from miyabi_healing.support.formatting import display, size_text
+from miyabi_healing.support.tree_size import DEEPEST, READ_FOLDER
 
 OUT_OF_TIME = "the time for measuring was over"
 _BETWEEN_CLOCKS = 1_000  # entries of one folder: 2 ms
-_DEEPEST = 200  # one descriptor a level
-_READ_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ class _Look:
                 found = self.links.setdefault(status.st_ino, _Links(status.st_nlink, used(status)))
                 found.seen += 1
                 found.places.add(place)
-        if deeper and depth == _DEEPEST:
-            raise OSError(f"folders are nested more than {_DEEPEST} deep")
+        if deeper and depth == DEEPEST:
+            raise OSError(f"folders are nested more than {DEEPEST} deep")
         for name in deeper:
             if self.is_late():
                 return
@@ -120,7 +119,7 @@ class _Look:
         return path if path in self.regenerable else None
 
     def below(self, folder: int, name: str, path: str, place: str | None, depth: int) -> None:
-        inside = os.open(name, _READ_FOLDER, dir_fd=folder)
+        inside = os.open(name, READ_FOLDER, dir_fd=folder)
         try:
             status = os.fstat(inside)
             one = status.st_dev, status.st_ino
@@ -155,7 +154,7 @@ def measure_folder(
     `top` cannot be looked at.
     """
     mount_answers.check_tree(top)
-    folder = os.open(top, _READ_FOLDER)
+    folder = os.open(top, READ_FOLDER)
     try:
         known = frozenset(each.rstrip("/") for each in regenerable)
         look = _Look(until, os.fstat(folder).st_dev, known, apart)
