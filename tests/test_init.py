@@ -130,13 +130,26 @@ def test_more_worktrees_than_a_run_may_retire_raise_its_budget(
     assert settings.check("worktree_space").threshold is None
 
 
-@pytest.mark.parametrize(
-    ("gigabytes", "limit"),
-    [(1, None), (5, None), (5.5, 5), (9, 5), (30, 10), (121, 60), (372, 100), (5000, 2000)],
-)
-def test_worktrees_that_take_gigabytes_get_a_limit_below_that(
-    home: Path, gigabytes: float, limit: int | None
+PILES = [
+    # GB that worktrees take, their limit, what a run may move, what the quarantine may hold
+    (1, None, 20, 50),
+    (5, None, 20, 50),
+    (5.5, 5, 20, 50),
+    (9, 5, 20, 50),
+    (18, 9, 20, 50),
+    (19, 9, 30, 50),
+    (30, 10, 40, 90),
+    (121, 60, 200, 200),
+    (372, 100, 500, 500),
+    (5000, 2000, 6000, 6000),
+]
+
+
+@pytest.mark.parametrize(("gigabytes", "limit", "budget", "held"), PILES)
+def test_worktrees_that_take_gigabytes_get_a_limit_below_that_and_one_run_may_take_them(
+    home: Path, gigabytes: float, limit: int | None, budget: int, held: int
 ) -> None:
+    """Where the budget or a full quarantine ended it earlier, what is left might never go."""
     repo = repository(home / "app")
     git(repo, "worktree", "add", "-q", "--detach", str(home / "wt" / "w"))
     found = looked(home)
@@ -150,6 +163,8 @@ def test_worktrees_that_take_gigabytes_get_a_limit_below_that(
     registry.validate_settings(settings, registry.checks_folders(settings))
     if limit:
         assert limit < gigabytes
+    assert (settings.budgets.gigabytes, settings.quarantine.gigabytes) == (budget, held)
+    assert gigabytes < min(budget, held)
 
 
 def test_everything_else_is_commented_out_with_its_default(home: Path) -> None:

@@ -267,5 +267,5 @@ def test_worktrees_of_several_repositories_that_are_many_together_are_a_note(
     (made / ".git/worktrees/more").mkdir()
     notes = repository_paths.configured(settings).notes
     assert [each.partition(":")[0] for each in notes] == (
-        [] if limited else ["2 repositories have 33 worktrees together"]
+        [] if limited else ["2 repositories had 33 worktrees together at the start"]
     )

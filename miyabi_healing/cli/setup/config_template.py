@@ -55,6 +55,7 @@ def render_config(found: Findings, host: str, when: str) -> str:
         "logs": logs,
         "caches": _known_caches,
         "budgets": worktree_lines.budgets,
+        "quarantine": worktree_lines.quarantine,
         "safety": safety,
     }
     defaults = Config()

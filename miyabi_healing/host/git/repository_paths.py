@@ -271,8 +271,10 @@ def _piles(places: Sequence[_Place], config: Config) -> list[str]:
     if linked <= _MANY_WORKTREES:
         return []
     return [
-        f"{len(commons)} repositories have {linked + len(commons)} worktrees together: the command "
-        "worktrees lists them, [checks.worktree_space] sets a limit in gigabytes over all of them"
+        # looked at before anything is done: the report that says it may come after that
+        f"{len(commons)} repositories had {linked + len(commons)} worktrees together at the start: "
+        "the command worktrees lists them, [checks.worktree_space] sets a limit in gigabytes over "
+        "all of them"
     ]
 
 
