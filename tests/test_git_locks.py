@@ -355,7 +355,6 @@ def test_commit_in_a_container_keeps_the_locks(
         )
     elif place == "linked":
         top, inner = repo.parent, str(tree.relative_to(repo.parent))
-        git(tree, "config", "extensions.relativeWorktrees", "true", check=False)
         (tree / ".git").write_text("gitdir: ../../my app/.git/worktrees/linked\n")
         (tree / "readme").write_text("changed\n")
         process = in_a_container(

@@ -101,7 +101,14 @@ def touch_all(repo: Path, tree: Path) -> None:
 
 @pytest.mark.parametrize(
     "layout",
-    ["theirs alone", "a sticky folder of root's", "of a group", "a file of another's", "a link"],
+    [
+        "theirs alone",
+        "a sticky folder of root's",
+        "of a group",
+        "a file of another's",
+        "tables of another's",
+        "a link",
+    ],
 )
 def test_root_starts_git_only_as_the_one_owner_of_all_that_git_believes(
     people: Path, layout: str
@@ -120,6 +127,11 @@ def test_root_starts_git_only_as_the_one_owner_of_all_that_git_believes(
         (common / "config").chmod(0o664)
     elif layout == "a file of another's":
         os.chown(common / "info" / "attributes", ANOTHER, ANOTHER)
+    elif layout == "tables of another's":
+        (common / "reftable").mkdir()
+        (common / "reftable" / "tables.list").touch()
+        give(THEM, common / "reftable")
+        os.chown(common / "reftable" / "tables.list", ANOTHER, ANOTHER)
     elif layout == "a link":
         (common / "config").rename(people / "config")
         (common / "config").symlink_to(people / "config")

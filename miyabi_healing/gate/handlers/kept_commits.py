@@ -33,10 +33,7 @@ def keep_commits(place: Repository, wanted: Sequence[Kept]) -> list[list[str]]:
     """Give references to the commits of some worktrees of one repository; returns their names, for
     each worktree. Raises ToolError, OSError: then none of them is there.
     """
-    known = [
-        list(reflog.commits(reflog.entries(each.worktree.admin / "logs" / "HEAD")))
-        for each in wanted
-    ]
+    known = [list(reflog.commits(each.worktree.reflog)) for each in wanted]
     lost = _unreachable({commit for commits in known for commit in commits}, place)
     refs: dict[str, str] = {}
     names: list[list[str]] = []

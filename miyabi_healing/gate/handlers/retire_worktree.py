@@ -307,8 +307,13 @@ def _tip(worktree: Worktree, inspector: WorktreeInspector) -> str:
 def _late_commit(place: Repository, inspector: WorktreeInspector, each: _Retiring) -> str | None:
     """That its branch has moved, or it is at another one, since it was measured."""
     assert each.worktree is not None
-    now = _known(place, each.step)
-    if now is None or now != each.worktree or _tip(now, inspector) != each.tip:
+    try:
+        now = _known(place, each.step)
+        same = now is not None and (now, now.branch) == (each.worktree, each.worktree.branch)
+        same = same and now is not None and _tip(now, inspector) == each.tip
+    except (ToolError, OSError) as error:
+        return str(error)
+    if not same:
         return "another commit was checked out or made in it at the last moment"
     return None
 

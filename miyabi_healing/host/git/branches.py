@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+from miyabi_healing.host.git import ref_store, reflog
 from miyabi_healing.host.git.merges import Base, MergeVerdict, verdicts, why_not
 from miyabi_healing.host.git.repositories import Repository
 from miyabi_healing.support.command_errors import ToolError
@@ -115,6 +116,21 @@ class Branches:
         if name not in self._verdicts and self.merged_among([name]):
             return ""
         return why_not(list(self._verdicts.get(name, {}).values()))
+
+    def made_at(self, name: str) -> str | None:
+        """The commit that a branch was made at, or the oldest that it is known to have been at;
+        None where its reflog does not say.
+        """
+        place = self.repository
+        if store := ref_store.store_of(place.common, place.owner):
+            first = next(iter(store.entries(name)), None)
+        else:
+            first = reflog.first(place.common / "logs" / name)
+        # a bare repository keeps no reflog until something is done in a worktree (git-config(1),
+        # core.logAllRefUpdates): then the first entry is a commit, and not where the branch began
+        if first is None:
+            return None
+        return first.old if first.old.strip("0") else first.new
 
     def held_by_none(self, commits: Iterable[str]) -> frozenset[str]:
         """Those of some commits that no branch, local or of a remote, and no tag holds; a commit

@@ -23,6 +23,7 @@ _STATUS = (
     "-z",
     "--untracked-files=all",
     "--ignored=matching",
+    "--no-renames",  # whether one is has to be read from contents, which a partial clone may lack
     # which commit a submodule is at; what is in it is looked at by itself, wherever it lies now
     "--ignore-submodules=dirty",
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,13 @@ _SURROUNDINGS = {
     "GIT_ALLOW_PROTOCOL": "none",
     "GIT_PAGER": "cat",
 }
+# git's setup.c, verify_repository_format
+_UNKNOWN = re.compile(r"unknown repository extensions? found:((?:\n\t\S+)+)")
+# what it means, and since which git 2 that can be read (git-config(1), extensions.*)
+_EXTENSIONS = {
+    "refstorage": ("keeps its references as reftable", 45),
+    "relativeworktrees": ("has relative paths to its worktrees", 48),
+}
 # What git believes in a git folder: whoever can write one of these chooses what it does.
 _BELIEVED = (
     "config",
@@ -58,6 +66,8 @@ _BELIEVED = (
     "objects/info",
     "objects/info/alternates",
     "refs",
+    "reftable",
+    "reftable/tables.list",
     "packed-refs",
     "shallow",
     "worktrees",
@@ -99,8 +109,27 @@ def ask_git(
     except OSError as error:
         raise ToolError(f"git was not started: {error}") from None
     if result.code:
-        raise ToolError(f"git {arguments[0]}: {result.complaint}")
+        raise ToolError(_why(arguments[0], result))
     return result.stdout
+
+
+def _why(command: str, result: commands.Result) -> str:
+    """What git complains of; of a repository that is too new for it, what about it is."""
+    complaint = result.stderr.decode("utf-8", "replace").strip()
+    found = _UNKNOWN.search(complaint)
+    if not found:
+        # a list, in lines of its own, belongs to the line before it
+        last = complaint.replace("\n\t", " ").splitlines()
+        return f"git {command}: {last[-1] if last else result.complaint}"
+    names = found[1].split()
+    does = " and ".join(_EXTENSIONS.get(each, (f"uses {display(each)}", 0))[0] for each in names)
+    since = max(_EXTENSIONS.get(each, ("", 0))[1] for each in names)
+    said = commands.run_program(["git", "version"], time_limit=_GIT_TIME_LIMIT).stdout.split()
+    installed = ".".join(os.fsdecode(said[2]).split(".")[:2]) if len(said) > 2 else "here"
+    newer = f"git 2.{since} or newer can" if all(each in _EXTENSIONS for each in names) else ""
+    return (
+        f"this repository {does}, which git {installed} cannot read: {newer or 'a newer one may'}"
+    )
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host.git import reflog
 from miyabi_healing.host.git.repositories import Worktree
 from miyabi_healing.support.formatting import DAY
 
@@ -35,10 +34,11 @@ def last_use(worktree: Worktree, most: int = _MOST_ENTRIES) -> LastUse:
 
     Of the reflog the time in it counts: git gc rewrites the file. Folders that can be made again
     count as well: somebody makes them. `most` is after how many files enough was seen. Raises
-    OSError where the worktree cannot be looked into.
+    OSError where the worktree cannot be looked into, ToolError where its reflog is git's to read,
+    and git fails.
     """
     marks = [_changed(worktree.admin / name, f"git's {name}") for name in _MARKS]
-    marks += [_last_entry(worktree.admin / "logs" / "HEAD"), _newest(worktree.path, most)]
+    marks += [_last_entry(worktree), _newest(worktree.path, most)]
     return max((each for each in marks if each), key=lambda each: each.time)
 
 
@@ -79,12 +79,13 @@ def _newest(top: Path, most: int) -> LastUse | None:
     return LastUse(newest, os.path.relpath(path, top) if path != str(top) else "its folder")
 
 
-def _last_entry(file: Path) -> LastUse | None:
-    """By the time in a reflog's last entry; by the file's own where there is none to be read."""
+def _last_entry(worktree: Worktree) -> LastUse | None:
+    """By the time in its reflog's last entry; by the file's own where there is none to be read."""
     try:
-        found = reflog.entries(file)
+        found = worktree.reflog
     except OSError:
         found = ()
     if not found:
-        return _changed(file, "its reflog")
+        files = (worktree.admin / each for each in ("logs/HEAD", "reftable/tables.list"))
+        return next((at for each in files if (at := _changed(each, "its reflog"))), None)
     return LastUse(found[-1].time, "its reflog")

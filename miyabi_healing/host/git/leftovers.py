@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host.git import reflog
+from miyabi_healing.host.git import ref_store
 from miyabi_healing.host.git.branches import Branches
 from miyabi_healing.host.git.repositories import NoRepository, Repository, Worktree, open_repository
 from miyabi_healing.host.git.repository_paths import held_folder
@@ -186,7 +186,7 @@ def leftover_branches(
             name.removeprefix(_HEADS),
             commit := branches.refs[name][0],
             f"{evidence[name]}; no commit was made on it"
-            if reflog.first_commit(repository.common / "logs" / name) == commit
+            if branches.made_at(name) == commit
             else evidence[name],
         )
         for name in names
@@ -197,6 +197,8 @@ def leftover_branches(
 def _checked_out(repository: Repository, worktrees: Sequence[Worktree]) -> Iterator[str]:
     """The branches that a worktree, the main one included, is on, or began something on."""
     yield from (each.branch for each in worktrees if each.branch)
+    if store := ref_store.store_of(repository.common, repository.owner):
+        yield store.branch
     for folder in (repository.common, *(each.admin for each in worktrees)):
         for name in ("HEAD", *_BEGUN_ON):
             try:

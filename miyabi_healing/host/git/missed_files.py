@@ -20,7 +20,7 @@ _MOST_FILES = 1000  # in an ignored folder that nothing is known of
 class MissedFiles:
     """What is looked at: the `folder` that a worktree's files are in, the path where they `belong`
     (another one where they were moved), and the `main` worktree of its repository, whose `owner`
-    all belong to.
+    all belong to. `bases` are worktrees that stay as well, where there is no main one.
     """
 
     folder: Path
@@ -28,6 +28,7 @@ class MissedFiles:
     main: Path
     owner: int
     settings: GitSettings
+    bases: tuple[Path, ...] = ()
 
     def of_ignored(self, path: str) -> str | None:
         """What of an ignored path somebody would miss; None where nobody would. `path` is as `git
@@ -55,29 +56,34 @@ class MissedFiles:
         return any(_fits(path, pattern) for pattern in patterns)
 
     def is_a_copy(self, path: str) -> bool:
-        """Whether the main worktree has the same file or link, or this is a link into it.
+        """Whether the main worktree has the same file or link, or this is a link into it."""
+        return any(self._is_a_copy_of(path, each) for each in (self.main, *self.bases))
 
-        A link on the way to the main worktree's file may lead back here: then it is no other file.
+    def _is_a_copy_of(self, path: str, main: Path) -> bool:
+        """A link on the way to the main worktree's file may lead back here: then it is no other
+        file. Nor is one the main worktree's that lies in another worktree below it.
         """
-        here, there = self.folder / path, self.main / path
+        here, there = self.folder / path, main / path
         try:
             if here.is_symlink():
-                return self._leads_into_main(path) or os.readlink(here) == os.readlink(there)
-            around = os.path.join(os.path.realpath(self.main), os.path.dirname(path))
-            return os.path.realpath(around) == os.path.normpath(around) and (
-                self._read(here) == self._read(there)
+                return self._leads_into(main, path) or os.readlink(here) == os.readlink(there)
+            around = os.path.join(os.path.realpath(main), os.path.dirname(path))
+            return (
+                os.path.realpath(around) == os.path.normpath(around)
+                and not any(os.path.lexists(main / each / ".git") for each in _folders(path))
+                and self._read(here) == self._read(there)
             )
         except OSError:
             return False
 
-    def _leads_into_main(self, path: str) -> bool:
+    def _leads_into(self, main: Path, path: str) -> bool:
         """Whether a link leads to something of the main worktree, and not to something of its own
         that lies below it.
         """
         link = os.readlink(self.folder / path)
         target = Path(os.path.realpath(os.path.join(self.belong, os.path.dirname(path), link)))
         own = (self.belong, self.folder)
-        return target.is_relative_to(os.path.realpath(self.main)) and not any(
+        return target.is_relative_to(os.path.realpath(main)) and not any(
             target.is_relative_to(os.path.realpath(each)) for each in own
         )
 
@@ -100,6 +106,11 @@ class MissedFiles:
             repository = [".git"] if ".git" in folders else []
             for name in (*repository, *links, *names):
                 yield os.path.relpath(os.path.join(top, name), self.folder)
+
+
+def _folders(path: str) -> list[Path]:
+    """The folders that a relative path goes through."""
+    return list(Path(path).parents)[:-1]
 
 
 def _fits(path: str, pattern: str) -> bool:

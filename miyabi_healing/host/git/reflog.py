@@ -36,13 +36,13 @@ def entries(reflog: Path, owner: int | None = None) -> tuple[Entry, ...]:
     return tuple(entry for line in lines if (entry := _entry(line)))
 
 
-def first_commit(reflog: Path) -> str | None:
-    """The commit that a branch was made at; None where its reflog does not say."""
+def first(reflog: Path) -> Entry | None:
+    """The oldest entry; None where there is none to be read."""
     try:
         line, *_ = read_small(reflog, whole=False).splitlines()
     except (OSError, ValueError):
         return None
-    return found.new if (found := _entry(line)) else None
+    return _entry(line)
 
 
 def commits(found: tuple[Entry, ...], since: float = 0) -> Iterator[str]:

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
     from miyabi_healing.host.git.locks import GitFolders, Lock, OldLocks
+    from miyabi_healing.host.git.ref_store import RefStore
+    from miyabi_healing.host.git.reflog import Entry
 
 _OPERATIONS = {
     "rebase-merge": "a rebase",
@@ -49,28 +52,70 @@ class NoRepository(Exception):
 
 @dataclass(frozen=True)
 class Worktree:
-    """A linked worktree. `path` is where git believes it is; `branch` is the full ref name, empty
-    when detached.
+    """A linked worktree. `path` is where git believes it is; `own_head` is what its HEAD file says.
 
     `owner` is the repository's: what belongs to anybody else is not the worktree that git knows.
     """
 
     admin: Path
     path: Path
-    branch: str
+    own_head: str
     owner: int
 
     def __str__(self) -> str:
         return display(self.path)
 
+    @cached_property
+    def _ref_store(self) -> RefStore | None:
+        """Whom to ask for its references; None where they are files."""
+        from miyabi_healing.host.git import ref_store  # mostly no program is started
+
+        if self.own_head != ref_store.STAND_IN:
+            return None
+        return ref_store.RefStore(self.admin.parent.parent, self.owner, self.admin.name)
+
+    @cached_property
+    def branch(self) -> str:
+        """The full name of the branch that it is at, empty when detached; as it was when first
+        asked. Raises ToolError where git has to be asked.
+        """
+        if self._ref_store:
+            return self._ref_store.branch
+        ref = self.own_head.startswith("ref: ")
+        return self.own_head.removeprefix("ref: ").strip() if ref else ""
+
     @property
     def head(self) -> str:
-        """The commit that it is at, where it is detached; empty where that is not known."""
+        """The commit that it is at, where it is detached; empty where that is not known. Raises
+        ToolError where git has to be asked.
+        """
+        if self._ref_store:
+            return self._ref_store.head
         try:
             text = read_small(self.admin / "HEAD", owner=self.owner).decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return ""
         return text if set(text) <= set("0123456789abcdef") else ""
+
+    @property
+    def reflog(self) -> tuple[Entry, ...]:
+        """What it was at, the oldest first. Raises OSError, and ToolError where git has to be
+        asked.
+        """
+        from miyabi_healing.host.git import reflog
+
+        if self._ref_store:
+            return self._ref_store.entries("HEAD")
+        return reflog.entries(self.admin / "logs" / "HEAD", self.owner)
+
+    @property
+    def has_own_refs(self) -> bool:
+        """Whether there are references of it alone, HEAD aside. Raises ToolError where git has to
+        be asked.
+        """
+        if self._ref_store:
+            return bool(self._ref_store.own)
+        return any(each.is_file() for each in (self.admin / "refs").rglob("*"))
 
     @property
     def lock_reason(self) -> str | None:
@@ -127,13 +172,19 @@ class Worktree:
 
     @property
     def operation(self) -> str | None:
-        """What was begun in it and not finished."""
-        return begun_operation(self.admin)
+        """What was begun in it and not finished. Raises ToolError where git has to be asked."""
+        return begun_operation(self.admin, self._ref_store)
 
 
-def begun_operation(git_folder: Path) -> str | None:
-    """What was begun in a git folder and not finished, like a rebase; None where nothing was."""
-    return next((what for name, what in _OPERATIONS.items() if (git_folder / name).exists()), None)
+def begun_operation(git_folder: Path, refs: RefStore | None) -> str | None:
+    """What was begun in a git folder and not finished, like a rebase; None where nothing was. Some
+    of it only references tell, where those are no files. Raises ToolError.
+    """
+    for name, what in _OPERATIONS.items():
+        if (git_folder / name).exists():
+            return what
+    roots = refs.roots if refs else ()
+    return next((what for name, what in _OPERATIONS.items() if name in roots), None)
 
 
 @dataclass(frozen=True)
@@ -186,9 +237,8 @@ class Repository:
             return None
         if "\0" in link:
             raise OSError(errno.EINVAL, "names no folder", display(admin / "gitdir"))
-        branch = head.removeprefix("ref: ").strip() if head.startswith("ref: ") else ""
         path = Path(os.path.normpath(admin / link)).parent
-        return Worktree(admin, path, branch, self.owner) if link else None
+        return Worktree(admin, path, head, self.owner) if link else None
 
     def admin_names(self) -> list[str]:
         """The administrative folders of linked worktrees; a link among them leads to somebody

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from miyabi_healing.host.git import checkouts, git_commands
 from miyabi_healing.host.git.checkouts import Checkout
-from miyabi_healing.host.git.missed_files import MissedFiles
+from miyabi_healing.host.git.ref_store import store_of
 from miyabi_healing.host.git.repositories import Worktree, begun_operation
 from miyabi_healing.host.git.verdict import Reason
 from miyabi_healing.support.files import read_small
@@ -74,8 +75,12 @@ def _submodule(worktree: Worktree, outer: Checkout, path: str) -> Checkout | Non
     module = Path(os.path.normpath(files.belong / path / link))
     if "\0" in link or not _is_inside(module, worktree.admin / "modules"):
         return None
-    own = MissedFiles(
-        folder, files.belong / path, files.main / path, worktree.owner, files.settings
+    own = replace(
+        files,
+        folder=folder,
+        belong=files.belong / path,
+        main=files.main / path,
+        bases=tuple(each / path for each in files.bases),
     )
 
     def ask(*arguments: str) -> bytes:
@@ -96,7 +101,7 @@ def _only_here(module: Path, owner: int) -> Reason | None:
     """Commits of a submodule, of its refs, stashes and reflogs alike, that no branch of a remote
     holds; linked worktrees of its own.
     """
-    if what := begun_operation(module):
+    if what := begun_operation(module, store_of(module, owner)):
         return Reason("submodules", f"{display(module)} has {what} in progress")
     if (module / "worktrees").is_dir():
         return Reason("submodules", f"{display(module)} has worktrees of its own")

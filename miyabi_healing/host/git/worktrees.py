@@ -32,6 +32,7 @@ from miyabi_healing.host.git.repositories import Repository, Worktree
 from miyabi_healing.host.git.verdict import Answer, Reason, Verdict, judged
 from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
+from miyabi_healing.support.command_errors import OutOfTime, ToolError
 from miyabi_healing.support.formatting import DAY, display
 
 _MOST_AT_A_TIME = 4
@@ -77,20 +78,37 @@ class WorktreeInspector:
     @cached_property
     def merged(self) -> Mapping[str, str]:
         """The branches of the worktrees whose whole work is in a base, and what shows it."""
-        return self.branches.merged_among(tree.branch for tree in self.about)
+        return self.branches.merged_among(_of_each(self.about, lambda tree: [tree.branch]))
+
+    @cached_property
+    def _bases(self) -> tuple[Path, ...]:
+        """In a bare repository, which has no main worktree, those of the base branches: they stay
+        as it does, and the others are given copies of their files. Raises ToolError, OSError.
+        """
+        place = self.repository
+        if (place.common / "index").exists():
+            return ()
+        if place.git("rev-parse", "--is-bare-repository").strip() != b"true":
+            return ()
+        bases = self.branches.bases
+        if isinstance(bases, str):
+            return ()
+        return tuple(
+            each.path
+            for each in place.worktrees()
+            if each.linked_back and any(base.is_of(each.branch) for base in bases)
+        )
 
     @cached_property
     def alone(self) -> frozenset[str]:
         """The commits that detached worktrees are at, or lately were, and no branch or tag holds.
         Raises ToolError.
         """
-        wanted = (
-            commit
-            for tree in self.about
-            if not tree.branch
-            for commit in (tree.head, *_lately_at(tree))
-        )
-        return self.branches.held_by_none(wanted)
+
+        def commits(tree: Worktree) -> list[str]:
+            return [] if tree.branch else [tree.head, *_lately_at(tree)]
+
+        return self.branches.held_by_none(_of_each(self.about, commits))
 
     def verdict(self, worktree: Worktree, waits: Waits = NO_WAIT) -> Verdict:
         """Whether nothing in `worktree` would be missed."""
@@ -158,7 +176,7 @@ class WorktreeInspector:
 
     def by_the_files(self, worktree: Worktree) -> Iterator[Answer]:
         """What git keeps in its folder for it, apart from its branch."""
-        admin, path = worktree.admin, display(worktree.path)
+        path = display(worktree.path)
         if stranger := worktree.stranger:
             yield Reason("another user's", stranger)
         if (lock := worktree.lock_reason) is not None:
@@ -169,7 +187,7 @@ class WorktreeInspector:
             yield Reason("current", "the program was started in it")
         if operation := worktree.operation:
             yield Reason("in progress", operation, f"git -C {path} status says how to end it")
-        if any(each.is_file() for each in (admin / "refs").rglob("*")):
+        if worktree.has_own_refs:
             yield Reason(
                 "refs of its own", "refs/worktree or refs/bisect", f"git -C {path} for-each-ref"
             )
@@ -196,7 +214,7 @@ class WorktreeInspector:
             return Reason("base unknown", bases, "set git.base in the configuration")
         if any(base.is_of(name) for base in bases):
             return Reason("base branch", display(name))
-        first = reflog.first_commit(self.repository.common / "logs" / name)
+        first = self.branches.made_at(name)
         if first in (None, refs[name][0]) and last_use.last_use(worktree).days < _FRESH_FOR:
             waits = f"it may go once it was idle for {_FRESH_FOR} days"
             if first is None:
@@ -271,7 +289,9 @@ class WorktreeInspector:
     def checkout(self, worktree: Worktree, folder: Path | None = None) -> Checkout:
         """What git has checked out in a worktree, whose files are in `folder`, if moved."""
         folder, place = folder or worktree.path, self.repository
-        files = MissedFiles(folder, worktree.path, place.main, place.owner, place.config.git)
+        files = MissedFiles(
+            folder, worktree.path, place.main, place.owner, place.config.git, self._bases
+        )
 
         def ask(*arguments: str) -> bytes:
             return place.git(*arguments, worktree=worktree, folder=folder)
@@ -292,12 +312,26 @@ def _days(days: float) -> str:
     return f"{max(days, 0):.{0 if days >= 10 else 1}f}"
 
 
+def _of_each(
+    worktrees: Iterable[Worktree], question: Callable[[Worktree], Iterable[str]]
+) -> Iterator[str]:
+    """What several worktrees say together; one that cannot be asked is said to be so when it is
+    judged, and speaks for no other. Raises OutOfTime.
+    """
+    for each in worktrees:
+        try:
+            yield from question(each)
+        except OutOfTime:
+            raise
+        except (ToolError, OSError):
+            continue
+
+
 def _lately_at(worktree: Worktree) -> list[str]:
     """The commits that a detached worktree has left in the time for which git itself keeps them.
     Raises OSError, ToolError.
     """
-    found = reflog.entries(worktree.admin / "logs" / "HEAD", worktree.owner)
-    return list(reflog.commits(found, time.time() - _LEFT_FOR * DAY))
+    return list(reflog.commits(worktree.reflog, time.time() - _LEFT_FOR * DAY))
 
 
 def side_by_side(
