@@ -17,7 +17,7 @@ from gatework import plan, work
 from gitworld import merge, repository, worktree
 
 from miyabi_healing.gate import execute, rollback, undo
-from miyabi_healing.gate.handlers import retire_worktree
+from miyabi_healing.gate.handlers import late_look
 from miyabi_healing.gate.primitives import quarantine_locations
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
@@ -166,7 +166,7 @@ def test_worktree_that_is_put_back_does_not_go_through_its_owners_link(
         turn(developer / "trees", top / "root's")
         return "dirty at the last moment"
 
-    monkeypatch.setattr(retire_worktree, "late_objection", late)
+    monkeypatch.setattr(late_look, "late_objection", late)
     outcome = do(retirement(developer), context(top, developer))
     assert (outcome.status, "cannot be taken back" in outcome.message) == ("failed", True), outcome
     assert list((top / "root's").iterdir()) == []
@@ -184,7 +184,7 @@ def test_worktree_that_is_put_back_does_not_go_through_its_owners_link(
 def test_administrative_folder_is_not_made_through_its_owners_link(
     developer: Path, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retire_worktree, "late_objection", lambda *_: None)
+    monkeypatch.setattr(late_look, "late_objection", lambda *_: None)
     assert do(retirement(developer), context(top, developer)).status == "applied"
     (developer / "repo" / ".git" / "worktrees").rmdir()
     turn(developer / "repo" / ".git", top / "root's")

@@ -314,14 +314,14 @@ def test_worktree_comes_back_identical_in_the_middle_of_a_rebase(home: Path) -> 
         identity=identity_at(tree),
     )
     where = context(home)
-    from miyabi_healing.gate.handlers import retire_worktree
+    from miyabi_healing.gate.handlers import late_look
 
     with pytest.raises(Refused, match=r"dirty|rebase"):
         apply(step, where)
     assert whole(tree, repo) == before
     # the gate would not: so that there is something to give back
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retire_worktree, "late_objection", lambda *_: None)
+        patch.setattr(late_look, "late_objection", lambda *_: None)
         apply(step, where)
     git(repo, "worktree", "prune", "--expire=now")
     git(repo, "gc", "-q", "--prune=now")

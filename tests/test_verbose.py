@@ -69,8 +69,8 @@ def test_checks_healers_programs_and_steps_are_told_with_their_times(mine: Path)
         r"miyabi_healing_healers\.tidy: asked about things",
         r"runner\.healing: healer tidy: 4 step\(s\), 0 thing\(s\) kept, \d+\.\d{3} s",
         r"support\.commands: true: status 0, \d+\.\d{3} s",
-        r"gate\.execute: run true: applied.*, \d+\.\d{3} s",
-        r"gate\.execute: quarantine .*/things/a: applied.*, \d+\.\d{3} s",
+        r"gate\.batch: run true: applied.*, \d+\.\d{3} s",
+        r"gate\.batch: quarantine .*/things/a: applied.*, \d+\.\d{3} s",
         r"runner\.healing: healer tidy: over, \d+\.\d{3} s",
         r"runner\.judging: check things: call passed, \d+\.\d{3} s",
     ):
@@ -140,7 +140,7 @@ def test_nothing_is_told_unless_somebody_asked(mine: Path) -> None:
 
 def test_what_others_chose_reaches_nobody_raw_and_passes_for_no_record(mine: Path) -> None:
     """An error's text, a path, what a healer logs: escaped, and each further line marked as one."""
-    evil = "\\x1b[2J\\r\\x9b1m\\u202e\\n    0.001 gate.execute: forged\\u2028"
+    evil = "\\x1b[2J\\r\\x9b1m\\u202e\\n    0.001 gate.batch: forged\\u2028"
     log = f'logging.getLogger(__name__).error("%s", "{evil}")'
     (mine / "healers" / "tidy.py").write_text(
         HEALER.replace("    folder =", f"    {log}\n    folder =", 1).replace(
@@ -152,7 +152,7 @@ def test_what_others_chose_reaches_nobody_raw_and_passes_for_no_record(mine: Pat
     lines = done.stderr.split("\n")
     assert all(line.isprintable() for line in lines)
     assert all(RECORD.match(line) or line.startswith("    | ") for line in lines[:-1])
-    forged = [line for line in lines if line.lstrip("| ").startswith("0.001 gate.execute: forged")]
+    forged = [line for line in lines if line.lstrip("| ").startswith("0.001 gate.batch: forged")]
     assert len(forged) >= 2
     assert all(line.startswith("    | ") for line in forged)
 

@@ -4,6 +4,7 @@ device, inode and mounts.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -24,9 +25,9 @@ from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers import table
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.host import unseen_users, users, visibility
+from miyabi_healing.host import open_files, unseen_users, users, visibility
 from miyabi_healing.host.open_files import OpenFiles
-from miyabi_healing.host.process_status import Process
+from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.host.users import Witness
 from miyabi_healing.model import steps
@@ -747,3 +748,27 @@ def test_one_look_serves_all_that_a_step_is_asked_before_it_is_carried_out(
         )
         assert outcome.status == "applied", outcome.message
         assert len(scans) == expected  # one before, and those that come late on purpose
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_process_that_ends_while_it_is_looked_at_is_nobody_unseen(
+    monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """Linux may say "permission denied" of one that is just gone; of one that lives, it counts."""
+    with subprocess.Popen(["sleep", "100"]) as child:
+        found = read_process(child.pid)
+        assert found is not None
+        mounts = open_files._mounts_of
+
+        def refused(pid: object) -> int:
+            if pid != child.pid:
+                return mounts(pid)  # type: ignore[arg-type]
+            if ends:
+                child.kill()
+                child.wait()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr(open_files, "living", lambda: (found,))
+        monkeypatch.setattr(open_files, "_mounts_of", refused)
+        assert open_files.scan_open_files().unseen == (() if ends else (found,))
+        child.kill()

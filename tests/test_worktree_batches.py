@@ -16,9 +16,8 @@ from gitworld import commit, git, merged_worktree, repository
 from judging import context, plan
 
 from miyabi_healing.gate import batch, execute, recover, rollback
-from miyabi_healing.gate.handlers import retire_worktree
 from miyabi_healing.gate.primitives import quarantine_writer
-from miyabi_healing.gate.primitives.context import Context
+from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Budgets
 from miyabi_healing.state import quarantine
@@ -118,7 +117,7 @@ def test_one_whose_record_cannot_be_taken_comes_back_and_the_others_go(
 
     def half(where: Context, root: Path, path: Path, *rest: object, **facts: object) -> object:
         if path.name == "tree1" and root == repo / ".git":
-            raise retire_worktree.Refused("it was replaced since it was measured")
+            raise Refused("it was replaced since it was measured")
         return take(where, root, path, *rest, **facts)  # type: ignore[arg-type]
 
     monkeypatch.setattr(quarantine_writer, "quarantine_path", half)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from miyabi_healing.host.process_status import LINUX, PROC, Process, container, living
+from miyabi_healing.host.process_status import LINUX, PROC, Process, container, living, read_process
 from miyabi_healing.support import interrupts, mount_answers
 
 
@@ -74,6 +74,17 @@ class OpenFiles:
         return tuple(each for each in named if each.pid not in self.elsewhere)
 
 
+def _is_still_there(process: Process) -> bool:
+    """Whether a process that was not to be looked into lives: of one that has just ended Linux says
+    EACCES as well, where it is asked for its namespaces (proc_ns_readlink in fs/proc/namespaces.c).
+    """
+    try:
+        now = read_process(process.pid)
+    except OSError:
+        return True
+    return now is not None and now.start == process.start and not now.is_zombie
+
+
 def scan_open_files() -> OpenFiles:
     """Scan once what every process but this one holds. Raises OSError where there is nothing to
     scan.
@@ -99,7 +110,7 @@ def scan_open_files() -> OpenFiles:
             continue
         except (PermissionError, mount_answers.NoAnswer):
             # it works on nobody's files, and some let not even root look into them
-            if process.pid != init:
+            if process.pid != init and _is_still_there(process):
                 unseen.append(process)
     return OpenFiles(tuple(files), tuple(unseen), elsewhere, everyone)
 

@@ -137,10 +137,20 @@ def drop(place: WrittenEntry) -> None:
 
 
 def quarantine_path(
-    context: Context, root: Path, path: Path, identity: Identity, kind: str, **facts: object
+    context: Context,
+    root: Path,
+    path: Path,
+    identity: Identity,
+    kind: str,
+    *,
+    unsynced: set[Path] | None = None,
+    **facts: object,
 ) -> WrittenEntry:
     """Rename `path`, which lies beneath `root`, into quarantine. Raises Refused where it is not
     what was measured.
+
+    The folders whose names have changed are made durable; where `unsynced` is given, they are added
+    to it instead, for whoever takes several things out of one.
 
     The name is renamed first and looked at afterwards: between a look and a deletion a new file can
     take the name, after a rename nothing can. A stranger caught that way is put back.
@@ -189,8 +199,12 @@ def quarantine_path(
                 # on a full disk, a folder's time is not worth failing for
                 with contextlib.suppress(OSError):
                     place.write_manifest(left=left)
-            sync_folder(place.folder)
-            sync_folder(path.parent)
+            changed = {place.folder, path.parent}
+            if unsynced is None:
+                for each in changed:
+                    sync_folder(each)
+            else:
+                unsynced |= changed
             return place
         put_back(place)
         raise Refused("it was replaced since it was measured")

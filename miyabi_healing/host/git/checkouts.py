@@ -17,6 +17,7 @@ from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import display
 
 _LARGEST_INDEX = 1 << 28  # bytes
+_ORDINARY: set[tuple[int, int, int, int]] = set()  # index files that were read
 _STATUS = (
     "status",
     "--porcelain",
@@ -104,10 +105,14 @@ def unusual(checkout: Checkout) -> Iterator[Placed]:
 
     Git is only asked where there may be any.
     """
+    file = checkout.git_folder / "index"
     try:
-        data = read_small(
-            checkout.git_folder / "index", owner=checkout.files.owner, limit=_LARGEST_INDEX
-        )
+        status = os.lstat(file)
+        # the kernel alone sets the time of change (inode(7)): what has it is what was read
+        known = (status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
+        if known in _ORDINARY:
+            return
+        data = read_small(file, owner=checkout.files.owner, limit=_LARGEST_INDEX)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -115,6 +120,7 @@ def unusual(checkout: Checkout) -> Iterator[Placed]:
             raise
         data = b""
     if index.is_ordinary(data):
+        _ORDINARY.add(known)
         return
     listing = checkout.ask("ls-files", "-v", "--stage", "-z")
     for each in (os.fsdecode(line) for line in listing.split(b"\0") if line):
