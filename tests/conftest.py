@@ -52,12 +52,13 @@ def is_ours(path: str) -> bool:
 
 def started_here(pid: int) -> bool:
     """Whether this test run started a process: it descends from us, or it inherited what pytest
-    puts in the environment.
+    puts in the environment. A zombie, whose parent may be gone already, takes no signal.
     """
     try:
         process = psutil.Process(pid)
         return (
-            os.getpid() in [pid, *(each.pid for each in process.parents())]
+            process.status() == psutil.STATUS_ZOMBIE
+            or os.getpid() in [pid, *(each.pid for each in process.parents())]
             or "PYTEST_VERSION" in process.environ()
         )
     except psutil.NoSuchProcess:
