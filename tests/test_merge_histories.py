@@ -27,7 +27,7 @@ from miyabi_healing.host.git.repositories import open_repository
 from miyabi_healing.model.config import Config
 
 EXAMPLES = settings(
-    max_examples=int(os.environ.get("PROPERTY_EXAMPLES", "70")), deadline=None,
+    max_examples=int(os.environ.get("PROPERTY_EXAMPLES", "40")), deadline=None,
     derandomize="PROPERTY_EXAMPLES" not in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
