@@ -60,9 +60,6 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             outcomes.append(Outcome(step, StepStatus.BLOCKED, blocked))
             continue
         batch = [step]
-        if plan.in_batches and goes_in_batches(step):
-            alike = [each for each in left[:_LARGEST_BATCH] if type(each) is type(step)]
-            work.policy.weigh_ahead(alike, end)
         while left and plan.in_batches and _goes_along(left[0], batch, work, end):
             batch.append(left.pop(0))
         more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""

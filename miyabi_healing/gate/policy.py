@@ -7,7 +7,6 @@ journal alone, so no healer can get round them.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,28 +96,6 @@ class Policy:
             # the step is kept, too: or another could get its id
             self.measured[id(step)] = (step, cost(step, deadline))
         return self.measured[id(step)][1]
-
-    def weigh_ahead(self, steps: Sequence[Step], deadline: float = math.inf) -> None:
-        """Measure what several steps cost, side by side, as far as the budgets go; what cannot be
-        measured is asked for again, and then says why.
-        """
-        chosen: list[Step] = []
-        for step in steps:
-            if id(step) in self.measured:
-                continue
-            if self.spent.exceeded([least_cost(each) for each in (*chosen, step)]):
-                break
-            chosen.append(step)
-        if len(chosen) < 2:
-            return
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(len(chosen), os.cpu_count() or 1)) as pool:
-            for step, found in zip(
-                chosen, pool.map(lambda each: _caught_cost(each, deadline), chosen), strict=True
-            ):
-                if found:
-                    self.measured[id(step)] = (step, found)
 
     def sizes(self, step: Step) -> Mapping[Path, int]:
         """What was measured of the things that a step sets aside; nothing for a step that was not
@@ -244,10 +221,3 @@ class Policy:
 
 
 _ONLY_RUNS = " at the earliest (only time that runs see pass counts)"
-
-
-def _caught_cost(step: Step, deadline: float) -> Cost | None:
-    try:
-        return cost(step, deadline)
-    except (OSError, TypeError):
-        return None
