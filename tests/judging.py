@@ -6,15 +6,18 @@ import os
 import time
 from pathlib import Path
 
+from gatework import work
 from gitworld import commit
 
+from miyabi_healing.gate import execute, rollback
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.git import repositories as git_view
 from miyabi_healing.host.git.verdict import Verdict
 from miyabi_healing.host.git.worktrees import Waits, WorktreeInspector
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.config import Config
+from miyabi_healing.model.actions import Outcome
+from miyabi_healing.model.config import Budgets, Config
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.runner import registry
@@ -77,3 +80,17 @@ def make_idle(repo: Path, tree: Path, days: float) -> None:
     for folder, _folders, names in (*os.walk(tree), *os.walk(place.admin)):
         for name in (*names, "."):
             os.utime(os.path.join(folder, name), (old, old))
+
+
+def retire_all(repo: Path, where: Context, budgets: Budgets | None = None) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    with work(where, budgets=budgets) as prepared:
+        execute.carry_out_plan(plan(repo), prepared, outcomes)
+    return outcomes
+
+
+def undo_all(where: Context) -> list[tuple[str, str]]:
+    with work(where) as prepared:
+        rows = rollback.choose(where.state, prepared.journal, None, None)
+        done = rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
+    return [(each.status, each.message) for each in done]

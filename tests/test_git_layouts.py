@@ -12,14 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gatework import work
 from gitworld import commit, git, merge, worktree
-from judging import context, plan, reason, verdict, view
+from judging import context, reason, retire_all, undo_all, verdict, view
 
-from miyabi_healing.gate import execute, rollback
-from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.git.worktrees import Waits
-from miyabi_healing.model.actions import Outcome
 from miyabi_healing.support.command_errors import ToolError
 
 _SAID = subprocess.check_output(["git", "version"], text=True)
@@ -123,20 +119,6 @@ def repo(home: Path, make: Make) -> Path:
 def checked_out(repo: Path) -> Path:
     """Where the base branch is checked out."""
     return repo / "main" if (repo / "main").is_dir() else repo
-
-
-def retire_all(repo: Path, where: Context) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    with work(where) as prepared:
-        execute.carry_out_plan(plan(repo), prepared, outcomes)
-    return outcomes
-
-
-def undo_all(where: Context) -> list[tuple[str, str]]:
-    with work(where) as prepared:
-        rows = rollback.choose(where.state, prepared.journal, None, None)
-        done = rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
-    return [(each.status, each.message) for each in done]
 
 
 def state_of(repo: Path, *trees: Path) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from gatework import work
 from gitworld import commit, git, merged_worktree, repository
-from judging import context, plan
+from judging import context, retire_all, undo_all
 
-from miyabi_healing.gate import batch, execute, recover, rollback
+from miyabi_healing.gate import batch, recover
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.model.actions import Outcome
@@ -32,20 +32,6 @@ def repo(home: Path) -> Path:
 @pytest.fixture
 def trees(repo: Path) -> list[Path]:
     return [merged_worktree(repo, f"tree{number}") for number in range(4)]
-
-
-def retire_all(repo: Path, where: Context, budgets: Budgets | None = None) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    with work(where, budgets=budgets) as prepared:
-        execute.carry_out_plan(plan(repo), prepared, outcomes)
-    return outcomes
-
-
-def undo_all(where: Context) -> list[tuple[str, str]]:
-    with work(where) as prepared:
-        rows = rollback.choose(where.state, prepared.journal, None, None)
-        done = rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
-    return [(each.status, each.message) for each in done]
 
 
 def test_all_go_at_once_and_all_come_back(
@@ -171,8 +157,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
-from test_worktree_batches import retire_all
-from judging import context
+from judging import context, retire_all
 from miyabi_healing.gate.primitives import quarantine_writer
 number, take = int(sys.argv[3]), quarantine_writer.quarantine_path
 def taken(*arguments, **facts):
@@ -248,6 +233,11 @@ def branch_elsewhere(repo: Path, tree: Path) -> None:
     git(repo, "worktree", "add", "-q", str(tree.parent / "again"), "done")
 
 
+def branch_below(repo: Path, tree: Path) -> None:
+    git(repo, "branch", "-q", "-D", "done")
+    git(repo, "branch", "-q", "done/again", "refs/miyabi-healing/run/done/tip")
+
+
 def name_of_another(repo: Path, tree: Path) -> None:
     git(repo, "worktree", "add", "-q", "-b", "other", str(tree))
 
@@ -261,6 +251,7 @@ def record_of_another(repo: Path, tree: Path) -> None:
     [
         (moved_branch, "its branch done is at "),
         (branch_elsewhere, "its branch done is checked out in "),
+        (branch_below, "its branch done is gone, and done/again is in the way of it"),
         (name_of_another, "something else is at "),
         (record_of_another, "something else is at "),
     ],

@@ -16,6 +16,7 @@ from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.host.git import reflog
 from miyabi_healing.host.git.repositories import Repository, Worktree, open_repository
 from miyabi_healing.support.command_errors import ToolError
+from miyabi_healing.support.formatting import display
 
 _OURS = "refs/miyabi-healing/"
 
@@ -106,11 +107,14 @@ def branch_objection(entry: WrittenEntry, context: Context) -> str | None:
     if not tip:
         return None  # an older version's, or one without a commit
     place = open_repository(entry.manifest["common"], context.host.config)
-    listing = place.git("for-each-ref", "--format=%(objectname)%00%(worktreepath)", branch or _OURS)
-    now, _, user = os.fsdecode(listing).strip().partition("\0") if branch else ("", "", "")
-    short = str(branch).removeprefix("refs/heads/")
+    found = _at_or_below(place, branch) if branch else {}
+    now, user = found.pop(str(branch), ("", ""))
+    short = display(str(branch).removeprefix("refs/heads/"))
+    if found and not now:
+        other = display(next(iter(found)).removeprefix("refs/heads/"))
+        return f"its branch {short} is gone, and {other} is in the way of it"
     if user:
-        return f"its branch {short} is checked out in {user} now"
+        return f"its branch {short} is checked out in {display(user)} now"
     if now not in ("", tip):
         return (
             f"its branch {short} is at {now[:7]} now, and it was at {tip[:7]}: its files would not "
@@ -123,11 +127,20 @@ def branch_objection(entry: WrittenEntry, context: Context) -> str | None:
     return None
 
 
+def _at_or_below(place: Repository, name: str) -> dict[str, tuple[str, str]]:
+    """The reference of a name, and those below it, which git lists as well: commit, and where it is
+    checked out. Raises ToolError.
+    """
+    form = "--format=%(refname)%00%(objectname)%00%(worktreepath)"
+    rows = os.fsdecode(place.git("for-each-ref", form, name)).splitlines()
+    return {ref: (commit, user) for ref, commit, user in (row.split("\0") for row in rows)}
+
+
 def branch_again(entry: WrittenEntry, context: Context) -> None:
     """Make a worktree's branch anew where it was deleted meanwhile. Raises ToolError."""
     branch, tip = entry.manifest.get("branch"), entry.manifest.get("tip")
     if not branch or not tip:
         return
     place = open_repository(entry.manifest["common"], context.host.config)
-    if not place.git("for-each-ref", "--format=%(objectname)", branch).strip():
+    if branch not in _at_or_below(place, branch):
         _update(place, [f"create {branch} {tip}"])
