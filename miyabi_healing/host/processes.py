@@ -103,6 +103,12 @@ class Processes:
         listed = never & _program_names(process)
         return f"{sorted(listed)[0]} is protected" if listed else None
 
+    def reason_not_to_end(self, process: Process) -> str | None:
+        """Why `process` must not be ended (SIGTERM, SIGKILL), though it may be signalled; None
+        where it may be ended.
+        """
+        return self.protection(process)
+
 
 def _ancestors(pid: int) -> set[int]:
     """A process and everything above it."""
