@@ -39,7 +39,8 @@ def test_a_program_is_called_by_its_file_or_script_and_never_by_an_argument(
     process = Process(9, 1, 1, "short", "S", 1, 0, 0, 1)
     assert programs.program_name(process) == name
     names = programs.program_names(process)
-    assert name in names and not names & never
+    assert name in names
+    assert not names & never
     assert programs.matches(process, (name[:2] + "*",))
     assert not programs.matches(process, tuple(f"*{word}" for word in never))
 
@@ -56,9 +57,11 @@ def test_a_real_script_that_renames_its_main_thread_is_called_by_its_file(tmp_pa
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout and process.stdout.readline() == "up\n"
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
         found = read_process(process.pid)
-        assert found and found.name == "MainThread"
+        assert found
+        assert found.name == "MainThread"
         assert programs.program_name(found) == "bundler-server"
         assert not programs.matches(found, ("chrome",))
         process.communicate("\n")
