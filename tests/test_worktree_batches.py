@@ -16,6 +16,7 @@ from gitworld import commit, git, merged_worktree, repository
 from judging import context, retire_all, undo_all
 
 from miyabi_healing.gate import batch, recover
+from miyabi_healing.gate.handlers import retire_worktree
 from miyabi_healing.gate.primitives import quarantine_writer
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.model.actions import Outcome
@@ -50,6 +51,18 @@ def test_all_go_at_once_and_all_come_back(
     assert undo_all(where) == [("undone", "given back")] * 4
     assert all(git(tree, "status", "--porcelain") == "" for tree in trees)
     assert git(repo, "for-each-ref", "refs/miyabi-healing") == ""
+
+
+def test_where_they_are_now_is_on_disk_before_where_they_were(
+    repo: Path, trees: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(retire_worktree, "sync_folder", synced.append)
+    where = context(tmp_path, repo)
+    retire_all(repo, where)
+    entries = {each.folder for each in quarantine.find_entries(where.state)}
+    assert set(synced[: len(entries)]) == entries
+    assert set(synced[len(entries) :]) == {trees[0].parent, repo / ".git" / "worktrees"}
 
 
 def test_budget_ends_a_batch_where_it_ends_single_steps(

@@ -162,21 +162,21 @@ def _retire_in_one_repository(
     place = _opened(*chosen[0])
     going = [Retiring(step, context, known_worktree(place, step)) for step, context in chosen]
     inspector = WorktreeInspector(place, [each.worktree for each in going if each.worktree])
-    unsynced: set[Path] = set()
+    unsynced: list[Path] = []
     for each in going:
         each.attempt(lambda each: _take_folder(place, each, inspector, unsynced))
     _look_once_more(place, [each for each in going if each.tree and not each.problem])
     _keep_all(place, [each for each in going if not each.problem])
     for each in going:
         each.attempt(lambda each: _take_admin(each, unsynced))
-    for folder in unsynced:
+    for folder in dict.fromkeys(unsynced):
         with contextlib.suppress(FileNotFoundError):  # what it was for has been put back
             sync_folder(folder)
     return [each.problem or _result(each) for each in going]
 
 
 def _take_folder(
-    place: Repository, each: Retiring, inspector: WorktreeInspector, unsynced: set[Path]
+    place: Repository, each: Retiring, inspector: WorktreeInspector, unsynced: list[Path]
 ) -> None:
     """Move a worktree's folder into quarantine, where it is there."""
     worktree, step = each.worktree, each.step
@@ -244,7 +244,7 @@ def _keep_all(place: Repository, going: Sequence[Retiring]) -> None:
             _keep_all(place, [each])
 
 
-def _take_admin(each: Retiring, unsynced: set[Path]) -> None:
+def _take_admin(each: Retiring, unsynced: list[Path]) -> None:
     step = each.step
     assert each.worktree is not None
     try:

@@ -143,14 +143,14 @@ def quarantine_path(
     identity: Identity,
     kind: str,
     *,
-    unsynced: set[Path] | None = None,
+    unsynced: list[Path] | None = None,
     **facts: object,
 ) -> WrittenEntry:
     """Rename `path`, which lies beneath `root`, into quarantine. Raises Refused where it is not
     what was measured.
 
     The folders whose names have changed are made durable; where `unsynced` is given, they are added
-    to it instead, for whoever takes several things out of one.
+    to it instead, in the order for that, for whoever takes several things out of one.
 
     The name is renamed first and looked at afterwards: between a look and a deletion a new file can
     take the name, after a rename nothing can. A stranger caught that way is put back.
@@ -199,12 +199,13 @@ def quarantine_path(
                 # on a full disk, a folder's time is not worth failing for
                 with contextlib.suppress(OSError):
                     place.write_manifest(left=left)
-            changed = {place.folder, path.parent}
+            # where it is now before where it was: lost power must not lose both names
+            changed = [place.folder, path.parent]
             if unsynced is None:
                 for each in changed:
                     sync_folder(each)
             else:
-                unsynced |= changed
+                unsynced[:] = [place.folder, *unsynced, path.parent]
             return place
         put_back(place)
         raise Refused("it was replaced since it was measured")
