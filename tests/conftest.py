@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -130,6 +131,21 @@ def nobody_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     if process_status.container():
         monkeypatch.setattr(users, "container", lambda: None)
         monkeypatch.setenv("MIYABI_HEALING__SAFETY__OURS_ALONE", '["/"]')
+
+
+@pytest.fixture(autouse=True)
+def nobody_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever started the tests may be a coding agent or a CI runner: what runs below those is
+    never ended, but for what the tests have made themselves.
+    """
+    from miyabi_healing.host import process_ending
+
+    above, us = process_ending.above, os.getpid()
+    monkeypatch.setattr(
+        process_ending,
+        "above",
+        lambda process: itertools.takewhile(lambda each: each.pid != us, above(process)),
+    )
 
 
 @pytest.fixture

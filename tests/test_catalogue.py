@@ -36,7 +36,7 @@ from miyabi_healing.host.git.repositories import open_repository
 from miyabi_healing.host.git.worktrees import Reason, WorktreeInspector
 from miyabi_healing.host.open_files import OpenFiles
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind
+from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind, ProgramGroup
 from miyabi_healing.model.config import CacheSettings, Config, ConfigError, LogSettings
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.limit_settings import is_target
@@ -44,13 +44,13 @@ from miyabi_healing.model.steps import Delete, Quarantine
 from miyabi_healing.runner import registry
 from miyabi_healing.support import config_loader, paths
 
-FORMS = {"caches": CacheKind, "databases": DatabaseKind, "agent_locks": AgentLock}
-WORDS = {
-    "protected_programs": "programs",
-    "regenerable_folders": "folders",
-    "personal_folders": "folders",
-    "litter": "files",
+FORMS = {
+    "caches": CacheKind,
+    "databases": DatabaseKind,
+    "agent_locks": AgentLock,
+    "protected_programs": ProgramGroup,
 }
+WORDS = {"regenerable_folders": "folders", "personal_folders": "folders", "litter": "files"}
 
 
 def interpret(text: str) -> Config:
@@ -75,6 +75,12 @@ def test_words_of_a_data_file_are_there_once(name: str) -> None:
     assert all(set(row) == {WORDS[name]} for row in rows)
     assert len(found) == len(set(found)) == len(catalogue.words(name, WORDS[name]))
     assert all(isinstance(word, str) and word.strip() == word != "" for word in found)
+
+
+def test_program_is_in_one_group_alone() -> None:
+    rows = catalogue.table("protected_programs").values()
+    found = [program for row in rows for program in row["programs"]]
+    assert len(found) == len(set(found))
 
 
 def test_form_of_every_data_file_has_a_schema() -> None:

@@ -85,7 +85,7 @@ class Processes:
         """
         if process.pid <= 1:
             return "it is init"
-        if process.kernel or process.ppid == 2:
+        if process.kernel:
             return "it is a kernel thread"
         if process.pid in _ancestors(os.getpid()):
             return "this program runs below it"
@@ -97,17 +97,17 @@ class Processes:
             return "it belongs to another user"
         if LINUX and (reason := is_namespace_init(process.pid)):
             return reason
-        from miyabi_healing.host import catalogue
+        from miyabi_healing.host import protected_programs
 
-        never = catalogue.words("protected_programs", "programs") | set(self.protected)
-        listed = never & _program_names(process)
-        return f"{sorted(listed)[0]} is protected" if listed else None
+        return protected_programs.reason_not_to_signal(process, self.protected)
 
     def reason_not_to_end(self, process: Process) -> str | None:
         """Why `process` must not be ended (SIGTERM, SIGKILL), though it may be signalled; None
         where it may be ended.
         """
-        return self.protection(process)
+        from miyabi_healing.host import process_ending
+
+        return self.protection(process) or process_ending.reason_not_to_end(process)
 
 
 def _ancestors(pid: int) -> set[int]:

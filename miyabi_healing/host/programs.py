@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 
-from miyabi_healing.host.process_status import LINUX, Process, command_line, command_psutil
+from miyabi_healing.host.process_status import LINUX, PROC, Process, command_line, command_psutil
 
 _INTERPRETER = re.compile(
     r"(python|pypy)[\d.]*[a-z]?|node(js)?|bun|deno|ruby[\d.]*|perl[\d.]*|php[\d.]*|java"
@@ -53,6 +54,16 @@ def program_names(process: Process) -> frozenset[str]:
     if script := _script(program, arguments):
         found |= {os.path.basename(script), _stem(script), _name(program, arguments)}
     return frozenset(found - {""})
+
+
+def program_paths(process: Process) -> tuple[str, ...]:
+    """Where its program lies: the script that an interpreter runs, and its file."""
+    program, arguments = _command(process.pid)
+    script = _script(program, arguments)
+    if script and not script.startswith("/"):
+        with suppress(OSError):  # relative to where it was started, most often still its own folder
+            script = os.path.normpath(f"{os.readlink(f'{PROC}/{process.pid}/cwd')}/{script}")
+    return tuple(filter(None, (script, program)))
 
 
 def matches(process: Process, patterns: Sequence[str]) -> bool:

@@ -137,6 +137,27 @@ class AgentLock:
 
 
 @dataclass(frozen=True, repr=False)
+class ProgramGroup:
+    """Programs that are never signalled, by what they are called (fnmatch(3)); with `asked` they
+    may be told that a child ended (SIGCHLD), and only never ended. What lies below a folder called
+    like one of `folders` belongs to it. With `below`, whatever such a program started is live work
+    as long as it lives.
+    """
+
+    programs: tuple[str, ...]
+    asked: bool = False
+    below: bool = False
+    folders: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for each in (*self.programs, *self.folders):
+            if "/" in each or not each.strip("*?.") or each.strip() != each:
+                raise ValueError(f"a program or folder is called by its name alone: {each!r}")
+        if self.folders and not self.asked:
+            raise ValueError("folders mean something only with asked")
+
+
+@dataclass(frozen=True, repr=False)
 class LogGroupSettings(LimitSettings):
     """Logs with a limit of their own, by their `pattern`."""
 

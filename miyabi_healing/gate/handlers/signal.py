@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
-from miyabi_healing.host.process_status import read_process
+from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.model.steps import Signal
 
 _ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
@@ -50,7 +50,7 @@ class SignalHandler(StepHandler[Signal]):
             return "it has ended already"
         if process.start != step.start:
             return "its pid belongs to another process now"
-        return context.host.processes().protection(process)
+        return _objection(step, process, context)
 
     def apply(self, step: Signal, context: Context) -> StepResult:
         try:
@@ -60,6 +60,8 @@ class SignalHandler(StepHandler[Signal]):
                 )  # only now: what the pidfd refers to can no longer change
                 if process is None or process.start != step.start:
                     raise Refused("its pid belongs to another process now")
+                if reason := _objection(step, process, context):
+                    raise Refused(reason)
                 if pidfd is None:
                     # macOS has no pidfd: the start time was looked at a moment ago
                     os.kill(step.pid, step.signal)
@@ -73,3 +75,13 @@ class SignalHandler(StepHandler[Signal]):
         """The process that it would end; a mere SIGCHLD ends none."""
         ends = step.signal != signal.SIGCHLD
         return Cost(processes=frozenset({(step.pid, step.start)} if ends else ()))
+
+
+def _objection(step: Signal, process: Process, context: Context) -> str | None:
+    """Why a process must not get a signal. One that ends it asks for more than one that only
+    tells it something.
+    """
+    processes = context.host.processes()
+    if step.signal == signal.SIGCHLD:
+        return processes.protection(process)
+    return processes.reason_not_to_end(process)

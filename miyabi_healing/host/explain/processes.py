@@ -38,6 +38,8 @@ def explain(question: Question) -> Explanation | None:
     evidence.append(f"it has {living} living children and {len(own)} zombies")
     protection = processes.protection(process)
     evidence.append(f"protected: {protection}" if protection else "it is not protected")
+    if not protection and (reason := processes.reason_not_to_end(process)):
+        evidence.append(f"it may be asked, but is never ended: {reason}")
     if not own:
         return Explanation(
             kind="process",
