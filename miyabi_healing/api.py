@@ -82,6 +82,9 @@ READINGS: dict[str, tuple[str, str]] = {
     "Cache": ("host.caches", "a known cache in a home"),
     "OpenFiles": ("host.open_files", "the files that processes have open"),
     "catches": ("host.process_status", "whether a process catches a signal"),
+    "process_ending": ("host", "module: whom nobody may end, and why"),
+    "control_groups": ("host", "module: units and containers of processes"),
+    "container": ("host.process_status", "why there may be processes that cannot be seen"),
     "told_by": ("host.open_files", "what a descriptor's fdinfo says"),
     "Witness": ("host.users", "who uses a path, or could unseen"),
     "LockFolders": ("host.git.locks", "where locks of git lie, and who could hold them"),
@@ -106,10 +109,12 @@ if TYPE_CHECKING:
     from msgspec import Meta as Meta
 
     from miyabi_healing.host import caches as caches
+    from miyabi_healing.host import control_groups as control_groups
     from miyabi_healing.host import filesystems as filesystems
     from miyabi_healing.host import log_text as log_text
     from miyabi_healing.host import logs as logs
     from miyabi_healing.host import memory as memory
+    from miyabi_healing.host import process_ending as process_ending
     from miyabi_healing.host.caches import Cache as Cache
     from miyabi_healing.host.context import HealerContext as HealerContext
     from miyabi_healing.host.filesystems import Mount as Mount
@@ -148,6 +153,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.planning import unit as unit
     from miyabi_healing.host.process_status import Process as Process
     from miyabi_healing.host.process_status import catches as catches
+    from miyabi_healing.host.process_status import container as container
     from miyabi_healing.host.processes import Processes as Processes
     from miyabi_healing.host.readings import Host as Host
     from miyabi_healing.host.users import Witness as Witness

@@ -267,7 +267,9 @@ def test_documents_name_every_option_of_every_healer() -> None:
     page = (PROJECT / "docs" / "configuration.md").read_text()
     for file in (PROJECT / "healers").glob("*.py"):
         options = (
-            node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef)
+            node
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.ClassDef) and node.name == "Options"
         )
         fields = [
             each.target for node in options for each in node.body if isinstance(each, ast.AnnAssign)

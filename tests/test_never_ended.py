@@ -26,11 +26,14 @@ from conftest import wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import control_groups, process_ending, process_status
+from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config, ProcessSettings
+from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.steps import Signal
+from miyabi_healing.runner import registry
 
 ZOMBIES = 3
 SCRIPT = f"#!{sys.executable} -IS\n"
@@ -258,10 +261,30 @@ def by_the_gate(pid: int, folder: Path) -> list[str]:
     return sent
 
 
+def by_zombies(pid: int, folder: Path) -> list[str]:
+    """The healer of zombies, allowed everything, for zombies that have been there for long."""
+    healer, kind = registry.load_healer(
+        "kill_zombies", registry.builtin("healers") / "kill_zombies.py"
+    )
+    assert kind
+    old = {f"{each.pid} {each.start}": 1e6 for each in Processes().zombies(0) if each.ppid == pid}
+    assert len(old) == ZOMBIES
+    config = Config(processes=ProcessSettings(protected=(USERS_OWN,)))
+    view = HealerContext(Host(config), {"": processes()}, seen_for=lambda: old)
+    issue = Issue("zombie_processes", "", "", 9, Limit(0))
+    options = kind(kill=True, with_children=True, restart=True, several=1, patience=0.1)
+    plan = healer(view, issue, options)
+    named = [each.target for each in plan.kept if each.target.endswith(f"(pid {pid})")]
+    ends = [each for each in plan.steps if getattr(each, "signal", None) != signal.SIGCHLD]
+    wanted = [each.target for each in ends if getattr(each, "pid", pid) == pid]
+    return wanted + ([] if named else ["it is not named"])
+
+
 # who would end a process: what it planned or sent, given its pid and a folder of the test's own
-WAYS: dict[str, Callable[[int, Path], list[str]]] = {"the gate": by_the_gate}
+WAYS: dict[str, Callable[[int, Path], list[str]]] = {"the gate": by_the_gate, "zombies": by_zombies}
 
 
+@pytest.mark.usefixtures("only_zombies")
 @pytest.mark.parametrize("name", VICTIMS)
 def test_live_work_is_never_ended(name: str, world: World, tmp_path: Path) -> None:
     reason, make = VICTIMS[name]

@@ -90,6 +90,8 @@ idle_days = 0
 idle_minutes = 0
 [healers.prune_logs]
 archive_after_days = 0
+[healers.kill_zombies]
+seen_for = 0
 """)
     writer = start(sys.executable, "-S", "-c", WRITER, str(log))
     return World(home, repo, other, disk, config, log, writer, removable, kept)

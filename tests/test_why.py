@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -254,19 +255,24 @@ def test_zombie_and_its_parent_say_what_may_be_sent_to_whom(
     parent = careless(start)
     (zombie, *_) = (each for each in Processes().zombies() if each.ppid == parent.pid)
     for found in (answer(zombie.pid), answer(f"pid:{parent.pid}")):
-        assert (
-            f"(pid {parent.pid}) may be sent SIGTERM, once there are more than 5" in found.verdict
-        )
+        left = f"(pid {parent.pid}) is left alone: seen too shortly: 4 zombies (python"
+        assert left in found.verdict
+    found = answer(parent.pid, healers={"kill_zombies": {"seen_for": 0}})
+    assert f"(pid {parent.pid}) may be sent SIGTERM, once there are more than 5" in found.verdict
     assert answer(zombie.pid).kind == "zombie"
     kept = answer(parent.pid, processes=ProcessSettings(protected=(parent.name(),)))
     assert "is left alone: protected:" in kept.verdict
 
 
-def test_any_other_process_is_left_alone(start: Start) -> None:
+def test_any_other_process_is_left_alone(start: Start, tmp_path: Path) -> None:
     process = start(sys.executable, "-S", "-c", "import time; time.sleep(600)")
     found = answer(process.pid)
     assert found.verdict == "it is left alone: only a parent of zombies is ever signalled"
     assert "it is not protected" in found.evidence
+    shutil.copy(shutil.which("sleep") or "", tmp_path / "claude")
+    agent = answer(start(str(tmp_path / "claude"), "600").pid)
+    never = "it may be asked, but is never ended: claude is one of the coding agents"
+    assert never in agent.evidence
     assert "protected: it is init" in answer(1).evidence
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import pty
 import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gatework
 import psutil
 import pytest
+from program import environment, settings
 
 from conftest import PROJECT, wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import process_status
+from miyabi_healing.host import control_groups, process_ending, process_status
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.process_status import Process, parse_stat, read_process, read_psutil
@@ -28,8 +33,10 @@ from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.config import Budgets, Config
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Goal, Plan
-from miyabi_healing.model.steps import Signal
+from miyabi_healing.model.steps import Run, Signal
 from miyabi_healing.runner import registry
+from miyabi_healing.state import sightings
+from miyabi_healing.state.journal import Journal
 
 CARELESS = (
     "import os, time\nfor _ in range({n}):\n    if os.fork() == 0:\n        os._exit(0)\n"
@@ -58,6 +65,54 @@ import ctypes, threading, time
 threading.Thread(target=time.sleep, args=(600,)).start()
 ctypes.CDLL(None).syscall(60, 0)  # exit(2) of the first thread alone
 """
+ONE_EACH = """
+import os, signal, time
+wait = False
+signal.signal(signal.SIGCHLD, lambda *_: wait and os.waitpid(-1, os.WNOHANG))
+for _ in range(5):
+    if os.fork() == 0:
+        os._exit(0)
+time.sleep(0.2)
+wait = True
+while True: time.sleep(1)
+"""
+DEAF = "import signal\nsignal.signal(signal.SIGCHLD, lambda *_: None)\n"
+REAPS_LATER = """
+import os, time
+while True:
+    for _ in range(3):
+        if os.fork() == 0:
+            os._exit(0)
+    time.sleep(0.5)
+    for _ in range(3):
+        os.wait()
+    time.sleep(0.2)
+"""
+RUNS = """
+import os, subprocess, sys, time
+def reaping(pid):
+    while True:
+        found, status = os.wait()
+        if found == pid:
+            return status
+careless = os.fork()
+if careless == 0:
+    os.setsid()
+    os.execv(sys.executable, [sys.executable, "-S", "-c", sys.argv[1]])
+time.sleep(0.5)
+for dry in ("--dry-run", "", "--dry-run", ""):
+    case = os.fork()
+    if case == 0:
+        os.setsid()
+        argv = [*sys.argv[2:], *([dry] if dry else [])]
+        out = subprocess.run(argv, capture_output=True, text=True)
+        sys.stderr.write(out.stderr)
+        import json
+        print(json.dumps(json.loads(out.stdout)), flush=True)
+        os._exit(0)
+    reaping(case)
+    time.sleep(0.2)
+"""
 Start = Callable[..., psutil.Popen]
 
 
@@ -75,13 +130,24 @@ def careless(start: Start, number: int = 4) -> psutil.Popen:
     return parent
 
 
-def plan(protected: tuple[str, ...] = (), **options: object) -> Plan:
+def plan(
+    protected: tuple[str, ...] = (), age: float | None = 1000, clear: float = 4, **options: object
+) -> Plan:
+    """What the healer plans about the zombies that there are, had they been seen `age` seconds ago
+    (None: never).
+    """
     healer, kind = registry.load_healer(
         "kill_zombies", registry.builtin("healers") / "kill_zombies.py"
     )
     assert kind is not None
-    view = HealerContext(Host(Config()), {"processes": Processes(protected)})
-    return healer(view, Issue("zombie_processes", "", "", 9, Limit(5)), kind(**options))
+    old = [each for each in Processes().zombies(0) if each.ppid != 1 and age is not None]
+    view = HealerContext(
+        Host(Config()),
+        {"processes": Processes(protected)},
+        seen_for=lambda: {f"{each.pid} {each.start}": age or 0 for each in old},
+    )
+    issue = Issue("zombie_processes", "", "", 9, Limit(5, clear_at=clear))
+    return healer(view, issue, kind(**options))
 
 
 def only(found: Plan, pid: int) -> Plan:
@@ -89,7 +155,18 @@ def only(found: Plan, pid: int) -> Plan:
     test's business.
     """
     steps = tuple(step for step in found.steps if isinstance(step, Signal) and step.pid == pid)
-    return Plan(steps, found.goal, done=found.done)
+    goal = Goal("its zombies are reaped", lambda: zombies_of(pid) == 0)
+    return Plan(steps, goal, done=found.done)
+
+
+def signals(found: Plan) -> list[int]:
+    return [step.signal for step in found.steps if isinstance(step, Signal)]
+
+
+def kept(found: Plan, process: psutil.Popen) -> tuple[str, str]:
+    """Why a plan leaves a parent alone: the short reason, and the whole one."""
+    (each,) = (each for each in found.kept if each.target.endswith(f"(pid {process.pid})"))
+    return each.reason, each.detail
 
 
 def carry_out(found: Plan, state: Path, budget: int = 5) -> list[Outcome]:
@@ -326,27 +403,93 @@ def test_one_signal_cures_a_parent_that_missed_some(start: Start, tmp_path: Path
     wait_for((tmp_path / "ready").exists)
     assert zombies_of(parent.pid) == 6
     found = only(plan(), parent.pid)
-    assert [step.signal for step in found.steps if isinstance(step, Signal)] == [
-        signal.SIGCHLD,
-        signal.SIGTERM,
-    ]
-    outcomes = carry_out(
-        Plan(found.steps, Goal("reaped", lambda: zombies_of(parent.pid) == 0)), tmp_path
-    )
+    assert signals(found) == [signal.SIGCHLD, signal.SIGTERM]
+    outcomes = carry_out(found, tmp_path)
     assert [each.status for each in outcomes] == ["applied", "not needed"]
     assert parent.is_running()
 
 
 @pytest.mark.usefixtures("only_zombies")
+def test_parent_is_asked_again_as_long_as_that_helps(start: Start, tmp_path: Path) -> None:
+    parent = python(start, ONE_EACH)
+    wait_for(lambda: zombies_of(parent.pid) == 5)
+    found = only(plan(age=None), parent.pid)
+    assert signals(found) == [signal.SIGCHLD]
+    (outcome,) = carry_out(found, tmp_path)
+    assert outcome.details["times"] == 5
+    assert outcome.measured == {"zombies_reaped": 5}
+    assert found.done
+    assert found.done(done_by(outcome)) == "5 zombie(s) reaped: asked 1 parent(s)"
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_parent_that_reaps_none_when_asked_is_asked_once(start: Start, tmp_path: Path) -> None:
+    parent = python(start, DEAF + CARELESS.format(n=3))
+    wait_for(lambda: zombies_of(parent.pid) == 3)
+    first = plan(age=None)
+    (outcome,) = carry_out(only(first, parent.pid), tmp_path)
+    assert outcome.message == "it was asked, and reaped none"
+    assert first.done
+    assert first.done(done_by(outcome)) == "Asked 1 parent(s); no zombie was reaped"
+    healer, kind = registry.load_healer(
+        "kill_zombies", registry.builtin("healers") / "kill_zombies.py"
+    )
+    assert kind
+    known = dict.fromkeys((*first.sightings, *first.tried), 30.0)
+    view = HealerContext(Host(Config()), {"": Processes()}, seen_for=lambda: known)
+    later = healer(view, Issue("zombie_processes", "", "", 9, Limit(5)), kind())
+    assert signals(only(later, parent.pid)) == []
+    assert set(first.tried) <= {*later.sightings}
+
+
+@pytest.mark.usefixtures("only_zombies")
 def test_careless_parent_is_ended_and_its_zombies_are_reaped(start: Start, tmp_path: Path) -> None:
     parent = careless(start, 8)
-    (step,) = only(plan(), parent.pid).steps
-    outcomes = carry_out(only(plan(), parent.pid), tmp_path)
-    assert [each.status for each in outcomes] == ["applied"]
-    parent.wait(5)
+    whole = plan()
+    found = only(whole, parent.pid)
+    assert signals(found) == [signal.SIGTERM], whole.kept
+    (outcome,) = carry_out(found, tmp_path)
+    assert outcome.status == "applied"
+    assert parent.wait(5) == -signal.SIGTERM
     wait_for(lambda: zombies_of(parent.pid) == 0)
-    assert isinstance(step, Signal)
-    assert step.signal == signal.SIGTERM
+    assert outcome.details["ended"] is True
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_parent_whose_zombies_are_not_known_for_long_enough_is_kept(start: Start) -> None:
+    parent = careless(start, 8)
+    for age, words in ((None, "first seen now"), (59, "seen for 59 s")):
+        found = plan(age=age)
+        assert signals(only(found, parent.pid)) == []
+        reason, detail = kept(found, parent)
+        assert reason == "seen too shortly"
+        assert detail.startswith("8 zombies (python")
+        assert words in detail
+        assert "the same ones for 1 min" in detail
+    assert signals(only(plan(age=59, seen_for=59), parent.pid)) == [signal.SIGTERM]
+    assert signals(only(plan(age=None, seen_for=0), parent.pid)) == [signal.SIGTERM]
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_worker_that_reaps_later_has_other_zombies_each_time(start: Start) -> None:
+    worker = python(start, REAPS_LATER)
+    wait_for(lambda: zombies_of(worker.pid) == 3)
+    first = set(plan().sightings)
+    wait_for(lambda: zombies_of(worker.pid) == 0)
+    wait_for(lambda: zombies_of(worker.pid) == 3)
+    now = [each for each in Processes().zombies(0) if each.ppid == worker.pid]
+    assert len(now) == 3
+    assert not {f"{each.pid} {each.start}" for each in now} & first
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_bystanders_with_one_zombie_each_are_kept(start: Start) -> None:
+    parents = [careless(start, 1) for _ in range(5)]
+    found = plan()
+    for each in parents:
+        assert signals(only(found, each.pid)) == []
+        assert kept(found, each)[0] == "too few zombies"
+    assert signals(only(plan(several=1), parents[0].pid)) == [signal.SIGTERM]
 
 
 @pytest.mark.usefixtures("only_zombies")
@@ -354,30 +497,296 @@ def test_parent_with_living_children_is_kept_unless_asked_for(start: Start) -> N
     script = "import subprocess\np = subprocess.Popen(['sleep', '600'])\n" + CARELESS.format(n=2)
     parent = python(start, script)
     wait_for(lambda: zombies_of(parent.pid) == 2)
-    assert only(plan(), parent.pid).steps == ()
-    (kept,) = (each for each in plan().kept if str(parent.pid) in each.target)
-    assert kept.reason == "living children"
-    assert len(only(plan(with_children=True), parent.pid).steps) == 1
+    found = plan()
+    assert signals(only(found, parent.pid)) == []
+    assert kept(found, parent)[0] == "living children"
+    assert signals(only(plan(with_children=True), parent.pid)) == [signal.SIGTERM]
 
 
 @pytest.mark.usefixtures("only_zombies")
 def test_protected_parent_is_kept_with_the_reason(start: Start) -> None:
     parent = careless(start, 2)
-    name = psutil.Process(parent.pid).name()
-    found = plan(protected=(name,))
-    assert only(found, parent.pid).steps == ()
-    (kept,) = (each for each in found.kept if str(parent.pid) in each.target)
-    assert (kept.reason, "2 zombies" in kept.detail) == ("protected", True)
+    found = plan(protected=(psutil.Process(parent.pid).name(),))
+    assert signals(only(found, parent.pid)) == []
+    reason, detail = kept(found, parent)
+    assert reason == "protected"
+    assert "2 zombies" in detail
 
 
 @pytest.mark.usefixtures("only_zombies")
-def test_sigkill_only_if_asked_for_and_last(start: Start) -> None:
-    parent = careless(start, 2)
-    steps = only(plan(kill=True), parent.pid).steps
-    assert [step.signal for step in steps if isinstance(step, Signal)] == [
-        signal.SIGTERM,
-        signal.SIGKILL,
+def test_sigkill_only_if_asked_for_and_last(start: Start, tmp_path: Path) -> None:
+    parent = stubborn(start, 2)
+    assert signals(only(plan(), parent.pid)) == [signal.SIGTERM]
+    found = only(plan(kill=True, patience=0.1), parent.pid)
+    assert signals(found) == [signal.SIGTERM, signal.SIGKILL]
+    first, last = carry_out(found, tmp_path)
+    assert first.message == "it has not ended within 0.1 s"
+    assert first.measured == {"zombies_reaped": 0}
+    assert (last.status, last.details["ended"]) == ("applied", True)
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_no_other_parent_is_ended_where_that_did_not_help(start: Start, tmp_path: Path) -> None:
+    first, second = stubborn(start, 3), careless(start, 2)
+    found = plan(patience=0.1)
+    mine = tuple(
+        each
+        for each in found.steps
+        if isinstance(each, Signal) and each.pid in (first.pid, second.pid)
+    )
+    one, other = carry_out(Plan(mine, Goal("never", lambda: False)), tmp_path)
+    assert (one.status, other.status) == ("applied", "skipped")
+    assert other.message.startswith("ending python")
+    assert other.message.endswith("reaped none of its zombies: no other is ended")
+    assert second.is_running()
+    assert found.done
+    assert found.done(done_by(one)) == "Sent 1 signal(s) to end one; no zombie was reaped"
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_nothing_more_is_ended_once_there_are_few_enough(start: Start, tmp_path: Path) -> None:
+    first, second = careless(start, 6), careless(start, 2)
+    others = len(Processes().zombies()) - 8
+    found = plan(clear=others + 2.5)
+    mine = [
+        each
+        for each in found.steps
+        if isinstance(each, Signal) and each.pid in (first.pid, second.pid)
     ]
+    assert [each.pid for each in mine] == [first.pid, second.pid]
+    assert found.goal.text == f"no more than {others + 2} zombies are left"
+    few = Goal("few are left", lambda: zombies_of(first.pid) + zombies_of(second.pid) <= 2)
+    outcomes = carry_out(Plan(tuple(mine), few), tmp_path)
+    assert [each.status for each in outcomes] == ["applied", "not needed"]
+    assert second.is_running()
+
+
+def test_nothing_is_ended_where_init_does_not_reap() -> None:
+    """Then init would only have them instead."""
+    lazy = fakes(1, 1, 2) + fakes(77, 9, 3)
+    healer, kind = registry.load_healer(
+        "kill_zombies", registry.builtin("healers") / "kill_zombies.py"
+    )
+    assert kind
+
+    class Fake(Processes):
+        def zombies(self, pause: float = 0) -> tuple[Process, ...]:
+            return tuple(each for each in lazy if each.is_zombie)
+
+        def all(self) -> tuple[Process, ...]:
+            return lazy
+
+        def protection(self, process: Process) -> str | None:
+            return "it is init" if process.pid == 1 else None
+
+    known = {f"{each.pid} {each.start}": 99.0 for each in lazy}
+    view = HealerContext(Host(Config()), {"": Fake()}, seen_for=lambda: known)
+    module = sys.modules[healer.__module__]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.process_ending, "objection", lambda process: None)
+        patch.setattr(module, "container", lambda: "a container")
+        found = healer(view, Issue("zombie_processes", "", "", 9, Limit(5)), kind())
+    assert found.steps == ()
+    reasons = {each.reason: each.detail for each in found.kept}
+    assert "docker run --init" in reasons["protected"]
+    assert "init, which would have them then, leaves 2 itself" in reasons["init does not reap"]
+
+
+def fakes(parent: int, first: int, number: int) -> tuple[Process, ...]:
+    """A parent with zombies."""
+    dead = {"ppid": parent, "state": "Z"}
+    above = fake(pid=parent, ppid=0)
+    return (above, *(fake(pid=100 * first + each, **dead) for each in range(number)))
+
+
+def stubborn(start: Start, number: int) -> psutil.Popen:
+    ignore = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    parent = python(start, ignore + CARELESS.format(n=number))
+    wait_for(lambda: zombies_of(parent.pid) == number)
+    return parent
+
+
+def done_by(*outcomes: Outcome) -> Counter[str]:
+    issue = Issue("zombie_processes", "", "", 9, Limit(5))
+    return ActionResult("kill_zombies", issue, outcomes=list(outcomes)).counts
+
+
+# Services
+
+
+@pytest.fixture
+def service(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only_zombies: None
+) -> tuple[psutil.Popen, Path]:
+    """What systemd runs as a service's main process, and a systemctl that says so: what it was
+    asked is in the file.
+    """
+    parent, log = careless(start, 3), tmp_path / "asked"
+    tool = tmp_path / "bin" / "systemctl"
+    tool.parent.mkdir()
+    tool.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n'
+        f"if [ $1 = show ]; then cat {tmp_path}/main; else kill {parent.pid}; fi\n"
+    )
+    tool.chmod(0o755)
+    (tmp_path / "main").write_text(f"{parent.pid}\n")
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    unit = control_groups.Unit("app.service", None if os.geteuid() == 0 else os.geteuid())
+    real = process_ending.objection
+
+    def objection(process: Process) -> process_ending.Objection | None:
+        kind = process_ending.Kind.SERVICE
+        is_it = process.pid == parent.pid
+        return process_ending.Objection(kind, "its text", unit) if is_it else real(process)
+
+    monkeypatch.setattr(process_ending, "objection", objection)
+    return parent, log
+
+
+def test_service_is_left_to_a_person_unless_a_restart_is_allowed(
+    service: tuple[psutil.Popen, Path],
+) -> None:
+    parent, log = service
+    found = plan(kill=True, with_children=True)
+    assert not any(isinstance(each, Run) for each in found.steps)
+    reason, detail = kept(found, parent)
+    assert reason == "a service"
+    assert "restart app.service" in detail
+    assert "restart = true" in detail
+    assert not log.exists()
+
+
+def test_service_is_restarted_where_that_is_allowed(
+    service: tuple[psutil.Popen, Path], tmp_path: Path
+) -> None:
+    parent, log = service
+    found = plan(restart=True)
+    (step,) = (each for each in found.steps if isinstance(each, Run))
+    assert step.argv[0] == "systemctl"
+    assert step.argv[-2:] == ("restart", "app.service")
+    assert not step.undo
+    mine = Plan((step,), Goal("reaped", lambda: zombies_of(parent.pid) == 0), done=found.done)
+    (over,) = carry_out(mine, tmp_path / "no", budget=0)
+    assert over.message == "budget: 0 processes a run"
+    assert parent.is_running()
+    (outcome,) = carry_out(mine, tmp_path)
+    assert outcome.status == "applied", outcome
+    parent.wait(5)
+    assert found.done
+    assert found.done(done_by(outcome)) == "Restarted 1 service(s)"
+    assert "restart app.service" in log.read_text()
+
+
+def test_service_is_not_restarted_for_what_is_not_its_main_process(
+    service: tuple[psutil.Popen, Path], tmp_path: Path
+) -> None:
+    parent, _ = service
+    found = plan(restart=True)
+    (step,) = (each for each in found.steps if isinstance(each, Run))
+    (tmp_path / "main").write_text("0\n")
+    (outcome,) = carry_out(Plan((step,), Goal("never", lambda: False)), tmp_path)
+    assert outcome.message == "systemctl does not say that it is its main process"
+    found = plan(restart=True)
+    assert not any(isinstance(each, Run) for each in found.steps)
+    assert "does not say that it is its main process" in kept(found, parent)[1]
+
+
+def test_service_with_live_work_in_it_is_not_restarted(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = start("sleep", "600")
+    shutil.copy(shutil.which("sleep") or "", tmp_path / "claude")
+    agent = start(str(tmp_path / "claude"), "600")
+    unit, real = control_groups.Unit("app.service"), control_groups.paths_of
+    monkeypatch.setattr(
+        control_groups,
+        "paths_of",
+        lambda pid: {"": f"/{unit.name}"} if pid == agent.pid else real(pid),
+    )
+    found = process_ending.reason_not_to_restart(seen(parent), unit)
+    assert found == f"claude (pid {agent.pid}) would end, too: claude is one of the coding agents"
+    assert process_ending.reason_not_to_restart(seen(agent), unit) is None
+
+
+def test_restart_of_what_has_ended_is_refused(start: Start, tmp_path: Path) -> None:
+    process = start("sleep", "100")
+    found = seen(process)
+    step = Run(target="", reason="", argv=("true",), time_limit=5, ends=((found.pid, found.start),))
+    where = Context(Host(Config()), "run", tmp_path)
+    assert recheck(step, where) is None
+    gone = replace(step, ends=((found.pid, found.start + 1),))
+    assert recheck(gone, where) == f"what would end by it has ended already (pid {found.pid})"
+    init = read_process(1)
+    assert init
+    over = recheck(replace(step, ends=((1, init.start),)), where)
+    assert over == "it would end pid 1: it is init"
+
+
+def seen(process: psutil.Popen) -> Process:
+    found = read_process(process.pid)
+    assert found
+    return found
+
+
+# What runs have seen
+
+
+def test_sightings_last_from_run_to_run_and_of_what_is_still_there(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path / "journal")) as journal:
+        assert sightings.seen_for(journal, "kill_zombies") == {}
+        sightings.note(journal, "kill_zombies", ["1 5", "2 5"])
+        sightings.note(journal, "other", ["1 5"])
+        journal.database.execute("update sighting set first = first - 90")
+        sightings.note(journal, "kill_zombies", ["2 5", "3 5"])
+        found = sightings.seen_for(journal, "kill_zombies")
+        assert found == {"2 5": pytest.approx(90, abs=5), "3 5": pytest.approx(0, abs=5)}
+        assert sightings.seen_for(journal, "other") == {"1 5": pytest.approx(90, abs=5)}
+
+
+def test_sightings_of_another_boot_or_of_the_future_say_nothing(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path / "journal")) as journal:
+        sightings.note(journal, "kill_zombies", ["1 5"])
+        journal.database.execute("update sighting set first = first + 1000")
+        assert sightings.seen_for(journal, "kill_zombies") == {}
+        journal.database.execute("update sighting set first = 0, boot_id = 'another'")
+        assert sightings.seen_for(journal, "kill_zombies") == {}
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_negligent_daemon_is_ended_by_the_second_run_and_not_by_a_dry_one(
+    home: Path, tmp_path: Path
+) -> None:
+    """In a PID namespace of its own, whose init reaps."""
+    text = "[checks.zombie_processes]\n[healers.kill_zombies]\nseen_for = 0.1\n"
+    argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    argv += [sys.executable, "-c", RUNS]
+    healer, config = str(PROJECT / "self_healer.py"), settings(tmp_path, text)
+    program = [sys.executable, healer, "--json", "--config", config]
+    done = subprocess.run(
+        [*argv, CARELESS.format(n=8), *program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(),
+    )
+    dry, first, again, last = map(json.loads, done.stdout.splitlines())
+    for each in (dry, first, again):
+        (action,) = each["actions_taken"]
+        assert [step["target"].split()[0] for step in action["steps"]] == (
+            ["SIGTERM"] if each is again else []
+        ), done.stderr
+        assert action["kept"] == [] or action["kept"][0]["reason"] == "seen too shortly"
+    (action,) = again["actions_taken"]
+    assert action["steps"][0]["status"] == "planned"
+    (action,) = last["actions_taken"]
+    assert action["status"] == "success"
+    assert action["message"] == "8 zombie(s) reaped: sent 1 signal(s) to end one"
+    assert action["details"]["zombies_reaped"] == 8
+    assert last["overall_success"]
+
+
+# The gate
 
 
 def step_for(process: psutil.Popen, signum: int = signal.SIGTERM, **changes: int) -> Signal:

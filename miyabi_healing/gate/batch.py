@@ -147,7 +147,13 @@ def _outcome(
     """What came of a step; what failed half way is taken back."""
     if isinstance(result, StepResult):
         outcome = Outcome(
-            step, StepStatus.APPLIED, result.message, result.freed, 0, result.undo, result.details
+            step,
+            StepStatus.APPLIED,
+            result.message,
+            result.freed,
+            undo=result.undo,
+            details=result.details,
+            measured=result.measured,
         )
     elif isinstance(result, (Refused, PermissionError, OutOfTime)):
         outcome = _left_alone(step, context, result)

@@ -21,6 +21,8 @@ class HealerContext:
     fixtures: Mapping[str, object]
     # the moment by all clocks: ages in quarantine are measured with it
     now: Callable[[], Moment] = run_clock.unknown_moment
+    # for how many seconds, as earlier runs have seen, there has been what this healer waits for
+    seen_for: Callable[[], Mapping[str, float]] = dict
 
     def reading(self, kind: type[_T]) -> _T:
         """The check's fixture of type `kind`. Raises LookupError where the check uses none."""

@@ -149,11 +149,15 @@ def trim_log(
 
 
 def signal_process(
-    process: Process, number: Signals, reason: str, **more: Unpack[_Common]
+    process: Process, number: Signals, reason: str, *, wait: float = 0, **more: Unpack[_Common]
 ) -> Signal:
-    """Send one signal to a process, as it was seen: its pid may be another's by now."""
+    """Send one signal to a process, as it was seen: its pid may be another's by now. `wait` is how
+    many seconds it is given to take effect, which is measured.
+    """
     more.setdefault("target", f"{number.name} to {display(process.name)} (pid {process.pid})")
-    return Signal(pid=process.pid, start=process.start, signal=number, reason=reason, **more)
+    return Signal(
+        pid=process.pid, start=process.start, signal=number, wait=wait, reason=reason, **more
+    )
 
 
 def run_tool(
@@ -164,9 +168,12 @@ def run_tool(
     user: int | None = None,
     unless_running: tuple[str, ...] = (),
     changes: tuple[Path, ...] = (),
+    ends: Iterable[Process] = (),
     **more: Unpack[_Common],
 ) -> Run:
-    """Run an owner's own tool, which is called by its command line."""
+    """Run an owner's own tool, which is called by its command line; `ends` are the processes that
+    end by it.
+    """
     more.setdefault("target", display(" ".join(argv)))
     return Run(
         argv=tuple(argv),
@@ -174,6 +181,7 @@ def run_tool(
         user=user,
         unless_running=unless_running,
         changes=changes,
+        ends=tuple((each.pid, each.start) for each in ends),
         reason=reason,
         **more,
     )

@@ -7,39 +7,90 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 
 from miyabi_healing.host import control_groups, protected_programs
-from miyabi_healing.host.process_status import LINUX, PROC, Process, read_process
+from miyabi_healing.host.process_status import LINUX, PROC, Process, living, read_process
 from miyabi_healing.host.programs import program_name, program_names
 from miyabi_healing.support.formatting import display
+
+
+class Kind(StrEnum):
+    """What speaks against ending a process."""
+
+    WORK = "live work"  # somebody's program, or one in its service
+    HELD = "cannot act now"  # stopped, traced, frozen: the signal would end it when it goes on
+    CONTAINER = "in a container"
+    SERVICE = "a service"
+    UNKNOWN = "cannot be told"
+
+
+@dataclass(frozen=True)
+class Objection:
+    """Why a process must not be ended. `unit` is the service that it is, where it is one."""
+
+    kind: Kind
+    text: str
+    unit: control_groups.Unit | None = None
 
 
 def reason_not_to_end(process: Process) -> str | None:
     """Why a process must never get SIGTERM or SIGKILL, besides that it is protected; None where it
     may.
     """
+    found = objection(process)
+    return found.text if found else None
+
+
+def objection(process: Process) -> Objection | None:
+    """The same, with what kind of reason it is. That systemd runs it as a service comes last: then
+    nothing else speaks against restarting that.
+    """
     if process.tty:
-        return "it has a terminal"
+        return Objection(Kind.WORK, "it has a terminal")
     if reason := protected_programs.reason_not_to_end(process):
-        return reason
+        return Objection(Kind.WORK, reason)
     try:
         parents = tuple(above(process))
     except LookupError:
-        return "what it runs below cannot be seen"
+        return Objection(Kind.UNKNOWN, "what it runs below cannot be seen")
     for each in parents:
         if group := protected_programs.work_of(each):
-            return f"it runs below {named(each)}, one of the {group}"
+            return Objection(Kind.WORK, f"it runs below {named(each)}, one of the {group}")
     if parents and process.session == process.pid and protected_programs.logs_in(parents[0]):
-        return f"it leads a session that {named(parents[0])} opened"
+        return Objection(Kind.WORK, f"it leads a session that {named(parents[0])} opened")
     return _by_its_state(process) or (_by_its_place(process, parents) if LINUX else None)
 
 
-def service_of(process: Process) -> control_groups.Unit | None:
-    """The service that systemd runs this very process for: as its main process, or as one that it
-    adopted, which nobody but systemd itself can tell apart. Raises OSError, LookupError.
+def reason_not_to_restart(process: Process, unit: control_groups.Unit) -> str | None:
+    """Why a service must not be restarted, whose main process is the only one that is to end: what
+    else lives in it ends, too. Raises OSError.
     """
-    paths = control_groups.paths_of(process.pid)
-    return _service(process, paths, tuple(above(process)))
+    for each in living():
+        try:
+            if (
+                each.pid == process.pid
+                or control_groups.unit_of(control_groups.paths_of(each.pid)) != unit
+            ):
+                continue
+        except FileNotFoundError:
+            continue  # it has ended
+        found = objection(each)
+        if found and found.kind != Kind.SERVICE:
+            return f"{named(each)} would end, too: {found.text}"
+    return None
+
+
+def where(process: Process) -> str:
+    """The unit or container that a process is part of, in words; empty where it is in none."""
+    try:
+        paths = control_groups.paths_of(process.pid)
+    except OSError:
+        return ""
+    unit, container = control_groups.unit_of(paths), control_groups.container_of(paths)
+    name = container or (unit.name if unit else "")
+    return f"of {display(name)}" if name else ""
 
 
 def named(process: Process) -> str:
@@ -64,46 +115,50 @@ def above(process: Process) -> Iterator[Process]:
         yield process
 
 
-def _by_its_state(process: Process) -> str | None:
+def _by_its_state(process: Process) -> Objection | None:
     """It cannot act: a signal would stay pending, and end it when it goes on."""
     if not LINUX:
-        return "it is stopped" if process.state == "T" else None
+        return Objection(Kind.HELD, "it is stopped") if process.state == "T" else None
     try:
         tasks = os.listdir(PROC / str(process.pid) / "task")
         states = [_status(f"{process.pid}/task/{task}") for task in tasks[:_MOST_TASKS]]
         ours = _status("self")
     except OSError as error:
-        return f"its state cannot be read: {error.strerror}"
+        return Objection(Kind.UNKNOWN, f"its state cannot be read: {error.strerror}")
     for status in states:
         state = status.get("State", "?")[:1]
         if state == "t" or status.get("TracerPid", "0") != "0":
-            return "a debugger holds it, or another tracer"
+            return Objection(Kind.HELD, "a debugger holds it, or another tracer")
         if state == "T":
-            return "it is stopped"
+            return Objection(Kind.HELD, "it is stopped")
     levels, own = (each.get("NSpid", "").split() for each in (states[0], ours))
     if len(levels) != len(own) and levels:
-        return "it runs in a container, or in a PID namespace of its own"
+        return Objection(Kind.CONTAINER, "it runs in a container, or in a PID namespace of its own")
     return None
 
 
 _MOST_TASKS = 256  # who traces one thread traces them all, but for the strangest
 
 
-def _by_its_place(process: Process, parents: tuple[Process, ...]) -> str | None:
+def _by_its_place(process: Process, parents: tuple[Process, ...]) -> Objection | None:
     try:
         paths = control_groups.paths_of(process.pid)
         own = control_groups.paths_of("self")
     except OSError as error:
-        return f"its control groups cannot be read: {error.strerror}"
+        return Objection(Kind.UNKNOWN, f"its control groups cannot be read: {error.strerror}")
     cold = control_groups.frozen(process.pid, paths)
-    if cold or cold is None:
-        return "it is frozen" if cold else "whether it is frozen cannot be told"
+    if cold is None:
+        return Objection(Kind.UNKNOWN, "whether it is frozen cannot be told")
+    if cold:
+        return Objection(Kind.HELD, "it is frozen")
     if process.state == "D":
-        return "it waits in the kernel (for a disk or a server), and cannot be interrupted"
+        reason = "it waits in the kernel (for a disk or a server), and cannot be interrupted"
+        return Objection(Kind.HELD, reason)
     if (found := control_groups.container_of(paths)) and found != control_groups.container_of(own):
-        return f"it runs in the container {display(found)}"
-    unit = _service(process, paths, parents)
-    return f"systemd runs it as {display(unit.name)}" if unit else None
+        return Objection(Kind.CONTAINER, f"it runs in the container {display(found)}")
+    if unit := _service(process, paths, parents):
+        return Objection(Kind.SERVICE, f"systemd runs it as {display(unit.name)}", unit)
+    return None
 
 
 def _service(

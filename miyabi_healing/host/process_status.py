@@ -208,12 +208,12 @@ def is_namespace_init(pid: int) -> str | None:
 
 
 def catches(pid: int, signum: int) -> bool:
-    """Whether a process handles a signal itself (SigCgt in proc_pid_status(5)); False where that
-    cannot be told.
+    """Whether a process handles a signal itself, or has blocked it to wait for it (SigCgt, SigBlk
+    in proc_pid_status(5); signalfd(2), sigwait(3)); False where that cannot be told.
     """
     try:
         lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
     except OSError:
         return False
-    mask = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
-    return bool(mask >> (signum - 1) & 1)
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigBlk:"))]
+    return any(mask >> (signum - 1) & 1 for mask in masks)

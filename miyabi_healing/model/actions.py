@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ class Outcome:
 
     `undo` names what it has in quarantine; `details` are measurements; `number` is the step's in
     the journal, 0 without one. `later` are the bytes that the gate measured of what it set aside,
-    None where it measured nothing.
+    None where it measured nothing. `measured` are numbers that count in the action's details.
     """
 
     step: Step
@@ -43,6 +44,7 @@ class Outcome:
     details: dict[str, object] = field(default_factory=dict)
     number: int = 0
     later: int | None = None
+    measured: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def freed_later(self) -> int:
@@ -83,6 +85,8 @@ class ActionResult:
             for each in self.outcomes
             if each.status == StepStatus.APPLIED and each.step.counts
         )
+        for each in self.outcomes:
+            counted.update(each.measured)
         counted["bytes_freed"] = sum(each.freed for each in self.outcomes)
         return counted
 

@@ -44,6 +44,10 @@ class Plan:
     {n['worktrees']} …"``. `details` are measurements for the report; `min_gain` is the least
     improvement of the metric that may be called partial success. `in_batches` says that steps of
     one kind in a row may be carried out together: then the goal is asked between batches alone.
+
+    `sightings` are things that the healer waits to see again before it acts on them: the next run's
+    context knows for how long they have been there. `tried` are more of them, noted only where the
+    plan was carried out.
     """
 
     steps: tuple[Step, ...]
@@ -53,6 +57,8 @@ class Plan:
     details: dict[str, object] = field(default_factory=dict)
     min_gain: float = 0
     in_batches: bool = False
+    sightings: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
 
 
 def fault(plan: object) -> str | None:
@@ -70,6 +76,9 @@ def fault(plan: object) -> str | None:
         for each in there:
             if not isinstance(each, kind):
                 return f"has {type(each).__name__} among its {name}"
+    for each in (*plan.sightings, *plan.tried):
+        if not isinstance(each, str):
+            return f"has {type(each).__name__} among its sightings"
     fields = {"target": str, "reason": str, "undo": str, "counts": str, "bytes": int, "later": int}
     for step, (name, wanted) in product(plan.steps, fields.items()):
         if not isinstance(value := getattr(step, name), wanted):

@@ -147,13 +147,18 @@ class CutLog(TrimLog):
 
 @dataclass(frozen=True, kw_only=True)
 class Signal(Step):
-    """Send one signal to one process, known by its pid and start time (clock ticks after boot)."""
+    """Send one signal to one process, known by its pid and start time (clock ticks after boot).
+
+    It is given `wait` seconds to take effect, which is measured: SIGCHLD is sent again as long as
+    that lowers the number of the process's zombies, one that ends it is over when it has ended.
+    """
 
     kind: ClassVar[str] = "signal"
 
     pid: int
     start: int
     signal: int
+    wait: float = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +166,8 @@ class Run(Step):
     """Run an owner's tool that makes the change itself, for `time_limit` seconds at most.
 
     `user` is the uid it runs as (None: ours). It is skipped while a program named in
-    `unless_running` runs. `changes` are the folders that it changes, where that is known.
+    `unless_running` runs. `changes` are the folders that it changes, where that is known; `ends`
+    the processes that end by it, each by pid and start time.
     """
 
     kind: ClassVar[str] = "run"
@@ -171,6 +177,7 @@ class Run(Step):
     user: int | None = None
     unless_running: tuple[str, ...] = ()
     changes: tuple[Path, ...] = ()
+    ends: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

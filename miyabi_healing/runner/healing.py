@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
@@ -40,7 +41,14 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
                 function, kind = registry.load_healer(healer, resources.files[healer])
                 options = registry.options(resources.config, healer, kind)
                 plan = function(
-                    HealerContext(resources.host, fixtures, resources.moment), issue, options
+                    HealerContext(
+                        resources.host,
+                        fixtures,
+                        resources.moment,
+                        partial(resources.seen_for, healer),
+                    ),
+                    issue,
+                    options,
                 )
             if wrong := fault(plan):
                 raise TypeError(f"{healer} {wrong}")
@@ -48,10 +56,14 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
             planned = f"{len(plan.steps)} step(s), {len(plan.kept)} thing(s) kept"
             logger.debug("healer %s: %s, %.3f s", healer, planned, time.monotonic() - begun)
             action.brake = resources.blocked or resources.no_journal
+            if not (resources.dry_run or action.brake):
+                resources.note_sightings(healer, plan.sightings)
             if resources.dry_run or action.brake:
                 describe(resources, action, action.plan)
             else:
                 action.brake = _carry_out(resources, action, action.plan)
+                if not action.brake and plan.tried:
+                    resources.note_sightings(healer, (*plan.sightings, *plan.tried))
     except deadline.TooLong as late:
         action.problem = f"{late}, and it had not made its plan"
         _trace(resources, healer, late)

@@ -114,6 +114,29 @@ class Resources:
         self.ended = journal.now() if journal else run_clock.unknown_moment()
         return self.ended
 
+    def seen_for(self, healer: str) -> dict[str, float]:
+        """For how many seconds there has been what a healer waits for, as earlier runs have
+        seen.
+        """
+        from miyabi_healing.state import sightings
+
+        journal = (
+            self.reading if self.looks_only else None if self.no_journal else self.keeper.journal
+        )
+        return sightings.seen_for(journal, healer) if journal else {}
+
+    def note_sightings(self, healer: str, things: tuple[str, ...]) -> None:
+        """Write down what a healer waits to see again. Where that cannot be, it waits for
+        longer.
+        """
+        from miyabi_healing.state import sightings
+
+        try:
+            if things or sightings.seen_for(self.keeper.journal, healer):
+                sightings.note(self.keeper.journal, healer, things)
+        except Exception as error:
+            self.notes.append(f"what {healer} has seen cannot be noted: {error}")
+
     def last_moment(self) -> Moment:
         """The last one that was asked for, also when everything is closed; the journal's as it lies
         there where none was.

@@ -99,6 +99,13 @@ MIGRATIONS = (
     update outbox set clock = min(0, made - (select wall from last));
     drop table last;
     """,
+    # 7: what healers wait to see again before they act on it
+    """
+    create table sighting (
+        healer text not null, thing text not null, boot_id text not null, first real not null,
+        primary key (healer, thing)
+    ) strict;
+    """,
 )
 
 

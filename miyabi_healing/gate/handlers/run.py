@@ -10,6 +10,7 @@ from pathlib import Path
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
+from miyabi_healing.host.process_status import read_process
 from miyabi_healing.model.steps import Run
 from miyabi_healing.support import command_errors, commands, deadline
 
@@ -31,7 +32,15 @@ class RunHandler(StepHandler[Run]):
         running = (
             context.host.processes().running(step.unless_running) if step.unless_running else ()
         )
-        return f"{running[0].name} (pid {running[0].pid}) is running" if running else None
+        if running:
+            return f"{running[0].name} (pid {running[0].pid}) is running"
+        for pid, start in step.ends:
+            process = read_process(pid)
+            if process is None or process.start != start or process.state in "ZX":
+                return f"what would end by it has ended already (pid {pid})"
+            if protection := context.host.processes().protection(process):
+                return f"it would end pid {pid}: {protection}"
+        return None
 
     def apply(self, step: Run, context: Context) -> StepResult:
         # ours may be closed to the owner, and no project's settings there may steer the tool
@@ -51,7 +60,7 @@ class RunHandler(StepHandler[Run]):
         return StepResult(details={"said": lines[-1]} if lines else {})
 
     def cost(self, step: Run, deadline: float) -> Cost:
-        """One command: what it will free is not known before, and it is not the files of
-        anybody.
+        """One command, and the processes that end by it: what it will free is not known before, and
+        it is not the files of anybody.
         """
-        return Cost(files=1)
+        return Cost(files=1, processes=frozenset(step.ends))

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
@@ -16,6 +17,8 @@ from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.model.steps import Signal
 
 _ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
+_POLL = 0.02
+_REAPED_BY_INIT = 1  # seconds
 
 
 @contextmanager
@@ -62,19 +65,86 @@ class SignalHandler(StepHandler[Signal]):
                     raise Refused("its pid belongs to another process now")
                 if reason := _objection(step, process, context):
                     raise Refused(reason)
-                if pidfd is None:
-                    # macOS has no pidfd: the start time was looked at a moment ago
-                    os.kill(step.pid, step.signal)
-                else:
-                    signal.pidfd_send_signal(pidfd, step.signal)
+                zombies = zombies_of(step.pid, context) if step.wait else ()
+                _send(step, pidfd)
+                times = 1 + _take_effect(step, pidfd, zombies, context.deadline)
         except ProcessLookupError:
             raise Refused("it has ended already") from None
-        return StepResult(details={"pid": step.pid, "signal": signal.Signals(step.signal).name})
+        return _measured(step, times, zombies)
 
     def cost(self, step: Signal, deadline: float) -> Cost:
         """The process that it would end; a mere SIGCHLD ends none."""
         ends = step.signal != signal.SIGCHLD
         return Cost(processes=frozenset({(step.pid, step.start)} if ends else ()))
+
+
+def zombies_of(pid: int, context: Context) -> tuple[Process, ...]:
+    return tuple(each for each in context.host.processes().zombies(0) if each.ppid == pid)
+
+
+def _send(step: Signal, pidfd: int | None) -> None:
+    """Raises ProcessLookupError."""
+    if pidfd is None:
+        # macOS has no pidfd: the start time was looked at a moment ago
+        os.kill(step.pid, step.signal)
+    else:
+        signal.pidfd_send_signal(pidfd, step.signal)
+
+
+def _take_effect(
+    step: Signal, pidfd: int | None, zombies: Sequence[Process], deadline: float
+) -> int:
+    """Wait until a signal has done what it can, but not beyond `deadline`; returns how often it was
+    sent again: a parent that waits once for each SIGCHLD reaps one child for each.
+    """
+    times, left = 0, len(zombies)
+    while step.wait:
+        end = min(time.monotonic() + step.wait, deadline)
+        if step.signal != signal.SIGCHLD:
+            _until(lambda: _has_ended(step), end)
+            # init has them now
+            _until(lambda: not _still(zombies), min(time.monotonic() + _REAPED_BY_INIT, deadline))
+            break
+        before = left
+        _until(lambda: _still(zombies) < before, end)  # noqa: B023
+        left = _still(zombies)
+        if not left or left == before or time.monotonic() >= deadline:
+            break
+        with suppress(ProcessLookupError):
+            _send(step, pidfd)
+        times += 1
+    return times
+
+
+def _until(true: Callable[[], bool], end: float) -> None:
+    while not true() and time.monotonic() < end:
+        time.sleep(_POLL)
+
+
+def _has_ended(step: Signal) -> bool:
+    process = read_process(step.pid)
+    return process is None or process.start != step.start or process.state in "ZX"
+
+
+def _still(zombies: Sequence[Process]) -> int:
+    """How many of some zombies nobody has reaped yet."""
+    found = ((each, read_process(each.pid)) for each in zombies)
+    return sum(now is not None and now.start == each.start for each, now in found)
+
+
+def _measured(step: Signal, times: int, zombies: Sequence[Process]) -> StepResult:
+    details: dict[str, object] = {"pid": step.pid, "signal": signal.Signals(step.signal).name}
+    if not step.wait:
+        return StepResult(details=details)
+    reaped, message = len(zombies) - _still(zombies), ""
+    details["zombies_reaped"] = reaped
+    if step.signal == signal.SIGCHLD:
+        details["times"] = times
+        message = "" if reaped else "it was asked, and reaped none"
+    else:
+        details["ended"] = ended = _has_ended(step)
+        message = "" if ended else f"it has not ended within {step.wait:g} s"
+    return StepResult(message=message, details=details, measured={"zombies_reaped": reaped})
 
 
 def _objection(step: Signal, process: Process, context: Context) -> str | None:

@@ -50,14 +50,15 @@ class Context:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What applying a step did: bytes freed now, measurements for the report, and what undoing
-    would need.
+    """What applying a step did: bytes freed now, measurements for the report, what undoing
+    would need, and numbers that count in the action's details.
     """
 
     freed: int = 0
     message: str = ""
     details: dict[str, object] = field(default_factory=dict)
     undo: dict[str, object] = field(default_factory=dict)
+    measured: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

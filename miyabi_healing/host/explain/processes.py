@@ -5,11 +5,11 @@ from __future__ import annotations
 from signal import Signals
 
 from miyabi_healing.host.explain.question import Question
+from miyabi_healing.host.process_ending import named
 from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.model.explanation import Explanation
-from miyabi_healing.model.steps import Signal
-from miyabi_healing.support.formatting import display
+from miyabi_healing.model.steps import Run, Signal
 
 
 def explain(question: Question) -> Explanation | None:
@@ -92,8 +92,16 @@ def _ladder(
         for each in plan.steps
         if isinstance(each, Signal) and each.pid == parent.pid
     ]
+    restarts = [
+        each.target
+        for each in plan.steps
+        if isinstance(each, Run) and (parent.pid, parent.start) in each.ends
+    ]
     kept = [each for each in plan.kept if each.target.endswith(f"pid {parent.pid})")]
     most = question.threshold("zombie_processes", 5)
+    if restarts and not signals:
+        words = f"{_name(parent)} is a service: {restarts[0]}, once there are more than {most:g}"
+        return f"{words} zombies", ("to keep it: its name in [processes] protected",)
     if signals:
         limits = "".join(f"; {each.detail}" for each in kept)
         return (
@@ -111,7 +119,7 @@ def _ladder(
 
 
 def _name(process: Process) -> str:
-    return f"{display(process.name)} (pid {process.pid})"
+    return named(process)
 
 
 def _who(process: Process) -> str:
