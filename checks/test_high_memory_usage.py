@@ -7,7 +7,4 @@ import pytest
 @pytest.mark.limit(90, severity="high", critical=95, unit="%")
 def test_high_memory_usage(memory, measure, limit):
     """Enough memory is available, on the host and in the container it is checked from."""
-    assert (
-        measure(memory.percent, f"{memory.percent:.1f} % of the memory is taken ({memory.scope})")
-        <= limit
-    )
+    assert measure(memory.percent, memory.words(above=limit), memory.users) <= limit

@@ -1,5 +1,8 @@
-"""Give memory back where that is harmless, tell honestly what it gained, and stop programs only
-where that was asked for.
+"""Give memory back where that gains something, name who uses it, and stop programs only where that
+was asked for.
+
+It starts no program that needs memory itself: at the limit of a cgroup that gets another one
+killed.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 from miyabi_healing.api import (
@@ -22,12 +25,18 @@ from miyabi_healing.api import (
     Processes,
     Signal,
     Step,
-    commands,
+    display,
+    matches,
+    measure_processes,
     memory,
+    memory_rows,
     reclaim,
     run_tool,
     signal_process,
+    size_text,
 )
+
+_LEAST_GAIN = 1.0  # percent of the memory
 
 
 @dataclass(frozen=True)
@@ -44,115 +53,107 @@ class Options:
 
 
 def clear_cache(context: HealerContext, issue: Issue, options: Options) -> Plan:
-    """The harmless steps first: a tool's own cache, the kernel's. Then, only if configured,
-    programs by name.
+    """The kernel's own caches first, where that gains anything. Then, only if configured, programs
+    by name.
     """
     reading = context.reading(memory.Memory)
     steps, kept = harmless(reading, options)
-    processes = context.host.processes()
-    steps += ends(processes, options, issue.limit.threshold)
-    if not options.may_stop:
-        kept.append(Kept("running programs", "not asked for", "none is named in may_stop"))
-    top = memory.consumers()
+    stops, left = ends(context.host.processes(), reading, options, issue.limit.threshold)
     return Plan(
-        tuple(steps),
+        (*steps, *stops),
         Goal(
             f"below {issue.limit.clear:g} %",
             lambda: memory.read_memory().percent < issue.limit.clear,
         ),
-        kept=tuple(kept),
+        kept=(*kept, *left),
         done=lambda counts: (
             f"Asked for memory {counts['reclaims']} time(s), ended {counts['processes_signalled']} "
             "program(s)"
         ),
-        details={"top_consumers": top, "out_of_memory_kills": memory.out_of_memory_kills()},
-        min_gain=1,
+        details={
+            "top_consumers": [
+                dict(row) for row in issue.used_by or reading.users() if "pid" in row
+            ],
+            "out_of_memory_kills": memory.out_of_memory_kills(),
+        },
+        min_gain=_LEAST_GAIN,
     )
 
 
 def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list[Kept]]:
-    """The steps that cost nobody anything but time, and which of them are not possible here."""
-    steps: list[Step] = []
-    kept: list[Kept] = []
-    if commands.find_program("npm"):
-        steps.append(
-            run_tool(
-                ("npm", "cache", "verify"),
-                "npm tidies its own cache",
-                counts="reclaims",
-                optional=True,
-                time_limit=options.tool_time_limit,
-                unless_running=("npm", "npx", "pnpm", "yarn"),
-            )
-        )
-    else:
-        kept.append(Kept("npm", "tool missing", commands.missing("npm")))
-    root = os.geteuid() == 0
-    if sys.platform == "darwin":
-        purge = run_tool(("purge",), "macOS drops its file cache", counts="reclaims", optional=True)
-        steps += [purge] if root else []
-    else:
-        control, value, why = control_file(reading)
-        ask = reclaim(control, value, why, counts="reclaims", optional=True)
-        steps += [ask] if root else []
-    if not root:
-        kept.append(Kept("the kernel's caches", "needs root", "only root may ask for them"))
-    return steps, kept
+    """The steps that cost nobody anything but time, and why there are none.
 
-
-def control_file(reading: memory.Memory) -> tuple[Path, str, str]:
-    """Where to ask: our own cgroup if that is what is short of memory, else the host's page
-    cache.
+    Cached files are none: what can be had back of them counts as available already, so dropping
+    them would gain nothing, and they would have to be read again.
     """
-    if reading.group is not None:
-        for name, value in (
-            ("memory.reclaim", str(reading.total // 10)),
-            ("memory.force_empty", "0"),
-        ):
-            if (reading.group / name).exists():
-                return reading.group / name, value, "the container's cached pages are given back"
-    return (
-        memory.PROCFS / "sys/vm/drop_caches",
-        "1",
-        "clean cached files are dropped; they will have to be read again",
-    )
+    root = Kept("the kernel's caches", "needs root", "only root may ask for them")
+    if sys.platform == "darwin":
+        if os.geteuid() != 0:
+            return [], [root]
+        why = "macOS drops its file cache"
+        limit = options.tool_time_limit
+        return [run_tool(("purge",), why, counts="reclaims", optional=True, time_limit=limit)], []
+    gain = memory.kernel_cache(reading.group) if reading.group else 0
+    if reading.group is None or 100 * gain / reading.total < _LEAST_GAIN:
+        return [], [Kept("cached files", "nothing to gain", "they count as available already")]
+    if os.geteuid() != 0:
+        return [], [root]
+    for name, value in (("memory.reclaim", str(gain)), ("memory.force_empty", "0")):
+        if (control := reading.group / name).exists():
+            why = f"the kernel's own caches in it take up to {size_text(gain)}"
+            return [reclaim(control, value, why, counts="reclaims", optional=True)], []
+    return [], [Kept(display(reading.group), "cannot be asked", "the kernel offers no way to")]
 
 
-def ends(processes: Processes, options: Options, threshold: float) -> list[Step]:
+def ends(
+    processes: Processes, reading: memory.Memory, options: Options, threshold: float
+) -> tuple[list[Step], list[Kept]]:
     """TERM for the named programs, the largest first, the ones to avoid last; KILL for those above
-    a second bound.
+    a second bound. Of a limited cgroup its members alone: nobody else's end would help it.
     """
     if not options.may_stop:
-        return []
-    candidates = [
-        each for each in processes.running(options.may_stop) if processes.protection(each) is None
+        return [], [Kept("running programs", "not asked for", "none is named in may_stop")]
+    kept: list[Kept] = []
+    candidates: list[Process] = []
+    for each in memory_rows.inside(reading.group):
+        if not matches(each, options.may_stop):
+            continue
+        if reason := processes.reason_not_to_end(each):
+            kept.append(Kept(f"{display(each.name)} (pid {each.pid})", "must not end", reason))
+        else:
+            candidates.append(each)
+    sizes = {each.process.pid: each.bytes for each in measure_processes(candidates)}
+    avoided = {each.pid for each in candidates if matches(each, options.avoid)}
+    candidates.sort(key=lambda each: (each.pid in avoided, -sizes.get(each.pid, 0)))
+    rounds = ((signal.SIGTERM, threshold), (signal.SIGKILL, options.kill_above))
+    steps = [
+        signal_step(each, signum, above, options, sizes.get(each.pid, 0))
+        for signum, above in rounds
+        for each in candidates
     ]
-    avoided = {each.pid for each in processes.running(options.avoid)}
-    candidates.sort(key=lambda each: (each.pid in avoided, -memory.resident(each.pid)))
-    gentle = [signal_step(each, signal.SIGTERM, threshold, options.patience) for each in candidates]
-    return [
-        *gentle,
-        *(
-            signal_step(each, signal.SIGKILL, options.kill_above, options.patience)
-            for each in candidates
-        ),
-    ]
+    return list(steps), kept
 
 
-def signal_step(process: Process, signum: signal.Signals, above: float, patience: float) -> Signal:
-    def guard() -> str | None:
-        now = memory.read_memory().percent
-        return (
-            None
-            if now > above
-            else f"{now:.1f} % of the memory is taken, not more than {above:g} %"
-        )
-
+def signal_step(
+    process: Process, signum: signal.Signals, above: float, options: Options, size: int
+) -> Signal:
     return signal_process(
         process,
         signum,
-        f"it may be stopped while more than {above:g} % is taken",
+        f"it takes {size_text(size)}, and may be stopped while more than {above:g} % is taken",
         counts="processes_signalled",
-        settle=patience,
-        guard=guard,
+        settle=options.patience,
+        guard=partial(objection, above, options.kill_above),
     )
+
+
+def objection(above: float, kill_above: float) -> str | None:
+    """Why nothing has to be stopped now: enough is available, or nothing waits for memory, as long
+    as not nearly all of it is taken.
+    """
+    now = memory.read_memory()
+    if now.percent <= above:
+        return f"{now.percent:.1f} % of the memory is taken, not more than {above:g} %"
+    if now.percent <= kill_above and (pressure := now.pressure) and pressure.none:
+        return f"{now.percent:.1f} % of the memory is taken, but {pressure.words}"
+    return None

@@ -74,7 +74,10 @@ READINGS: dict[str, tuple[str, str]] = {
     "find_cut": ("host.log_cutting", "where the beginning of a live log may be cut off"),
     "unsafe_log": ("host.log_places", "why a log may not be touched where it lies"),
     "writers_of": ("host.log_writers", "who has a log open, and how"),
-    "memory": ("host", "module: reads memory anew, and who takes most"),
+    "memory": ("host", "module: reads memory anew"),
+    "memory_rows": ("host", "module: who and what takes it, in rows for a report"),
+    "measure_processes": ("host.memory_users", "what processes take, the largest first"),
+    "matches": ("host.programs", "whether a process's program is called like one of some patterns"),
     "retention": ("state", "module: what may leave the quarantine"),
     "commands": ("support", "module: finds programs that may be started"),
     "globbing": ("support", "module: patterns of paths"),
@@ -114,6 +117,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host import log_text as log_text
     from miyabi_healing.host import logs as logs
     from miyabi_healing.host import memory as memory
+    from miyabi_healing.host import memory_rows as memory_rows
     from miyabi_healing.host import process_ending as process_ending
     from miyabi_healing.host.caches import Cache as Cache
     from miyabi_healing.host.context import HealerContext as HealerContext
@@ -140,6 +144,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.logs import LogFile as LogFile
     from miyabi_healing.host.logs import LogGroup as LogGroup
     from miyabi_healing.host.memory import Memory as Memory
+    from miyabi_healing.host.memory_users import measure_processes as measure_processes
     from miyabi_healing.host.open_files import OpenFiles as OpenFiles
     from miyabi_healing.host.open_files import told_by as told_by
     from miyabi_healing.host.planning import archive_log as archive_log
@@ -155,6 +160,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.process_status import catches as catches
     from miyabi_healing.host.process_status import container as container
     from miyabi_healing.host.processes import Processes as Processes
+    from miyabi_healing.host.programs import matches as matches
     from miyabi_healing.host.readings import Host as Host
     from miyabi_healing.host.users import Witness as Witness
     from miyabi_healing.model.identity import Identity as Identity

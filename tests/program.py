@@ -62,7 +62,10 @@ def settings(folder: Path, text: str = "") -> str:
     """A configuration that looks at nothing of this machine but what `text` adds; returns the
     file's name.
     """
-    quiet = ["disk_space_critical", "zombie_processes", "high_memory_usage"]
+    quiet = [
+        *("disk_space_critical", "zombie_processes"),
+        *("high_memory_usage", "swap_usage", "tmpfs_usage"),
+    ]
     off = "".join(
         f"[checks.{name}]\nenabled = false\n" for name in quiet if f"checks.{name}]" not in text
     )

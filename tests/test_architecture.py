@@ -138,10 +138,10 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 OURS = """
     cli cli.main host host.filesystems host.git host.git.lock_places host.git.locks
     host.git.repositories host.git.repository_paths host.logs host.memory
-    host.process_status host.processes
-    host.readings model model.config model.exit_codes model.identity model.issue
-    model.limit_settings model.results report report.documents report.outputs
-    report.outputs.dispatch report.text runner runner.fixtures runner.plugin runner.registry
+    host.process_status host.processes host.readings host.swap host.tmpfs model model.config
+    model.exit_codes model.identity model.issue model.limit_settings model.results report
+    report.documents report.outputs report.outputs.dispatch report.text
+    runner runner.fixtures runner.plugin runner.registry
     runner.resources runner.selection runner.session state state.history state.journal
     state.journal_rows state.quarantine state.run_clock state.run_lock state.store support
     support.config_loader support.console support.files support.formatting support.globbing
@@ -163,6 +163,10 @@ ALL_CHECKS = """
 [checks.disk_space_critical]
 threshold = 100
 [checks.high_memory_usage]
+threshold = 100
+[checks.swap_usage]
+threshold = 100
+[checks.tmpfs_usage]
 threshold = 100
 [checks.zombie_processes]
 threshold = 100000

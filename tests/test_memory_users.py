@@ -116,4 +116,5 @@ def test_who_has_gone_is_nobody() -> None:
     ],
 )
 def test_unit_or_container_is_read_off_the_group(path: str, name: str) -> None:
-    assert memory_users.place_name(path) == name
+    for hierarchy in ("", "name=systemd"):
+        assert memory_users.place_name({hierarchy: path}) == name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -274,6 +275,26 @@ def test_any_other_process_is_left_alone(start: Start, tmp_path: Path) -> None:
     never = "it may be asked, but is never ended: claude is one of the coding agents"
     assert never in agent.evidence
     assert "protected: it is init" in answer(1).evidence
+
+
+def test_process_says_what_memory_it_takes_and_whether_it_may_be_ended_for_it(
+    start: Start, tmp_path: Path
+) -> None:
+    script = tmp_path / "hungry-for-a-test"
+    script.write_text("x = b'x' * (30 << 20)\nprint(flush=True)\nimport time; time.sleep(600)")
+    process = start(sys.executable, "-S", str(script), stdout=-1)
+    process.stdout.readline()
+    found = answer(process.pid)
+    assert re.search(r"it takes 3\d\.\d MB of memory", text(found))
+    assert found.verdict.startswith("it is left alone")
+    named = {"clear_cache": {"may_stop": ["hungry-*"]}}
+    assert answer(process.pid, healers=named).verdict == (
+        "clear_cache may end it while more than 90 % of the memory is taken"
+    )
+    kept = answer(
+        process.pid, healers=named, processes=ProcessSettings(protected=("hungry-for-a-test",))
+    )
+    assert kept.verdict.startswith("it is left alone")
 
 
 # The quarantine, and the command

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from miyabi_healing.host import control_groups
 from miyabi_healing.host.process_status import LINUX, PROC, Process
 from miyabi_healing.host.programs import program_name
 from miyabi_healing.support.formatting import display, duration_text, size_text
@@ -26,8 +27,6 @@ _SECONDS = 2.0  # for reading it: a walk over a process's pages takes time
 _LONGEST_NAME = 60
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_CONTAINER = re.compile(r"(?:^|[/-])([0-9a-f]{64}|[0-9a-f]{32}-\d+)(?:\.scope)?(?:/|$)")
-_UNIT = re.compile(r"[^/]+\.(?:service|scope)$")
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,22 @@ class ProcessUse:
 
 def group_by_program(processes: Iterable[Process]) -> tuple[ProgramUse, ...]:
     """What `processes` take, summed by program (`programs.program_name`), the largest first."""
+    return _by_program(measure_processes(processes))
+
+
+def swap_by_program(processes: Iterable[Process]) -> tuple[ProgramUse, ...]:
+    """The same of what they have in swap (VmSwap in proc_pid_status(5))."""
+    found = [
+        ProcessUse(each, taken, exact=True)
+        for each in processes
+        if not each.kernel and (taken := _swapped(each.pid))
+    ]
+    return _by_program(sorted(found, key=lambda each: -each.bytes))
+
+
+def _by_program(sizes: Iterable[ProcessUse]) -> tuple[ProgramUse, ...]:
     together: defaultdict[str, list[ProcessUse]] = defaultdict(list)
-    for each in measure_processes(processes):
+    for each in sizes:
         together[program_name(each.process)[:_LONGEST_NAME]].append(each)
     found = [
         ProgramUse(
@@ -165,6 +178,15 @@ def _proportional(pid: int) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:")), None)
 
 
+def _swapped(pid: int) -> int:
+    try:
+        with open(f"{PROC}/{pid}/status", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"VmSwap:")), 0)
+
+
 def seconds_running(process: Process) -> float:
     """How long ago a process was started."""
     if not LINUX:
@@ -187,23 +209,17 @@ def work_folder(pid: int) -> str:
 
 
 def place_of(pid: int) -> str:
-    """The unit or container a process is in, by its memory cgroup's path (proc_pid_cgroup(5));
-    empty where that says nothing.
-    """
+    """The unit or container a process is in, by its control groups; empty where they do not say."""
     try:
-        with open(f"{PROC}/{pid}/cgroup", "rb") as file:
-            lines = os.fsdecode(file.read()).splitlines()
+        return place_name(control_groups.paths_of(pid))
     except OSError:
         return ""
-    rows = [line.split(":", 2) for line in lines if line.count(":") >= 2]
-    paths = [row[2] for row in rows if "memory" in row[1].split(",")]
-    paths += [row[2] for row in rows if row[1] in ("", "name=systemd")]
-    return next((name for path in paths if (name := place_name(path))), "")
 
 
-def place_name(path: str) -> str:
-    """What a cgroup is called: ``container 0123456789ab``, ``nginx.service``, or nothing."""
-    if containers := _CONTAINER.findall(path):
-        return f"container {containers[-1][:12]}"
-    parts = [part for part in path.split("/") if _UNIT.match(part)]
-    return parts[-1] if parts else ""
+def place_name(groups: dict[str, str]) -> str:
+    """``container 0123456789ab``, ``nginx.service``, or nothing."""
+    if folder := control_groups.container_of(groups):
+        number = re.search("[0-9a-f]{12}", folder)
+        return f"container {number[0] if number else folder}"
+    unit = control_groups.unit_of(groups)
+    return unit.name if unit else ""

@@ -13,7 +13,6 @@ from pathlib import Path
 from signal import Signals
 from typing import TypedDict, Unpack
 
-from miyabi_healing.host import caches
 from miyabi_healing.host.process_status import Process
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import (
@@ -85,6 +84,8 @@ def delete(
 
 def unit(path: Path) -> Unit:
     """Weigh a file or folder that is to be deleted as a whole. Raises OSError."""
+    from miyabi_healing.host import caches  # most healers need none of them
+
     return caches.measure_unit(path, os.lstat(path).st_dev)
 
 

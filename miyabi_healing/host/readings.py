@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
+    from miyabi_healing.host.swap import Swap
+    from miyabi_healing.host.tmpfs import TmpfsUse
     from miyabi_healing.host.users import Witness
     from miyabi_healing.model.config import Config
     from miyabi_healing.state.quarantine import QuarantineEntry
@@ -80,6 +82,16 @@ class Host:
         from miyabi_healing.host import memory
 
         return memory.read_memory()
+
+    def swap(self) -> Swap:
+        from miyabi_healing.host import swap
+
+        return swap.read_swap()
+
+    def tmpfs(self) -> TmpfsUse:
+        from miyabi_healing.host import tmpfs
+
+        return tmpfs.read_use()
 
     def caches(self) -> tuple[Cache, ...]:
         from miyabi_healing.host import caches

@@ -56,7 +56,8 @@ class Issue:
     """One thing found wrong on one target.
 
     `gate` is in how many of how many runs it must be found before watch mode does something about
-    it.
+    it. `used_by` is who takes what was measured, where the check says so: rows with ``name``,
+    ``bytes`` and ``text``.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Issue:
     metric_value: float
     limit: Limit
     gate: tuple[int, int] = (1, 1)
+    used_by: tuple[Mapping[str, object], ...] = ()
 
     @property
     def severity(self) -> Severity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from miyabi_healing.model.issue import Issue, Limit
 
@@ -19,10 +19,14 @@ class NotMeasured(Exception):
 
 
 class Measurement(TypedDict):
-    """What `measure` records; pytest keeps it among a test's properties, so it is a plain dict."""
+    """What `measure` records; pytest keeps it among a test's properties, so it is a plain dict.
+
+    `used_by` is who takes what was measured, for an issue: rows with ``name``, ``bytes``, ``text``.
+    """
 
     value: float
     description: str
+    used_by: NotRequired[list[dict[str, object]]]
 
 
 @dataclass
@@ -65,6 +69,7 @@ class RunResult:
     `blocked` is why nothing might be changed, empty where something might. `checks` are by pytest's
     node id; `unknown` are folders of checks that could not be looked into, each with why. `notes`
     are lines for people. `purged` is what left the quarantine because its time had come.
+    `out_of_memory_kills` is how many processes the kernel ended meanwhile for want of memory.
     """
 
     run_id: str
@@ -76,3 +81,4 @@ class RunResult:
     recovered: tuple[Recovered, ...]
     purged: tuple[Outcome, ...]
     quarantine: QuarantineSummary
+    out_of_memory_kills: int = 0

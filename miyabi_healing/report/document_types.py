@@ -27,6 +27,7 @@ class IssueRow(TypedDict):
     unit: str
     target: str
     healed: bool
+    used_by: NotRequired[list[dict[str, Any]]]
 
 
 class StepRow(TypedDict):
@@ -116,7 +117,10 @@ class _AlertRow(TypedDict):
 
 
 class Document(TypedDict):
-    """The report of one run; one that could not run has no `quarantine`."""
+    """The report of one run; one that could not run has no `quarantine`.
+
+    `out_of_memory_kills` is there where there were some.
+    """
 
     schema_version: int
     timestamp: str
@@ -133,3 +137,4 @@ class Document(TypedDict):
     recovered: list[RecoveredRow]
     quarantine: NotRequired[QuarantineRow]
     alerts: NotRequired[list[_AlertRow]]
+    out_of_memory_kills: NotRequired[int]

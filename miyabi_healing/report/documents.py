@@ -61,7 +61,10 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         "host": os.uname().nodename,
         "run_id": result.run_id,
         "dry_run": result.dry_run,
-        "overall_success": not errors and healed == len(found) and bool(tests),
+        "overall_success": not errors
+        and healed == len(found)
+        and bool(tests)
+        and not result.out_of_memory_kills,
         "summary": _summary(len(found), healed, len(errors), result, bool(tests)),
         "issues_detected": [_issue_row(check) for check in found],
         "actions_taken": [_action_row(action, result.dry_run) for action in actions],
@@ -71,6 +74,8 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         "recovered": [_recovered_row(each) for each in result.recovered],
         "quarantine": _quarantine_row(result),
     }
+    if result.out_of_memory_kills:
+        document["out_of_memory_kills"] = result.out_of_memory_kills
     return cast("Document", {key: printable(value) for key, value in document.items()})
 
 
@@ -143,6 +148,11 @@ def _quarantine_row(result: RunResult) -> QuarantineRow:
 
 def _summary(found: int, healed: int, errors: int, result: RunResult, any_test: bool) -> str:
     unknown = f" {errors} check(s) could not run." if errors else ""
+    if killed := result.out_of_memory_kills:
+        return (
+            f"Failed: the kernel ended {killed} process(es) for want of memory during this run "
+            f"(which, its log says: dmesg); {healed}/{found} issue(s) healed.{unknown}"
+        )
     if not any_test:
         return f"No check ran.{unknown}"
     if not found:
@@ -188,7 +198,7 @@ def _uncollected(collector: Mapping[str, Any]) -> ErrorRow:
 def _issue_row(record: CheckResult) -> IssueRow:
     issue = record.issue
     assert issue is not None  # only records with one are asked
-    return {
+    row: IssueRow = {
         "name": issue.name,
         "description": issue.description,
         "severity": issue.severity.label,
@@ -198,6 +208,9 @@ def _issue_row(record: CheckResult) -> IssueRow:
         "target": issue.target,
         "healed": record.healed,
     }
+    if issue.used_by:
+        row["used_by"] = [dict(each) for each in issue.used_by]
+    return row
 
 
 def _critical(limit: Limit) -> float | int | None:

@@ -150,6 +150,7 @@ def _issue_lines(issue: IssueRow) -> Iterator[str]:
     yield f"     {issue['description']}"
     value, threshold = plain_number(issue["metric_value"]), plain_number(issue["threshold"])
     yield f"     Value: {value}{unit} (threshold: {threshold}{unit})"
+    yield from (f"     used by {row['text']}" for row in issue.get("used_by", ()))
 
 
 def _action_lines(action: ActionRow) -> Iterator[str]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
 
@@ -28,12 +28,19 @@ if TYPE_CHECKING:
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
     from miyabi_healing.host.processes import Processes
+    from miyabi_healing.host.swap import Swap
+    from miyabi_healing.host.tmpfs import TmpfsUse
 
 LIMITS = pytest.StashKey[Limit]()
 HOST = pytest.StashKey[Host]()
 TARGETS = ("mount", "repository", "git_locks", "log_group")
 FOUND = pytest.StashKey["Targets"]()
-_Measure = Callable[[float, str], float]
+_UsedBy = Callable[[], list[dict[str, object]]]
+_MOST_NAMED = 3  # in a description; the report has all that were given
+
+
+class _Measure(Protocol):
+    def __call__(self, value: float, description: str, used_by: _UsedBy | None = None) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -215,17 +222,48 @@ def limit(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest) -> _Measure:
-    """Note what a check measured, a number and words, healthy or not; hands the number back."""
+def swap(host: Host) -> Swap:
+    """The swap of the host."""
+    return host.swap()
 
-    def note(value: float, description: str) -> float:
+
+@pytest.fixture
+def tmpfs(host: Host) -> TmpfsUse:
+    """The files that are kept in memory."""
+    return host.tmpfs()
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest) -> _Measure:
+    """Note what a check measured, a number and words, healthy or not; hands the number back.
+
+    `used_by` is asked who takes it, and only where it is above the threshold: for rows with
+    ``name``, ``bytes`` and ``text``, the largest first.
+    """
+
+    def note(value: float, description: str, used_by: _UsedBy | None = None) -> float:
         if not math.isfinite(value):
             raise ValueError(f"{value} is no measurement")
         measured: Measurement = {"value": float(value), "description": description}
+        if used_by and value > request.node.stash[LIMITS].threshold:
+            _add_users(measured, used_by)
         request.node.user_properties.append(("measured", measured))
         return value
 
     return note
+
+
+def _add_users(measured: Measurement, used_by: _UsedBy) -> None:
+    """Say who takes what was measured; where that cannot be told, that: the measure stands."""
+    try:
+        rows = used_by()
+    except OSError as error:
+        measured["description"] += f"; by whom cannot be told: {error}"
+        return
+    if rows:
+        named = "; ".join(str(row["text"]) for row in rows[:_MOST_NAMED])
+        measured["description"] += f"; most: {named}"
+        measured["used_by"] = rows
 
 
 @pytest.fixture

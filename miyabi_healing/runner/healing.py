@@ -58,6 +58,8 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
             action.brake = resources.blocked or resources.no_journal
             if not (resources.dry_run or action.brake):
                 resources.note_sightings(healer, plan.sightings)
+            if not plan.steps and not plan.tried:
+                return  # nothing is to be blocked or done, and what could is much to load
             if resources.dry_run or action.brake:
                 describe(resources, action, action.plan)
             else:

@@ -68,7 +68,13 @@ def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckRe
     if record.issue is None:
         value, description = record.measured["value"], record.measured["description"]
         record.issue = Issue(
-            record.name, record.target, description, value, record.limit, gate_of(item)
+            record.name,
+            record.target,
+            description,
+            value,
+            record.limit,
+            gate_of(item),
+            tuple(record.measured.get("used_by", ())),
         )
     if name := _pending(item):
         # Finalizers run last in, first out: this is the first thing teardown does, while the

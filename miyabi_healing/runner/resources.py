@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miyabi_healing.host import memory
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.issue import Issue
@@ -53,6 +54,7 @@ class Resources:
     targets: Targets | None = None
     progress: Callable[[str], None] = lambda text: None
     began: float = field(default_factory=time.time)
+    kills_before: int = field(default_factory=memory.out_of_memory_kills)
     notes: list[str] = field(default_factory=list)
     recovered: list[tuple[Row, str]] = field(default_factory=list)
     purged: list[Outcome] = field(default_factory=list)
@@ -74,6 +76,7 @@ class Resources:
     def begin(self, run_id: str) -> None:
         """Start a run; several may start from one collection of the checks, in forks."""
         self.run_id, self.began = run_id, time.time()
+        self.kills_before = memory.out_of_memory_kills()
 
     def work(self, healer: str, issue: Issue | None) -> Work:
         from miyabi_healing.gate.batch import Work
@@ -244,6 +247,7 @@ class Resources:
             self._recovered(),
             tuple(self.purged),
             self._held(),
+            max(memory.out_of_memory_kills() - self.kills_before, 0),
         )
 
     def _held(self) -> QuarantineSummary:

@@ -138,9 +138,8 @@ def run_checks(
 
 def _verdict(document: Document) -> int:
     """The exit status a report stands for: what is unknown weighs more than what remains."""
-    if document["errors"] or not (
-        document["metrics"] or document["overall_success"] or document["issues_detected"]
-    ):
+    known = document["metrics"] or document["overall_success"] or document["issues_detected"]
+    if document["errors"] or not (known or document.get("out_of_memory_kills")):
         return ExitCode.UNKNOWN
     return ExitCode.HEALTHY if document["overall_success"] else ExitCode.ISSUES
 
@@ -177,7 +176,9 @@ def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
         "--import-mode=importlib",
         "--quiet",
         "--color=no",
-        "--tb=short",
+        # reading the sources for a traceback that nobody sees loads a megabyte of modules: too much
+        # where memory is short
+        "--tb=short" if junitxml else "--tb=line",
         *(f"-pno:{name}" for name in left_out),
         "--json-report",
         "--json-report-file=none",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from signal import Signals
 
+from miyabi_healing.host.explain import memory_use
 from miyabi_healing.host.explain.question import Question
 from miyabi_healing.host.process_ending import named
 from miyabi_healing.host.process_status import Process, read_process
@@ -40,6 +41,16 @@ def explain(question: Question) -> Explanation | None:
     evidence.append(f"protected: {protection}" if protection else "it is not protected")
     if not protection and (reason := processes.reason_not_to_end(process)):
         evidence.append(f"it may be asked, but is never ended: {reason}")
+    evidence += memory_use.evidence(process, everyone)
+    if not own and memory_use.may_stop(question, process, processes):
+        evidence += question.switched_off("high_memory_usage", "clear_cache")
+        return Explanation(
+            kind="process",
+            target=_name(process),
+            verdict=memory_use.verdict(question),
+            evidence=tuple(evidence),
+            changes=("to keep it: take it out of [healers.clear_cache] may_stop",),
+        )
     if not own:
         return Explanation(
             kind="process",
