@@ -30,6 +30,7 @@ from miyabi_healing.api import (
     measure_processes,
     memory,
     memory_rows,
+    process_ending,
     reclaim,
     run_tool,
     signal_process,
@@ -67,8 +68,8 @@ def clear_cache(context: HealerContext, issue: Issue, options: Options) -> Plan:
         ),
         kept=(*kept, *left),
         done=lambda counts: (
-            f"Asked for memory {counts['reclaims']} time(s), ended {counts['processes_signalled']} "
-            "program(s)"
+            f"Asked the kernel for memory {counts['reclaims']} time(s), sent "
+            f"{counts['processes_signalled']} signal(s) to end a program"
         ),
         details={
             "top_consumers": [
@@ -119,7 +120,7 @@ def ends(
         if not matches(each, options.may_stop):
             continue
         if reason := processes.reason_not_to_end(each):
-            kept.append(Kept(f"{display(each.name)} (pid {each.pid})", "must not end", reason))
+            kept.append(Kept(process_ending.named(each), "must not end", reason))
         else:
             candidates.append(each)
     sizes = {each.process.pid: each.bytes for each in measure_processes(candidates)}
@@ -141,6 +142,7 @@ def signal_step(
         process,
         signum,
         f"it takes {size_text(size)}, and may be stopped while more than {above:g} % is taken",
+        target=f"{signum.name} to {process_ending.named(process)}",
         counts="processes_signalled",
         settle=options.patience,
         guard=partial(objection, above, options.kill_above),
