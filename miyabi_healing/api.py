@@ -53,6 +53,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "LogGroup": ("host.logs", "the files of a log pattern (fixture log_group)"),
     "LogFile": ("host.logs", "one of them"),
     "Processes": ("host.processes", "the processes of the host (fixture processes)"),
+    "Orphans": ("host.orphans", "processes that are left behind (fixture orphans)"),
     "Process": ("host.process_status", "one of them: pid, name, start, ppid"),
     "Memory": ("host.memory", "the memory of the host, or of the container (fixture memory)"),
     # Looking, measuring, wording.
@@ -84,6 +85,9 @@ READINGS: dict[str, tuple[str, str]] = {
     "mount_answers": ("support", "module: whether a mount answers"),
     "Cache": ("host.caches", "a known cache in a home"),
     "OpenFiles": ("host.open_files", "the files that processes have open"),
+    "Family": ("host.orphans", "an orphan, and all that lives below it"),
+    "has_ended": ("host.orphan_families", "whether a process is gone"),
+    "look_again": ("host.orphan_families", "whether a process is an orphan now"),
     "catches": ("host.process_status", "whether a process catches a signal"),
     "process_ending": ("host", "module: whom nobody may end, and why"),
     "control_groups": ("host", "module: units and containers of processes"),
@@ -147,6 +151,10 @@ if TYPE_CHECKING:
     from miyabi_healing.host.memory_users import measure_processes as measure_processes
     from miyabi_healing.host.open_files import OpenFiles as OpenFiles
     from miyabi_healing.host.open_files import told_by as told_by
+    from miyabi_healing.host.orphan_families import has_ended as has_ended
+    from miyabi_healing.host.orphan_families import look_again as look_again
+    from miyabi_healing.host.orphans import Family as Family
+    from miyabi_healing.host.orphans import Orphans as Orphans
     from miyabi_healing.host.planning import archive_log as archive_log
     from miyabi_healing.host.planning import delete as delete
     from miyabi_healing.host.planning import quarantine as quarantine

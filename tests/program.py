@@ -64,7 +64,7 @@ def settings(folder: Path, text: str = "") -> str:
     """
     quiet = [
         *("disk_space_critical", "zombie_processes"),
-        *("high_memory_usage", "swap_usage", "tmpfs_usage"),
+        *("high_memory_usage", "swap_usage", "tmpfs_usage", "orphaned_processes"),
     ]
     off = "".join(
         f"[checks.{name}]\nenabled = false\n" for name in quiet if f"checks.{name}]" not in text

@@ -50,7 +50,15 @@ FORMS = {
     "agent_locks": AgentLock,
     "protected_programs": ProgramGroup,
 }
-WORDS = {"regenerable_folders": "folders", "personal_folders": "folders", "litter": "files"}
+WORDS = {
+    "deliberate_daemons": "programs",
+    "package_runners": "programs",
+    "supervisors": "programs",
+    "background_sockets": "sockets",
+    "regenerable_folders": "folders",
+    "personal_folders": "folders",
+    "litter": "files",
+}
 
 
 def interpret(text: str) -> Config:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.worktree_space import Repositories
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
+    from miyabi_healing.host.orphans import Orphans
     from miyabi_healing.host.processes import Processes
     from miyabi_healing.host.swap import Swap
     from miyabi_healing.host.tmpfs import TmpfsUse
@@ -71,6 +72,16 @@ class Host:
         from miyabi_healing.host import processes
 
         return processes.Processes(self.config.processes.protected)
+
+    def orphans(self) -> Orphans:
+        """Helper processes that were left behind."""
+        from miyabi_healing.host import orphans, reparented
+
+        if not (roots := reparented.many_or_large()):
+            return orphans.Orphans()
+        from miyabi_healing.host import orphan_families
+
+        return orphan_families.read_orphans(roots, self.config.processes)
 
     def witness(self) -> Witness:
         """One look at who is using what."""

@@ -78,9 +78,12 @@ class LogSettings:
 
 @dataclass(frozen=True, repr=False)
 class ProcessSettings:
-    """Names of further processes that must never be signalled."""
+    """`protected` are names of further processes that must never be signalled; `orphan_minutes` is
+    how long a process has to have been running to count as an orphan.
+    """
 
     protected: tuple[str, ...] = ()
+    orphan_minutes: Annotated[float, Meta(ge=0)] = 60
 
 
 @dataclass(frozen=True, repr=False)

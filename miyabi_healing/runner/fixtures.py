@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.worktree_space import Repositories
     from miyabi_healing.host.logs import LogGroup
     from miyabi_healing.host.memory import Memory
+    from miyabi_healing.host.orphans import Orphans
     from miyabi_healing.host.processes import Processes
     from miyabi_healing.host.swap import Swap
     from miyabi_healing.host.tmpfs import TmpfsUse
@@ -206,6 +207,12 @@ def log_group(request: pytest.FixtureRequest, host: Host) -> LogGroup:
 def processes(host: Host) -> Processes:
     """The processes of the host."""
     return host.processes()
+
+
+@pytest.fixture
+def orphans(host: Host) -> Orphans:
+    """The helper processes that were left behind."""
+    return host.orphans()
 
 
 @pytest.fixture

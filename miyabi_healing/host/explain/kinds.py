@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from miyabi_healing.host.explain import caches, locks, logs, processes, quarantine, worktrees
+from miyabi_healing.host.explain import (
+    caches,
+    locks,
+    logs,
+    orphans,
+    processes,
+    quarantine,
+    worktrees,
+)
 from miyabi_healing.host.explain.question import Question
 from miyabi_healing.model.explanation import Explanation
 from miyabi_healing.support.command_errors import ToolError
@@ -19,7 +27,7 @@ KINDS: dict[str, Explainer] = {
     "cache": caches.explain,
     "worktree": worktrees.explain,
 }
-OF_PROCESSES: dict[str, Explainer] = {"process": processes.explain}
+OF_PROCESSES: dict[str, Explainer] = {"process": processes.explain, "orphan": orphans.explain}
 
 
 def explanations(question: Question) -> Iterator[Explanation]:
