@@ -4,7 +4,6 @@ nobody has touched for long.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import time
@@ -33,14 +32,15 @@ from miyabi_healing.api import (
     caches,
     commands,
     delete,
+    deleted_rows,
     display,
     filesystems,
+    largest_folders,
     mount_answers,
     newest,
     quarantine,
     retention,
     run_tool,
-    told_by,
     used,
 )
 
@@ -131,7 +131,8 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
             f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} "
             "download(s) aside"
         ),
-        details={"deleted_but_open": ghosts(files, mount.device)},
+        details={"deleted_but_open": deleted_rows(files.files, mount.device)},
+        if_short=lambda: largest_folders(mount, context.host.config, files.files),
     )
 
 
@@ -294,32 +295,3 @@ def early(context: HealerContext, mount: filesystems.Mount) -> Iterator[Step]:
             yield retention.purge(
                 held, f"{retention.kept(held, now)}; on a full disk {days:g} are enough"
             )
-
-
-def ghosts(files: OpenFiles, device: int) -> list[dict[str, object]]:
-    """Who holds deleted files open on a device, and how many bytes that keeps taken: the five
-    largest.
-    """
-    holders = {(each.pid, each.name) for each in files.files if each.device == device}
-    rows = [(ghost_size(pid, device), pid, name) for pid, name in holders]
-    largest = sorted((row for row in rows if row[0]), reverse=True)[:5]
-    return [{"name": name, "pid": pid, "bytes": size} for size, pid, name in largest]
-
-
-def ghost_size(pid: int, device: int) -> int:
-    """Bytes of the deleted files that a process still has open on a device."""
-    found: dict[int, int] = {}
-    folder = f"/proc/{pid}/fd"
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            with contextlib.suppress(OSError):
-                if not os.readlink(f"{folder}/{name}").endswith(" (deleted)"):
-                    continue
-                if mount_answers.behind(
-                    f"{folder}/{name}", told_by(f"/proc/{pid}/fdinfo/{name}")[1]
-                ):
-                    continue
-                status = os.stat(f"{folder}/{name}")
-                if status.st_dev == device and status.st_nlink == 0:
-                    found[status.st_ino] = used(status)
-    return sum(found.values())

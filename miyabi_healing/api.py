@@ -72,6 +72,8 @@ READINGS: dict[str, tuple[str, str]] = {
     "filesystems": ("host", "module: reads a filesystem anew"),
     "log_text": ("host", "module: whether a file is a log by its content"),
     "logs": ("host", "module: reads logs"),
+    "largest_folders": ("host.space.brief", "what takes a filesystem's space, for a report"),
+    "deleted_rows": ("host.space.brief", "who has deleted files open, for a report"),
     "find_cut": ("host.log_cutting", "where the beginning of a live log may be cut off"),
     "unsafe_log": ("host.log_places", "why a log may not be touched where it lies"),
     "writers_of": ("host.log_writers", "who has a log open, and how"),
@@ -170,6 +172,8 @@ if TYPE_CHECKING:
     from miyabi_healing.host.processes import Processes as Processes
     from miyabi_healing.host.programs import matches as matches
     from miyabi_healing.host.readings import Host as Host
+    from miyabi_healing.host.space.brief import deleted_rows as deleted_rows
+    from miyabi_healing.host.space.brief import largest_folders as largest_folders
     from miyabi_healing.host.users import Witness as Witness
     from miyabi_healing.model.identity import Identity as Identity
     from miyabi_healing.model.issue import Issue as Issue

@@ -58,6 +58,7 @@ class _Later(click.Group):
         "quarantine": "quarantine",
         "resume": "pause",
         "rollback": "rollback",
+        "space": "space",
         "status": "status",
         "why": "why",
         "worktrees": "worktrees",

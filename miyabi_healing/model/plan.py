@@ -42,8 +42,10 @@ class Plan:
 
     `done` words what was achieved, from the details counted by the steps: ``lambda n: f"Cleaned
     {n['worktrees']} …"``. `details` are measurements for the report; `min_gain` is the least
-    improvement of the metric that may be called partial success. `in_batches` says that steps of
-    one kind in a row may be carried out together: then the goal is asked between batches alone.
+    improvement of the metric that may be called partial success. `if_short` gives further ones,
+    and is only asked where the plan was not enough, or was not carried out. `in_batches` says that
+    steps of one kind in a row may be carried out together: then the goal is asked between batches
+    alone.
 
     `sightings` are things that the healer waits to see again before it acts on them: the next run's
     context knows for how long they have been there. `tried` are more of them, noted only where the
@@ -59,6 +61,9 @@ class Plan:
     in_batches: bool = False
     sightings: tuple[str, ...] = ()
     tried: tuple[str, ...] = ()
+    if_short: Callable[[], dict[str, object]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
 
 def fault(plan: object) -> str | None:

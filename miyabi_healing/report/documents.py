@@ -233,7 +233,7 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
 
     plan = action.plan
     kept = plan.kept if plan else ()
-    said, trouble = _as_json(plan.details if plan else {})
+    said, trouble = _as_json(_details(action))
     details: dict[str, Any] = {
         **said,
         **{key: count for key, count in action.counts.items() if count},
@@ -265,6 +265,19 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
             {"target": each.target, "reason": each.reason, "detail": each.detail} for each in kept
         ],
     }
+
+
+def _details(action: ActionResult) -> object:
+    """A healer's measurements, and where its plan was not enough those that it has for that; or why
+    these failed.
+    """
+    plan = action.plan
+    if not plan or not plan.if_short or action.passed or not isinstance(plan.details, dict):
+        return plan.details if plan else {}
+    try:
+        return {**plan.details, **plan.if_short()}
+    except Exception as error:
+        return {**plan.details, "not_measured": f"{type(error).__name__}: {error}"}
 
 
 def _as_json(details: object) -> tuple[dict[str, Any], str]:

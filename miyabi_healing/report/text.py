@@ -173,6 +173,10 @@ def _action_lines(action: ActionRow) -> Iterator[str]:
         for each in action["kept"]
     ]
     yield from shortened(kept, whole=False)
+    if status != "success":
+        from miyabi_healing.report.space import detail_lines
+
+        yield from detail_lines(action["details"])
 
 
 def _quarantine_lines(row: QuarantineRow | None) -> Iterator[str]:

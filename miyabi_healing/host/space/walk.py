@@ -1,0 +1,150 @@
+"""One look at all that is in a folder: by descriptors, through no link, on its own filesystem, into
+nothing that is mounted there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from miyabi_healing.host.space.folder_tree import Folder, Totals, prune
+from miyabi_healing.host.space.places import Places
+from miyabi_healing.support.tree_size import DEEPEST, READ_FOLDER
+
+_ROUND = 64  # folders between two words about how far it is
+
+
+class Stopped(Exception):
+    """Somebody wants to know what is known so far."""
+
+
+@dataclass
+class Walk:
+    """A look at folders of one filesystem, by its `device`; `points` are the folders that something
+    is mounted on. `tell` hears of the progress, and may raise Stopped.
+
+    Then: `unread` are folders that could not be read, `outside` those of other filesystems.
+    """
+
+    device: int
+    places: Places
+    points: Collection[str] = ()
+    tell: Callable[[str, Totals], None] = lambda path, totals: None
+    totals: Totals = field(default_factory=Totals)
+    unread: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    _folders: int = 0
+
+    def enter(self, parent: int, folder: Folder, path: str, depth: int) -> None:
+        """Add what is in one folder, and in all below, by its name in an open one. Raises Stopped,
+        after what was seen until then was added.
+        """
+        try:
+            handle = os.open(folder.name, READ_FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            folder.files = 0
+            return
+        except OSError:
+            self._not_read(folder, path)
+            return
+        try:
+            status = os.fstat(handle)
+            if status.st_dev != self.device:
+                self.outside.append(path)
+                folder.files = 0
+                return
+            folder.bytes += status.st_blocks * 512
+            self.totals.files += 1
+            self.inside(handle, folder, path, depth)
+        finally:
+            os.close(handle)
+
+    def inside(self, handle: int, folder: Folder, path: str, depth: int) -> None:
+        """Add what is in an open folder, and in all below. Raises Stopped."""
+        place = self.places.of(path, folder.name)
+        try:
+            self._inside(handle, folder, path, place is not None and place.whole, depth)
+        finally:
+            prune(folder, self.totals)
+
+    def names(self, handle: int, folder: Folder, path: str) -> list[str]:
+        """Add what lies directly in an open folder; returns the names of the folders in it."""
+        deeper, size, count, largest = [], 0, 0, 0
+        links, name = folder.links, ""
+        try:
+            with os.scandir(handle) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        deeper.append(entry.name)
+                        continue
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # somebody works there
+                        continue
+                    if status.st_nlink > 1:
+                        links[status.st_ino] = status.st_blocks * 512
+                        continue
+                    blocks = status.st_blocks
+                    size += blocks
+                    count += 1
+                    if blocks > largest:
+                        largest, name = blocks, entry.name
+        except OSError:
+            self._not_read(folder, path)
+        folder.bytes += size * 512
+        folder.files += count
+        if largest * 512 > folder.largest[0]:
+            folder.largest = largest * 512, name
+        self.totals.bytes += size * 512
+        self.totals.files += count
+        return deeper
+
+    def _inside(self, handle: int, folder: Folder, path: str, whole: bool, depth: int) -> None:
+        self._folders += 1
+        if self._folders % _ROUND == 0:
+            self.tell(path, self.totals)
+        deeper = self.names(handle, folder, path)
+        around = path.rstrip("/") + "/"
+        try:
+            if deeper and depth == DEEPEST:
+                self._not_read(folder, path)
+                return
+            for name in deeper:
+                below = around + name
+                if below in self.points:
+                    self.outside.append(below)
+                elif whole:
+                    self._add_to(folder, handle, name, below, depth + 1)
+                else:
+                    inner = Folder(name)
+                    folder.below.append(inner)
+                    self.enter(handle, inner, below, depth + 1)
+        except Stopped:
+            folder.at_least = True
+            raise
+
+    def _add_to(self, folder: Folder, parent: int, name: str, path: str, depth: int) -> None:
+        """What is in a folder counts in the one around it, which is known as a whole."""
+        try:
+            handle = os.open(name, READ_FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self._not_read(folder, path)
+            return
+        try:
+            status = os.fstat(handle)
+            if status.st_dev != self.device:
+                self.outside.append(path)
+                return
+            folder.bytes += status.st_blocks * 512
+            folder.files += 1
+            self.totals.files += 1
+            self._inside(handle, folder, path, True, depth)
+        finally:
+            os.close(handle)
+
+    def _not_read(self, folder: Folder, path: str) -> None:
+        folder.at_least = True
+        self.unread.append(path)
