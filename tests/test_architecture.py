@@ -47,6 +47,7 @@ ALLOWED = {
     "there",
     "support/mount_questions.py": "the child that asks what may not answer: its end, and the pipe "
     "to it",
+    "host/space/crew.py": "signals to the processes that it started, and the pipes to them",
     "runner/supervised.py": "signals to the child that makes the run, and the pipe to it",
     "runner/watch/prefork.py": "the pipe to the watch that it makes runs for",
     "state/run_lock.py": "the lock file of the state folder, and that folder",

@@ -36,7 +36,13 @@ from miyabi_healing.host.git.repositories import open_repository
 from miyabi_healing.host.git.worktrees import Reason, WorktreeInspector
 from miyabi_healing.host.open_files import OpenFiles
 from miyabi_healing.host.readings import Host
-from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind, ProgramGroup
+from miyabi_healing.model.catalogue import (
+    AgentLock,
+    CacheKind,
+    DatabaseKind,
+    KnownFolder,
+    ProgramGroup,
+)
 from miyabi_healing.model.config import CacheSettings, Config, ConfigError, LogSettings
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.limit_settings import is_target
@@ -46,6 +52,7 @@ from miyabi_healing.support import config_loader, paths
 
 FORMS = {
     "caches": CacheKind,
+    "known_folders": KnownFolder,
     "databases": DatabaseKind,
     "agent_locks": AgentLock,
     "protected_programs": ProgramGroup,

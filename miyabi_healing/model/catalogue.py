@@ -87,6 +87,27 @@ class CacheKind:
 
 
 @dataclass(frozen=True, repr=False)
+class KnownFolder:
+    """What a folder holds that is no cache: `verdict` and `what`, in words for people. Where:
+    `folders` relative to a home, or absolute; `names` of folders anywhere; `marks`, names inside
+    that make any folder one. What `holds` others is named by what is in it.
+    """
+
+    verdict: Literal["costly", "a person's", "the system's"]
+    what: str
+    folders: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    holds: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.folders or self.names or self.marks):
+            raise ValueError("folders, names or marks must name something")
+        if any("/" in each for each in (*self.names, *self.marks)):
+            raise ValueError("names and marks are names, not paths")
+
+
+@dataclass(frozen=True, repr=False)
 class DatabaseKind:
     """A database whose own files look like logs: what lies `beside` them, what their folder is
     called (`folders`), and they themselves (`files`).

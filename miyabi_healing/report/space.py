@@ -68,12 +68,9 @@ def _table(rows: Sequence[Mapping[str, Any]], short: str, width: float) -> Itera
         numbers = [padded(size, first, right=True), padded(f"{files} files", second, right=True)]
         lead = _GAP + _GAP.join(reversed(numbers) if short == "files" else numbers) + _GAP
         first_line, *rest = wrapped(_words(row), width, lead, _INDENT * 2)
-        yield first_line.replace(_kind(row), click.style(_kind(row), fg=_colour(row)), 1)
+        before, kind, after = first_line.partition(_kind(row))
+        yield before + click.style(kind, fg=_COLOURS.get(row["verdict"])) + after
         yield from rest
-
-
-def _colour(row: Mapping[str, Any]) -> str | None:
-    return _COLOURS.get(row["verdict"])
 
 
 def _size(row: Mapping[str, Any]) -> str:

@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from miyabi_healing.host import cache_rows, caches, catalogue
-from miyabi_healing.model.catalogue import CacheKind
+from miyabi_healing.model.catalogue import CacheKind, KnownFolder
 from miyabi_healing.model.config import CacheSettings
 from miyabi_healing.model.space import Verdict
 from miyabi_healing.support import mount_answers
@@ -43,11 +42,12 @@ class Places:
         self.paths: dict[str, Place] = {}
         self.names: dict[str, Place] = {}
         self.marks: dict[str, Place] = {}
-        for row in catalogue.table("known_folders").values():
-            place = Place(row["verdict"], row["what"], *_openness(row))
-            self.names.update(dict.fromkeys(row.get("names", ()), place))
-            self.marks.update(dict.fromkeys(row.get("marks", ()), place))
-            for path in self._everywhere(row.get("folders", ())):
+        for values in catalogue.table("known_folders").values():
+            row = KnownFolder(**values)
+            place = Place(row.verdict, row.what, whole=not row.holds, holds=row.holds)
+            self.names.update(dict.fromkeys(row.names, place))
+            self.marks.update(dict.fromkeys(row.marks, place))
+            for path in self._everywhere(row.folders):
                 self.paths[path] = place
         for name, kind in cache_rows.kinds(settings).items():
             place = _cache(name, kind, settings)
@@ -101,11 +101,6 @@ class Places:
         if os.path.lexists(os.path.join(path, ".git")):
             return Place("a person's", "a git repository and what is beside it", whole=False)
         return UNKNOWN
-
-
-def _openness(row: dict[str, Any]) -> tuple[bool, bool]:
-    holds = bool(row.get("holds"))
-    return not holds, holds
 
 
 def _cache(name: str, kind: CacheKind, settings: CacheSettings) -> Place:
