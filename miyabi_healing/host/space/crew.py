@@ -55,11 +55,13 @@ class Crew:
                 self._start(number, queue)
         finally:
             os.close(queue)
+        silent = set(self.children)
         try:
-            self._collect(count)
+            self._collect(count, silent)
         finally:
-            for pid in self.children.values():
-                _end(pid)
+            for answer, pid in self.children.items():
+                os.close(answer)
+                _end(pid, answer in silent)
         for data in self.results.values():
             self._take(bytes(data))
         for piece in self.waiting:
@@ -102,10 +104,10 @@ class Crew:
         with os.fdopen(result, "wb") as file:
             pickle.dump(_Result(folders, walk.unread, walk.outside), file, pickle.HIGHEST_PROTOCOL)
 
-    def _collect(self, count: int) -> None:
+    def _collect(self, count: int, waiting: set[int]) -> None:
+        """Wait for the processes whose pipes are in `waiting`, until all of them are closed."""
         look, asked = self.pieces.look, self.pieces.asked
         moved, before, passed_on = time.monotonic(), b"", False
-        waiting = set(self.results)
         while waiting:
             ready, _, _ = select.select(list(waiting), [], [], SOON)
             for each in ready:
@@ -145,9 +147,15 @@ class Crew:
         walk.totals.files += sum(each.rough_files for each in result.folders.values())
 
 
-def _end(pid: int) -> None:
-    """End a process of ours, without waiting for one that the kernel does not let go."""
-    with contextlib.suppress(ProcessLookupError, ChildProcessError):
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, os.WNOHANG)
+def _end(pid: int, silent: bool) -> None:
+    """See a process of ours end. One that is `silent` is ended, and left behind where the kernel
+    does not let it go.
+    """
+    with contextlib.suppress(ChildProcessError):
+        if not silent:
+            os.waitpid(pid, 0)
+            return
+        os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + SOON
+        while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < end:
+            time.sleep(0.005)

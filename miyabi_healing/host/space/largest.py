@@ -85,7 +85,8 @@ def _opened(
     """
     folder, path = each.folder, each.path
     place = places.of(path, folder.name) if path != os.sep else None
-    if each.is_file or (place and place.whole and path not in holders):
+    whole = place.whole if place else not each.is_file and places.by_content(path).whole
+    if each.is_file or (whole and path not in holders):
         return [], None
     holds = path in holders or (place is not None and place.holds)
     least = total * _OF_ALL if holds else max(total * _OF_ALL, size(folder) * _OF_FOLDER)

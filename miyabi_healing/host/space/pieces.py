@@ -18,6 +18,7 @@ from miyabi_healing.support.tree_size import READ_FOLDER
 
 SOON = 0.2  # seconds: what is over by then needs no further process; and between two words
 _UNITS = 400  # folders that are given out, at most about so many
+_UPPER = 10  # levels: what is below that is nobody's upper folder
 Progress = Callable[[str], None]
 
 
@@ -59,7 +60,7 @@ class Pieces:
         while waiting and len(waiting) < _UNITS and time.monotonic() < end and not self.asked:
             piece = waiting.popleft()
             place = walk.places.of(piece.path, piece.folder.name)
-            if piece.depth and place and place.whole:
+            if piece.depth == _UPPER or (piece.depth and place and place.whole):
                 wholes.append(piece)
             else:
                 self._open(top, piece, waiting)

@@ -107,7 +107,7 @@ class Walk:
         deeper = self.names(handle, folder, path)
         around = path.rstrip("/") + "/"
         try:
-            if deeper and depth == DEEPEST:
+            if deeper and depth >= DEEPEST:
                 self._not_read(folder, path)
                 return
             for name in deeper:
