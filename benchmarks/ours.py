@@ -450,3 +450,39 @@ def cut_log(log: str, state: str) -> None:
 def trim_log(log: str, state: str) -> None:
     """The same with one."""
     shorten(log, state, True)
+
+
+def look_at_space(path: str) -> None:
+    """Look at all that is in a folder, as the ``space`` command does."""
+    import time
+
+    from miyabi_healing.host.space.look import look_at
+    from miyabi_healing.host.space.places import Places
+    from miyabi_healing.model.config import CacheSettings
+
+    begun = time.perf_counter()
+    found = look_at(path, Places(CacheSettings()), lambda told: None)
+    assert not found.tree.at_least, found
+    print(f'{{"core": {time.perf_counter() - begun}, "bytes": {found.tree.bytes}}}')
+
+
+def glance_at_space(path: str) -> None:
+    """Glance at a folder, as a healing run does; how many of the five largest folders that a whole
+    look names it misses.
+    """
+    import time
+
+    from miyabi_healing.host.space.folder_tree import by_bytes
+    from miyabi_healing.host.space.glance import Glance
+    from miyabi_healing.host.space.largest import largest_rows
+    from miyabi_healing.host.space.look import look_at
+    from miyabi_healing.host.space.places import Places
+    from miyabi_healing.model.config import CacheSettings
+
+    begun = time.process_time()
+    places = Places(CacheSettings())
+    seen = largest_rows(Glance(path, places, weigh=True).tree, places, (), by_bytes)
+    taken = time.process_time() - begun
+    true = largest_rows(look_at(path, places, lambda told: None).tree, places, (), by_bytes)
+    missed = {row.path for row in true[:5]} - {row.path for row in seen}
+    print(f'{{"glance": {taken}, "missed": {len(missed)}}}')

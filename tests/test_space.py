@@ -4,6 +4,7 @@ in a glance.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import click
+import program
 import psutil
 import pytest
+from rich.cells import cell_len
 
 from miyabi_healing.host import filesystems
 from miyabi_healing.host.open_files import OpenFile, scan_open_files
@@ -27,8 +31,13 @@ from miyabi_healing.host.space.largest import largest_rows
 from miyabi_healing.host.space.look import INTERRUPTED, look_at
 from miyabi_healing.host.space.pieces import Look
 from miyabi_healing.host.space.places import Places
+from miyabi_healing.model.actions import ActionResult
 from miyabi_healing.model.config import CacheSettings, Config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.space import SpaceRow
+from miyabi_healing.report import documents, text
+from miyabi_healing.report import space as words
 from miyabi_healing.support.mount_table import MountPoint
 from miyabi_healing.support.tree_size import READ_FOLDER
 
@@ -65,7 +74,7 @@ def du(path: Path, *options: str) -> int:
 
 
 def look(path: Path, places: Places, processes: int = 1) -> Look:
-    return look_at(str(path), places, lambda words: None, processes)
+    return look_at(str(path), places, lambda told: None, processes)
 
 
 def rows(path: Path, places: Places, *, files: bool = False, most: int = 10) -> list[SpaceRow]:
@@ -230,8 +239,8 @@ def test_ctrl_c_shows_what_was_seen(
     monkeypatch.setattr(walk.Walk, "names", slow)
     told: list[str] = []
 
-    def interrupt(words: str) -> None:
-        told.append(words)
+    def interrupt(said: str) -> None:
+        told.append(said)
         if len(told) == 2:
             signal.raise_signal(signal.SIGINT)
 
@@ -350,12 +359,12 @@ def test_cache_that_somebody_has_open_cannot_go(home: Path, places: Places) -> N
 
 
 def test_most_files_are_found_where_inodes_are_short(home: Path, places: Places) -> None:
-    for number in range(500):
+    for number in range(300):
         put(home / f"shots/{number % 25}/{number}.png")
     put(home / "film", 4000 * KB)
     first = rows(home, places, files=True)[0]
     assert first.path == str(home / "shots")
-    assert first.files == 526
+    assert first.files == 326
     assert rows(home, places)[0].path == str(home / "film")
 
 
@@ -370,11 +379,11 @@ def test_glance_at_what_is_small_is_exact(tangle: Path, places: Places) -> None:
 
 def test_glance_without_time_says_the_least_and_an_estimate(home: Path, places: Places) -> None:
     """The larger one of two is told, and no number that was not seen is said to be seen."""
-    for number in range(1500):
+    for number in range(600):
         put(home / f"large/{number % 100}/{number}", 3 * KB)
-    for number in range(300):
+    for number in range(120):
         put(home / f"small/{number % 100}/{number}", 1 * KB)
-    seen = Glance(str(home), places, weigh=True, cpu=0.008)
+    seen = Glance(str(home), places, weigh=True, cpu=0.003)
     assert not seen.is_whole
     first = largest_rows(seen.tree, places, (), by_bytes)[0]
     assert first.path == str(home / "large")
@@ -388,16 +397,16 @@ def test_glance_finds_a_known_folder_however_deep(home: Path, places: Places) ->
     """Before the time is over that others would take: by its place."""
     with put(home / ".local/share/pnpm/store/v3/files/00/x").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 100_000 * KB)
-    for number in range(2000):
+    for number in range(500):
         put(home / f".local/share/app/{number}/x", 100)
-    seen = Glance(str(home), places, weigh=True, cpu=0.015)
+    seen = Glance(str(home), places, weigh=True, cpu=0.006)
     found = named(list(largest_rows(seen.tree, places, (), by_bytes)), home)
     assert found[".local/share/pnpm/store"] == "can go"
 
 
 def test_glance_names_the_same_folders_twice(home: Path, places: Places) -> None:
-    for number in range(600):
-        put(home / f"x/{number % 30}/{number % 7}/{number}", number)
+    for number in range(200):
+        put(home / f"x/{number % 10}/{number % 7}/{number}", number)
     one, two = (Glance(str(home), places, weigh=True, cpu=5).tree for _ in range(2))
     assert (one.likely_bytes, one.files) == (two.likely_bytes, two.files)
 
@@ -415,7 +424,7 @@ def test_filesystem_without_inodes_names_the_folder_with_the_files(
     found = brief.largest_folders(mount, Config(), ())
     listed = found["largest_folders"]
     assert isinstance(listed, list)
-    assert found["largest_by"] == "files"
+    assert found["glance"]["by"] == "files"  # type: ignore[index]
     assert (listed[0]["path"], listed[0]["files"]) == (str(point / "shots"), 561)
     by_space = brief.largest_folders(replace(mount, inodes_percent=0), Config(), ())
     assert by_space["largest_folders"][0]["path"] == str(point / "film")  # type: ignore[index]
@@ -445,10 +454,10 @@ def test_deleted_file_is_explained_by_its_process_and_counts_once(
     assert {row.pid for row in found} == {each.pid for each in both}
     assert 9000 * KB <= total < 9100 * KB
     assert all(row.bytes == total for row in found)
-    whole = picture.whole_picture(str(point), Config(), opened, lambda words: None)
+    whole = picture.whole_picture(str(point), Config(), opened, lambda told: None)
     assert whole.whole
     assert (whole.deleted_bytes, whole.unexplained) == (total, 0)
-    without = picture.whole_picture(str(point), Config(), (), lambda words: None)
+    without = picture.whole_picture(str(point), Config(), (), lambda told: None)
     assert without.unexplained == total
 
 
@@ -481,3 +490,66 @@ def test_snapshots_of_zfs_are_counted(tmp_path: Path) -> None:
     assert "cannot be told" in snapshots.snapshot_notes(mount)[0]
     (tmp_path / ".zfs/snapshot/daily-1").mkdir(parents=True)
     assert snapshots.snapshot_notes(mount)[0].startswith("snapshots: 1 of tank/home")
+
+
+# The command, and a healing run
+
+
+def test_command_shows_rows_and_what_no_folder_has(home: Path) -> None:
+    put(home / ".cache/thumbnails/large/a", 500 * KB)
+    put(home / "wo\nrk\x1b[31m/film", 300 * KB)
+    before = sorted(home.rglob("*"))
+    done = program.run("space", str(home), COLUMNS=None)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, first, second, *_ = done.stdout.splitlines()
+    assert head.startswith(f"{home}: ")
+    assert "[can go] ~/.cache/thumbnails: the cache of thumbnails" in first
+    assert "[unknown] ~/wo\\nrk\\x1b[31m/film" in second
+    assert sorted(home.rglob("*")) == before
+    found = json.loads(program.run("space", "--json", "-n", "1", "--files", str(home)).stdout)
+    (one,) = found["filesystems"]
+    assert (one["short"], len(one["rows"]), one["whole"]) == ("files", 1, False)
+    assert program.run("space", str(home / "nothing")).returncode == 2
+
+
+def test_table_on_a_narrow_screen_has_no_line_that_is_longer(home: Path, places: Places) -> None:
+    put(home / ("long " * 12) / ("longer" * 8), 300 * KB)
+    whole = picture.whole_picture(str(home), Config(), (), lambda told: None)
+    for width in (40, 60, 100):
+        lines = list(words.space_lines(words.build_space([whole], ["/x: gone"]), width))
+        assert max(cell_len(click.unstyle(line)) for line in lines) <= width
+
+
+@pytest.mark.root
+def test_report_of_a_full_disk_names_what_takes_it(
+    mounted: Callable[..., Path], tmp_path: Path, home: Path
+) -> None:
+    point = mounted("tmpfs", "18M")
+    put(point / "home/films/one", 9000 * KB)
+    put(point / "home/films/two", 9000 * KB)
+    config = program.settings(
+        tmp_path,
+        f'[disk]\nmounts = ["{point}"]\n[checks.disk_space_critical]\nenabled = true\n'
+        f'[caches]\nhomes = ["{point}/home"]\nnever = ["journald", "docker-build"]\n',
+    )
+    status, document = program.report("--config", config, "--dry-run")
+    assert status == 1
+    (action,) = document["actions_taken"]
+    (row,) = action["details"]["largest_folders"]
+    assert (row["path"], row["verdict"]) == (str(point / "home/films"), "unknown")
+    assert row["bytes"] >= 18_000 * KB
+    said = "".join(text.render_report(document, colour=False))
+    assert f"[unknown] {point}/home/films" in said
+    assert "What takes most space:" in said
+
+
+def test_plan_that_was_enough_is_not_asked_for_more() -> None:
+    def asked() -> dict[str, object]:
+        raise AssertionError("it was enough")
+
+    issue = Issue("disk_space_critical", "full", "/", 97, Limit(90))
+    plan = Plan((), Goal("below", lambda: True), details={"one": 1}, if_short=asked)
+    action = ActionResult("cleanup_disk", issue, plan, passed=True)
+    assert documents._details(action) == {"one": 1}
+    action.passed = False
+    assert "it was enough" in str(documents._details(action))

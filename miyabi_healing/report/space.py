@@ -130,17 +130,22 @@ def _more(every: Sequence[object]) -> str:
 
 def detail_lines(details: Mapping[str, Any]) -> Iterator[str]:
     """What a healing run's report says of a filesystem that stays too full."""
-    rows = _rows(details, "largest_folders")
+    rows, glance = _rows(details, "largest_folders"), details.get("glance")
+    glance = glance if isinstance(glance, dict) else {}
+    by = "files" if glance.get("by") == "files" else "space"
     if rows:
-        by = "files" if details.get("largest_by") == "files" else "space"
-        yield f"     What takes most {by}:"
+        told = "" if glance.get("whole", True) else (
+            f", by a glance at {glance.get('entries', 0):,} entries "
+            f"(miyabi-healing space {glance.get('path', '')} looks at all)"
+        )  # fmt: skip
+        yield f"     What takes most {by}{told}:"
         for row in rows:
             yield f"       {_amount(row, by)}  {_words(row)}"
     for row in _rows(details, "deleted_but_open"):
         holder = f"{row['name']} (pid {row['pid']})"
         yield f"     Deleted, but held open by {holder}: {size_text(row['bytes'])}"
-    for note in details.get("space_notes", ()):
-        yield f"     {note}"
+    for note in glance.get("notes", ()):
+        yield f"     {note[:1].upper()}{note[1:]}"
 
 
 def _rows(details: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

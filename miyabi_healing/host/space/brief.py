@@ -14,6 +14,7 @@ from miyabi_healing.host.space.deleted_files import deleted_files
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.space import SpaceRow
 from miyabi_healing.support import mount_answers, paths
+from miyabi_healing.support.formatting import display, size_text
 from miyabi_healing.support.mount_table import mount_around
 
 _NAMED_DELETED = 5
@@ -46,20 +47,22 @@ def largest_folders(mount: Mount, settings: Config, files: Iterable[OpenFile]) -
     size = by_files if short_of_files else by_bytes
     rows = largest_rows(glance.tree, places, tuple(files), size)
     most = read_blocks(point).used
-    found: dict[str, object] = {
-        "largest_by": "files" if short_of_files else "bytes",
-        "largest_folders": [_facts(row, short_of_files, most) for row in rows],
-        "entries_looked_at": glance.entries,
-    }
     around = mount_around(point)
     notes = snapshot_notes(around) if around else []
     if glance.unread:
-        notes.append(f"{len(glance.unread)} folder(s) could not be read, {glance.unread[0]}")
+        first, count = display(glance.unread[0]), len(glance.unread)
+        notes.append(f"{first}{f' and {count - 1} more' if count > 1 else ''} could not be read")
     if held := quarantine_bytes(mount.device):
-        found["quarantine_bytes"] = held
-    if notes:
-        found["space_notes"] = notes
-    return found
+        notes.append(f"in quarantine: {size_text(held)} (miyabi-healing quarantine list)")
+    facts = {
+        "path": point,
+        "by": "files" if short_of_files else "bytes",
+        "entries": glance.entries,
+        "whole": glance.is_whole,
+        "notes": notes,
+    }
+    listed = [_facts(row, short_of_files, most) for row in rows]
+    return {"largest_folders": listed, "glance": facts}
 
 
 def _top_of(mount: Mount) -> str:
