@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -553,3 +554,24 @@ def test_plan_that_was_enough_is_not_asked_for_more() -> None:
     assert documents._details(action) == {"one": 1}
     action.passed = False
     assert "it was enough" in str(documents._details(action))
+
+
+@pytest.mark.root
+def test_subvolume_is_looked_into_and_a_snapshot_is_named(
+    mounted: Callable[..., Path], places: Places
+) -> None:
+    for tool in ("btrfs", "mkfs.btrfs"):
+        if not shutil.which(tool):
+            pytest.skip(f"needs {tool}")
+    point = mounted("btrfs", "120M")
+    for command in (("create", point / "home"), ("snapshot", point / "home", point / "before")):
+        subprocess.run(["btrfs", "-q", "subvolume", *map(str, command)], check=True)
+        put(point / "home/film", 3000 * KB)
+    subprocess.run(["sync", "-f", str(point)], check=True)
+    found = look(point, places)
+    assert 3000 * KB <= found.tree.bytes < 3200 * KB
+    assert (found.snapshots, found.outside) == ([str(point / "before")], [])
+    assert Glance(str(point), places, weigh=True).tree.bytes == found.tree.bytes
+    whole = picture.whole_picture(str(point), Config(), (), lambda told: None)
+    said = "\n".join(words.space_lines(words.build_space([whole], []), 1000))
+    assert f"Snapshots, which keep what was in them: {point}/before" in said

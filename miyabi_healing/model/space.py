@@ -45,7 +45,8 @@ class SpacePicture:
     `reserved` (for root) are the filesystem's, in bytes. `deleted_bytes` counts each deleted file
     once, however many processes have it open. `unexplained` are bytes that the filesystem calls
     used and nothing here has; None where only a part was looked at. `unread` are folders that could
-    not be read, `outside` what lies on other filesystems, `notes` what else there is to know.
+    not be read, `outside` what lies on other filesystems, `snapshots` those of btrfs that were met,
+    `notes` what else there is to know.
     """
 
     path: str
@@ -67,5 +68,6 @@ class SpacePicture:
     unexplained: int | None = None
     unread: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     stopped: str = ""

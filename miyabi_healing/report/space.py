@@ -19,6 +19,11 @@ from miyabi_healing.support.formatting import printable, size_text, timestamp
 _COLOURS = {"can go": "green", "costly": "yellow", "a person's": "cyan"}
 _GAP, _INDENT = "  ", "    "
 _LONGEST = 160  # letters of a path that is only mentioned
+_LISTS = {
+    "snapshots": "Snapshots, which keep what was in them",
+    "unread": "Could not be read",
+    "outside": "On other filesystems",
+}
 _NAMED = 5  # of folders that could not be read, and the like
 _LEAST_TOLD = 0.01  # of what is used: less that is not explained is metadata
 
@@ -111,10 +116,11 @@ def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{note[:1].upper()}{note[1:]}" for note in row["notes"])
     if row["unexplained"] is not None and row["unexplained"] > row["used"] * _LEAST_TOLD:
         why = "it is in folders that could not be read" if row["unread"] else (
-            "the filesystem's own records, or files below a folder that something is mounted on"
+            "the filesystem's own records, snapshots, or files below a folder that something is "
+            "mounted on"
         )  # fmt: skip
         yield f"Not found in any folder: {size_text(row['unexplained'])}; {why}"
-    for key, text in (("unread", "Could not be read"), ("outside", "On other filesystems")):
+    for key, text in _LISTS.items():
         if row[key]:
             named = ", ".join(_shortened(each) for each in row[key][:_NAMED])
             yield f"{text}: {named}{_more(row[key])}"

@@ -32,6 +32,7 @@ class _Result:
     folders: dict[int, Folder]
     unread: list[str]
     outside: list[str]
+    snapshots: list[str]
 
 
 class Crew:
@@ -85,7 +86,7 @@ class Crew:
     def _serve(self, number: int, queue: int, result: int, parent: int) -> None:
         """What a process of the crew does."""
         walk, asked = self.pieces.walk, self.pieces.asked
-        walk.unread, walk.outside, walk.totals = [], [], Totals()
+        walk.unread, walk.outside, walk.snapshots, walk.totals = [], [], [], Totals()
 
         def heard(_path: str, totals: Totals) -> None:
             _FLOW.pack_into(self.counts, number * _FLOW.size, totals.bytes, totals.files)
@@ -102,7 +103,11 @@ class Crew:
                     folders[which] = self.waiting[which].folder
                     self.pieces.one(top, self.waiting[which])
         with os.fdopen(result, "wb") as file:
-            pickle.dump(_Result(folders, walk.unread, walk.outside), file, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(
+                _Result(folders, walk.unread, walk.outside, walk.snapshots),
+                file,
+                pickle.HIGHEST_PROTOCOL,
+            )
 
     def _collect(self, count: int, waiting: set[int]) -> None:
         """Wait for the processes whose pipes are in `waiting`, until all of them are closed."""
@@ -139,6 +144,7 @@ class Crew:
         walk = self.pieces.walk
         walk.unread += result.unread
         walk.outside += result.outside
+        walk.snapshots += result.snapshots
         for number, folder in result.folders.items():
             piece = self.waiting[number]
             piece.done = True

@@ -13,12 +13,14 @@ import contextlib
 import heapq
 import itertools
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from miyabi_healing.host.space.folder_tree import Folder
 from miyabi_healing.host.space.places import Places
+from miyabi_healing.host.space.walk import Walk
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.mount_table import mount_table
 from miyabi_healing.support.tree_size import DEEPEST, READ_FOLDER
@@ -65,8 +67,8 @@ class Glance:
         self._places, self._weigh = places, weigh
         self._cpu, self._end = time.thread_time() + cpu, time.monotonic() + SECONDS
         self._points = frozenset(row.path for row in mount_table())
-        self._device = os.stat(self.path).st_dev
-        self._met: set[int] = set()
+        self._walk = Walk(os.stat(self.path).st_dev, places, self._points)
+        self._met: set[tuple[int, int]] = set()
         self._order = itertools.count()
         self._heap: list[tuple[int, int, _Branch]] = []
         self._turn = 1
@@ -103,8 +105,7 @@ class Glance:
         if path in self._points:
             return None
         # most are not there: asked before the folders around them are opened
-        status = os.lstat(path)
-        if status.st_dev != self._device or os.path.islink(path):
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
             return None
         above = self._way_to(os.path.dirname(path))
         if above is None:
@@ -153,7 +154,7 @@ class Glance:
             return
         try:
             status = os.fstat(handle)
-            if status.st_dev != self._device:
+            if not self._walk.is_inside(handle, status, seen.path):
                 seen.folder.files = 0
                 return
             seen.folder.bytes += status.st_blocks * 512
@@ -200,9 +201,9 @@ class Glance:
         except FileNotFoundError:
             return
         if status.st_nlink > 1:
-            if status.st_ino in self._met:
+            if (inode := (status.st_dev, status.st_ino)) in self._met:
                 return
-            self._met.add(status.st_ino)
+            self._met.add(inode)
         size = status.st_blocks * 512
         seen.weighed += 1
         seen.folder.files += 1

@@ -54,6 +54,7 @@ def look_at(path: str, places: Places, tell: Progress, processes: int = 0) -> Lo
         os.close(top)
     look.unread += walk.unread
     look.outside += walk.outside
+    look.snapshots += walk.snapshots
     settle(look.tree, set())
     return look
 

@@ -11,10 +11,11 @@ from miyabi_healing.host import filesystems
 from miyabi_healing.host.open_files import OpenFile, scan_open_files
 from miyabi_healing.host.space.brief import quarantine_bytes, read_blocks
 from miyabi_healing.host.space.deleted_files import deleted_files
-from miyabi_healing.host.space.folder_tree import Folder, by_bytes, by_files
+from miyabi_healing.host.space.folder_tree import by_bytes, by_files
 from miyabi_healing.host.space.largest import MOST_ROWS, largest_rows
 from miyabi_healing.host.space.look import INTERRUPTED as INTERRUPTED
 from miyabi_healing.host.space.look import look_at
+from miyabi_healing.host.space.pieces import Look
 from miyabi_healing.host.space.places import Places
 from miyabi_healing.host.space.snapshots import snapshot_notes
 from miyabi_healing.model.config import Config
@@ -41,27 +42,16 @@ def whole_picture(
     look = look_at(path, places, tell)
     size = by_files if count_files else by_bytes
     rows = largest_rows(look.tree, places, files, size, most)
-    return _picture(
-        look.path, settings, look.tree, rows, files,
-        unread=look.unread, outside=look.outside, stopped=look.stopped, count_files=count_files,
-    )  # fmt: skip
+    return _picture(look, rows, files, count_files=count_files)
 
 
 def _picture(
-    path: str,
-    settings: Config,
-    tree: Folder,
-    rows: tuple[SpaceRow, ...],
-    files: Sequence[OpenFile],
-    *,
-    unread: Sequence[str],
-    outside: Sequence[str],
-    stopped: str,
-    count_files: bool,
+    look: Look, rows: tuple[SpaceRow, ...], files: Sequence[OpenFile], *, count_files: bool
 ) -> SpacePicture:
+    path, tree = look.path, look.tree
     mount = filesystems.read_mount(path)
     point = mount_around(path)
-    whole = point is not None and point.path == path and point.root in ("/", "/@", "/root")
+    whole = point is not None and point.path == path and point.root == "/"
     deleted, deleted_bytes = deleted_files(files, mount.device)
     blocks = read_blocks(path)
     explained = tree.bytes + deleted_bytes
@@ -82,11 +72,12 @@ def _picture(
         deleted=tuple(deleted),
         deleted_bytes=deleted_bytes,
         quarantine_bytes=quarantine_bytes(mount.device),
-        unexplained=max(0, blocks.used - explained) if whole and not stopped else None,
-        unread=tuple(unread),
-        outside=tuple(outside),
-        notes=tuple(snapshot_notes(point) if point else ()),
-        stopped=stopped,
+        unexplained=max(0, blocks.used - explained) if whole and not look.stopped else None,
+        unread=tuple(look.unread),
+        outside=tuple(look.outside),
+        snapshots=tuple(look.snapshots),
+        notes=tuple(snapshot_notes(point) if point and not look.snapshots else ()),
+        stopped=look.stopped,
     )
 
 

@@ -30,6 +30,7 @@ class Look:
     tree: Folder
     unread: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
+    snapshots: list[str] = field(default_factory=list)
     stopped: str = ""
 
 
@@ -80,8 +81,7 @@ class Pieces:
             return
         try:
             status = os.fstat(handle)
-            if status.st_dev != walk.device:
-                walk.outside.append(path)
+            if not walk.is_inside(handle, status, path):
                 folder.files = 0
                 return
             if piece.depth:

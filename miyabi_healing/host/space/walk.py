@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from miyabi_healing.host.space.folder_tree import Folder, Totals, prune
 from miyabi_healing.host.space.places import Places
+from miyabi_healing.host.space.subvolumes import is_snapshot
 from miyabi_healing.support.tree_size import DEEPEST, READ_FOLDER
 
 _ROUND = 64  # folders between two words about how far it is
@@ -24,7 +25,8 @@ class Walk:
     """A look at folders of one filesystem, by its `device`; `points` are the folders that something
     is mounted on. `tell` hears of the progress, and may raise Stopped.
 
-    Then: `unread` are folders that could not be read, `outside` those of other filesystems.
+    Then: `unread` are folders that could not be read, `outside` those of other filesystems,
+    `snapshots` those of btrfs, which have their blocks in common with what they were made of.
     """
 
     device: int
@@ -34,7 +36,20 @@ class Walk:
     totals: Totals = field(default_factory=Totals)
     unread: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
+    snapshots: list[str] = field(default_factory=list)
     _folders: int = 0
+    _subvolumes: set[int] = field(default_factory=set)
+
+    def is_inside(self, handle: int, status: os.stat_result, path: str) -> bool:
+        """Whether an open folder is to be looked at; if not, it is noted why."""
+        if status.st_dev == self.device or status.st_dev in self._subvolumes:
+            return True
+        snapshot = is_snapshot(handle, status)
+        if snapshot is False:
+            self._subvolumes.add(status.st_dev)
+            return True
+        (self.outside if snapshot is None else self.snapshots).append(path)
+        return False
 
     def enter(self, parent: int, folder: Folder, path: str, depth: int) -> None:
         """Add what is in one folder, and in all below, by its name in an open one. Raises Stopped,
@@ -50,8 +65,7 @@ class Walk:
             return
         try:
             status = os.fstat(handle)
-            if status.st_dev != self.device:
-                self.outside.append(path)
+            if not self.is_inside(handle, status, path):
                 folder.files = 0
                 return
             folder.bytes += status.st_blocks * 512
@@ -83,7 +97,8 @@ class Walk:
                     except FileNotFoundError:  # somebody works there
                         continue
                     if status.st_nlink > 1:
-                        links[status.st_ino] = status.st_blocks * 512
+                        inode = status.st_ino + (status.st_dev << 64)
+                        links[inode] = status.st_blocks * 512
                         continue
                     blocks = status.st_blocks
                     size += blocks
@@ -135,8 +150,7 @@ class Walk:
             return
         try:
             status = os.fstat(handle)
-            if status.st_dev != self.device:
-                self.outside.append(path)
+            if not self.is_inside(handle, status, path):
                 return
             folder.bytes += status.st_blocks * 512
             folder.files += 1
