@@ -575,3 +575,18 @@ def test_subvolume_is_looked_into_and_a_snapshot_is_named(
     whole = picture.whole_picture(str(point), Config(), (), lambda told: None)
     said = "\n".join(words.space_lines(words.build_space([whole], []), 1000))
     assert f"Snapshots, which keep what was in them: {point}/before" in said
+
+
+def test_dependencies_in_many_places_are_added_up(home: Path, places: Places) -> None:
+    """Each is too small for a row, all of them together are most."""
+    for number in range(30):
+        put(home / f"src/{number}/node_modules/x/index.js", 20 * KB)
+        put(home / f"src/{number}/node_modules/x/node_modules/y/index.js", 20 * KB)
+    for processes in (1, 2):
+        found = look(home, places, processes)
+        folders, size, files = found.kinds["node_modules"]
+        assert (folders, files) == (30, 180)
+        assert 1200 * KB < size <= found.tree.bytes
+    whole = picture.whole_picture(str(home), Config(), (), lambda told: None)
+    said = "\n".join(words.space_lines(words.build_space([whole], []), 1000))
+    assert "In all places together: 30 × node_modules 1." in said

@@ -38,6 +38,16 @@ class DeletedFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpaceKind:
+    """All folders of one well-known name, wherever they are: ``node_modules``."""
+
+    name: str
+    folders: int
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpacePicture:
     """One filesystem, or a folder of it, with what takes its space, the largest first.
 
@@ -46,7 +56,8 @@ class SpacePicture:
     once, however many processes have it open. `unexplained` are bytes that the filesystem calls
     used and nothing here has; None where only a part was looked at. `unread` are folders that could
     not be read, `outside` what lies on other filesystems, `snapshots` those of btrfs that were met,
-    `notes` what else there is to know.
+    `kinds` the folders of well-known names that there are several of, `notes` what else there is
+    to know.
     """
 
     path: str
@@ -69,5 +80,6 @@ class SpacePicture:
     unread: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
+    kinds: tuple[SpaceKind, ...] = ()
     notes: tuple[str, ...] = ()
     stopped: str = ""

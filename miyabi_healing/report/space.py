@@ -14,6 +14,7 @@ import click
 
 from miyabi_healing.model.space import SpacePicture
 from miyabi_healing.report.layout import padded, wrapped
+from miyabi_healing.support.files import MEGABYTE
 from miyabi_healing.support.formatting import printable, size_text, timestamp
 
 _COLOURS = {"can go": "green", "costly": "yellow", "a person's": "cyan"}
@@ -102,7 +103,15 @@ def folded(path: str) -> str:
 def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
     if row["stopped"]:
         yield f"There may be more of each: {row['stopped']}."
-    if row["deleted"]:
+    by = "files" if row["short"] == "files" else "bytes"
+    kinds = sorted(row["kinds"], key=lambda each: -each[by])
+    if kinds := [each for each in kinds if each["bytes"] >= row["seen_bytes"] * _LEAST_TOLD]:
+        together = (
+            f"{each['folders']} × {each['name']} {size_text(each['bytes'])}"
+            for each in kinds[:_NAMED]
+        )
+        yield f"In all places together: {', '.join(together)}"
+    if row["deleted_bytes"] >= MEGABYTE:
         holders = "; ".join(
             f"{each['name']} (pid {each['pid']}) {size_text(each['bytes'])}"
             for each in row["deleted"][:_NAMED]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from miyabi_healing.host.space.folder_tree import Folder, Totals
 from miyabi_healing.host.space.pieces import SOON, Piece, Pieces, Progress, words
-from miyabi_healing.host.space.walk import Stopped
+from miyabi_healing.host.space.walk import Stopped, add_kinds
 from miyabi_healing.support.tree_size import READ_FOLDER
 
 _STALLED = 60.0  # seconds in which no process comes any further: a disk that does not answer
@@ -33,6 +33,7 @@ class _Result:
     unread: list[str]
     outside: list[str]
     snapshots: list[str]
+    kinds: dict[str, tuple[int, int, int]]
 
 
 class Crew:
@@ -87,6 +88,7 @@ class Crew:
         """What a process of the crew does."""
         walk, asked = self.pieces.walk, self.pieces.asked
         walk.unread, walk.outside, walk.snapshots, walk.totals = [], [], [], Totals()
+        walk.kinds = {}
 
         def heard(_path: str, totals: Totals) -> None:
             _FLOW.pack_into(self.counts, number * _FLOW.size, totals.bytes, totals.files)
@@ -104,7 +106,7 @@ class Crew:
                     self.pieces.one(top, self.waiting[which])
         with os.fdopen(result, "wb") as file:
             pickle.dump(
-                _Result(folders, walk.unread, walk.outside, walk.snapshots),
+                _Result(folders, walk.unread, walk.outside, walk.snapshots, walk.kinds),
                 file,
                 pickle.HIGHEST_PROTOCOL,
             )
@@ -145,6 +147,7 @@ class Crew:
         walk.unread += result.unread
         walk.outside += result.outside
         walk.snapshots += result.snapshots
+        add_kinds(walk.kinds, result.kinds)
         for number, folder in result.folders.items():
             piece = self.waiting[number]
             piece.done = True

@@ -55,6 +55,7 @@ def look_at(path: str, places: Places, tell: Progress, processes: int = 0) -> Lo
     look.unread += walk.unread
     look.outside += walk.outside
     look.snapshots += walk.snapshots
+    look.kinds.update(walk.kinds)
     settle(look.tree, set())
     return look
 

@@ -19,7 +19,7 @@ from miyabi_healing.host.space.pieces import Look
 from miyabi_healing.host.space.places import Places
 from miyabi_healing.host.space.snapshots import snapshot_notes
 from miyabi_healing.model.config import Config
-from miyabi_healing.model.space import SpacePicture, SpaceRow
+from miyabi_healing.model.space import SpaceKind, SpacePicture, SpaceRow
 from miyabi_healing.support.mount_table import mount_around
 
 
@@ -76,6 +76,11 @@ def _picture(
         unread=tuple(look.unread),
         outside=tuple(look.outside),
         snapshots=tuple(look.snapshots),
+        kinds=tuple(
+            SpaceKind(name=name, folders=count, bytes=size, files=files)
+            for name, (count, size, files) in look.kinds.items()
+            if count > 1
+        ),
         notes=tuple(snapshot_notes(point) if point and not look.snapshots else ()),
         stopped=look.stopped,
     )

@@ -31,6 +31,7 @@ class Look:
     unread: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
+    kinds: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     stopped: str = ""
 
 

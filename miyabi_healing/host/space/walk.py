@@ -5,7 +5,7 @@ nothing that is mounted there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from miyabi_healing.host.space.folder_tree import Folder, Totals, prune
@@ -26,7 +26,8 @@ class Walk:
     is mounted on. `tell` hears of the progress, and may raise Stopped.
 
     Then: `unread` are folders that could not be read, `outside` those of other filesystems,
-    `snapshots` those of btrfs, which have their blocks in common with what they were made of.
+    `snapshots` those of btrfs, which have their blocks in common with what they were made of, and
+    `kinds` how many folders there are of each well-known name, with their bytes and files.
     """
 
     device: int
@@ -37,6 +38,7 @@ class Walk:
     unread: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     snapshots: list[str] = field(default_factory=list)
+    kinds: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     _folders: int = 0
     _subvolumes: set[int] = field(default_factory=set)
 
@@ -81,6 +83,9 @@ class Walk:
             self._inside(handle, folder, path, place is not None and place.whole, depth)
         finally:
             prune(folder, self.totals)
+            if folder.name in self.places.names:
+                one = {folder.name: (1, folder.rough_bytes, folder.rough_files)}
+                add_kinds(self.kinds, one)
 
     def names(self, handle: int, folder: Folder, path: str) -> list[str]:
         """Add what lies directly in an open folder; returns the names of the folders in it."""
@@ -162,3 +167,12 @@ class Walk:
     def _not_read(self, folder: Folder, path: str) -> None:
         folder.at_least = True
         self.unread.append(path)
+
+
+def add_kinds(
+    kinds: dict[str, tuple[int, int, int]], more: Mapping[str, tuple[int, int, int]]
+) -> None:
+    """Add numbers of folders, bytes and files by name to others."""
+    for name, found in more.items():
+        count, size, files = kinds.get(name, (0, 0, 0))
+        kinds[name] = count + found[0], size + found[1], files + found[2]
