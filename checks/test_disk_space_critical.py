@@ -7,4 +7,4 @@ import pytest
 @pytest.mark.limit(90, severity="high", critical=95, unit="%")
 def test_disk_space_critical(mount, measure, limit):
     """Every filesystem has room left, in blocks and in inodes."""
-    assert measure(mount.percent, f"{mount} is {mount.percent:.1f} % full ({mount.tight})") <= limit
+    assert measure(mount.percent, mount.condition) <= limit

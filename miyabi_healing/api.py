@@ -86,6 +86,8 @@ READINGS: dict[str, tuple[str, str]] = {
     "globbing": ("support", "module: patterns of paths"),
     "mount_answers": ("support", "module: whether a mount answers"),
     "Cache": ("host.caches", "a known cache in a home"),
+    "CacheOwners": ("host.cache_owners", "who is at work with a cache"),
+    "old_files": ("host.personal_files", "a person's old files in a folder"),
     "OpenFiles": ("host.open_files", "the files that processes have open"),
     "Family": ("host.orphans", "an orphan, and all that lives below it"),
     "has_ended": ("host.orphan_families", "whether a process is gone"),
@@ -110,6 +112,7 @@ READINGS: dict[str, tuple[str, str]] = {
     "WorktreeInspector": ("host.git.worktrees", "what would be missed in worktrees"),
     "droppable": ("host.git", "module: what may be taken out of a worktree that stays"),
     "leftover_folders": ("host.git.leftovers", "worktrees that git does not know any more"),
+    "weigh_tree": ("support.tree_size", "the bytes that a file or folder takes"),
     "measure_folder": ("host.git.worktree_sizes", "what a folder takes, and what of it is shared"),
     "measure_folders": ("host.git.worktree_sizes", "what folders take, in so many seconds"),
 }
@@ -125,6 +128,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host import memory as memory
     from miyabi_healing.host import memory_rows as memory_rows
     from miyabi_healing.host import process_ending as process_ending
+    from miyabi_healing.host.cache_owners import CacheOwners as CacheOwners
     from miyabi_healing.host.caches import Cache as Cache
     from miyabi_healing.host.context import HealerContext as HealerContext
     from miyabi_healing.host.filesystems import Mount as Mount
@@ -157,6 +161,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.orphan_families import look_again as look_again
     from miyabi_healing.host.orphans import Family as Family
     from miyabi_healing.host.orphans import Orphans as Orphans
+    from miyabi_healing.host.personal_files import old_files as old_files
     from miyabi_healing.host.planning import archive_log as archive_log
     from miyabi_healing.host.planning import delete as delete
     from miyabi_healing.host.planning import quarantine as quarantine
@@ -207,6 +212,7 @@ if TYPE_CHECKING:
     from miyabi_healing.support.formatting import display as display
     from miyabi_healing.support.formatting import duration_text as duration_text
     from miyabi_healing.support.formatting import size_text as size_text
+    from miyabi_healing.support.tree_size import weigh_tree as weigh_tree
 
 _WHERE = {**NAMES, **READINGS}
 __all__ = sorted(_WHERE)

@@ -21,7 +21,7 @@ from test_delete import context, deletion, fill, plan
 from conftest import wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import cache_rows, caches, open_files, processes, users
+from miyabi_healing.host import cache_owners, cache_rows, caches, open_files, users
 from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config, ConfigError
@@ -90,7 +90,8 @@ def test_own_moved_cache_folder_counts_within_the_home(
 @pytest.mark.parametrize("also", ["npm", "mavne", "/etc"])
 def test_only_costly_caches_can_be_asked_for(also: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"caches\.also: .*: no such cache; (did you mean|valid: apt, docker)"
+        ConfigError,
+        match=r"caches\.also: .*: no such cache; (did you mean|valid: actions-runner-work, apt)",
     ):
         cache_rows.validate_caches(CacheSettings(also=(also,)))
     cache_rows.validate_caches(CacheSettings(also=("docker", "maven")))
@@ -322,7 +323,7 @@ def test_deletion_goes_on_where_its_list_cannot_be_written(home: Path) -> None:
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No owner of a cache runs on this host, whatever else it is busy with."""
-    monkeypatch.setattr(processes.Processes, "running", lambda self, names: ())
+    monkeypatch.setattr(cache_owners.CacheOwners, "of", lambda self, cache: None)
 
 
 @pytest.mark.usefixtures("alone")
@@ -344,6 +345,9 @@ def test_owners_go_first_gently_and_thoroughly_last(
         f"{home}/.cache/thumbnails",
         f"npm cache clean --force --cache {home}/.npm",
         f"pip --cache-dir {home}/.cache/pip cache purge",
+        # and where these freed nothing
+        f"{home}/.npm/_cacache",
+        f"{home}/.cache/pip",
     ]
 
 
@@ -354,13 +358,13 @@ def test_what_somebody_unseen_could_use_is_kept_also_from_its_owner(
     for folder in (".cache/pip/http/a", ".cache/thumbnails/large", "Downloads"):
         fill(home / folder)
     monkeypatch.setenv("PATH", stubs(tmp_path / "bin", "pip"))
-    found = plan(home, idle_minutes=0, downloads_days=0)
+    found = plan(home, idle_minutes=0, downloads_days=0, move_downloads=True)
     assert {type(step).__name__ for step in found.steps} == {"Run", "Delete", "Quarantine"}
     assert [step.changes for step in found.steps if isinstance(step, Run)] == [
         (home / ".cache" / "pip",)
     ]
     monkeypatch.setattr(users, "container", lambda: "this is a container")
-    found = plan(home, idle_minutes=0, downloads_days=0)
+    found = plan(home, idle_minutes=0, downloads_days=0, move_downloads=True)
     assert found.steps == ()
     assert {kept.reason for kept in found.kept} == {"could be in use"}
     assert len(found.kept) == 5  # two caches, three downloads

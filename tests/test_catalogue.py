@@ -20,6 +20,7 @@ from program import report, settings
 
 from conftest import PROJECT
 from miyabi_healing.host import (
+    cache_deletion,
     cache_rows,
     caches,
     catalogue,
@@ -107,19 +108,19 @@ def test_form_of_every_data_file_has_a_schema() -> None:
 
 
 DEEP = """
-[caches.define.ollama]
+[caches.define.models]
 category = "B"
-folders = [".ollama/models"]
-users = ["ollama"]
+folders = [".llm/models"]
+users = ["llm"]
 """
 
 
 def test_cache_of_a_configuration_is_found_like_one_of_ours(home: Path) -> None:
-    (home / ".ollama/models").mkdir(parents=True)
+    (home / ".llm/models").mkdir(parents=True)
     settings = interpret(f'[caches]\nhomes = ["{home}"]\n{DEEP}').caches
     (found,) = caches.in_homes(settings)
-    assert (found.name, found.allowed, found.path) == ("ollama", False, home / ".ollama/models")
-    settings = interpret(f'[caches]\nhomes = ["{home}"]\nalso = ["ollama"]\n{DEEP}').caches
+    assert (found.name, found.allowed, found.path) == ("models", False, home / ".llm/models")
+    settings = interpret(f'[caches]\nhomes = ["{home}"]\nalso = ["models"]\n{DEEP}').caches
     cache_rows.validate_caches(settings)
     assert [cache.allowed for cache in caches.in_homes(settings)] == [True]
 
@@ -153,7 +154,7 @@ def test_no_folder_of_the_catalogue_lies_in_another_rows() -> None:
         (name, Path(folder))
         for name, kind in cache_rows.kinds(CacheSettings()).items()
         for folder in (*kind.folders, *kind.macos)
-        if not kind.of_system
+        if not (kind.of_system or kind.tagged)
     ]
     assert len(rows) > 20
     for name, folder in rows:
@@ -167,7 +168,7 @@ def test_costly_cache_that_nobody_asked_for_is_not_deleted_by_any_healer(home: P
     for also, may in (((), False), (("huggingface",), True)):
         rules = Config(caches=CacheSettings(homes=(str(home),), also=also))
         step = Delete(target="", reason="", root=kept, units=())
-        assert (caches.delete_objection(step, rules) is None) is may
+        assert (cache_deletion.delete_objection(step, rules) is None) is may
 
 
 def test_cache_that_is_never_to_be_cleaned_is_not_there(home: Path) -> None:
@@ -175,8 +176,8 @@ def test_cache_that_is_never_to_be_cleaned_is_not_there(home: Path) -> None:
     settings = CacheSettings(homes=(str(home),), never=("npm",))
     cache_rows.validate_caches(settings)
     assert list(caches.in_homes(settings)) == []
-    with pytest.raises(ConfigError, match=r"never: 'nmp': no such cache; did you mean 'npm'"):
-        cache_rows.validate_caches(CacheSettings(never=("nmp",)))
+    with pytest.raises(ConfigError, match=r"never: 'ppi': no such cache; did you mean 'pip'"):
+        cache_rows.validate_caches(CacheSettings(never=("ppi",)))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_row_that_cannot_be_used_is_refused_by_its_name(row: str, said: str) -> 
 
 def test_file_of_a_person_is_never_a_cache_that_may_be_deleted(home: Path) -> None:
     kinds = cache_rows.kinds(CacheSettings())
-    assert {name for name, kind in kinds.items() if kind.category == "C"} == {"downloads"}
+    assert {name for name, kind in kinds.items() if kind.category == "C"} == {"downloads", "trash"}
 
 
 def test_cache_that_needs_what_is_not_there_is_none(home: Path) -> None:
@@ -233,7 +234,7 @@ def test_files_of_a_person_are_set_aside_but_for_what_is_spared(home: Path) -> N
     assert options is not None
     view = HealerContext(Host(rules), {"mount": filesystems.read_mount(str(home))})
     issue = Issue("disk_space_critical", str(home), "", 95, Limit(90, unit="%"))
-    steps = healer(view, issue, options(downloads_days=0)).steps
+    steps = healer(view, issue, options(downloads_days=0, move_downloads=True)).steps
     assert [(type(step), step.path) for step in steps] == [(Quarantine, home / "Scans/old")]
 
 

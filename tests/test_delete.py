@@ -432,8 +432,8 @@ def test_old_downloads_are_set_aside_last_and_free_nothing_yet(home: Path) -> No
     old = home / "Downloads" / "part 0"
     os.utime(old, (0, 0))
     # its ctime is of now, whatever its mtime says
-    assert {kept.reason for kept in plan(home).kept} == {"recent download"}
-    (first, second) = plan(home, downloads_days=0).steps
+    assert {kept.reason for kept in plan(home, move_downloads=True).kept} == {"recent"}
+    (first, second) = plan(home, downloads_days=0, move_downloads=True).steps
     assert isinstance(first, Quarantine)
     assert (first.bytes, first.later) == (0, 12288)
     done = apply(first, context(home))

@@ -154,6 +154,8 @@ def _outcome(
             undo=result.undo,
             details=result.details,
             measured=result.measured,
+            in_vain=result.in_vain,
+            stop=result.stop,
         )
     elif isinstance(result, (Refused, PermissionError, OutOfTime)):
         outcome = _left_alone(step, context, result)

@@ -38,7 +38,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
         return held
     end = deadline.end_within(work.settings.time_limit)  # what it took to plan counts, too
     work = replace(work, context=replace(work.context, deadline=end))
-    broken = ""
+    broken = stopped = ""
     goal = _AskedGoal(plan.goal)
     left = list(plan.steps)
     while left:
@@ -53,6 +53,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
         )
         if (
             blocked := broken
+            or stopped
             or goal.trouble
             or over
             or work.policy.reason_against_steps(step, deadline=end)
@@ -70,6 +71,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             # what failed half way has been at work, too
             if outcome.status in (StepStatus.APPLIED, StepStatus.FAILED):
                 work.policy.charge(outcome.step)
+            stopped = stopped or outcome.stop
             if outcome.status == StepStatus.APPLIED:
                 work.applied()
                 _settle(outcome.step, goal, end)

@@ -60,12 +60,13 @@ def _row_objection(name: str, kind: CacheKind, settings: config.CacheSettings) -
     others = {**_known(), **settings.define}
     for folder in (*kind.folders, *kind.macos):
         for other, its in others.items():
-            for taken in (*its.folders, *its.macos) if other != name else ():
+            apart = other == name or kind.tagged or its.tagged  # a mark is not a place
+            for taken in () if apart else (*its.folders, *its.macos):
                 if _overlap(folder, taken):
                     return f"{folder} and {taken}, which is {other}'s, lie in one another"
         if kind.category != "C" and not kind.of_system:
             rows = catalogue.table("personal_folders")
-            for own in rows["own"]["folders"]:
+            for own in () if kind.tagged else rows["own"]["folders"]:
                 if _is_in(own, folder):
                     return f"{folder} holds what is a person's ({own}): that is category C"
             for secret in rows["secrets"]["folders"]:

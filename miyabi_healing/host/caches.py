@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from miyabi_healing.host import cache_tag
 from miyabi_healing.host.cache_rows import kinds
 from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.model import config
 from miyabi_healing.model.catalogue import CacheKind
 from miyabi_healing.model.identity import Identity
-from miyabi_healing.model.steps import Delete, Unit
+from miyabi_healing.model.steps import Unit
 from miyabi_healing.support import globbing, mount_answers, ownership
 from miyabi_healing.support.files import (
     OPEN_FOLDER,
@@ -30,9 +31,8 @@ from miyabi_healing.support.files import (
     open_beneath,
     used,
 )
-from miyabi_healing.support.formatting import display
 
-NOT_DISPOSABLE = "no known cache, and not in [safety] disposable"
+NEEDS_ROOT = "only root may have it cleaned: run it as root"
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,16 @@ class Cache:
     trouble: str = ""
 
     def command(self, template: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(self._filled, template))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the owner's commands get besides."""
+        return {name: self._filled(value) for name, value in self.kind.environment.items()}
+
+    def _filled(self, text: str) -> str:
         places = {"{}": str(self.path), "{parent}": str(self.path.parent)}
-        return tuple(
-            re.sub(r"\{(?:parent)?\}", lambda found: places[found[0]], part) for part in template
-        )
+        return re.sub(r"\{(?:parent)?\}", lambda found: places[found[0]], text)
 
 
 def homes(settings: config.CacheSettings) -> tuple[Path, ...]:
@@ -104,22 +110,58 @@ def cache_folders(kind: CacheKind, home: Path) -> tuple[str, ...]:
 
 
 def find_caches(settings: config.CacheSettings) -> tuple[Cache, ...]:
-    """The known caches in the configured homes, and for root those of the system."""
-    return (*in_homes(settings), *of_system(settings))
+    """The known caches in the configured homes, what tools have marked there as theirs, and those
+    of the system.
+    """
+    return (*in_homes(settings), *tagged(settings), *of_system(settings))
 
 
 def in_homes(settings: config.CacheSettings) -> Iterator[Cache]:
     known = kinds(settings)
     for home in filter(may_clean, homes(settings)):
         for name, kind in known.items():
-            for folder in () if kind.of_system else cache_folders(kind, home):
+            if kind.of_system or kind.tagged:
+                continue
+            for folder in cache_folders(kind, home):
                 if cache := cache_at(name, kind, home, folder, _is_allowed(name, kind, settings)):
                     yield cache
 
 
+def tagged(settings: config.CacheSettings) -> Iterator[Cache]:
+    """Each folder that its tool has marked as a cache, below the places that rows name: a cache of
+    its own, whose mark stays.
+    """
+    for name, kind, home, top in _tagged_places(settings):
+        owner = home.stat().st_uid
+        for path in cache_tag.build_folders(top, owner):
+            folder = str(path.relative_to(home))
+            if cache := cache_at(name, kind, home, folder, _is_allowed(name, kind, settings)):
+                yield cache
+
+
+def _tagged_places(settings: config.CacheSettings) -> Iterator[tuple[str, CacheKind, Path, Path]]:
+    rows = [(name, kind) for name, kind in kinds(settings).items() if kind.tagged]
+    for home in filter(may_clean, homes(settings)) if rows else ():
+        for name, kind in rows:
+            marked = replace(kind, spare=(*kind.spare, cache_tag.NAME))
+            for folder in cache_folders(kind, home):
+                top = home / folder
+                if not mount_answers.is_silent(top) and top.is_dir() and not top.is_symlink():
+                    yield name, marked, home, top
+
+
+def tagged_at(root: Path, settings: config.CacheSettings) -> Iterator[Cache]:
+    """The same for one folder."""
+    for name, kind, home, top in _tagged_places(settings):
+        if is_beneath(root, top) and cache_tag.is_build_folder(root, home.stat().st_uid):
+            folder = str(root.relative_to(home))
+            if cache := cache_at(name, kind, home, folder, _is_allowed(name, kind, settings)):
+                yield cache
+
+
 def of_system(settings: config.CacheSettings) -> Iterator[Cache]:
-    known = kinds(settings) if os.geteuid() == 0 else {}
-    for name, kind in known.items():
+    """Those of the system; only root has them cleaned, and others are told so."""
+    for name, kind in kinds(settings).items():
         for folder in kind.folders if kind.of_system else ():
             if cache := _system_cache(name, kind, folder, _is_allowed(name, kind, settings)):
                 yield cache
@@ -141,7 +183,8 @@ def _system_cache(name: str, kind: CacheKind, folder: str, allowed: bool) -> Cac
         return None
     if not _has_needs(kind):
         return None
-    return Cache(name, kind, Path("/"), path, device, 0, allowed, system_trouble(path) or "")
+    trouble = NEEDS_ROOT if os.geteuid() else system_trouble(path) or ""
+    return Cache(name, kind, Path("/"), path, device, 0, allowed, trouble)
 
 
 def system_trouble(path: Path) -> str | None:
@@ -202,54 +245,6 @@ def cache_at(name: str, kind: CacheKind, home: Path, folder: str, allowed: bool)
         return None
     trouble = _shared_home(home) if same else "it is a filesystem of its own, or mounted there"
     return found(device=status.st_dev, trouble=trouble)
-
-
-def delete_objection(step: Delete, settings: config.Config) -> str | None:
-    """Why nothing may be deleted from a folder, whatever a healer plans: it is no cache whose row
-    says so, nor named in ``[safety] disposable``; or it would take what another row keeps.
-    """
-    root, rules = step.root, settings.caches
-    disposable = [Path(os.path.abspath(os.path.expanduser(each))) for each in _named(settings)]
-    named = any(_is_below(root, top) for top in disposable)
-    around = []
-    for cache in in_homes(replace(rules, never=())):
-        if not _is_below(root, cache.path) and not is_beneath(cache.path, root):
-            continue
-        if cache.kind.category == "C":
-            return f"{display(cache.path)} holds a person's files, which are never deleted"
-        if named:
-            continue
-        if reason := _keeps(cache, rules):
-            return f"{display(cache.path)}: {reason}"
-        around.append(cache)
-    if not named and not any(_is_below(root, cache.path) for cache in around):
-        return NOT_DISPOSABLE
-    for cache in around:
-        for unit in step.units:
-            if unit.path == cache.path or unit.path == root:
-                return "the folder of a cache itself stays"
-            if not set(cache.kind.spare).isdisjoint(unit.path.parts):
-                return f"{display(unit.path)} is to be spared"
-    return None
-
-
-def _named(settings: config.Config) -> Iterator[str]:
-    return filter(None, settings.safety.disposable)
-
-
-def _keeps(cache: Cache, rules: config.CacheSettings) -> str | None:
-    """Why nothing of a cache may be deleted; None where it may."""
-    if cache.name in rules.never:
-        return f"{cache.name} is never to be cleaned"
-    if not cache.allowed:
-        return "it is costly to make again, and not in [caches] also"
-    if not cache.kind.deletable:
-        return f"only {cache.name} itself can clean it"
-    return cache.trouble or None
-
-
-def _is_below(path: Path, top: Path) -> bool:
-    return path == top or is_beneath(path, top)
 
 
 def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None], ...]:

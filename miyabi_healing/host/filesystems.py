@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.model.config import ConfigError
-from miyabi_healing.support import mount_answers
+from miyabi_healing.support import mount_answers, mount_table
 from miyabi_healing.support.formatting import display
 
 _Partition = tuple[str, str, str, str]
+Mounts = tuple[mount_table.MountPoint, ...]
 _ALWAYS_FULL = frozenset({"squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"})
 
 
 @dataclass(frozen=True)
 class Mount:
     """A filesystem as it was measured. Percentages are df's: of what a normal user can use. `free`
-    and `size` in bytes.
+    and `size` in bytes. `number` is the same for all its mounts and subvolumes (`number_of`);
+    `read_only` says what made it read-only, where that was an error and no person.
     """
 
     path: Path
@@ -29,14 +31,25 @@ class Mount:
     inodes_percent: float
     free: int
     size: int
+    number: int = 0
+    read_only: str = ""
 
     def __str__(self) -> str:
         return display(self.path)
 
     @property
     def percent(self) -> float:
-        """The worse of blocks and inodes: without free inodes no file can be made either."""
-        return max(self.blocks_percent, self.inodes_percent)
+        """The worse of blocks and inodes: without free inodes no file can be made either. All of it
+        where an error has made it read-only.
+        """
+        return 100.0 if self.read_only else max(self.blocks_percent, self.inodes_percent)
+
+    @property
+    def condition(self) -> str:
+        """How it is, in a line."""
+        if self.read_only:
+            return f"{self} has become read-only by an error, nothing can be written to it"
+        return f"{self} is {self.percent:.1f} % full ({self.tight})"
 
     @property
     def tight(self) -> str:
@@ -51,7 +64,55 @@ def read_mount(path: str) -> Mount:
     inodes = share(status.f_files - status.f_ffree, status.f_favail) if status.f_files else 0.0
     taken = status.f_blocks - status.f_bfree
     free, size = status.f_bavail * status.f_frsize, (taken + status.f_bavail) * status.f_frsize
-    return Mount(Path(path), os.stat(path).st_dev, blocks, inodes, free, size)
+    device, table = os.stat(path).st_dev, mount_table.mount_table()
+    return Mount(
+        Path(path),
+        device,
+        blocks,
+        inodes,
+        free,
+        size,
+        number_of(path, table),
+        made_read_only(path, table),
+    )
+
+
+def number_of(path: str | Path, table: Mounts | None = None) -> int:
+    """The number of the filesystem that a path is on, the same for all of its subvolumes and
+    mounts: the one in the table of mounts, which is not stat(2)'s on btrfs. Raises OSError.
+    """
+    mount = _mount_at(path, table)
+    return mount.device if mount else os.stat(path).st_dev
+
+
+def made_read_only(path: str | Path, table: Mounts | None = None) -> str:
+    """What shows that a filesystem has become read-only by an error; empty where nothing does, also
+    where a person mounted it so.
+
+    A person's ``-o ro`` is told of the mount; an error makes only the filesystem itself read-only
+    (proc_pid_mountinfo(5); ``emergency_ro`` is what ext4 says since Linux 6.17).
+    """
+    rows = mount_table.mount_table() if table is None else table
+    mount = _mount_at(path, rows)
+    if mount is None:
+        return ""
+    said = mount.of_filesystem.split(",")
+    if "emergency_ro" in said:
+        return f"{mount.kind}: emergency_ro"
+    alike = [each for each in rows if each.device == mount.device]
+    if "ro" not in said or any("ro" in each.options.split(",") for each in alike):
+        return ""
+    return f"{mount.kind}: mounted to be written to, and read-only now"
+
+
+def _mount_at(path: str | Path, table: Mounts | None) -> mount_table.MountPoint | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return mount_table.mount_of(descriptor, table)
+    finally:
+        os.close(descriptor)
 
 
 def share(used: int, available: int) -> float:
@@ -70,10 +131,11 @@ def mounts(configured: tuple[str, ...]) -> tuple[str, ...]:
     """
     paths = [os.path.abspath(os.path.expanduser(each)) for each in configured] or real()
     found: dict[int | str, str] = {}
+    table = mount_table.mount_table()
     for path in paths:
         try:
             mount_answers.check(path)
-            found.setdefault(os.stat(path).st_dev, path)
+            found.setdefault(number_of(path, table), path)
         except OSError as error:
             if configured or isinstance(error, mount_answers.NoAnswer):
                 found[path] = path
@@ -103,19 +165,27 @@ def apple(volumes: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def real() -> list[str]:
-    """Mount points of filesystems that hold data on a device and can be written; `/` whatever it
-    is.
+    """Mount points of filesystems that hold data on a device and can be written, or could until an
+    error; `/` whatever it is.
     """
+    table = mount_table.mount_table()
     writable = [
         (device, point)
         for device, point, kind, options in partitions()
         if kind not in _ALWAYS_FULL
-        and "ro" not in options.split(",")
+        and ("ro" not in options.split(",") or _is_broken(point, table))
         and (mount_answers.is_silent(point) or os.path.isdir(point))
     ]
     if sys.platform == "darwin":
         return apple(writable) or ["/"]
     return ["/", *sorted(point for _, point in writable if point != "/")]
+
+
+def _is_broken(point: str, table: Mounts) -> bool:
+    try:
+        return not mount_answers.is_silent(point) and bool(made_read_only(point, table))
+    except OSError:
+        return False
 
 
 def partitions() -> Iterator[_Partition]:

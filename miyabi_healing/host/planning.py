@@ -8,7 +8,7 @@ given stands as it was given.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from signal import Signals
 from typing import TypedDict, Unpack
@@ -170,10 +170,12 @@ def run_tool(
     unless_running: tuple[str, ...] = (),
     changes: tuple[Path, ...] = (),
     ends: Iterable[Process] = (),
+    environment: Mapping[str, str] | None = None,
+    frees_on: Path | None = None,
     **more: Unpack[_Common],
 ) -> Run:
     """Run an owner's own tool, which is called by its command line; `ends` are the processes that
-    end by it.
+    end by it. With `frees_on`, a path on the filesystem to make room on, what it frees is measured.
     """
     more.setdefault("target", display(" ".join(argv)))
     return Run(
@@ -183,6 +185,8 @@ def run_tool(
         unless_running=unless_running,
         changes=changes,
         ends=tuple((each.pid, each.start) for each in ends),
+        environment=tuple((environment or {}).items()),
+        frees_on=frees_on,
         reason=reason,
         **more,
     )

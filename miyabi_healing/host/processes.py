@@ -121,6 +121,12 @@ def _ancestors(pid: int) -> set[int]:
 
 
 def _program_names(process: Process) -> set[str]:
+    return program_names(
+        process, *(command_line(process.pid) if LINUX else command_psutil(process.pid))
+    )
+
+
+def program_names(process: Process, program: str, arguments: Sequence[str]) -> set[str]:
     """What a process may be called: its own word for it, its program's file, and the script an
     interpreter runs.
 
@@ -129,7 +135,6 @@ def _program_names(process: Process) -> set[str]:
     """
 
     names = {process.name, process.name.split(" ")[0].rstrip(":")}
-    program, arguments = command_line(process.pid) if LINUX else command_psutil(process.pid)
     names |= {os.path.basename(program)} if program else set()
     for argument in arguments[:3]:
         base = os.path.basename(argument.split(" ")[0].rstrip(":")).lstrip("-")

@@ -33,6 +33,8 @@ class Outcome:
     `undo` names what it has in quarantine; `details` are measurements; `number` is the step's in
     the journal, 0 without one. `later` are the bytes that the gate measured of what it set aside,
     None where it measured nothing. `measured` are numbers that count in the action's details.
+    `in_vain` is whether it was to free something and freed nothing, `stop` why nothing after it was
+    carried out.
     """
 
     step: Step
@@ -45,6 +47,8 @@ class Outcome:
     number: int = 0
     later: int | None = None
     measured: Mapping[str, int] = field(default_factory=dict)
+    in_vain: bool = False
+    stop: str = ""
 
     @property
     def freed_later(self) -> int:
@@ -83,7 +87,7 @@ class ActionResult:
         counted = Counter(
             each.step.counts
             for each in self.outcomes
-            if each.status == StepStatus.APPLIED and each.step.counts
+            if each.status == StepStatus.APPLIED and each.step.counts and not each.in_vain
         )
         for each in self.outcomes:
             counted.update(each.measured)

@@ -7,7 +7,8 @@ A host without such rows does not load this.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from miyabi_healing.model.limit_settings import LimitSettings
@@ -27,7 +28,13 @@ class CacheKind:
     above it), `note` says what they do. `users` are programs that must not be running
     meanwhile, `locks` files below the home that the owner locks, `needs` what must be there.
     Without its owner's tool, a `deletable` one may be deleted, all but what is named in
-    `spare`; `depth` is how far below the folder lie the parts that go or stay as a whole.
+    `spare`; `depth` is how far below the folder lie the parts that go or stay as a whole, `days`
+    how long a part has to be untouched, besides what the healer asks for. Of what has versions,
+    `newest` of them stay, however old (0: the parts are no versions of one another). Parts that are
+    of no use to one another go `together`, and not as few as make room enough. With `tagged`,
+    the folders are no caches: those are, below them, that tools have marked (CACHEDIR.TAG). With
+    `trash`, they are a trash can as freedesktop.org has it. `environment` is what the owner's
+    commands get besides, with the same places.
     """
 
     category: Literal["A", "B", "C"]
@@ -42,6 +49,12 @@ class CacheKind:
     deletable: bool = True
     spare: tuple[str, ...] = ()
     depth: Annotated[int, Meta(ge=1, le=10)] = 1
+    days: Annotated[float, Meta(ge=0)] = 0
+    newest: Annotated[int, Meta(ge=0)] = 0
+    together: bool = False
+    tagged: bool = False
+    trash: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.folders and not self.macos:
@@ -60,6 +73,12 @@ class CacheKind:
             raise ValueError(f"needs must be an absolute path, not {self.needs!r}")
         if self.category == "C" and (self.gentle or self.strong):
             raise ValueError("of category C nothing is cleaned by a command")
+        if self.trash and self.category != "C":
+            raise ValueError("a trash can holds a person's files: that is category C")
+        if self.tagged and (self.category == "C" or self.gentle or self.strong or self.of_system):
+            raise ValueError(
+                "what is marked as a cache is of category A or B, below a home, and has no command"
+            )
         for command in (self.gentle, self.strong):
             if command and "/" in command[0] and not command[0].startswith("/"):
                 raise ValueError(f"a command's program is a name or a whole path: {command[0]!r}")
@@ -74,8 +93,10 @@ class CacheKind:
             )
         if not all(each.startswith("/") for each in self.folders):
             raise ValueError("folders must all be relative to a home, or all absolute")
-        if self.spare or self.locks or self.macos or self.depth != 1:
-            raise ValueError("spare, locks, macos and depth mean nothing for an absolute folder")
+        if self.spare or self.locks or self.macos or self.depth != 1 or self.days or self.newest:
+            raise ValueError(
+                "spare, locks, macos, depth, days and newest mean nothing for an absolute folder"
+            )
 
     @property
     def of_system(self) -> bool:

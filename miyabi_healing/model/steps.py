@@ -31,6 +31,7 @@ class Step:
     """
 
     kind: ClassVar[str]
+    estimated: ClassVar[bool] = False  # its bytes are the most that it can free
 
     target: str
     reason: str
@@ -167,10 +168,13 @@ class Run(Step):
 
     `user` is the uid it runs as (None: ours). It is skipped while a program named in
     `unless_running` runs. `changes` are the folders that it changes, where that is known; `ends`
-    the processes that end by it, each by pid and start time.
+    the processes that end by it, each by pid and start time. `environment` is what it gets besides
+    ours. With `frees_on`, a path on the filesystem that it is to make room on, what it freed is
+    measured, and `bytes` are an estimate: the most it can free.
     """
 
     kind: ClassVar[str] = "run"
+    estimated: ClassVar[bool] = True
 
     argv: tuple[str, ...]
     time_limit: float
@@ -178,6 +182,8 @@ class Run(Step):
     unless_running: tuple[str, ...] = ()
     changes: tuple[Path, ...] = ()
     ends: tuple[tuple[int, int], ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    frees_on: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ class StepRow(TypedDict):
     target: str
     reason: str
     bytes: int
+    bytes_estimated: bool
     bytes_later: int
     undo: str
     status: str

@@ -309,6 +309,7 @@ def _step_row(outcome: Outcome) -> StepRow:
         "target": step.target,
         "reason": step.reason,
         "bytes": step.bytes,
+        "bytes_estimated": step.estimated,
         "bytes_later": outcome.freed_later,
         "undo": step.undo,
         "status": outcome.status,

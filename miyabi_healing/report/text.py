@@ -217,7 +217,12 @@ def shortened(rows: list[str], whole: bool) -> Iterator[str]:
 
 
 def _step_lines(step: StepRow) -> Iterator[str]:
-    gains = [f"frees {size_text(step['bytes'])}"] if step["bytes"] else []
+    size, done = size_text(step["bytes"]), step["status"] == "applied"
+    gains = [f"frees {size}"] if step["bytes"] else []
+    if gains and step["bytes_estimated"]:
+        gains = [f"frees {size} at most (an estimate)"]
+    if done and (gains or step["freed"]):
+        gains = [f"freed {size_text(step['freed'])}"]
     gains += (
         [f"frees {size_text(step['bytes_later'])} once the quarantine is emptied"]
         if step["bytes_later"]
@@ -225,11 +230,7 @@ def _step_lines(step: StepRow) -> Iterator[str]:
     )
     undo = f"undo: {step['undo']}" if step["undo"] else "cannot be undone"
     facts = "; ".join([step["reason"], *gains, undo])
-    why = (
-        f" [{step['status']}: {step['message']}]"
-        if step["message"] and step["status"] != "applied"
-        else ""
-    )
+    why = f" [{step['status']}: {step['message']}]" if step["message"] else ""
     number = f" (step {step['number']})" if step["number"] else ""
     mark = _STEPS[step["status"]]
     yield f"     {mark} {step['kind']} {step['target']}{number}{why}\n       {facts}"

@@ -20,7 +20,9 @@ SHARED = frozenset(
 
 @dataclass(frozen=True)
 class MountPoint:
-    """One row: `root` is the folder of the filesystem mounted at `path`; `kind` its type."""
+    """One row: `root` is the folder of the filesystem mounted at `path`; `kind` its type. `options`
+    are this mount's, `of_filesystem` those of the filesystem, whatever mounts it has.
+    """
 
     number: int
     device: int
@@ -28,6 +30,8 @@ class MountPoint:
     path: str
     kind: str
     source: str
+    options: str = ""
+    of_filesystem: str = ""
 
     @property
     def is_shared(self) -> bool:
@@ -62,10 +66,11 @@ def mount_table(process: str = "self") -> tuple[MountPoint, ...]:
 def parse_mount(line: bytes) -> MountPoint:
     """Read ``36 35 98:0 /root /point rw,noatime master:1 - ext4 /dev/sda1 rw``."""
     mount, _, filesystem = line.partition(b" - ")
-    number, _parent, device, root, path, *_rest = mount.split(b" ")
-    kind, source, *_options = filesystem.split(b" ")
+    number, _parent, device, root, path, options, *_rest = mount.split(b" ")
+    kind, source, *rest = filesystem.split(b" ")
     major, minor = device.split(b":")
-    texts = (os.fsdecode(_unescape(each)) for each in (root, path, kind, source))
+    inner = rest[0] if rest else b""
+    texts = (os.fsdecode(_unescape(each)) for each in (root, path, kind, source, options, inner))
     return MountPoint(int(number), os.makedev(int(major), int(minor)), *texts)
 
 

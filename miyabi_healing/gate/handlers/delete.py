@@ -20,9 +20,10 @@ from pathlib import Path
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
+from miyabi_healing.gate.primitives.room import Room, nothing_came_back
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.weigh import Cost
-from miyabi_healing.host import caches
+from miyabi_healing.host import cache_deletion, caches
 from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import Delete, Unit
@@ -133,6 +134,15 @@ def remove_unit(root: Path, unit: Unit, tally: Tally) -> None:
         remove_name(folder, name, status, tally)
 
 
+def _open_to_owner(folder: int) -> None:
+    """Let its owner delete in a folder, as go closes those of modules even to them; it goes
+    itself.
+    """
+    status = os.fstat(folder)
+    if not status.st_mode & stat.S_IWUSR and status.st_uid == os.geteuid():
+        os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+
+
 def remove_name(
     folder: int, name: str, status: os.stat_result, tally: Tally, depth: int = 0
 ) -> None:
@@ -147,6 +157,7 @@ def remove_name(
     try:
         if mount_number(inside) != mount_number(folder):
             raise OSError(f"{display(name)} is another filesystem, or mounted here")
+        _open_to_owner(inside)
         with os.scandir(inside) as entries:
             kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
         names = sorted(kinds)
@@ -199,8 +210,8 @@ def _remove_folders(folder: int, names: Sequence[str], tally: Tally, depth: int)
 
 def _not_disposable(step: Delete, context: Context) -> str | None:
     """Why nothing may be deleted there, whatever a healer plans; None where it may."""
-    reason = caches.delete_objection(step, context.host.config)
-    if reason != caches.NOT_DISPOSABLE:
+    reason = cache_deletion.delete_objection(step, context.host.config)
+    if reason != cache_deletion.NOT_DISPOSABLE:
         return reason
     from miyabi_healing.host.git import droppable
 
@@ -243,16 +254,21 @@ class DeleteHandler(StepHandler[Delete]):
             manifest = write_manifest(step, context)
             tally = Tally()
             tally.left += [reason for _unit, reason in judged if reason]
+            room = Room.at(step.root)
             remove_all(root, [unit for unit, reason in judged if not reason], tally)
         if tally.left and not tally.files:
             raise Refused(f"nothing could be deleted: {'; '.join(tally.left[:3])}")
         details: dict[str, object] = {"files_deleted": tally.files, "manifest": manifest}
         if tally.left:
             details["not_deleted"] = tally.left[:20]
+        gain = room.gained(tally.freed)
+        stop = nothing_came_back(tally.freed, gain)
+        left = f"{len(tally.left)} left" if tally.left else ""
         return StepResult(
-            freed=tally.freed,
-            message=f"{len(tally.left)} left" if tally.left else "",
+            freed=max(gain, 0) if stop else tally.freed,
+            message="; ".join(filter(None, (left, stop))),
             details=details,
+            stop=stop,
         )
 
     def cost(self, step: Delete, deadline: float) -> Cost:

@@ -9,10 +9,20 @@ from pathlib import Path
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
+from miyabi_healing.gate.primitives.room import Room, nothing_came_back
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host.process_status import read_process
 from miyabi_healing.model.steps import Run
 from miyabi_healing.support import command_errors, commands, deadline
+from miyabi_healing.support.tree_size import weigh_tree
+
+
+def _weigh(step: Run, deadline: float) -> int | None:
+    """What the folders that a tool changes take; None where that is not known."""
+    try:
+        return sum(weigh_tree(each, deadline) for each in step.changes) if step.changes else None
+    except OSError:  # TimeoutError is one
+        return None
 
 
 class RunHandler(StepHandler[Run]):
@@ -45,19 +55,35 @@ class RunHandler(StepHandler[Run]):
     def apply(self, step: Run, context: Context) -> StepResult:
         # ours may be closed to the owner, and no project's settings there may steer the tool
         anywhere = Path("/")
+        room = Room.at(step.frees_on) if step.frees_on else None
+        before = _weigh(step, context.deadline) if room else None
         # no step outlasts its healer's time
         limit = min(step.time_limit, max(context.deadline - time.monotonic(), 1))
         # what a tool that is stopped has done already is not taken back: it failed
         with deadline.lifted():
             result = commands.run_program(
-                step.argv, time_limit=limit, cwd=anywhere, user=step.user, whole_environment=True
+                step.argv,
+                time_limit=limit,
+                cwd=anywhere,
+                user=step.user,
+                environment=dict(step.environment),
+                whole_environment=True,
             )
         if result.code:
             raise command_errors.ToolError(
                 f"{step.argv[0]} ended with status {result.code}: {result.complaint}"
             )
         lines = result.stdout.decode("utf-8", "replace").strip().splitlines()
-        return StepResult(details={"said": lines[-1]} if lines else {})
+        details: dict[str, object] = {"said": lines[-1]} if lines else {}
+        if room is None:
+            return StepResult(details=details)
+        after = _weigh(step, context.deadline) if before is not None else None
+        gone = before - after if before is not None and after is not None else 0
+        gain = room.gained(max(gone, 0))
+        stop = nothing_came_back(gone, gain)
+        freed = max(gain if stop or after is None else gone, 0)
+        message = stop or ("" if freed else "it ended well and freed nothing")
+        return StepResult(freed, message, details, in_vain=not freed, stop=stop)
 
     def cost(self, step: Run, deadline: float) -> Cost:
         """One command, and the processes that end by it: what it will free is not known before, and

@@ -50,8 +50,9 @@ class Context:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What applying a step did: bytes freed now, measurements for the report, what undoing
-    would need, and numbers that count in the action's details.
+    """What applying a step did: bytes freed now, measurements for the report, what undoing would
+    need, and numbers that count in the action's details. `in_vain` says that it was to free
+    something, and freed nothing; `stop` why nothing more of its plan may be carried out.
     """
 
     freed: int = 0
@@ -59,6 +60,8 @@ class StepResult:
     details: dict[str, object] = field(default_factory=dict)
     undo: dict[str, object] = field(default_factory=dict)
     measured: Mapping[str, int] = field(default_factory=dict)
+    in_vain: bool = False
+    stop: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from miyabi_healing.host import caches
+from miyabi_healing.host.cache_owners import CacheOwners
 from miyabi_healing.host.caches import Cache
 from miyabi_healing.host.explain.question import Question
 from miyabi_healing.model.explanation import Explanation
@@ -17,7 +18,7 @@ from miyabi_healing.support.formatting import display, duration_text, size_text
 _CATEGORIES = {
     "A": "category A: its tool makes it again",
     "B": "category B: costly to make again, only cleaned if asked for",
-    "C": "category C: a person's; set aside when old, never deleted",
+    "C": "category C: a person's; listed when old, set aside if asked for, never deleted",
 }
 
 
@@ -87,15 +88,21 @@ def _stays(question: Question, cache: Cache) -> tuple[str | None, str]:
             "it is costly to make again, and nobody asked for it",
             f'[caches] also = ["{cache.name}"] in the configuration',
         )
-    if kind.users and (busy := question.host.processes().running(kind.users)):
-        who = f"{display(busy[0].name)} (pid {busy[0].pid})"
-        return f"its owner is running: {who}", f"it may go once {busy[0].name} has ended"
+    owners = CacheOwners(question.host.processes(), question.witness.files)
+    if busy := owners.of(cache):
+        who = f"{display(busy.name)} (pid {busy.pid})"
+        return f"its owner is running: {who}", f"it may go once {busy.name} has ended"
     if not kind.of_system and (unseen := question.witness.unseen(cache.path)):
         return f"somebody could be using it: {unseen}", unseen.partition("; ")[2]
     if not kind.deletable and not _tool(cache):
         return f"only {cache.name} itself can clean it, and it is not installed", "install it"
     if spared := set(kind.spare) & set(question.path.parts):
         return f"{min(spared)} is to be spared", ""
+    if kind.category == "C" and not question.options("cleanup_disk").move_downloads:
+        return (
+            "it is a person's, and only listed",
+            "[healers.cleanup_disk] move_downloads = true has old files set aside",
+        )
     return None, ""
 
 

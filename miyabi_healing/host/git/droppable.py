@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host import caches
+from miyabi_healing.host import cache_deletion
+from miyabi_healing.host.cache_tag import has_cache_tag
 from miyabi_healing.host.git import checkouts, last_use
 from miyabi_healing.host.git.repositories import NoRepository, Worktree, open_repository
 from miyabi_healing.host.git.verdict import Reason
@@ -20,11 +21,8 @@ from miyabi_healing.host.git.worktrees import WorktreeInspector, by_its_last_use
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.steps import Delete
 from miyabi_healing.support.command_errors import ToolError
-from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import display
 
-# As whoever makes a cache marks it (bford.info/cachedir): cargo, pytest, mypy, ruff and uv do.
-_CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"
 # What each package manager leaves in node_modules, and the file beside it that it makes it from.
 _PACKAGES: Mapping[str, tuple[str, ...]] = {
     ".package-lock.json": ("package-lock.json", "npm-shrinkwrap.json"),
@@ -56,11 +54,7 @@ def droppable(inspector: WorktreeInspector, worktree: Worktree) -> tuple[Droppab
 
 def made_again(folder: Path, owner: int) -> str:
     """What shows that a tool makes a folder again, and from what; empty where nothing does."""
-    try:
-        tag = read_small(folder / "CACHEDIR.TAG", owner=owner, limit=1 << 10, whole=False)
-    except OSError:
-        tag = b""
-    if tag.startswith(_CACHE_TAG):
+    if has_cache_tag(folder, owner):
         return "it is marked as a cache (CACHEDIR.TAG)"
     if folder.name != "node_modules":
         return ""
@@ -102,7 +96,7 @@ def delete_objection(step: Delete, config: Config) -> str | None:
     None where it is, and the configuration asks for it.
     """
     if config.healers.get("cleanup_worktrees", {}).get("drop_regenerable") is not True:
-        return caches.NOT_DISPOSABLE
+        return cache_deletion.NOT_DISPOSABLE
     try:
         repository = open_repository(str(step.root), config)
         tree = next((each for each in repository.worktrees() if each.path == step.root), None)

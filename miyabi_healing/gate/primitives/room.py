@@ -1,0 +1,66 @@
+"""What comes back on a filesystem when things on it are deleted: by its own account, and only once
+it has one.
+
+btrfs and zfs free with their next transaction, xfs in the background: asked too early they say that
+nothing came back, and more would be deleted than has to be.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from miyabi_healing.support.flush import flush_filesystem
+from miyabi_healing.support.formatting import size_text
+
+LEAST = 1 << 20  # bytes: less is lost among what others write meanwhile
+_NEARLY_ALL = 0.9
+_NEARLY_NOTHING = 0.1
+_FLUSHING, _WAITING, _POLL = 10.0, 1.0, 0.02  # seconds
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much was free on the filesystem of a path before something went. Raises OSError."""
+
+    path: Path
+    before: int
+
+    @classmethod
+    def at(cls, path: Path) -> Room:
+        return cls(path, _free(path))
+
+    def gained(self, expected: int) -> int:
+        """How many bytes more are free now; where it is far less than what went, asked again after
+        the filesystem has written what it has to.
+        """
+        gain = _free(self.path) - self.before
+        if gain >= expected * _NEARLY_ALL:
+            return gain
+        flush_filesystem(self.path, _FLUSHING)
+        end = time.monotonic() + _WAITING
+        while (gain := _free(self.path) - self.before) < expected * _NEARLY_ALL:
+            if expected < LEAST or time.monotonic() > end:
+                break
+            time.sleep(_POLL)
+        return gain
+
+
+def nothing_came_back(gone: int, gain: int) -> str:
+    """Why nothing more is to be deleted: so many bytes went, and the filesystem has no more room.
+    Empty where it has, or where that cannot be told.
+    """
+    if gone < LEAST or gain >= gone * _NEARLY_NOTHING:
+        return ""
+    return (
+        f"{size_text(gone)} of files went and no room came back: snapshots probably hold them, or "
+        "copies that share their blocks; else something is written as fast"
+    )
+
+
+def _free(path: Path) -> int:
+    """Raises OSError."""
+    status = os.statvfs(path)
+    return status.f_bfree * status.f_frsize
