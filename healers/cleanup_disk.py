@@ -129,7 +129,7 @@ def plan_caches(
     surplus = max(int(mount.size * (mount.blocks_percent - issue.limit.clear) / 100 / 4), MEGABYTE)
     # short of inodes, only the number of files counts
     piece = surplus if mount.tight == "space" else mount.size
-    owners = CacheOwners(context.host.processes(), witness.files)
+    owners = CacheOwners(context.host.processes(), witness)
     deadline = time.monotonic() + WEIGHING
     for cache in context.host.caches():
         if cache.device and not lies_on(cache.path, mount):
@@ -233,7 +233,7 @@ def at_work(context: HealerContext, cache: Cache) -> str | None:
     """Who of a cache's owners is at work by now."""
     if not cache.kind.users:
         return None
-    busy = CacheOwners(context.host.processes(), context.host.witness().files).of(cache)
+    busy = CacheOwners(context.host.processes(), context.host.witness()).of(cache)
     return f"{busy.name} (pid {busy.pid}) is running" if busy else None
 
 

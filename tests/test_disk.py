@@ -202,14 +202,17 @@ def test_system_keepers_are_asked_where_their_data_is(
     for folder in ("var/log/journal", "var/lib/docker", "var/run", "var/cache/apt/archives"):
         (tmp_path / folder).mkdir(parents=True)
 
-    def argv(*also: str, mount: str = str(tmp_path)) -> list[tuple[str, ...]]:
+    def found(*also: str, mount: str = str(tmp_path)) -> Plan:
         ours = ("journald", "apt", "docker-build", "docker")
         rules = CacheSettings(homes=(str(home),), also=also, never=ours, define=moved)
         view = HealerContext(Host(Config(caches=rules)), {"mount": filesystems.read_mount(mount)})
-        steps = healer(
+        plan: Plan = healer(
             view, Issue("disk_space_critical", "/", "", 95, Limit(90, unit="%")), kind()
-        ).steps
-        return [step.argv[:3] for step in steps if isinstance(step, Run)]
+        )
+        return plan
+
+    def argv(*also: str, mount: str = str(tmp_path)) -> list[tuple[str, ...]]:
+        return [step.argv[:3] for step in found(*also, mount=mount).steps if isinstance(step, Run)]
 
     journal, apt = ("journalctl", "--vacuum-size=500M"), ("apt-get", "clean")
     assert argv("our-docker") == [journal]  # no daemon
@@ -220,6 +223,8 @@ def test_system_keepers_are_asked_where_their_data_is(
     assert argv("our-docker", mount="/proc") == []
     monkeypatch.setattr(os, "geteuid", lambda: home.stat().st_uid + 1)
     assert argv("our-docker") == []
+    told = {each.target: each for each in found("our-docker").kept if each.reason == "needs root"}
+    assert told[f"{tmp_path}/var/lib/docker"].detail == caches.NEEDS_ROOT
 
 
 @pytest.mark.root

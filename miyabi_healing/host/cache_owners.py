@@ -17,10 +17,10 @@ from functools import cached_property
 from pathlib import Path
 
 from miyabi_healing.host.caches import Cache
-from miyabi_healing.host.open_files import OpenFiles
 from miyabi_healing.host.process_status import LINUX, PROC, Process, command_line, command_psutil
 from miyabi_healing.host.processes import Processes, program_names
 from miyabi_healing.host.unseen_users import rights
+from miyabi_healing.host.users import Witness
 from miyabi_healing.support.files import is_within
 
 
@@ -34,10 +34,10 @@ class _Running:
 
 
 class CacheOwners:
-    """One look at the programs that run. `files` is the scan of who has which file open."""
+    """One look at the programs that run. `witness` knows who has which file open."""
 
-    def __init__(self, processes: Processes, files: OpenFiles) -> None:
-        self._processes, self._files = processes, files
+    def __init__(self, processes: Processes, witness: Witness) -> None:
+        self._processes, self._witness = processes, witness
         self._variables: dict[int, Mapping[str, str] | None] = {}
 
     @cached_property
@@ -62,7 +62,7 @@ class CacheOwners:
         named = [each.process for each in self._running if wanted & each.names] if wanted else []
         if not named or cache.kind.of_system:
             return next(iter(named), None)
-        holders = {each.pid for each in self._files.beneath(cache.path)}
+        holders = {each.pid for each in self._witness.files.beneath(cache.path)}
         for process in named:
             if process.pid in holders or self._is_at_home(process, cache):
                 return process
@@ -103,7 +103,7 @@ class CacheOwners:
             uid = process.uid
         if uid != cache.owner:
             return False
-        if process.pid in self._files.elsewhere:
+        if process.pid in self._witness.files.elsewhere:
             return True  # its paths mean nothing here
         told = self._told(process)
         home = (told or {}).get("HOME", "")

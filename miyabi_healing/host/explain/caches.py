@@ -88,7 +88,7 @@ def _stays(question: Question, cache: Cache) -> tuple[str | None, str]:
             "it is costly to make again, and nobody asked for it",
             f'[caches] also = ["{cache.name}"] in the configuration',
         )
-    owners = CacheOwners(question.host.processes(), question.witness.files)
+    owners = CacheOwners(question.host.processes(), question.witness)
     if busy := owners.of(cache):
         who = f"{display(busy.name)} (pid {busy.pid})"
         return f"its owner is running: {who}", f"it may go once {busy.name} has ended"
