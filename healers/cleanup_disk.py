@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -237,6 +238,19 @@ def at_work(context: HealerContext, cache: Cache) -> str | None:
     return f"{busy.name} (pid {busy.pid}) is running" if busy else None
 
 
+def in_use_by_now(context: HealerContext, cache: Cache, units: tuple[Unit, ...]) -> str | None:
+    """The same, and who was started from one of these parts meanwhile; what is open the gate
+    asks.
+    """
+    if reason := at_work(context, cache):
+        return reason
+    owners = CacheOwners(context.host.processes(), context.host.witness())
+    for path, process in owners.named_below(cache.path):
+        if any(is_in(path, unit.path) for unit in units):
+            return f"{process.name} (pid {process.pid}) runs from it"
+    return None
+
+
 def user_of(work: Work) -> str:
     """Who has anything of a cache open, or was started from it, in words; empty where nobody."""
     holder = next(iter(work.witness.files.beneath(work.cache.path)), None)
@@ -266,6 +280,9 @@ def deletions(context: HealerContext, work: Work, ways: Ways) -> tuple[list[Step
             young += 1
         else:
             idle.append(unit)
+    if unread := caches.left_out(cache, (unit.path for unit, _holder in parts)):
+        words = f"{unread} part(s) hold a git repository, or cannot be read"
+        ways.keep(cache.path, "not a tool's own", words)
     if held:
         ways.keep(cache.path, "in use", f"{held} part(s) are open, or run")
     if young:
@@ -281,7 +298,7 @@ def deletions(context: HealerContext, work: Work, ways: Ways) -> tuple[list[Step
             f"{cache.name} makes them again",
             counts="caches_cleaned",
             optional=True,
-            guard=lambda: at_work(context, cache),
+            guard=partial(in_use_by_now, context, cache, units),
             locks=tuple(cache.home / lock for lock in kind.locks),
         )
         for units in chunks(idle, sys.maxsize if kind.together else work.piece)

@@ -22,6 +22,8 @@ from conftest import wait_for
 from miyabi_healing.gate.handlers.table import apply
 from miyabi_healing.host import cache_deletion, cache_owners, cache_tag, caches
 from miyabi_healing.host.cache_owners import CacheOwners
+from miyabi_healing.host.explain import caches as explain_cache
+from miyabi_healing.host.explain.question import Question
 from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.users import Witness
@@ -30,6 +32,8 @@ from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.steps import Delete, Quarantine, Run
 from miyabi_healing.report import documents, text
+from miyabi_healing.runner import registry
+from miyabi_healing.state import run_clock
 from miyabi_healing.support import commands
 from miyabi_healing.support.formatting import DAY
 
@@ -449,3 +453,58 @@ def test_costly_cache_is_named_with_its_size(home: Path) -> None:
     assert reasons(home, home / ".ollama/models") == {
         "costly": "205 kB; name 'ollama' in caches.also to clean it too"
     }
+
+
+def test_part_that_is_left_out_is_said(home: Path) -> None:
+    fill(home / ".cache/thumbnails/mine/.git")
+    fill(home / ".cache/thumbnails/large")
+    assert reasons(home, home / ".cache/thumbnails") == {
+        "not a tool's own": "1 part(s) hold a git repository, or cannot be read"
+    }
+
+
+def test_server_that_was_started_meanwhile_keeps_its_part(home: Path, detached: Detached) -> None:
+    fill(home / ".npm/_npx/used/node_modules")
+    (step,) = plan(home, idle_minutes=0).steps
+    assert step.guard() is None
+    detached("server", f"{home}/.npm/_npx/used/node_modules/x.js")
+    assert "runs from it" in str(step.guard())
+
+
+def test_parts_of_no_use_to_one_another_go_in_one_step(home: Path) -> None:
+    """Of others, as few as make room enough."""
+    for root in (".npm/_npx", ".cache/thumbnails"):
+        for name in "abc":
+            fill(home / root / name, 1, 2_000_000)
+    steps = plan(home, clear=99.99, idle_minutes=0).steps
+    assert [len(step.units) for step in steps if isinstance(step, Delete)] == [3, 1, 1, 1]
+
+
+def test_why_says_what_a_row_says(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detached: Detached
+) -> None:
+    servers = home / ".vscode-server/cli/servers"
+    for name in ("Stable-a", "Stable-b"):
+        fill(servers / name)
+        time.sleep(0.02)
+    fill(home / "Downloads")
+    assert why(servers / "Stable-a").endswith("touched in the last 14 d")
+    assert why(servers / "Stable-b") == "stays: it is among the newest versions"
+    assert why(home / "Downloads/part 0") == "stays: it is a person's, and only listed"
+    detached("server", str(servers / "Stable-a/node"))
+    assert why(servers / "Stable-a").endswith("runs from it")
+
+
+def why(path: Path) -> str:
+    _healer, options = registry.load_healer(
+        "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
+    )
+    assert options is not None
+    config = Config(caches=CacheSettings(homes=(str(Path.home()),)))
+    question = Question(
+        str(path), path, None, config, path, run_clock.unknown_moment(), "x",
+        lambda name: options(), lambda name, reading: pytest.fail("no plan is asked for"),
+    )  # fmt: skip
+    found = explain_cache.explain(question)
+    assert found
+    return found.verdict

@@ -255,6 +255,15 @@ def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None],
     )
 
 
+def left_out(cache: Cache, found: Iterable[Path]) -> int:
+    """How many parts of a cache are not among those that were found: a repository is in them, or
+    they cannot be read.
+    """
+    known = set(found)
+    every = _units_below(cache.path, cache.kind.depth, cache.kind.spare)
+    return sum(path not in known for path in every)
+
+
 def _units_below(folder: Path, depth: int, spare: tuple[str, ...] = ()) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)

@@ -16,9 +16,9 @@ from miyabi_healing.support.flush import flush_filesystem
 from miyabi_healing.support.formatting import size_text
 
 LEAST = 1 << 20  # bytes: less is lost among what others write meanwhile
-_NEARLY_ALL = 0.9
+_ENOUGH = 0.5  # of what went: then no more is waited for, others write as well
 _NEARLY_NOTHING = 0.1
-_FLUSHING, _WAITING, _POLL = 10.0, 1.0, 0.02  # seconds
+_FLUSHING, _WAITING, _POLL = 10.0, 0.5, 0.02  # seconds
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Room:
         the filesystem has written what it has to.
         """
         gain = _free(self.path) - self.before
-        if gain >= expected * _NEARLY_ALL:
+        if gain >= expected * _ENOUGH:
             return gain
         flush_filesystem(self.path, _FLUSHING)
         end = time.monotonic() + _WAITING
-        while (gain := _free(self.path) - self.before) < expected * _NEARLY_ALL:
+        while (gain := _free(self.path) - self.before) < expected * _ENOUGH:
             if expected < LEAST or time.monotonic() > end:
                 break
             time.sleep(_POLL)

@@ -13,7 +13,7 @@ from miyabi_healing.host.caches import Cache
 from miyabi_healing.host.explain.question import Question
 from miyabi_healing.model.explanation import Explanation
 from miyabi_healing.support import commands
-from miyabi_healing.support.formatting import display, duration_text, size_text
+from miyabi_healing.support.formatting import DAY, display, duration_text, size_text
 
 _CATEGORIES = {
     "A": "category A: its tool makes it again",
@@ -130,12 +130,19 @@ def _part(question: Question, cache: Cache) -> tuple[list[str], str | None]:
         return [], None
     unit, holder = caches.weigh_unit(question.path, cache.device, question.witness.files)
     idle = max(time.time() - unit.newest, 0)
-    least = question.options("cleanup_disk").idle_minutes * 60
+    least = max(question.options("cleanup_disk").idle_minutes * 60, cache.kind.days * DAY)
     found = [
         f"it is {unit.files} files, {size_text(unit.bytes)}, touched {duration_text(idle)} ago"
     ]
     if holder:
         return found, f"in use by {display(holder.name)} (pid {holder.pid})"
+    owners = CacheOwners(question.host.processes(), question.witness)
+    if runs := owners.named_below(question.path):
+        return found, f"{display(runs[0][1].name)} (pid {runs[0][1].pid}) runs from it"
+    if cache.kind.newest:
+        parts = [each.path for each, _holder in caches.units(cache, question.witness.files)]
+        if question.path in parts[-cache.kind.newest :]:
+            return found, "it is among the newest versions"
     if idle < least:
         return found, f"not idle: it was touched in the last {duration_text(least)}"
     return found, None
