@@ -184,9 +184,9 @@ def delete_cache(home: str, cache: str) -> None:
     import os
     import time
 
-    from healers.cleanup_disk import chunks
     from miyabi_healing.gate.handlers import delete
     from miyabi_healing.host import caches
+    from miyabi_healing.host.cache_steps import chunks
     from miyabi_healing.model import config
     from miyabi_healing.model.steps import Delete
 

@@ -68,6 +68,7 @@ NAMES: dict[str, tuple[str, str]] = {
 }
 
 READINGS: dict[str, tuple[str, str]] = {
+    "cache_steps": ("host", "module: what may be done about one cache"),
     "caches": ("host", "module: known caches, their parts, the homes they are in"),
     "filesystems": ("host", "module: reads a filesystem anew"),
     "log_text": ("host", "module: whether a file is a log by its content"),
@@ -112,7 +113,6 @@ READINGS: dict[str, tuple[str, str]] = {
     "WorktreeInspector": ("host.git.worktrees", "what would be missed in worktrees"),
     "droppable": ("host.git", "module: what may be taken out of a worktree that stays"),
     "leftover_folders": ("host.git.leftovers", "worktrees that git does not know any more"),
-    "weigh_tree": ("support.tree_size", "the bytes that a file or folder takes"),
     "measure_folder": ("host.git.worktree_sizes", "what a folder takes, and what of it is shared"),
     "measure_folders": ("host.git.worktree_sizes", "what folders take, in so many seconds"),
 }
@@ -120,6 +120,7 @@ READINGS: dict[str, tuple[str, str]] = {
 if TYPE_CHECKING:
     from msgspec import Meta as Meta
 
+    from miyabi_healing.host import cache_steps as cache_steps
     from miyabi_healing.host import caches as caches
     from miyabi_healing.host import control_groups as control_groups
     from miyabi_healing.host import filesystems as filesystems
@@ -212,7 +213,6 @@ if TYPE_CHECKING:
     from miyabi_healing.support.formatting import display as display
     from miyabi_healing.support.formatting import duration_text as duration_text
     from miyabi_healing.support.formatting import size_text as size_text
-    from miyabi_healing.support.tree_size import weigh_tree as weigh_tree
 
 _WHERE = {**NAMES, **READINGS}
 __all__ = sorted(_WHERE)

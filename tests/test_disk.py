@@ -25,6 +25,7 @@ from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import Delete, Run
 from miyabi_healing.runner import registry
+from miyabi_healing.support import commands
 
 OF_SYSTEM = caches.of_system  # of folders of our own
 
@@ -186,10 +187,9 @@ def test_system_keepers_are_asked_where_their_data_is(
         "cleanup_disk", registry.builtin("healers") / "cleanup_disk.py"
     )
     assert kind is not None
-    said = healer.__globals__
     monkeypatch.setattr(caches, "of_system", OF_SYSTEM)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(said["commands"], "find_program", lambda name, owner=None: f"/bin/{name}")
+    monkeypatch.setattr(commands, "find_program", lambda name, owner=None: f"/bin/{name}")
     moved = {
         f"our-{name}": replace(
             each,
