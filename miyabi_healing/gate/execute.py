@@ -22,6 +22,7 @@ from miyabi_healing.support import deadline
 from miyabi_healing.support.interrupts import held_back
 
 _POLL = 0.1
+_NO_MORE = "an earlier step ended the plan"
 _LARGEST_BATCH = 50  # steps: a crash leaves no more than that to be taken back
 _logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def carry_out_plan(plan: Plan, work: Work, outcomes: list[Outcome]) -> str:
             # what failed half way has been at work, too
             if outcome.status in (StepStatus.APPLIED, StepStatus.FAILED):
                 work.policy.charge(outcome.step)
-            stopped = stopped or outcome.stop
+            stopped = stopped or (_NO_MORE if outcome.stop else "")
             if outcome.status == StepStatus.APPLIED:
                 work.applied()
                 _settle(outcome.step, goal, end)

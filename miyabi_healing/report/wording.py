@@ -48,6 +48,8 @@ def message(action: ActionResult, dry_run: bool) -> str:
     text = _achieved(plan, action.counts, statuses[StepStatus.APPLIED])
     if action.passed is False:
         text += ", still over the limit"
+    if stop := next((each.stop for each in action.outcomes if each.stop), ""):
+        text += f": {stop}"
     left_out = [
         f"{statuses[status]} {'blocked' if status == StepStatus.BLOCKED else status}"
         for status in (*_NOT_DONE, StepStatus.UNDONE)

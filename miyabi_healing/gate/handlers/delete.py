@@ -268,6 +268,7 @@ class DeleteHandler(StepHandler[Delete]):
             freed=max(gain, 0) if stop else tally.freed,
             message="; ".join(filter(None, (left, stop))),
             details=details,
+            in_vain=bool(stop),
             stop=stop,
         )
 

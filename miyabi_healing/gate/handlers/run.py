@@ -83,7 +83,7 @@ class RunHandler(StepHandler[Run]):
         stop = nothing_came_back(gone, gain)
         freed = max(gain if stop or after is None else gone, 0)
         message = stop or ("" if freed else "it ended well and freed nothing")
-        return StepResult(freed, message, details, in_vain=not freed, stop=stop)
+        return StepResult(freed, message, details, in_vain=bool(stop) or not freed, stop=stop)
 
     def cost(self, step: Run, deadline: float) -> Cost:
         """One command, and the processes that end by it: what it will free is not known before, and
