@@ -7,96 +7,98 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from miyabi_healing.api import (
+    DAY,
     MEGABYTE,
     ArchiveLog,
+    ArchiveLogs,
+    BundledLog,
+    FolderWriters,
     Goal,
     HealerContext,
     Issue,
     Kept,
     LogFile,
     LogGroup,
+    LogPlace,
     Meta,
     Plan,
+    Quarantine,
     Step,
     TrimLog,
     archive_log,
+    archive_logs,
     display,
     find_cut,
     globbing,
+    log_batches,
     log_text,
     logs,
+    quarantine,
     size_text,
     trim_log,
-    unsafe_log,
-    writers_of,
 )
 
 RATIO = 0.15  # what zstd leaves of ordinary logs
 WORTH = 16 << 10  # bytes; an archive with its manifest and folder takes nearly as much
+MOST_NAMED = 20  # logs of a folder that are kept for one reason; of more, only the folder is named
 
 
 @dataclass(frozen=True)
 class Options:
     """What stays of a live log: `keep_lines`, at most `keep_megabytes`. Closed ones go after
-    `archive_after_days`.
+    `archive_after_days`; small ones of a folder go into one archive.
 
     Without `archive`, what is cut off a live log is gone for good; closed logs are archived all the
-    same.
+    same. Logs that were compressed already stay, unless `expire_compressed_days` says after how
+    many days they are set aside; 0: never.
     """
 
     keep_lines: Annotated[int, Meta(ge=0)] = 1000
     keep_megabytes: Annotated[float, Meta(ge=0)] = 10
     archive_after_days: Annotated[float, Meta(ge=0)] = 1
     archive: bool = True
+    expire_compressed_days: Annotated[float, Meta(ge=0)] = 0
+
+
+@dataclass
+class Sorted:
+    """The logs of a group by what is to be done about them."""
+
+    closed: list[LogFile] = field(default_factory=list)
+    packed: list[LogFile] = field(default_factory=list)
+    live: list[tuple[int, LogFile]] = field(default_factory=list)
+    kept: dict[tuple[Path, str, str], list[LogFile]] = field(default_factory=dict)
+
+    def keep(self, file: LogFile, reason: str, detail: str = "") -> None:
+        self.kept.setdefault((file.folder, reason, detail), []).append(file)
 
 
 def prune_logs(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """Closed old files first, the oldest first; then the live ones, the largest first."""
     group = context.reading(LogGroup)
-    witness = context.host.witness()
-    kept = [Kept(display(path), "no log", reason) for path, reason in group.odd]
-    top = globbing.fixed_part(group.pattern)
-    closed: list[LogFile] = []
-    live: list[tuple[int, LogFile]] = []
-    for file in group.files:
-        try:
-            reason = unsafe_log(file.path, top, group.settings)
-            status = os.lstat(file.path)
-            seen = witness.of(file.path)
-            held = writers_of(file.path, status, seen)
-            reason = (
-                reason
-                or held.trouble
-                or (f"holders unknown: {seen.blind}" if seen.blind and not seen.alone else None)
-            )
-            gone = 0 if reason else trimmable(file, options)
-        except OSError as error:
-            reason = f"it cannot be looked at: {error.strerror}"
-        if reason:
-            kept.append(Kept(str(file), "not safe", reason))
-            continue
-        old = (
-            held.closed
-            and file.size >= WORTH
-            and time.time() - file.last >= options.archive_after_days * 86_400
-        )
-        if not old and gone < WORTH:
-            kept.append(Kept(str(file), "nothing to trim", size_text(file.size)))
-        elif reason := logs.no_text(file.path, status):
-            kept.append(Kept(str(file), "no log", reason))
-        elif old:
-            closed.append(file)
-        else:
-            live.append((gone, file))
-    steps: list[Step] = [
-        archive(file, options) for file in sorted(closed, key=lambda file: file.last)
-    ]
-    steps += [trim(file, gone, options) for gone, file in sorted(live, key=lambda pair: -pair[0])]
+    found = sort(context, group, options)
+    leave_restored(context, found)
+    most = context.host.config.budgets.files
+    small = [file for file in found.closed if log_batches.is_small(file)]
+    lots = [*log_batches.batches(small, most)]
+    lots = [lot for lot in lots if sum(file.size for file in lot) >= WORTH]
+    together = {file for lot in lots if len(lot) > 1 for file in lot}
+    alone = [file for file in found.closed if file not in together]
+    first: list[tuple[float, Step]] = []
+    first += [(lot[0].last, archive_together(lot)) for lot in lots if len(lot) > 1]
+    first += [(file.last, archive(file, options)) for file in alone if file.size >= WORTH]
+    for file in alone:
+        if file.size < WORTH:
+            found.keep(file, "nothing to trim")
+    steps: list[Step] = [step for _last, step in sorted(first, key=lambda pair: pair[0])]
+    steps += [trim(file, gone, options) for gone, file in sorted(found.live, key=largest)]
+    steps += [expire(file) for file in sorted(found.packed, key=lambda file: file.last)]
     pattern = group.pattern
     return Plan(
         tuple(steps),
@@ -104,15 +106,116 @@ def prune_logs(context: HealerContext, issue: Issue, options: Options) -> Plan:
             f"below {issue.limit.clear:g} MB",
             lambda: context.host.log_group(pattern).megabytes < issue.limit.clear,
         ),
-        kept=tuple(kept),
+        kept=(*strangers(group), *named(found)),
         done=words,
     )
 
 
+def sort(context: HealerContext, group: LogGroup, options: Options) -> Sorted:
+    """Look at each log: by one look at who has what open, and one at each folder."""
+    found, witness, top = Sorted(), context.host.witness(), globbing.fixed_part(group.pattern)
+    places: dict[Path, tuple[LogPlace, FolderWriters]] = {}
+    for file in group.files:
+        try:
+            if file.folder not in places:
+                place = LogPlace(file.folder, top, group.settings)
+                places[file.folder] = place, FolderWriters(witness, file.folder)
+            status = os.lstat(file.path)
+            reason = sort_one(found, file, status, *places[file.folder], options)
+        except OSError as error:
+            reason = f"it cannot be looked at: {error.strerror}"
+        if reason:
+            found.keep(file, "not safe", reason)
+    return found
+
+
+def sort_one(
+    found: Sorted,
+    file: LogFile,
+    status: os.stat_result,
+    place: LogPlace,
+    writers: FolderWriters,
+    options: Options,
+) -> str | None:
+    """Note what is to be done about a log; returns why nothing may be. Raises OSError."""
+    if reason := place.objection(file.name, status):
+        return reason
+    held, seen = writers.of(file.name, status), writers.seen(file.name, status)
+    if held.trouble:
+        return held.trouble
+    if seen.blind and not seen.alone:
+        return f"holders unknown: {seen.blind}"
+    age = time.time() - file.last
+    old = held.closed and age >= options.archive_after_days * DAY
+    gone = 0 if old or file.size < WORTH else trimmable(file, options)
+    if not old and gone < WORTH:
+        found.keep(file, "nothing to trim")
+    elif why := logs.no_text(file.path, status):
+        found.keep(file, "no log", why)
+    elif not old:
+        found.live.append((gone, file))
+    elif not log_text.is_packed_at(file.path):
+        found.closed.append(file)
+    elif options.expire_compressed_days and age >= options.expire_compressed_days * DAY:
+        found.packed.append(file)
+    else:
+        found.keep(file, "compressed already", "expire_compressed_days says when such may go")
+    return None
+
+
+def leave_restored(context: HealerContext, found: Sorted) -> None:
+    """Take out what somebody has had restored from an archive of many that is still there."""
+    if not found.closed:
+        return
+    restored = {
+        os.path.join(each.original, name)
+        for each in context.host.quarantine()
+        for name in each.manifest.get("restored", ())
+    }
+    for file in [file for file in found.closed if restored and str(file.path) in restored]:
+        found.closed.remove(file)
+        found.keep(file, "restored by hand", "left alone while its archive is in quarantine")
+
+
+def strangers(group: LogGroup) -> list[Kept]:
+    """What matched and is no log; of many in a folder that are none for one reason, the folder."""
+    kept: dict[tuple[Path, str], list[Path]] = {}
+    for path, reason in group.odd:
+        kept.setdefault((path.parent, reason), []).append(path)
+    return [
+        each
+        for (folder, reason), paths in kept.items()
+        for each in (
+            [Kept(display(path), "no log", reason) for path in paths]
+            if len(paths) <= MOST_NAMED
+            else [Kept(f"{display(folder)}: {len(paths)} files", "no log", reason, len(paths))]
+        )
+    ]
+
+
+def named(found: Sorted) -> list[Kept]:
+    """The logs that are kept, one by one; of many in a folder, what they take together."""
+    kept = []
+    for (folder, reason, detail), files in found.kept.items():
+        if len(files) <= MOST_NAMED:
+            kept += [Kept(str(file), reason, detail or size_text(file.size)) for file in files]
+            continue
+        size = size_text(sum(file.size for file in files))
+        text = f"{size}; {detail}" if detail else size
+        kept.append(Kept(f"{display(folder)}: {len(files)} files", reason, text, len(files)))
+    return kept
+
+
+def largest(pair: tuple[int, LogFile]) -> int:
+    return -pair[0]
+
+
 def words(counts: Counter[str]) -> str:
     freed = size_text(counts["bytes_freed"])
+    aside = counts["logs_set_aside"]
+    more = f", set {aside} compressed ones aside" if aside else ""
     return (
-        f"Archived {counts['logs_archived']} and trimmed {counts['logs_trimmed']} log files, "
+        f"Archived {counts['logs_archived']} and trimmed {counts['logs_trimmed']} log files{more}, "
         f"freed {freed}"
     )
 
@@ -135,7 +238,7 @@ def trimmable(file: LogFile, options: Options) -> int:
 
 
 def archive(file: LogFile, options: Options) -> ArchiveLog:
-    days = (time.time() - file.last) / 86_400
+    days = (time.time() - file.last) / DAY
     rotated = ", rotated" if file.rotated else ""
     return archive_log(
         file.path,
@@ -148,20 +251,37 @@ def archive(file: LogFile, options: Options) -> ArchiveLog:
     )
 
 
-def still_old(file: LogFile, days: float) -> str | None:
-    now = next(
-        (each for each in logs.read_log_group(glob_of(file)).files if each.path == file.path), None
+def archive_together(lot: list[LogFile]) -> ArchiveLogs:
+    size = sum(file.size for file in lot)
+    days = (time.time() - lot[-1].last) / DAY
+    return archive_logs(
+        lot[0].folder,
+        [BundledLog(name=file.name, identity=file.identity, bytes=file.size) for file in lot],
+        f"{len(lot)} closed logs, {size_text(size)}, untouched for {days:.1f} days or more; "
+        "kept compressed together",
+        bytes=int(size * (1 - RATIO)),
+        later=int(size * RATIO),
+        counts="logs_archived",
     )
-    if now is None:
+
+
+def expire(file: LogFile) -> Quarantine:
+    days = (time.time() - file.last) / DAY
+    return quarantine(
+        file.path,
+        f"compressed already, untouched for {days:.1f} days",
+        identity=file.identity,
+        later=file.size,
+        counts="logs_set_aside",
+    )
+
+
+def still_old(file: LogFile, days: float) -> str | None:
+    try:
+        now = LogFile(file.folder, file.name, os.lstat(file.path))
+    except FileNotFoundError:
         return "it is gone already"
-    return None if time.time() - now.last >= days * 86_400 else "it was touched since"
-
-
-def glob_of(file: LogFile) -> str:
-    """A pattern that matches this file alone."""
-    import glob
-
-    return glob.escape(os.fspath(file.path))
+    return None if time.time() - now.last >= days * DAY else "it was touched since"
 
 
 def trim(file: LogFile, gone: int, options: Options) -> TrimLog:

@@ -27,6 +27,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "delete": ("host.planning", "Delete of paths below a folder"),
     "retire_worktree": ("host.planning", "RetireWorktree of a linked git worktree"),
     "archive_log": ("host.planning", "ArchiveLog of a path"),
+    "archive_logs": ("host.planning", "ArchiveLogs of small logs of one folder"),
     "trim_log": ("host.planning", "TrimLog of a path, or CutLog without an archive"),
     "signal_process": ("host.planning", "Signal to a process"),
     "run_tool": ("host.planning", "Run of a command line"),
@@ -39,6 +40,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "Unit": ("model.steps", "a file or folder of a Delete that goes or stays as a whole"),
     "RetireWorktree": ("model.steps", "sets a linked git worktree aside"),
     "ArchiveLog": ("model.steps", "compresses a closed log"),
+    "ArchiveLogs": ("model.steps", "compresses small closed logs of one folder together"),
+    "BundledLog": ("model.steps", "one of the logs of an ArchiveLogs"),
     "TrimLog": ("model.steps", "archives and cuts the beginning of a live log"),
     "CutLog": ("model.steps", "cuts the beginning of a live log for good"),
     "Signal": ("model.steps", "one signal to one process"),
@@ -76,8 +79,9 @@ READINGS: dict[str, tuple[str, str]] = {
     "largest_folders": ("host.space.brief", "what takes a filesystem's space, for a report"),
     "deleted_rows": ("host.space.brief", "who has deleted files open, for a report"),
     "find_cut": ("host.log_cutting", "where the beginning of a live log may be cut off"),
-    "unsafe_log": ("host.log_places", "why a log may not be touched where it lies"),
-    "writers_of": ("host.log_writers", "who has a log open, and how"),
+    "LogPlace": ("host.log_places", "why logs of a folder may not be touched where they lie"),
+    "FolderWriters": ("host.log_writers", "who has the logs of a folder open, and how"),
+    "log_batches": ("host", "module: small logs that are archived together"),
     "memory": ("host", "module: reads memory anew"),
     "memory_rows": ("host", "module: who and what takes it, in rows for a report"),
     "measure_processes": ("host.memory_users", "what processes take, the largest first"),
@@ -124,6 +128,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host import caches as caches
     from miyabi_healing.host import control_groups as control_groups
     from miyabi_healing.host import filesystems as filesystems
+    from miyabi_healing.host import log_batches as log_batches
     from miyabi_healing.host import log_text as log_text
     from miyabi_healing.host import logs as logs
     from miyabi_healing.host import memory as memory
@@ -150,8 +155,8 @@ if TYPE_CHECKING:
     from miyabi_healing.host.git.worktrees import Waits as Waits
     from miyabi_healing.host.git.worktrees import WorktreeInspector as WorktreeInspector
     from miyabi_healing.host.log_cutting import find_cut as find_cut
-    from miyabi_healing.host.log_places import unsafe_log as unsafe_log
-    from miyabi_healing.host.log_writers import writers_of as writers_of
+    from miyabi_healing.host.log_places import LogPlace as LogPlace
+    from miyabi_healing.host.log_writers import FolderWriters as FolderWriters
     from miyabi_healing.host.logs import LogFile as LogFile
     from miyabi_healing.host.logs import LogGroup as LogGroup
     from miyabi_healing.host.memory import Memory as Memory
@@ -164,6 +169,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.orphans import Orphans as Orphans
     from miyabi_healing.host.personal_files import old_files as old_files
     from miyabi_healing.host.planning import archive_log as archive_log
+    from miyabi_healing.host.planning import archive_logs as archive_logs
     from miyabi_healing.host.planning import delete as delete
     from miyabi_healing.host.planning import quarantine as quarantine
     from miyabi_healing.host.planning import reclaim as reclaim
@@ -189,6 +195,8 @@ if TYPE_CHECKING:
     from miyabi_healing.model.plan import Kept as Kept
     from miyabi_healing.model.plan import Plan as Plan
     from miyabi_healing.model.steps import ArchiveLog as ArchiveLog
+    from miyabi_healing.model.steps import ArchiveLogs as ArchiveLogs
+    from miyabi_healing.model.steps import BundledLog as BundledLog
     from miyabi_healing.model.steps import CutLog as CutLog
     from miyabi_healing.model.steps import Delete as Delete
     from miyabi_healing.model.steps import Purge as Purge

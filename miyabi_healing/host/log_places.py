@@ -9,11 +9,14 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
-from miyabi_healing.host.logs import _not_a_log
+from miyabi_healing.host.logs import no_log_file, no_log_folder
 from miyabi_healing.host.process_status import LINUX
 from miyabi_healing.model.config import LogSettings
+from miyabi_healing.support import ownership
 
 _GET_FLAGS = 0x80086601 if LINUX else 0  # FS_IOC_GETFLAGS, ioctl_iflags(2)
 
@@ -27,40 +30,70 @@ def unsafe_log(path: Path, top: Path, settings: LogSettings) -> str | None:
 
     In a folder that others can write to, a name can be swapped for a link to anything: root
     truncating such a name empties somebody else's file. A sticky folder (``/tmp``) is safe as far
-    as the file is our own.
+    as the file is our own, and one that only its owner's own group can write to is his alone.
     """
     try:
         status = os.lstat(path)
-        return _not_a_log(path, status, settings) or unsafe_place(path, status, top)
+        return LogPlace(path.parent, top, settings).objection(path.name, status)
     except OSError as error:
         return f"it cannot be looked at: {error.strerror}"
 
 
+class LogPlace:
+    """A folder with logs in it, looked at once for all of them. Raises OSError."""
+
+    def __init__(self, folder: Path, top: Path, settings: LogSettings) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._shared = _shared(folder)
+        self._way = _unsafe_way(folder, top)
+
+    @cached_property
+    def _foreign(self) -> Callable[[str], str | None]:
+        return no_log_folder(self.folder, os.listdir(self.folder), self._settings)
+
+    def objection(self, name: str, status: os.stat_result) -> str | None:
+        """Why one file must not be touched; None where it may. Raises OSError."""
+        return no_log_file(name, status) or self._foreign(name) or self.unsafe(name, status)
+
+    def unsafe(self, name: str, status: os.stat_result) -> str | None:
+        """The same by where it is, whatever it is. Raises OSError."""
+        if status.st_nlink != 1:
+            return f"it has {status.st_nlink} names"
+        if self._shared and not self._shared & stat.S_ISVTX:
+            return "others can write to its folder"
+        if self._shared and status.st_uid != os.geteuid():
+            return "another user's file in a shared folder"
+        path = self.folder / name
+        if reason := self._way or attribute(path, status):
+            return reason
+        return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
+
+
 def unsafe_place(path: Path, status: os.stat_result, top: Path) -> str | None:
     """Why a file must not be touched where it is, whatever it is. Raises OSError."""
-    folder = os.stat(path.parent)
-    if status.st_nlink != 1:
-        return f"it has {status.st_nlink} names"
-    if folder.st_mode & 0o022:
-        if not folder.st_mode & stat.S_ISVTX:
-            return "others can write to its folder"
-        if status.st_uid != os.geteuid():
-            return "another user's file in a shared folder"
-    if reason := _unsafe_way(path, top) or attribute(path, status):
-        return reason
-    return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
+    return LogPlace(path.parent, top, LogSettings()).unsafe(path.name, status)
 
 
-def _unsafe_way(path: Path, top: Path) -> str | None:
+def _shared(folder: Path) -> int:
+    """The mode of a folder that others than its owner can write to, 0 where nobody else can: a
+    group that has no other member is the owner's own. Raises OSError.
+    """
+    status = os.stat(folder)
+    if not status.st_mode & 0o022:
+        return 0
+    owner = frozenset((status.st_uid, ownership.ROOT))
+    return status.st_mode if ownership.others_write(str(folder), status, owner) else 0
+
+
+def _unsafe_way(folder: Path, top: Path) -> str | None:
     """Why the folders between a trusted one and a log's own cannot be relied on. Raises OSError."""
-    below, above = path.parent, path.parent.parent
+    below, above = folder, folder.parent
     while below != top and below != above:
         if stat.S_ISLNK(os.lstat(below).st_mode):
             return "reached through a symbolic link"
-        shared = os.stat(above).st_mode
-        if shared & 0o022 and not (
-            shared & stat.S_ISVTX and os.lstat(below).st_uid == os.geteuid()
-        ):
+        shared = _shared(above)
+        if shared and not (shared & stat.S_ISVTX and os.lstat(below).st_uid == os.geteuid()):
             return "others can write to a folder above it"
         below, above = above, above.parent
     return None

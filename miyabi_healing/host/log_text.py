@@ -107,6 +107,17 @@ def why_not_text(descriptor: int, name: str) -> str | None:
     )
 
 
+def is_packed_at(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is compressed, as its name says. Raises OSError."""
+    if not os.fspath(path).endswith(tuple(end for _magic, ends, _how in _PACKED for end in ends)):
+        return False  # one that is, and does not say so, is no log
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return is_packed(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def is_packed(descriptor: int) -> bool:
     """Whether a file is compressed, so that no part of it is of use without its beginning. Raises
     OSError.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.host.open_files import OpenFile, OpenFiles
 from miyabi_healing.host.process_status import Process
+from miyabi_healing.host.users import Witness
+from miyabi_healing.support.ownership import has_access_list
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,21 @@ class Writers:
     closed: bool
 
 
-def writers_of(path: Path, status: os.stat_result, files: OpenFiles, but: int = -1) -> Writers:
+Own = Mapping[tuple[int, int], Sequence[OpenFile]]
+
+
+def writers_of(
+    path: Path, status: os.stat_result, files: OpenFiles, but: int = -1, own: Own | None = None
+) -> Writers:
     """Who has a file open and how; `status` was taken before. `but` is a descriptor of our own that
-    does not count.
+    does not count. `own` is what this program has open itself, where that was looked up for many
+    files (`our_own`).
     """
+    own = our_own(frozenset((but,))) if own is None else own
     holders = (
         *files.of(status.st_dev, status.st_ino),
         *_mapped_elsewhere(path, status, files),
-        *_our_own(status, but),
+        *own.get((status.st_dev, status.st_ino), ()),
     )
     trouble = None
     if mapped := next((each for each in holders if each.mapped), None):
@@ -49,6 +58,42 @@ def writers_of(path: Path, status: os.stat_result, files: OpenFiles, but: int = 
     certain = not files.unseen and not files.blind
     append_only = not trouble and certain and all(each.append for each in holders if each.writable)
     return Writers(holders, append_only, trouble, closed=not holders and (certain or files.alone))
+
+
+class FolderWriters:
+    """Who has the logs of one folder open, by one look: what cannot be seen is asked once for all
+    files that are alike. `but` are descriptors of our own that do not count.
+    """
+
+    def __init__(self, witness: Witness, folder: Path, but: Container[int] = ()) -> None:
+        self._witness, self._folder = witness, folder
+        self._device = os.stat(folder).st_dev
+        self._own = our_own(but)
+        self._seen: dict[tuple[int, int, int], OpenFiles] = {}
+
+    def of(self, name: str, status: os.stat_result) -> Writers:
+        """Who has one of them open. Raises OSError."""
+        path = self._folder / name
+        return writers_of(path, status, self.seen(name, status), own=self._own)
+
+    def seen(self, name: str, status: os.stat_result) -> OpenFiles:
+        """The scan, and how far it can be relied on for one of them."""
+        path = self._folder / name
+        if status.st_dev != self._device or has_access_list(str(path)):
+            return self._witness.of(path)  # a mount of its own, or rights of its own
+        alike = (status.st_mode, status.st_uid, status.st_gid)
+        if alike not in self._seen:
+            self._seen[alike] = self._witness.of(path)
+        return self._seen[alike]
+
+
+def why_not_closed(found: Writers, seen: OpenFiles) -> str | None:
+    """Why it cannot be said that nobody has a log open; None where nobody has."""
+    if found.holders:
+        return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
+    if found.closed:
+        return None
+    return f"holders unknown: {seen.blind}" if seen.blind else "holders unknown"
 
 
 def _could_write(process: Process, status: os.stat_result) -> bool:
@@ -90,31 +135,36 @@ def _mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> I
     """Mappings that show another device number than stat(2) does, as those of btrfs subvolumes
     do.
     """
-    real = os.path.realpath(path)
-    for each in files.files:
-        if (
-            each.mapped
-            and each.inode == status.st_ino
-            and each.path == real
-            and each.device != status.st_dev
-        ):
-            yield each
+    if found := files.mapped_by_inode.get(status.st_ino):
+        real = os.path.realpath(path)
+        yield from (each for each in found if each.path == real and each.device != status.st_dev)
 
 
-def _our_own(status: os.stat_result, but: int) -> Iterator[OpenFile]:
-    """Descriptors of this very process, whose output may go to the log it looks at; the scan leaves
-    them out.
+def our_own(but: Container[int] = ()) -> Own:
+    """Descriptors of this very process, whose output may go to a log it looks at; the scan leaves
+    them out. By device and inode; those in `but` do not count.
     """
+    own: dict[tuple[int, int], list[OpenFile]] = {}
     for name in os.listdir("/dev/fd"):
         descriptor = int(name)
+        if descriptor in but:
+            continue
         try:
             found = os.fstat(descriptor)
             flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         except OSError:
             continue
-        if descriptor != but and (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
-            writable, append = flags & os.O_ACCMODE != os.O_RDONLY, bool(flags & os.O_APPEND)
-            yield OpenFile(
-                os.getpid(), "this program", found.st_dev, found.st_ino, "",
-                writable=writable, append=append, descriptor=descriptor,
-            )  # fmt: skip
+        writable, append = flags & os.O_ACCMODE != os.O_RDONLY, bool(flags & os.O_APPEND)
+        own.setdefault((found.st_dev, found.st_ino), []).append(
+            OpenFile(
+                os.getpid(),
+                "this program",
+                found.st_dev,
+                found.st_ino,
+                "",
+                writable=writable,
+                append=append,
+                descriptor=descriptor,
+            )
+        )
+    return own

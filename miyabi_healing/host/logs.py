@@ -133,15 +133,6 @@ def own_state(config: Config | None) -> OwnState:
     return OwnState(paths.state_folder(), config)
 
 
-def _not_a_log(path: Path, status: os.stat_result, settings: LogSettings = _DEFAULTS) -> str | None:
-    """Why something that matched is no log file, whatever is in it; None where it may be one.
-    Raises OSError.
-    """
-    return no_log_file(path.name, status) or no_log_folder(
-        path.parent, os.listdir(path.parent), settings
-    )(path.name)
-
-
 def no_text(path: Path, status: os.stat_result, least: int = 0) -> str | None:
     """Why a file is no log by what is in it, if it occupies `least` bytes; None where it is one."""
     if used(status) < least:

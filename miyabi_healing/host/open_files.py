@@ -60,6 +60,14 @@ class OpenFiles:
             found.setdefault((each.device, each.inode), []).append(each)
         return found
 
+    @cached_property
+    def mapped_by_inode(self) -> dict[int, list[OpenFile]]:
+        found: dict[int, list[OpenFile]] = {}
+        for each in self.files:
+            if each.mapped:
+                found.setdefault(each.inode, []).append(each)
+        return found
+
     def of(self, device: int, inode: int) -> tuple[OpenFile, ...]:
         """Who holds this very file."""
         return tuple(self.by_inode.get((device, inode), ()))

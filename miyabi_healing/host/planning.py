@@ -17,6 +17,8 @@ from miyabi_healing.host.process_status import Process
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import (
     ArchiveLog,
+    ArchiveLogs,
+    BundledLog,
     CutLog,
     Delete,
     Guard,
@@ -122,6 +124,15 @@ def archive_log(
     more.setdefault("target", display(path))
     more.setdefault("undo", _FROM_ARCHIVE)
     return ArchiveLog(path=path, identity=identity or identity_at(path), reason=reason, **more)
+
+
+def archive_logs(
+    folder: Path, files: Iterable[BundledLog], reason: str, **more: Unpack[_Common]
+) -> ArchiveLogs:
+    """Compress small closed logs of one folder together."""
+    more.setdefault("target", display(folder))
+    more.setdefault("undo", _FROM_ARCHIVE)
+    return ArchiveLogs(folder=folder, files=tuple(files), reason=reason, **more)
 
 
 def trim_log(

@@ -28,12 +28,13 @@ class Goal:
 @dataclass(frozen=True)
 class Kept:
     """Something a healer looked at and left alone. `reason` is a short category that is counted;
-    `detail` says more.
+    `detail` says more. `count` is how many things `target` stands for.
     """
 
     target: str
     reason: str
     detail: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,27 @@ class ArchiveLog(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BundledLog:
+    """One log file of an `ArchiveLogs` step: its name in the folder, and what it occupies."""
+
+    name: str
+    identity: Identity
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveLogs(Step):
+    """Compress small closed log files of one folder into one archive in the quarantine of its
+    filesystem, then delete them. One that changed is left alone, the others go.
+    """
+
+    kind: ClassVar[str] = "archive logs"
+
+    folder: Path
+    files: tuple[BundledLog, ...] = field(repr=False)  # thousands: the archive has a list of them
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrimLog(Step):
     """Archive and cut away the beginning of a live log file; no line its writers write is lost.
 

@@ -54,6 +54,7 @@ class _KeptRow(TypedDict):
     target: str
     reason: str
     detail: str
+    count: int
 
 
 class ActionRow(TypedDict):

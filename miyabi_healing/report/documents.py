@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -229,7 +228,7 @@ def _number(value: float) -> float | int:
 
 
 def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
-    from miyabi_healing.report.wording import goal_text, message
+    from miyabi_healing.report.wording import count_kept, goal_text, message
 
     plan = action.plan
     kept = plan.kept if plan else ()
@@ -239,7 +238,7 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
         **{key: count for key, count in action.counts.items() if count},
     }
     if kept:
-        details["kept"] = dict(Counter(each.reason for each in kept).most_common())
+        details["kept"] = dict(count_kept(kept).most_common())
     if action.value_after is not None:
         details["metric_before"], details["metric_after"] = (
             action.issue.metric_value,
@@ -262,7 +261,13 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
         "brake": action.brake,
         "steps": [_step_row(each) for each in action.outcomes],
         "kept": [
-            {"target": each.target, "reason": each.reason, "detail": each.detail} for each in kept
+            {
+                "target": each.target,
+                "reason": each.reason,
+                "detail": each.detail,
+                "count": each.count,
+            }
+            for each in kept
         ],
     }
 

@@ -94,9 +94,18 @@ def _healer_says(words: Callable[[], object]) -> tuple[str, str]:
         return "", f"{text} ({Path(where.filename).name}, line {where.lineno})"
 
 
+def count_kept(kept: Sequence[Kept]) -> Counter[str]:
+    """How many things were kept, by reason."""
+    counted = Counter[str]()
+    for each in kept:
+        counted[each.reason] += each.count
+    return counted
+
+
 def _count_kept(kept: Sequence[Kept]) -> str:
     """Word what was kept: ``kept 14: 9 dirty, 3 unpushed, 2 in use``; empty when nothing was."""
     if not kept:
         return ""
-    reasons = Counter(entry.reason for entry in kept).most_common()
-    return f"kept {len(kept)}: " + ", ".join(f"{number} {reason}" for reason, number in reasons)
+    reasons = count_kept(kept).most_common()
+    number = sum(each.count for each in kept)
+    return f"kept {number}: " + ", ".join(f"{count} {reason}" for reason, count in reasons)

@@ -107,6 +107,15 @@ def identity(value: object) -> bool:
     )
 
 
+def _is_span(value: object) -> bool:
+    """Where something begins, and how long it is."""
+    return isinstance(value, list) and len(value) == 2 and all(map(count, value))
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(is_text(each) and "/" not in each for each in value)
+
+
 _SHAPES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("original", "root", "common", "admin", "worktree"), path),
     **dict.fromkeys(("kind", "run", "packed"), _word),
@@ -132,6 +141,7 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
             "collapsed",
             "filler",
             "left_size",
+            "files",
             "bytes",
             "step",
         ),
@@ -145,6 +155,8 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
     "parent": owner,
     "xattrs": attributes,
     "holes": _are_ranges,
+    "index": _is_span,
+    **dict.fromkeys(("stayed", "restored"), _are_names),
     "identity": identity,
 }
 _ALWAYS = ("original", "kind", "time")
@@ -152,6 +164,7 @@ LOG = ("root", "size", "mode", "uid", "gid", "atime_ns", "mtime_ns", "xattrs", "
 # What is written at once, by kind: where one of them is, all are.
 _TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
     "log-archive": ((*LOG, "raw", "taken"), ("packed_bytes", "packed_sha256")),
+    "log-bundle": (("root", "files", "index", "raw", "packed_bytes", "packed_sha256"),),
     "log-trim": (
         (*LOG, "floor", "cut", "witness", "witness_sha256"),
         ("archived", "raw", "taken"),

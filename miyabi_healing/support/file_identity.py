@@ -69,9 +69,13 @@ class Lasting:
         return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
-def lasting_identity(descriptor: int) -> Lasting:
-    """The identity of an open file. Raises OSError."""
-    return _read(descriptor, "", os.fstat(descriptor), filesystem(descriptor))
+def lasting_identity(descriptor: int, where: str | None = None) -> Lasting:
+    """The identity of an open file; `where` is its `filesystem`, if that is known. Raises
+    OSError.
+    """
+    return _read(
+        descriptor, "", os.fstat(descriptor), filesystem(descriptor) if where is None else where
+    )
 
 
 def lasting_identity_at(folder: int, name: str) -> Lasting:

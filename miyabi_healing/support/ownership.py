@@ -93,18 +93,23 @@ def who_else(
         return f"belongs to {user_name(status.st_uid)}"
     if stat.S_ISLNK(status.st_mode) or (may_be_sticky and status.st_mode & stat.S_ISVTX):
         return None
+    return others_write(path, status, trusted)
+
+
+def others_write(path: str, status: os.stat_result, trusted: Users) -> str | None:
+    """Who besides `trusted` can write to a file or a folder by its mode; None where nobody can."""
     if status.st_mode & stat.S_IWOTH:
         return "can be written by everybody"
     if status.st_mode & stat.S_IWGRP:
         if not is_private_group(status.st_gid, trusted):
             return f"can be written by the group {_group_name(status.st_gid)}"
         # then the bits of the group are the most that any entry of it allows (acl(5))
-        if _has_access_list(path):
+        if has_access_list(path):
             return "has an access list, by which others may be able to write"
     return None
 
 
-def _has_access_list(path: str) -> bool:
+def has_access_list(path: str) -> bool:
     """Whether more than owner, group and others may have rights (acl(5)). Raises OSError."""
     try:
         return hasattr(os, "getxattr") and bool(

@@ -129,7 +129,7 @@ def _publish(entry: WrittenEntry, folder: int, name: str) -> str:
     try:
         write_contents(descriptor, entry)
         os.ftruncate(descriptor, entry.manifest["size"])
-        dress(descriptor, entry)
+        dress(descriptor, entry.manifest)
         os.fsync(descriptor)
         entry.write_manifest(published=True)
     finally:

@@ -66,16 +66,7 @@ def still_open(
     """
     path = now or step.path
     seen = witness.of(path)
-    found = log_writers.writers_of(path, os.lstat(path), seen, but)
-    if found.holders:
-        return f"{found.holders[0].name} (pid {found.holders[0].pid}) has it open"
-    return (
-        None
-        if found.closed
-        else f"holders unknown: {seen.blind}"
-        if seen.blind
-        else "holders unknown"
-    )
+    return log_writers.why_not_closed(log_writers.writers_of(path, os.lstat(path), seen, but), seen)
 
 
 @contextlib.contextmanager
@@ -109,14 +100,14 @@ def opened(
 
 
 def archive_place(
-    context: Context, path: Path, size: int, kind: str
+    context: Context, path: Path, size: int, kind: str, *, original: Path | None = None
 ) -> quarantine_writer.WrittenEntry:
     """A place for an archive of `size` bytes: the log's own filesystem or, if that is full, the
-    state folder's.
+    state folder's. `original` is what is archived, if that is not `path`.
     """
     for where in (path, context.state / "archive"):
         with contextlib.suppress(OSError):
-            place = quarantine_writer.entry(context, where, kind)
+            place = quarantine_writer.entry(context, where, kind, original=str(original or path))
             if has_room(place.folder, int(size * 0.3) + (1 << 20)):
                 return place
             quarantine_restore.discard(place)
@@ -183,12 +174,24 @@ def manifest_of_log(
     step: TrimLog | ArchiveLog, context: Context, descriptor: int, status: os.stat_result
 ) -> dict[str, object]:
     """What it takes to give a log back, besides its content."""
-    names = os.listxattr(descriptor) if hasattr(os, "listxattr") else []
     return {
         "original": str(step.path),
         "root": str(root_of(step.path, context.roots)),
         "packed": "zstd",
-        "identity": file_identity.lasting_identity(descriptor).facts,
+        **facts_of_log(descriptor, status),
+        "holes": holes(descriptor, status.st_size),
+    }
+
+
+def facts_of_log(
+    descriptor: int, status: os.stat_result, where: str | None = None
+) -> dict[str, object]:
+    """What a log is known by, and what it gets again; `where` is its filesystem, if that is
+    known.
+    """
+    names = os.listxattr(descriptor) if hasattr(os, "listxattr") else []
+    return {
+        "identity": file_identity.lasting_identity(descriptor, where).facts,
         "size": status.st_size,
         "mode": stat.S_IMODE(status.st_mode),
         "uid": status.st_uid,
@@ -196,7 +199,6 @@ def manifest_of_log(
         "atime_ns": status.st_atime_ns,
         "mtime_ns": status.st_mtime_ns,
         "xattrs": {name: os.getxattr(descriptor, name).hex() for name in names},
-        "holes": holes(descriptor, status.st_size),
     }
 
 

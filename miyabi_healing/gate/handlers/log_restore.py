@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from miyabi_healing.gate.handlers.log_files import aside
 from miyabi_healing.gate.primitives.compression import unpack, verify
@@ -98,9 +100,8 @@ def write_contents(descriptor: int, entry: WrittenEntry) -> None:
 # A log that was archived and deleted
 
 
-def dress(descriptor: int, entry: WrittenEntry) -> None:
+def dress(descriptor: int, facts: Mapping[str, Any]) -> None:
     """Owner, mode, attributes and times as they were."""
-    facts = entry.manifest
     os.fchown(descriptor, facts["uid"], facts["gid"])
     os.fchmod(descriptor, facts["mode"])
     for name, value in facts["xattrs"].items():

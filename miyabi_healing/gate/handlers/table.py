@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from miyabi_healing.gate.handlers.archive_log import ArchiveLogHandler
+from miyabi_healing.gate.handlers.archive_logs import ArchiveLogsHandler
 from miyabi_healing.gate.handlers.cut_log import CutLogHandler
 from miyabi_healing.gate.handlers.delete import DeleteHandler
 from miyabi_healing.gate.handlers.handler import Restorable, StepHandler, Undo
@@ -25,6 +26,7 @@ from miyabi_healing.model.steps import Step
 PURGE = PurgeHandler(lambda kind: UNDO.get(kind))
 _ALL: tuple[StepHandler[Any], ...] = (
     ArchiveLogHandler(),
+    ArchiveLogsHandler(),
     CutLogHandler(),
     DeleteHandler(),
     PURGE,

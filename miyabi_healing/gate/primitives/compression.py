@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PIECE = 4 << 20
+SKIPPABLE = 0x184D2A50  # the first of the magic numbers of frames that are passed over
 _LEVEL = 3  # 0.15 of ordinary logs, at the speed of a disk
 
 
@@ -87,13 +89,22 @@ class Archive:
 
     def add(self, data: bytes | memoryview) -> None:
         """Append `data` as a frame of its own (frames may be concatenated, RFC 8878, 3.1)."""
+        self._write(self._compressor.compress(data, self._compressor.FLUSH_FRAME))
+        self.raw += len(data)
+
+    def add_beside(self, data: bytes) -> None:
+        """Append `data` so that who unpacks the file passes over it: as a skippable frame (RFC
+        8878, 3.1.2).
+        """
         packed = self._compressor.compress(data, self._compressor.FLUSH_FRAME)
+        self._write(struct.pack("<II", SKIPPABLE, len(packed)) + packed)
+
+    def _write(self, packed: bytes) -> None:
         rest = memoryview(packed)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         self._digest.update(packed)
         self.size += len(packed)
-        self.raw += len(data)
 
     def sync(self) -> None:
         os.fsync(self._descriptor)
