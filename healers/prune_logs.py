@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -66,14 +66,14 @@ class Options:
     expire_compressed_days: Annotated[float, Meta(ge=0)] = 0
 
 
-@dataclass
 class Sorted:
     """The logs of a group by what is to be done about them."""
 
-    closed: list[LogFile] = field(default_factory=list)
-    packed: list[LogFile] = field(default_factory=list)
-    live: list[tuple[int, LogFile]] = field(default_factory=list)
-    kept: dict[tuple[Path, str, str], list[LogFile]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.closed = list[LogFile]()
+        self.packed = list[LogFile]()
+        self.live = list[tuple[int, LogFile]]()
+        self.kept = dict[tuple[Path, str, str], list[LogFile]]()
 
     def keep(self, file: LogFile, reason: str, detail: str = "") -> None:
         self.kept.setdefault((file.folder, reason, detail), []).append(file)
@@ -140,10 +140,10 @@ def sort_one(
     """Note what is to be done about a log; returns why nothing may be. Raises OSError."""
     if reason := place.objection(file.name, status):
         return reason
-    held, seen = writers.of(file.name, status), writers.seen(file.name, status)
+    held = writers.of(file.name, status)
     if held.trouble:
         return held.trouble
-    if seen.blind and not seen.alone:
+    if not held.closed and (seen := writers.seen(file.name, status)).blind and not seen.alone:
         return f"holders unknown: {seen.blind}"
     age = time.time() - file.last
     old = held.closed and age >= options.archive_after_days * DAY

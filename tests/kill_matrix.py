@@ -58,6 +58,8 @@ from miyabi_healing.model.config import (
 from miyabi_healing.model.config import QuarantineSettings as Quarantined
 from miyabi_healing.model.steps import (
     ArchiveLog,
+    ArchiveLogs,
+    BundledLog,
     CutLog,
     Delete,
     Quarantine,
@@ -72,6 +74,7 @@ from miyabi_healing.state import quarantine, retention
 from miyabi_healing.support.files import identity_at
 
 TAKEN = "archive log, name taken"
+SEVERAL = ("one.txt", "two.txt", "three.txt")  # more would be killed at the same lines
 # of the points of a run that is killed so that there is something to recover
 CUTS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(9000))
@@ -120,6 +123,11 @@ def build(kind: str, home: Path) -> None:
     elif kind in ("archive log", TAKEN, "trim log", "cut log"):
         (home / "app.log").write_bytes(LINES)
         (home / "app.log").chmod(0o640)
+    elif kind == "archive logs":
+        (home / "logs").mkdir()
+        for number, name in enumerate(SEVERAL):
+            (home / "logs" / name).write_bytes(LINES[number * 30 :])
+            (home / "logs" / name).chmod(0o640)
     elif kind == "retire worktree":
         os.environ.update(HOME=str(home), GIT_CONFIG_GLOBAL=str(home / ".gitconfig"))
         (home / ".gitconfig").write_text(
@@ -145,6 +153,13 @@ def make_step(kind: str, top: Path) -> Step:
         return ArchiveLog(
             target="", reason="", path=home / "app.log", identity=identity_at(home / "app.log")
         )
+    if kind == "archive logs":
+        folder = home / "logs"
+        files = (
+            BundledLog(name=name, identity=identity_at(folder / name), bytes=1 << 18)
+            for name in SEVERAL
+        )
+        return ArchiveLogs(target="", reason="", folder=folder, files=tuple(files))
     if kind in ("trim log", "cut log"):
         identity, make = identity_at(home / "app.log"), TrimLog if kind == "trim log" else CutLog
         return make(

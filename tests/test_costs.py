@@ -28,6 +28,8 @@ from miyabi_healing.model.config import Budgets, Config, PolicySettings, SafetyS
 from miyabi_healing.model.config import QuarantineSettings as Rules
 from miyabi_healing.model.steps import (
     ArchiveLog,
+    ArchiveLogs,
+    BundledLog,
     CutLog,
     Delete,
     Purge,
@@ -135,10 +137,17 @@ def about_log(kind: type[Step]) -> Callable[[Path], Step]:
     return make
 
 
+def about_logs(home: Path) -> ArchiveLogs:
+    path = log(home)
+    one = BundledLog(name=path.name, identity=identity_at(path), bytes=path.stat().st_size)
+    return ArchiveLogs(target="logs", reason="", folder=path.parent, files=(one,))
+
+
 EXAMPLES: dict[type[Step], Callable[[Path], Step]] = {
     Quarantine: lambda home: set_aside(home / "thing"),
     RetireWorktree: retired,
     ArchiveLog: about_log(ArchiveLog),
+    ArchiveLogs: about_logs,
     TrimLog: about_log(TrimLog),
     CutLog: about_log(CutLog),
     Delete: deletion,
@@ -327,7 +336,7 @@ def test_worktree_and_its_administrative_folder_are_weighed_each(home: Path) -> 
 # A full quarantine
 
 
-@pytest.mark.parametrize("kind", [Quarantine, RetireWorktree, ArchiveLog, TrimLog])
+@pytest.mark.parametrize("kind", [Quarantine, RetireWorktree, ArchiveLog, ArchiveLogs, TrimLog])
 def test_full_quarantine_takes_nothing_more(home: Path, kind: type[Step]) -> None:
     carry_out(context(home, "before"), set_aside(home / "big", "x" * 100_000))
     step = EXAMPLES[kind](home)

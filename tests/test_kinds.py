@@ -21,6 +21,7 @@ KINDS = {
     "Quarantine": "quarantine",
     "RetireWorktree": "retire worktree",
     "ArchiveLog": "archive log",
+    "ArchiveLogs": "archive logs",
     "TrimLog": "trim log",
     "CutLog": "cut log",
     "Signal": "signal",

@@ -21,7 +21,16 @@ from miyabi_healing.host import caches, logs
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model import config as configuration
 from miyabi_healing.model.config import Config, SafetySettings
-from miyabi_healing.model.steps import ArchiveLog, CutLog, Delete, Quarantine, Step, TrimLog
+from miyabi_healing.model.steps import (
+    ArchiveLog,
+    ArchiveLogs,
+    BundledLog,
+    CutLog,
+    Delete,
+    Quarantine,
+    Step,
+    TrimLog,
+)
 from miyabi_healing.state.own_state import HOLDS_OURS, OURS, OwnState
 from miyabi_healing.support import config_loader, mount_table, paths
 from miyabi_healing.support.files import identity_at
@@ -53,6 +62,8 @@ def every_kind(path: Path) -> Iterator[Step]:
     yield Quarantine(path=path, **told)  # type: ignore[arg-type]
     if path.is_file():
         yield ArchiveLog(path=path, **told)  # type: ignore[arg-type]
+        one = BundledLog(name=path.name, identity=identity_at(path), bytes=4096)
+        yield ArchiveLogs(target="", reason="", folder=path.parent, files=(one,))
         yield TrimLog(path=path, keep_lines=1, keep_bytes=100, **told)  # type: ignore[arg-type]
         yield CutLog(path=path, keep_lines=1, keep_bytes=100, **told)  # type: ignore[arg-type]
     unit = caches.measure_unit(path, path.lstat().st_dev)

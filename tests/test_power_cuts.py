@@ -28,7 +28,7 @@ from miyabi_healing.state import quarantine
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 FICLONE = 0x40049409  # linux/fs.h
 CUTS = int(os.environ.get("POWER_CUTS", "12"))  # for each kind of step
-KINDS = ("quarantine", "archive log", "trim log", "retire worktree", "purge")
+KINDS = ("quarantine", "archive log", "archive logs", "trim log", "retire worktree", "purge")
 
 
 def clone(source: Path, target: Path) -> None:

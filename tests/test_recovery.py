@@ -27,7 +27,7 @@ PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
 
 # 1 kills at every point: some eight thousand runs
 STRIDE = int(os.environ.get("KILL_STRIDE", "18"))
-UNDOABLE = ["quarantine", "archive log", "trim log", "retire worktree"]
+UNDOABLE = ["quarantine", "archive log", "archive logs", "trim log", "retire worktree"]
 CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim"]
 
 
@@ -51,6 +51,8 @@ POINTS = {
     ("quarantine", "recover apply"): 1123,
     ("archive log", "apply"): 796,
     ("archive log", "recover apply"): 1336,
+    ("archive logs", "apply"): 956,
+    ("archive logs", "recover apply"): 1904,
     ("trim log", "apply"): 874,
     ("trim log", "recover apply"): 1826,
     ("retire worktree", "apply"): 900,
@@ -71,6 +73,8 @@ POINTS = {
     ("quarantine", "recover undo"): 997,
     ("archive log", "undo"): 575,
     ("archive log", "recover undo"): 1810,
+    ("archive logs", "undo"): 694,
+    ("archive logs", "recover undo"): 2214,
     ("trim log", "undo"): 623,
     ("trim log", "recover undo"): 1568,
     ("retire worktree", "undo"): 517,

@@ -701,13 +701,15 @@ def every_kind(folder: Path) -> Iterator[Step]:
     told: dict[str, str] = {"target": "", "reason": ""}
     yield quarantine(cache)
     yield steps.ArchiveLog(**told, path=log, identity=identity_at(log))  # type: ignore[arg-type]
+    one = steps.BundledLog(name=log.name, identity=identity_at(log), bytes=4096)
+    yield steps.ArchiveLogs(**told, folder=log.parent, files=(one,))  # type: ignore[arg-type]
     for kind in (steps.TrimLog, steps.CutLog):
         yield kind(**told, path=log, identity=identity_at(log), keep_lines=3, keep_bytes=1000)  # type: ignore[arg-type]
     yield steps.Delete(**told, root=cache, units=(unit,))  # type: ignore[arg-type]
     yield steps.Run(**told, argv=("true",), time_limit=9, changes=(cache,))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 @pytest.mark.parametrize("alone", [False, True])
 def test_what_somebody_unseen_could_be_using_is_left_alone_by_steps_of_every_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, alone: bool

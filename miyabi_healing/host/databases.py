@@ -29,22 +29,25 @@ class Names:
     def __init__(self, patterns: Sequence[tuple[str, str]]) -> None:
         self.patterns = patterns
         self.exact = frozenset(pattern for pattern, _ in patterns if "*" not in pattern)
-        self.starts = tuple(
-            pattern.partition("*")[0]
-            for pattern, _ in patterns
-            if "*" in pattern and pattern[0] != "*"
-        )
-        self.ends = tuple(pattern[1:] for pattern, _ in patterns if pattern[0] == "*")
+        halves = [pattern.partition("*")[::2] for pattern, _ in patterns if "*" in pattern]
+        self.starts = tuple(start for start, end in halves if not end)
+        self.ends = tuple(end for start, end in halves if not start)
+        self.both = tuple((start, end) for start, end in halves if start and end)
+        self.begun = tuple(start for start, _end in self.both)
 
     def owner(self, name: str) -> str | None:
         """Whose a name is; None where it is nobody's."""
         if (
-            name not in self.exact
-            and not name.startswith(self.starts)
-            and not name.endswith(self.ends)
+            name in self.exact
+            or name.startswith(self.starts)
+            or name.endswith(self.ends)
+            or (name.startswith(self.begun) and self._fits_both(name))
         ):
-            return None
-        return next((owner for pattern, owner in self.patterns if fits(name, pattern)), None)
+            return next((owner for pattern, owner in self.patterns if fits(name, pattern)), None)
+        return None
+
+    def _fits_both(self, name: str) -> bool:
+        return any(name.startswith(start) and name.endswith(end) for start, end in self.both)
 
 
 def fits(name: str, pattern: str) -> bool:

@@ -64,7 +64,7 @@ class LogPlace:
             return "others can write to its folder"
         if self._shared and status.st_uid != os.geteuid():
             return "another user's file in a shared folder"
-        path = self.folder / name
+        path = os.path.join(self.folder, name)
         if reason := self._way or attribute(path, status):
             return reason
         return None if os.access(path, os.R_OK | os.W_OK) else "not permitted"
@@ -99,7 +99,7 @@ def _unsafe_way(folder: Path, top: Path) -> str | None:
     return None
 
 
-def attribute(path: Path, status: os.stat_result) -> str | None:
+def attribute(path: Path | str, status: os.stat_result) -> str | None:
     """The attribute that keeps even its owner from changing a file (chattr(1), chflags(1)). Raises
     OSError.
     """

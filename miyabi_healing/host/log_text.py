@@ -183,10 +183,13 @@ def _is_journal_of_statements(parts: list[bytes]) -> bool:
     """Whether its lines are bare SQL, as HSQLDB's ``.log`` has them; a log for people has a time
     before it.
     """
+    heads = [part[:_ENOUGH] for part in parts]
+    if not any(statement in head for head in heads for statement in _STATEMENTS):
+        return False  # as of nearly all, told without taking them apart
     lines = [
         line
-        for number, part in enumerate(parts)
-        for line in part[:_ENOUGH].splitlines()[number > 0 :]
+        for number, head in enumerate(heads)
+        for line in head.splitlines()[number > 0 :]
         if line.strip()
     ]
     return bool(lines) and sum(line.startswith(_STATEMENTS) for line in lines) > 0.8 * len(lines)

@@ -34,7 +34,11 @@ Own = Mapping[tuple[int, int], Sequence[OpenFile]]
 
 
 def writers_of(
-    path: Path, status: os.stat_result, files: OpenFiles, but: int = -1, own: Own | None = None
+    path: Path | str,
+    status: os.stat_result,
+    files: OpenFiles,
+    but: int = -1,
+    own: Own | None = None,
 ) -> Writers:
     """Who has a file open and how; `status` was taken before. `but` is a descriptor of our own that
     does not count. `own` is what this program has open itself, where that was looked up for many
@@ -73,17 +77,22 @@ class FolderWriters:
 
     def of(self, name: str, status: os.stat_result) -> Writers:
         """Who has one of them open. Raises OSError."""
-        path = self._folder / name
+        path = os.path.join(self._folder, name)
         return writers_of(path, status, self.seen(name, status), own=self._own)
+
+    def why_not_closed(self, name: str, status: os.stat_result) -> str | None:
+        """Why it cannot be said that nobody has one of them open. Raises OSError."""
+        found = self.of(name, status)
+        return why_not_closed(found, self.seen(name, status)) if not found.closed else None
 
     def seen(self, name: str, status: os.stat_result) -> OpenFiles:
         """The scan, and how far it can be relied on for one of them."""
-        path = self._folder / name
-        if status.st_dev != self._device or has_access_list(str(path)):
-            return self._witness.of(path)  # a mount of its own, or rights of its own
+        path = os.path.join(self._folder, name)
+        if status.st_dev != self._device or has_access_list(path):
+            return self._witness.of(Path(path))  # a mount of its own, or rights of its own
         alike = (status.st_mode, status.st_uid, status.st_gid)
         if alike not in self._seen:
-            self._seen[alike] = self._witness.of(path)
+            self._seen[alike] = self._witness.of(Path(path))
         return self._seen[alike]
 
 
@@ -131,7 +140,9 @@ def position(holder: OpenFile, before: os.stat_result) -> int | None:
         return 0  # could not tell
 
 
-def _mapped_elsewhere(path: Path, status: os.stat_result, files: OpenFiles) -> Iterator[OpenFile]:
+def _mapped_elsewhere(
+    path: Path | str, status: os.stat_result, files: OpenFiles
+) -> Iterator[OpenFile]:
     """Mappings that show another device number than stat(2) does, as those of btrfs subvolumes
     do.
     """

@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from miyabi_healing.support import mount_table
@@ -128,16 +129,28 @@ def by_device(device: int, mount: mount_table.MountPoint) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1)
+def _statx() -> Any:
+    """The function of the system's library; None where it has none."""
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
+    if call is not None:
+        call.argtypes = (
+            ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p,
+        )  # fmt: skip
+    return call
+
+
 def _extended(folder: int, name: str) -> tuple[int | None, int | None]:
     """When a file was made, and its subvolume (statx(2)); None for what the filesystem or the
     kernel does not tell.
     """
     import ctypes
 
-    call = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
+    call = _statx()
     if call is None:
         return None, None
-    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
     answer = ctypes.create_string_buffer(256)
     flags = _NO_FOLLOW if name else EMPTY_PATH
     if call(folder, os.fsencode(name), flags, _BIRTH | _SUBVOLUME, answer):

@@ -248,8 +248,7 @@ def _look_once_more(
             Identity.of(status) == each.log.identity == Identity.of(os.fstat(each.descriptor))
             and status.st_nlink == 1
         ):
-            found = writers.of(each.gone, status)
-            reason = log_writers.why_not_closed(found, writers.seen(each.gone, status))
+            reason = writers.why_not_closed(each.gone, status)
         else:
             reason = "it was written or replaced at the last moment"
         if reason is None:

@@ -7,15 +7,21 @@ import errno
 import os
 import stat
 import sys
+from functools import lru_cache
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, INSERT_RANGE = 0x01, 0x02, 0x08, 0x20  # linux/falloc.h
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _NO_REPLACE = 4 if sys.platform == "darwin" else 1  # RENAME_EXCL, RENAME_NOREPLACE
 
 
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2). Raises OSError."""
-    library = ctypes.CDLL(None, use_errno=True)
+    library = _library()
     # musl knows the second only
     call = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
     if call is None:
@@ -30,7 +36,7 @@ def sync_filesystem(descriptor: int) -> None:
     """Make all of a filesystem durable at once (syncfs(2)): cheaper than thousands of fsync(2).
     Raises OSError.
     """
-    library = ctypes.CDLL(None, use_errno=True)
+    library = _library()
     call = getattr(library, "syncfs", None)
     if call is None:
         os.sync()
@@ -46,7 +52,7 @@ def rename_new(old_folder: int, old: str, new_folder: int, new: str) -> None:
     Where the filesystem cannot, a hard link does the same for a file; for a folder the name is
     looked at first.
     """
-    library = ctypes.CDLL(None, use_errno=True)
+    library = _library()
     call = getattr(library, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
     if call is not None:
         if call(old_folder, os.fsencode(old), new_folder, os.fsencode(new), _NO_REPLACE) == 0:
