@@ -89,9 +89,10 @@ def _line_of(held: QuarantineEntry, days: float, now: Moment) -> str:
         )
     end, by_runs = held.end_of(days, now)
     only = " at the earliest (only time that runs see pass counts)" if by_runs else ""
+    many = f"; {held.manifest['files']} logs of it" if "files" in held.manifest else ""
     return (
         f"{held.name}  {size_text(held.bytes)}, until {timestamp(end)}{only}\n    "
-        f"{display(held.original)}"
+        f"{display(held.original)}{many}"
     )
 
 

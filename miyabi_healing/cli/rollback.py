@@ -33,31 +33,55 @@ _STATUS_SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible
 @click.command()
 @click.argument("run_id", required=False)
 @click.option("--step", type=int, metavar="N", help="Undo this one step: its number in the report.")
+@click.option(
+    "--file", "files", multiple=True, metavar="PATH",
+    help="Restore this one log, where many were archived together.",
+)  # fmt: skip
 @dry_run
 @as_json
 @click.pass_obj
 def rollback(
-    given: CommandContext, run_id: str | None, step: int | None, dry_run: bool, as_json: bool
+    given: CommandContext,
+    run_id: str | None,
+    step: int | None,
+    files: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Undo what the last run did, or the run or the step that is named.
 
     What the world has moved on from is refused, with the reason. What was rolled back is left alone
     by the next runs.
     """
+    if files and (run_id or step is not None):
+        raise Refusal(
+            "--file finds the run by itself: give neither RUN_ID nor --step", ExitCode.USAGE
+        )
     chosen = settings(given)
     context = make_context(chosen)
     only_look = dry_run or given.dry_run
+    from miyabi_healing.gate import restore_file
     from miyabi_healing.gate import rollback as undoing
 
     try:
         if only_look:
             with reading(context.state) as journal:
-                rows = undoing.choose(context.state, journal, run_id, step)
-                results = undoing.describe_rollback(rows, context)
+                results = (
+                    restore_file.restore_all(files, context, journal, only_look=True)
+                    if files
+                    else undoing.describe_rollback(
+                        undoing.choose(context.state, journal, run_id, step), context
+                    )
+                )
         else:
             with writing(context) as journal:
-                rows = undoing.choose(context.state, journal, run_id, step)
-                results = undoing.carry_out_rollback(rows, context, journal)
+                results = (
+                    restore_file.restore_all(files, context, journal, only_look=False)
+                    if files
+                    else undoing.carry_out_rollback(
+                        undoing.choose(context.state, journal, run_id, step), context, journal
+                    )
+                )
     except undoing.Unknown as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
     _name_damage(context.state)

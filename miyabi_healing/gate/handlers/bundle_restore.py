@@ -111,9 +111,9 @@ def restore_files(entry: WrittenEntry, only: Collection[str] | None = None) -> s
     )
 
 
-def names_in(entry: WrittenEntry) -> list[str]:
-    """The logs that an archive has, and that were not restored already. Raises OSError."""
-    return [row["name"] for _number, row in _missing(entry)]
+def has(entry: WrittenEntry, name: str) -> bool:
+    """Whether an archive has a log. Raises OSError."""
+    return next(_missing(entry, (name,)), None) is not None
 
 
 @contextlib.contextmanager
@@ -124,10 +124,11 @@ def _opened(entry: WrittenEntry) -> Iterator[int]:
 
 
 def _missing(entry: WrittenEntry, only: Collection[str] | None = None) -> Iterator[tuple[int, Row]]:
-    """What of the list is to be restored, each with its number in it: not what stayed, or was
-    restored before.
+    """What of the list is to be restored, each with its number in it: not what stayed, nor, where
+    all are asked for, what was restored before.
     """
-    there = {*entry.manifest.get("stayed", ()), *entry.manifest.get("restored", ())}
+    there = {*entry.manifest.get("stayed", ())}
+    there |= set() if only is not None else {*entry.manifest.get("restored", ())}
     for number, row in enumerate(read_list(entry.payload, entry.manifest)):
         if row["name"] not in there and (only is None or row["name"] in only):
             yield number, row
