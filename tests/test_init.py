@@ -5,8 +5,10 @@ read.
 from __future__ import annotations
 
 import glob
+import math
 import os
 import pty
+import pwd
 import re
 import subprocess
 import sys
@@ -14,13 +16,14 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gitworld import git
 from program import environment, run
 
 from conftest import PROJECT
-from miyabi_healing.cli.setup import config_template, discovery
+from miyabi_healing.cli.setup import config_template, discovery, log_search
 from miyabi_healing.host import process_status
 from miyabi_healing.host.git import repository_paths
 from miyabi_healing.model import config
@@ -416,3 +419,72 @@ def test_documents_name_every_section_and_key() -> None:
         for each in fields(value):
             named = (f"\n{each.name} =", f"\n# {each.name} =", f"[{section.name}.{each.name}")
             assert any(text in page for text in named), f"{section.name}.{each.name}"
+
+
+# Logs that say less by their names, or lie where others do not look
+
+
+def grown(file: Path, line: bytes = b"2026-01-02 an ordinary line of a log\n") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(line * (1_300_000 // len(line)))
+    return file
+
+
+def proposed(home: Path) -> set[str]:
+    return {str(each.path.relative_to(home) / each.names) for each in looked(home).logs}
+
+
+def test_logs_are_found_by_their_names_or_by_their_folder(home: Path) -> None:
+    for path in (
+        "app/nohup.out", "app/run.log.1", "app/run.log-20260101", ".pm2/logs/api-out.log",
+        ".claude/debug/3f2c.txt", "bot/logs/events.jsonl", "bot/logs/today.txt",
+    ):  # fmt: skip
+        grown(home / path)
+    assert proposed(home) == {
+        "app/nohup.out", "app/*.log.[0-9]*", "app/*.log-[0-9]*", ".pm2/logs/*.log",
+        ".claude/debug/*.txt", "bot/logs/*.jsonl", "bot/logs/*.txt",
+    }  # fmt: skip
+
+
+def test_what_is_a_persons_is_not_proposed_as_logs(home: Path) -> None:
+    for path in (
+        "notes/diary.txt", "data/train.jsonl", ".claude/projects/-home/3f2c.jsonl",
+        ".claude/projects/x/logs/3f2c.jsonl", ".codex/sessions/logs/a.jsonl", "app/debug/a.txt",
+    ):  # fmt: skip
+        grown(home / path)
+    assert proposed(home) == set()
+
+
+def test_logs_in_a_repository_are_proposed_but_not_those_that_git_tracks(home: Path) -> None:
+    repo = repository(home / "src" / "api")
+    grown(repo / "logs" / "app.log")
+    grown(repo / "packages" / "web" / "dev.log")
+    grown(repo / "fixtures" / "sample.log")
+    git(repo, "add", "-f", "fixtures")
+    git(repo, "commit", "-qm", "a sample")
+    inner = repository(repo / "vendor" / "other")
+    grown(inner / "logs" / "inner.log")
+    assert proposed(home) == {"src/api/logs/*.log", "src/api/packages/web/*.log"}
+    git(repo, "update-index", "--index-version", "4")  # in which names are shortened
+    assert proposed(home) == set()
+
+
+def test_systems_logs_are_for_root_in_its_own_configuration(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown(tmp_path / "var" / "nginx" / "access.log")
+    grown(tmp_path / "var" / "journal" / "system.log")
+    grown(tmp_path / "docker" / "0a1b" / "0a1b-json.log", b'{"log":"a line"}\n')
+    monkeypatch.setattr(log_search, "_SYSTEM", str(tmp_path / "var"))
+    monkeypatch.setattr(log_search, "_DOCKER", f"{tmp_path}/docker/*/*-json.log")
+    found = [*log_search.of_the_system([home], math.inf)]
+    assert found == []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir=str(home)))
+    found = [*log_search.of_the_system([home], math.inf)]
+    assert [(each.path, each.names) for each in found] == [
+        (tmp_path / "var" / "nginx", "*.log"),
+        (Path(f"{tmp_path}/docker/*/*-json.log"), ""),
+    ]
+    lines = dict(config_template.logs(discovery.Findings((home,), logs=found)))["patterns"]
+    assert f'"{tmp_path}/docker/*/*-json.log",  # 1.3 MB in 1 file(s)' in "\n".join(lines)

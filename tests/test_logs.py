@@ -26,6 +26,7 @@ from miyabi_healing.host.open_files import OpenFile, OpenFiles, scan_open_files
 from miyabi_healing.host.process_status import Process
 from miyabi_healing.model.steps import TrimLog
 from miyabi_healing.support.files import MEGABYTE
+from miyabi_healing.support.formatting import size_text
 
 NOBODY = 65534
 
@@ -379,7 +380,11 @@ def test_log_begun_anew_just_before_it_is_collapsed_keeps_every_new_line(
         return found
 
     monkeypatch.setattr(log_writers, "writers_of", emptied)
-    assert apply(trim(log), context(log.parent)).details["way"] == "punched"
+    done = apply(trim(log), context(log.parent))
+    assert (done.details["way"], done.message.split(",")[0]) == (
+        "punched",
+        f"ls still shows {size_text(log.stat().st_size)}",
+    )
     assert log.read_bytes() == late
 
 

@@ -233,4 +233,5 @@ def _step_lines(step: StepRow) -> Iterator[str]:
     why = f" [{step['status']}: {step['message']}]" if step["message"] else ""
     number = f" (step {step['number']})" if step["number"] else ""
     mark = _STEPS[step["status"]]
-    yield f"     {mark} {step['kind']} {step['target']}{number}{why}\n       {facts}"
+    came = f"\n       {step['message']}" if step["message"] and step["status"] == "applied" else ""
+    yield f"     {mark} {step['kind']} {step['target']}{number}{why}\n       {facts}{came}"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.cli.setup import worktree_lines
-from miyabi_healing.cli.setup.discovery import Findings, FoundCache, LogFolder, Repo
+from miyabi_healing.cli.setup.discovery import Findings, FoundCache, Repo
+from miyabi_healing.cli.setup.log_search import LogFolder
 from miyabi_healing.cli.setup.repository_patterns import Group, groups
 from miyabi_healing.model.config import Config, HealerSettings
 from miyabi_healing.runner import registry
@@ -204,7 +205,10 @@ def worktrees(repo: Repo) -> str:
 
 def logs(found: Findings) -> Iterator[tuple[str, list[str]]]:
     usual = [(each, "default") for each in Config().logs.patterns]
-    rows = [(pattern(folder.path), _logs_comment(folder)) for folder in found.logs]
+    rows = [
+        (pattern(each.path, each.names) if each.names else str(each.path), _logs_comment(each))
+        for each in found.logs
+    ]
     if rows:
         yield "patterns", _entries("patterns", [*usual, *rows], "")
     else:
@@ -338,6 +342,6 @@ def findings_summary(found: Findings) -> str:
     trees = sum(repo.worktrees for repo in found.repos)
     return (
         f"repositories: {len(found.repos)} (worktrees: {trees}), "
-        f"folders with logs: {len(found.logs)}, "
+        f"folders with logs: {len({each.path for each in found.logs})}, "
         f"known caches: {len(found.caches)} ({weight})"
     )

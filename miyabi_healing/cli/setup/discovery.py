@@ -7,31 +7,25 @@ filesystem.
 
 from __future__ import annotations
 
+import itertools
 import os
-import stat
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from miyabi_healing.host import caches, logs
+from miyabi_healing.cli.setup import log_search
+from miyabi_healing.host import caches
 from miyabi_healing.host.git import repositories, repository_paths
 from miyabi_healing.host.git.worktree_space import Repositories, WorktreeSpace
 from miyabi_healing.model import config
-from miyabi_healing.support import mount_answers
-from miyabi_healing.support.files import MEGABYTE, used
+from miyabi_healing.support.files import used
 
-# for looking through all folders, and the same again for weighing worktrees, and caches
+# for looking through all folders, and the same again for logs elsewhere, for weighing worktrees,
+# and caches
 _SECONDS = 5.0
 _DEPTH = 6
-_WORTH = MEGABYTE  # smaller log folders are not worth a line
-_SKIPPED = frozenset(
-    (
-        "node_modules site-packages __pycache__ .git .cache .Trash Trash Caches "
-        ".venv venv .cargo .rustup proc"
-    ).split()
-)
 
 
 @dataclass(frozen=True)
@@ -43,15 +37,6 @@ class Repo:
     path: Path
     worktrees: int
     folders: tuple[tuple[Path, int], ...]
-
-
-@dataclass(frozen=True)
-class LogFolder:
-    """A folder with ``*.log`` files, and the bytes they occupy."""
-
-    path: Path
-    files: int
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +56,7 @@ class Findings:
 
     homes: tuple[Path, ...]
     repos: list[Repo] = field(default_factory=list)
-    logs: list[LogFolder] = field(default_factory=list)
+    logs: list[log_search.LogFolder] = field(default_factory=list)
     caches: list[FoundCache] = field(default_factory=list)
     space: WorktreeSpace | None = None
     folders: int = 0
@@ -104,10 +89,10 @@ def search_homes(
                     f"Looking through {home}: {found.folders} folders, {len(common)} repositories"
                 )
             _note_repository(path, names, common, settings)
-            if log := _weigh_logs(path, names, entries):
-                found.logs.append(log)
+            found.logs += log_search.weigh_logs(path, names, entries)
     found.repos = sorted(common.values(), key=lambda repo: (-repo.worktrees, repo.path))
-    found.logs.sort(key=lambda folder: (-folder.bytes, folder.path))
+    _look_for_more_logs(found, time.monotonic() + seconds)
+    found.logs.sort(key=lambda folder: (-folder.bytes, folder.path, folder.names))
     if found.linked:
         progress(f"Weighing {found.linked} worktrees")
         paths = tuple(str(repo.path) for repo in found.repos if repo.worktrees > 1)
@@ -123,52 +108,41 @@ def search_homes(
     return found
 
 
+def _look_for_more_logs(found: Findings, end: float) -> None:
+    """Those in repositories that lie in the homes, and the system's."""
+    known = {(each.path, each.names) for each in found.logs}
+    inside = [repo.path for repo in found.repos if any(map(repo.path.is_relative_to, found.homes))]
+    try:
+        for log in itertools.chain(
+            *(log_search.in_repository(path, end) for path in inside),
+            log_search.of_the_system(found.homes, end),
+        ):
+            if (log.path, log.names) not in known:
+                found.logs.append(log)
+    except TimeoutError:
+        found.complete = False
+
+
 def _in_home(home: Path) -> config.CacheSettings:
     import glob
 
     return config.CacheSettings(homes=(glob.escape(str(home)),))
 
 
-_Looked = tuple[Path, list[str], list[os.DirEntry[str]]]
-
-
-def walk_home(home: Path, end: float, found: Findings) -> Iterator[_Looked]:
+def walk_home(home: Path, end: float, found: Findings) -> Iterator[log_search.Looked]:
     """Every folder with its names and entries, breadth first. What is a repository is not looked
     into, but for a home that is.
     """
-    try:
-        mount_answers.check(home)
-        device = home.stat().st_dev
-    except OSError:
-        return
-    waiting = deque([(home, 0)])
-    while waiting:
-        if time.monotonic() > end:
-            found.complete = False
-            return
-        path, depth = waiting.popleft()
-        try:
-            with os.scandir(path) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
-        except OSError:
-            continue
-        found.folders += 1
-        names = [entry.name for entry in entries]
-        yield path, names, entries
-        if depth < _DEPTH and (path == home or not _looks_like_repository(names)):
-            waiting.extend(
-                (Path(entry.path), depth + 1) for entry in entries if _may_enter(entry, device)
-            )
 
+    def enter(path: Path, names: Sequence[str]) -> bool:
+        return path == home or not _looks_like_repository(names)
 
-def _may_enter(entry: os.DirEntry[str], device: int) -> bool:
-    if entry.name in _SKIPPED or mount_answers.is_silent(entry.path, follow=False):
-        return False
     try:
-        status = entry.stat(follow_symlinks=False)
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_dev == device
+        for looked in log_search.walk(home, _DEPTH, end, enter):
+            found.folders += 1
+            yield looked
+    except TimeoutError:
+        found.complete = False
 
 
 def _looks_like_repository(names: Sequence[str]) -> bool:
@@ -193,26 +167,6 @@ def _note_repository(
         return
     folders = Counter(worktree.path.parent for worktree in linked)
     known[repository.common] = Repo(repository.main, 1 + len(linked), tuple(folders.most_common(3)))
-
-
-def _weigh_logs(
-    path: Path, names: Sequence[str], entries: Sequence[os.DirEntry[str]]
-) -> LogFolder | None:
-    """The folder's logs; None where there are none worth a line, or where they are a database's."""
-    if not any(name.endswith(".log") for name in names):
-        return None
-    no_log = logs.no_log_folder(path, names)
-    count, total = 0, 0
-    for entry in entries:
-        if entry.name.endswith(".log"):
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            reason = logs.no_log_file(entry.name, status) or no_log(entry.name)
-            if not reason and not logs.no_text(path / entry.name, status, logs.SAMPLED):
-                count, total = count + 1, total + used(status)
-    return LogFolder(path, count, total) if total >= _WORTH else None
 
 
 def _weigh_cache(cache: caches.Cache, end: float) -> FoundCache:

@@ -38,9 +38,11 @@ class CutLogHandler(StepHandler[CutLog]):
             collapsed = log_files.can_collapse(
                 step, context, descriptor, before
             ) and log_files.collapse_to(descriptor, where.floor)
-            freed = used(before) - used(os.fstat(descriptor))
+            after = os.fstat(descriptor)
         return StepResult(
-            freed=max(freed, 0), details={"way": "collapsed" if collapsed else "punched"}
+            freed=max(used(before) - used(after), 0),
+            message="" if collapsed else log_files.why_as_long(after),
+            details={"way": "collapsed" if collapsed else "punched"},
         )
 
     def cost(self, step: CutLog, deadline: float) -> Cost:

@@ -32,7 +32,8 @@ from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import ArchiveLog, TrimLog
 from miyabi_healing.state.store import has_room
 from miyabi_healing.support import file_identity
-from miyabi_healing.support.files import open_beneath
+from miyabi_healing.support.files import open_beneath, used
+from miyabi_healing.support.formatting import size_text
 
 PACKED = 0.3  # of a log at most, as a rule, once it is compressed
 CHUNK = 64 << 20  # archived and given back at a time: a writer never waits for more
@@ -319,6 +320,14 @@ def collapse(
         collapsing=log_cutting.first_data(descriptor, os.fstat(descriptor).st_size)
     )
     return collapse_to(descriptor, place.manifest["floor"])
+
+
+def why_as_long(status: os.stat_result) -> str:
+    """Why ``ls`` shows a log that a hole was punched into as large as before."""
+    return (
+        f"ls still shows {size_text(status.st_size)}, as its writers' offsets must not move; on "
+        f"the disk it takes {size_text(used(status))} (ls -s, du)"
+    )
 
 
 def can_collapse(step: TrimLog, context: Context, descriptor: int, before: os.stat_result) -> bool:

@@ -73,7 +73,12 @@ class TrimLogHandler(StepHandler[TrimLog]):
             "archived_bytes": archive.raw,
             "way": "collapsed" if collapsed else "punched",
         }
-        return StepResult(freed=max(freed, 0), details=details, undo={"entry": str(place.folder)})
+        return StepResult(
+            freed=max(freed, 0),
+            message="" if collapsed else log_files.why_as_long(after),
+            details=details,
+            undo={"entry": str(place.folder)},
+        )
 
     def cost(self, step: TrimLog, deadline: float) -> Cost:
         size = weigh_tree(step.path, deadline)
