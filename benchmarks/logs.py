@@ -157,7 +157,7 @@ HEAP = b"".join(ORDINARY % (n * 7919 % 10**6, n % 7, n * 37, n * n % 900) for n 
 COLLAPSE = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from miyabi_healing.gate.execute.primitives.syscalls import COLLAPSE_RANGE, fallocate
+from miyabi_healing.gate.primitives.syscalls import COLLAPSE_RANGE, fallocate
 log = os.open(sys.argv[2], os.O_RDWR)
 fallocate(log, COLLAPSE_RANGE, 0, (os.fstat(log).st_size - 1_000_000) // 4096 * 4096)
 """

@@ -442,6 +442,29 @@ def shorten(log: str, state: str, archive: bool) -> None:
     print(f'{{"core": {spent}, "more": {more}}}')
 
 
+def archive_many(folder: str, state: str, files: str) -> None:
+    """Find the small logs of a folder, plan what to do about them, and archive them all."""
+    import os
+    from types import SimpleNamespace
+
+    from healers.prune_logs import Options, prune_logs
+    from miyabi_healing.host.context import HealerContext
+    from miyabi_healing.host.readings import Host
+    from miyabi_healing.model.config import Budgets, Config, LogSettings
+
+    pattern = f"{folder}/*.txt"
+    settings = Config(logs=LogSettings(patterns=(pattern,)), budgets=Budgets(files=10**9))
+    host = Host(settings)
+    context = HealerContext(host, {"group": host.log_group(pattern)})
+    issue: Any = SimpleNamespace(limit=SimpleNamespace(clear=0))
+    plan = prune_logs(context, issue, Options(archive_after_days=0))
+    lots: Any = plan.steps
+    assert sum(len(step.files) for step in lots) == int(files)
+    gate = carry_out(plan.steps, settings, state)
+    assert not os.listdir(folder)
+    print(f'{{"gate": {gate}}}')
+
+
 def cut_log(log: str, state: str) -> None:
     """The same without an archive."""
     shorten(log, state, False)
