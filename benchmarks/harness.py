@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -391,6 +392,10 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text[:120]}", end="", file=sys.stderr, flush=True)
 
 
+def _end(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
+
+
 def main(topics: Mapping[str, Topic]) -> None:
     """The command line of the whole suite, and of each topic."""
     import argparse
@@ -427,6 +432,8 @@ def main(topics: Mapping[str, Topic]) -> None:
         "--folder", type=Path, help="where the worlds are built; default: the temporary folder"
     )
     chosen = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # then what was built is taken away again
     with tempfile.TemporaryDirectory(
         prefix="miyabi-bench-", dir=chosen.folder, ignore_cleanup_errors=True
     ) as top:

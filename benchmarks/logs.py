@@ -138,8 +138,8 @@ import gc, json, os, signal, sys, time
 gc.disable()
 log, number, longest, asked = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND), 0, 0.0, []
 signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
-tail = b"x" * 80
-while not asked:
+tail, parent = b"x" * 80, os.getppid()
+while not asked and (number % 1000 or os.getppid() == parent):  # it ends with whoever measures
     number += 1
     line = b"W %09d %s\\n" % (number, tail)
     begun = time.perf_counter()

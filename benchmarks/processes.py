@@ -16,18 +16,22 @@ from contextlib import contextmanager
 
 from benchmarks.harness import Aim, Broken, Case, Command, Settings, Side, main, needs, python
 
+# Each waits for the end of its standard input, a pipe that only the benchmark could write to:
+# whatever ends that, SIGKILL too, ends them all.
 PARENT = """
-import os, signal, sys
+import os, sys
+def wait():
+    os.read(0, 1)
 def become(many, then):
     for _ in range(many):
         if os.fork() == 0:
             then()
             os._exit(0)
-become(int(sys.argv[1]), signal.pause)
+become(int(sys.argv[1]), wait)
 become(int(sys.argv[2]), int)
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT) if int(sys.argv[2]) else None
 print(flush=True)
-signal.pause()
+wait()
 """
 
 
@@ -50,8 +54,11 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
 def crowd(number: int, zombies: int) -> Iterator[None]:
     """So many processes that do nothing, and some that are dead, all in a session of their own."""
     argv = [sys.executable, "-I", "-S", "-c", PARENT, str(number), str(zombies)]
-    parent = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+    parent = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
     try:
+        assert parent.stdin is not None
         assert parent.stdout is not None
         if not parent.stdout.readline():
             raise Broken(f"{number} processes cannot be started here")
@@ -59,7 +66,7 @@ def crowd(number: int, zombies: int) -> Iterator[None]:
         yield
     finally:
         os.killpg(parent.pid, signal.SIGKILL)
-        parent.wait()
+        parent.communicate()
         time.sleep(1)  # their init has to reap them
 
 

@@ -249,6 +249,13 @@ def test_one_pass_heals_all_that_can_be_healed_and_loses_nothing(
 ) -> None:
     where = ("--config", str(world.config))
     quiet = (world.log, world.home / ".local")
+    # below a coding agent or a CI runner nothing is ended, also by these tests
+    may_end = "never ended" not in run(*where, "why", str(zombies.pid)).stdout
+    if not may_end:
+        world.config.write_text(
+            world.config.read_text() + "[checks.zombie_processes]\nenabled = false\n"
+        )
+        zombies.kill()
 
     # A dry run lists what would be done and changes not one byte.
     before = fingerprint(world.home, *quiet), fingerprint(world.disk)
@@ -265,17 +272,18 @@ def test_one_pass_heals_all_that_can_be_healed_and_loses_nothing(
     status = {
         (issue["name"], issue["target"]): issue["healed"] for issue in document["issues_detected"]
     }
+    zombies_too = {("zombie_processes", ""): True} if may_end else {}
     assert status == {
         ("excessive_worktrees", str(world.repo)): True,
         ("stale_git_lock", str(world.repo)): True,
-        ("zombie_processes", ""): True,
+        **zombies_too,
         ("large_log_files", f"{world.home}/logs/*.log"): True,
         ("disk_space_critical", str(world.disk)): True,
     }, document
     assert (code, document["overall_success"], document["summary"]) == (
         0,
         True,
-        "Successfully healed 5 issue(s).",
+        f"Successfully healed {4 + may_end} issue(s).",
     )
     actions = {action["action"]: action for action in document["actions_taken"]}
     names = [issue["name"] for issue in document["issues_detected"]]

@@ -309,6 +309,35 @@ def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: P
     assert machine.run("find", "/run/home/.config/systemd", "-type", "f,l") == ""
 
 
+NEGLIGENT = """
+[Service]
+Restart=on-failure
+ExecStart=/usr/bin/env python3 -c "import os, time; [os.fork() or os._exit(0) for _ in \\
+    range(0 if os.path.exists('/run/once') else 8)]; open('/run/once', 'w'); time.sleep(600)"
+"""
+
+
+def test_negligent_service_is_restarted_only_where_that_is_allowed(
+    machine: Machine, tmp_path: Path
+) -> None:
+    name, rules = "negligent.service", "[checks.zombie_processes]\n[healers.kill_zombies]\n"
+    machine.write(f"/run/targets/{name}", NEGLIGENT)
+    machine.run("systemctl", "start", name)
+    wait_for(lambda: machine.run("ps", "-eo", "stat=").count("Z") == 8)
+    first = machine.show(name, "MainPID")
+    machine.write(CONFIG, text_for(tmp_path, f"{rules}seen_for = 0\n"))
+    said = machine.healing("--config", CONFIG, check=False)
+    assert f"(pid {first}): a service – of {name}, 8 zombies" in said
+    assert f"cure: systemctl restart {name}" in said
+    assert machine.show(name, "MainPID") == first
+    machine.write(CONFIG, text_for(tmp_path, f"{rules}seen_for = 0\nrestart = true\n"))
+    said = machine.healing("--config", CONFIG)
+    assert "Restarted 1 service(s)" in said
+    assert machine.show(name, "ActiveState") == "active"
+    assert machine.show(name, "MainPID") != first
+    assert machine.show(name, "NRestarts") == "0"  # by us, and not by its own Restart=
+
+
 PROBE = """
 import ctypes, json, os, signal, socket, subprocess, sys
 from miyabi_healing.gate.primitives.syscalls import (

@@ -102,8 +102,9 @@ def _take_effect(
         end = min(time.monotonic() + step.wait, deadline)
         if step.signal != signal.SIGCHLD:
             _until(lambda: _has_ended(step), end)
-            # init has them now
-            _until(lambda: not _still(zombies), min(time.monotonic() + _REAPED_BY_INIT, deadline))
+            # init has them now, and some take their time
+            end = min(max(end, time.monotonic() + _REAPED_BY_INIT), deadline)
+            _until(lambda: not (_has_ended(step) and _still(zombies)), end)
             break
         before = left
         _until(lambda: _still(zombies) < before, end)  # noqa: B023
