@@ -46,6 +46,30 @@ def count_zombies(expected: str) -> None:
     print(f'{{"core": {time.process_time() - begun}}}')
 
 
+def plan_zombies(expected: str) -> None:
+    """Plan what is done about zombies that have been there for long: who their parents are, and
+    whether they may be ended.
+    """
+    import time
+
+    from healers.kill_zombies import Options, kill_zombies
+    from miyabi_healing.host.context import HealerContext
+    from miyabi_healing.host.processes import Processes
+    from miyabi_healing.host.readings import Host
+    from miyabi_healing.model.config import Config
+    from miyabi_healing.model.issue import Issue, Limit
+
+    begun = time.process_time()
+    context = HealerContext(Host(Config()), {"processes": Processes()})
+    issue = Issue("zombie_processes", "", "", int(expected), Limit(5))
+    plan = kill_zombies(context, issue, Options(seen_for=0))
+    found = plan.details["zombies_found"]
+    assert isinstance(found, int)
+    assert found >= int(expected), found
+    assert any("living children" in each.reason for each in plan.kept), plan.kept
+    print(f'{{"core": {time.process_time() - begun}}}')
+
+
 def count_worktrees(repository: str, expected: str) -> None:
     """Count a repository's worktrees."""
     import time

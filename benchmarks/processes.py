@@ -48,6 +48,11 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
             ours = python("benchmarks.ours", "count_zombies", zombies)
             mine = Side("ours", lambda ours=ours: ours)  # type: ignore[misc]
             yield Case(job, mine, Side("ps", lambda: peer), aims, rounds=9)
+            if zombies:
+                plan = Side("ours", lambda: python("benchmarks.ours", "plan_zombies", 20))
+                job = f"planning about {zombies} zombies among {number:,} processes"
+                aim = Aim("core", 0.5, absolute=True, name="CPU", unit="s")
+                yield Case(job, plan, None, (aim,), rounds=5)
 
 
 @contextmanager

@@ -90,6 +90,9 @@ class World:
         return folder
 
     def remove(self, folder: Path, top: Path) -> None:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         wait_for(lambda: not (folder / "cgroup.procs").read_text().split())
         each = [folder, *folder.parents]
         subprocess.run(["rmdir", *each[: each.index(top)]], check=True)
@@ -123,7 +126,6 @@ def frozen(world: World) -> int:
         else (group / "cgroup.freeze", ("1", "0"))
     )
     file.write_text(words[0])
-    world.undo.callback(os.kill, pid, signal.SIGKILL)
     world.undo.callback(file.write_text, words[1])
     wait_for(lambda: control_groups.frozen(pid, control_groups.paths_of(pid)))
     return pid
@@ -133,7 +135,6 @@ def in_a_container(world: World) -> int:
     pid = world.careless()
     group = world.group("freezer", f"docker/{'0a' * 32}")
     (group / "cgroup.procs").write_text(str(pid))
-    world.undo.callback(os.kill, pid, signal.SIGKILL)
     return pid
 
 
@@ -145,10 +146,36 @@ def main_process_of_a_service(world: World) -> int:
     wait_for(lambda: note.exists() and note.read_text())
     pid = int(note.read_text())
     (group / "cgroup.procs").write_text(str(pid))
-    world.undo.callback(os.kill, pid, signal.SIGKILL)
     if psutil.Process(pid).ppid() != 1:
         pytest.skip("orphans become the children of somebody else here")
     return pid
+
+
+def left_behind(world: World, main_lives: bool = True) -> int:
+    """An orphan in a service's group, beside the main process that started it, or alone."""
+    group, note = world.group("systemd", "some-app.service"), world.folder / "pid"
+    both = f"""
+import os, signal, sys, time
+def note(): open({str(note)!r}, 'w').write(str(os.getpid()))
+if 'SYSTEMD_EXEC_PID' not in os.environ:
+    if os.fork(): os._exit(0)
+    os.setsid()
+    env = {{**os.environ, 'SYSTEMD_EXEC_PID': str(os.getpid())}}
+    os.execve(sys.argv[0], sys.argv, env)
+open({str(group / "cgroup.procs")!r}, 'w').write(str(os.getpid()))
+middle = os.fork()
+if middle == 0:
+    if os.fork(): os._exit(0)
+    os.setsid(); note(); os.execve({_OTHER[0]!r}, {_OTHER!r}, os.environ)
+os.waitpid(middle, 0)
+if {main_lives}: signal.pause()
+"""
+    world.program("app", code=both)
+    wait_for(lambda: note.exists() and note.read_text() and zombies_of(int(note.read_text())))
+    orphan = int(note.read_text())
+    if psutil.Process(orphan).ppid() != 1:
+        pytest.skip("orphans become the children of somebody else here")
+    return orphan
 
 
 def in_a_terminal(world: World) -> int:
@@ -218,6 +245,10 @@ VICTIMS: dict[str, tuple[str, Callable[[World], int]]] = {
     "a program in a terminal": ("it has a terminal", in_a_terminal),
     "a frozen program": ("it is frozen", frozen),
     "a service's main process": ("systemd runs it as some-app.service", main_process_of_a_service),
+    "a service that forks itself": (
+        "systemd runs it as some-app.service",
+        lambda w: left_behind(w, main_lives=False),
+    ),
     "a container's program": ("in the container docker/0a0a", in_a_container),
     "a PID namespace's init": ("init of a container", lambda w: namespace(w, CARELESS)),
     "a PID namespace's program": ("PID namespace", lambda w: w.below(namespace(w, BELOW))),
@@ -310,6 +341,10 @@ def test_an_ordinary_program_may_be_ended_whatever_its_arguments(
     pid = process()
     wait_for(lambda: psutil.Process(pid).name() != "sh")
     assert processes().reason_not_to_end(seen(pid)) is None
+
+
+def test_orphan_that_a_service_left_behind_is_not_its_main_process(world: World) -> None:
+    assert processes().reason_not_to_end(seen(left_behind(world))) is None
 
 
 def test_what_cannot_be_read_is_not_ended(

@@ -166,7 +166,30 @@ def _service(
 ) -> control_groups.Unit | None:
     below = process.ppid == 1 or bool(parents and "systemd" in program_names(parents[0]))
     unit = control_groups.unit_of(paths) if below else None
-    return unit if unit and unit.name.endswith(".service") else None
+    if unit is None or not unit.name.endswith(".service") or _is_left_behind(process, unit):
+        return None
+    return unit
+
+
+def _is_left_behind(process: Process, unit: control_groups.Unit) -> bool:
+    """Whether systemd only adopted it, as an orphan: the process that systemd did start, whose pid
+    every descendant has in its environment, lives beside it (SYSTEMD_EXEC_PID in systemd.exec(5)).
+    """
+    try:
+        words = (PROC / str(process.pid) / "environ").read_bytes().split(b"\0")
+        number = next((each[17:] for each in words if each.startswith(b"SYSTEMD_EXEC_PID=")), b"")
+        if not number.isdigit() or int(number) == process.pid:
+            return False
+        main = read_process(int(number))
+        beside = control_groups.unit_of(control_groups.paths_of(int(number))) == unit
+    except OSError:
+        return False
+    return (
+        main is not None
+        and main.state not in "ZX"
+        and main.start <= process.start
+        and (main.ppid, beside) == (process.ppid, True)
+    )
 
 
 def _status(process: str) -> dict[str, str]:
