@@ -4,6 +4,7 @@ for good; and each can be had back alone.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import json
 import os
@@ -30,7 +31,7 @@ from miyabi_healing.gate.primitives import compression
 from miyabi_healing.host import log_places, users
 from miyabi_healing.host.planning import archive_logs as together
 from miyabi_healing.model.actions import Outcome
-from miyabi_healing.model.config import Budgets, LogSettings
+from miyabi_healing.model.config import Budgets, Config, LogSettings
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import ArchiveLogs, BundledLog
 from miyabi_healing.state import quarantine
@@ -80,6 +81,7 @@ def seen(folder: Path) -> dict[str, tuple[object, ...]]:
         path.name: (
             path.read_bytes(),
             *((s := path.stat()).st_mode, s.st_uid, s.st_gid, s.st_mtime_ns),
+            *(os.listxattr(path) if hasattr(os, "listxattr") else ()),
         )
         for path in sorted(folder.iterdir())
     }
@@ -125,7 +127,11 @@ def test_all_go_into_one_archive_and_come_back_as_they_were(
         if os.geteuid():
             pytest.skip("only root can mount")
         tmp_path = request.getfixturevalue("mounted")(kind, "16M")
-    folder = fill(tmp_path / "logs", 40)
+    folder = fill(tmp_path / "logs", 36)
+    for name in ("line\nbreak", "-rf", os.fsdecode(b"\xff\xfe"), "x" * 240):
+        (folder / name).write_text("an ordinary line\n" * 99)
+    with contextlib.suppress(OSError):  # a filesystem without
+        os.setxattr(folder / "-rf", "user.note", b"what\0ever")
     before = seen(folder)
     outcome = archived(folder)
     assert (outcome.status, outcome.message, seen(folder)) == ("applied", "", {})
@@ -183,6 +189,7 @@ def test_one_that_is_written_stays_and_the_others_go(
     assert "1 left alone: 0007.txt: python" in outcome.message
     assert "has it open" in outcome.message
     assert seen(logs) == {"0007.txt": before["0007.txt"]}
+    (logs / "0007.txt").rename(logs.parent / "rotated")
     (logs / "0007.txt").write_text("it goes on\n")
     roll_back(logs)
     before["0007.txt"] = seen(logs)["0007.txt"]
@@ -391,6 +398,8 @@ def test_more_than_a_thousand_make_several_steps_and_the_budget_says_what_it_cut
         ("vetoed", "budget: 100 files a run"),
     ]
     assert len(seen(folder)) == 30
+    few = plan(f"{folder}/*", config=Config(budgets=Budgets(files=9)), archive_after_days=0)
+    assert [len(step.files) for step in few.steps] == [9, 9, 9]  # type: ignore[attr-defined]
 
 
 def test_many_that_are_kept_are_one_line_with_their_number(tmp_path: Path) -> None:
