@@ -198,6 +198,17 @@ def test_log_says_its_pattern_and_what_would_be_done(home: Path) -> None:
     assert "nobody has it open" in found.evidence
 
 
+def test_small_log_says_that_it_goes_with_its_neighbours(home: Path) -> None:
+    for number in range(9):
+        file = put(home / "logs" / f"{number}.log", LINES[:3000])
+    options = {"prune_logs": {"archive_after_days": 0}}
+    found = answer(file, logs=logs(home), healers=options)
+    assert found.verdict.startswith("once its kind takes over 500 MB: archive logs: 9 closed logs")
+    alone = put(home / "logs" / "one" / "app.log", LINES[:3000])
+    one = LogSettings(patterns=(f"{home}/logs/one/*.log",))
+    assert answer(alone, logs=one, healers=options).verdict.startswith("stays: nothing to trim")
+
+
 def test_log_that_no_pattern_matches_stays_and_a_pattern_is_named(home: Path) -> None:
     found = answer(put(home / "elsewhere" / "app.log", LINES), logs=logs(home))
     assert found.verdict == "stays: it matches none of the patterns of logs"

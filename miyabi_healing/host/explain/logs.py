@@ -9,10 +9,12 @@ from pathlib import Path
 
 from miyabi_healing.host import logs
 from miyabi_healing.host.explain.question import Question
+from miyabi_healing.host.log_batches import is_small
 from miyabi_healing.host.log_places import unsafe_log
 from miyabi_healing.host.log_writers import writers_of
 from miyabi_healing.host.logs import LogFile, LogGroup
 from miyabi_healing.model.explanation import Explanation
+from miyabi_healing.model.steps import ArchiveLogs, Step
 from miyabi_healing.support import globbing
 from miyabi_healing.support.formatting import display, duration_text, size_text
 
@@ -71,8 +73,8 @@ def _by_the_plan(
         )
     alone = LogGroup(group.pattern, (file,), (), group.settings)
     plan = question.plan("prune_logs", alone)
-    if plan.steps:
-        step = plan.steps[0]
+    step = next(iter(plan.steps), None) or _together(question, file, group)
+    if step:
         when = "the next run" if group.megabytes > most else f"once its kind takes over {most:g} MB"
         return Explanation(
             kind="log",
@@ -84,6 +86,22 @@ def _by_the_plan(
         )
     why = next((f"{each.reason}: {each.detail}".rstrip(": ") for each in plan.kept), "left alone")
     return Explanation(kind="log", target=target, verdict=f"stays: {why}", evidence=tuple(evidence))
+
+
+def _together(question: Question, file: LogFile, group: LogGroup) -> Step | None:
+    """The step that takes a small log with its neighbours, where it is not worth one alone."""
+    if not is_small(file):
+        return None
+    around = tuple(each for each in group.files if each.folder == file.folder)
+    plan = question.plan("prune_logs", LogGroup(group.pattern, around, (), group.settings))
+    return next(
+        (
+            step
+            for step in plan.steps
+            if isinstance(step, ArchiveLogs) and file.name in {each.name for each in step.files}
+        ),
+        None,
+    )
 
 
 def _pattern_of(question: Question, path: Path) -> str | None:
