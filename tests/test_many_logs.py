@@ -241,6 +241,36 @@ def test_one_that_changed_since_the_plan_stays_and_the_others_go(logs: Path, cha
     assert [path.name for path in logs.iterdir()] == ([] if change == "gone" else ["0003.txt"])
 
 
+@pytest.mark.root
+def test_one_that_something_is_mounted_on_stays_and_the_others_go(logs: Path) -> None:
+    path = logs / "0004.txt"
+    done = subprocess.run(["mount", "--bind", path, path], capture_output=True)
+    if done.returncode:
+        pytest.skip("cannot mount here")
+    try:
+        outcome = archived(logs)
+        assert (outcome.status, [each.name for each in logs.iterdir()]) == ("applied", [path.name])
+        assert "0004.txt: it cannot be renamed" in outcome.message
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_one_that_cannot_be_deleted_gets_its_name_again(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, unlink = seen(logs), os.unlink
+
+    def refuse(path: str, **options: int) -> None:
+        if str(path).endswith("-gone.3"):
+            raise PermissionError(1, "no")
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    outcome = archived(logs)
+    assert (outcome.status, seen(logs)) == ("applied", {"0003.txt": before["0003.txt"]})
+    assert held(logs)[0].manifest["stayed"] == ["0003.txt"]
+
+
 def test_where_all_stay_nothing_is_left_in_quarantine(
     logs: Path, opener: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,8 +107,7 @@ class ArchiveLogsHandler(StepHandler[ArchiveLogs]):
             parent = os.fstat(folder)
             away = _set_aside(held, folder, place, left)
             going = _look_once_more(step, context, away, folder, left)
-            for each in going:
-                os.unlink(each.gone, dir_fd=folder)
+            going = _delete(going, folder, left)
             times = [parent.st_atime_ns, parent.st_mtime_ns, os.fstat(folder).st_mtime_ns]
             os.fsync(folder)
             if not going:
@@ -226,11 +225,25 @@ def _set_aside(
     for each in held:
         try:
             rename_new(folder, each.log.name, folder, each.gone)
-        except FileNotFoundError:
-            left[each.log.name] = "it is gone already"
+        except OSError as error:  # it is gone, or something is mounted on it
+            left[each.log.name] = f"it cannot be renamed: {error.strerror}"
         else:
             away.append(each)
     return away
+
+
+def _delete(going: Sequence[_Held], folder: int, left: dict[str, str]) -> list[_Held]:
+    """Delete the logs that are in the archive; those that would not go get their names again."""
+    deleted = []
+    for each in going:
+        try:
+            os.unlink(each.gone, dir_fd=folder)
+        except OSError as error:
+            rename_new(folder, each.gone, folder, each.log.name)
+            left[each.log.name] = f"it cannot be deleted: {error.strerror}"
+        else:
+            deleted.append(each)
+    return deleted
 
 
 def _look_once_more(
