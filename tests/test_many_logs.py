@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from gatework import carry_out, work
+from gatework import ISSUE, carry_out, work
 from gatework import plan as plan_of
 from program import report, run, settings
 from test_log_safety import context, plan
@@ -30,10 +30,11 @@ from miyabi_healing.gate.handlers import archive_logs, bundle_restore
 from miyabi_healing.gate.primitives import compression
 from miyabi_healing.host import log_places, users
 from miyabi_healing.host.planning import archive_logs as together
-from miyabi_healing.model.actions import Outcome
+from miyabi_healing.model.actions import ActionResult, Outcome
 from miyabi_healing.model.config import Budgets, Config, LogSettings
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import ArchiveLogs, BundledLog
+from miyabi_healing.report.wording import message
 from miyabi_healing.state import quarantine
 from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.support import ownership
@@ -428,6 +429,10 @@ def test_more_than_a_thousand_make_several_steps_and_the_budget_says_what_it_cut
         ("vetoed", "budget: 100 files a run"),
     ]
     assert len(seen(folder)) == 30
+    action = ActionResult("prune_logs", ISSUE, found, outcomes)
+    told = message(action, dry_run=False)
+    assert told.startswith("Archived 100 and trimmed 0 log files, freed ")
+    assert "(1 blocked: budget: 100 files a run)" in told
     few = plan(f"{folder}/*", config=Config(budgets=Budgets(files=9)), archive_after_days=0)
     assert [len(step.files) for step in few.steps] == [9, 9, 9]  # type: ignore[attr-defined]
 

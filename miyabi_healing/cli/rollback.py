@@ -85,7 +85,13 @@ def rollback(
     except undoing.Unknown as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
     _name_damage(context.state)
-    _show_rollback(results, only_look, as_json or given.as_json, chosen.policy.respect_days)
+    _show_rollback(
+        results,
+        only_look,
+        as_json or given.as_json,
+        0 if files else chosen.policy.respect_days,
+        "log" if files else "step",
+    )
     statuses = {each.status for each in results}
     all_done = "refused" not in statuses and statuses != {"impossible"}
     sys.exit(ExitCode.HEALTHY if all_done else ExitCode.ISSUES)
@@ -100,7 +106,7 @@ def _name_damage(state: Path) -> None:
 
 
 def _show_rollback(
-    results: Sequence[Undone], only_look: bool, as_json: bool, respect_days: float
+    results: Sequence[Undone], only_look: bool, as_json: bool, respect_days: float, what: str
 ) -> None:
     done = sum(each.status in ("undone", "planned") for each in results)
     if as_json:
@@ -123,6 +129,6 @@ def _show_rollback(
             f"  {_STATUS_SIGNS[each.status]} {each.row.kind} {each.row.target} (step "
             f"{each.row.id}): {each.message}"
         )
-    click.echo(f"{done} of {len(results)} step(s) {'can be' if only_look else 'were'} undone.")
+    click.echo(f"{done} of {len(results)} {what}(s) {'can be' if only_look else 'were'} undone.")
     if done and not only_look and respect_days:
         click.echo(f"The next runs leave what was rolled back alone for {respect_days:g} days.")

@@ -51,11 +51,18 @@ def message(action: ActionResult, dry_run: bool) -> str:
     if stop := next((each.stop for each in action.outcomes if each.stop), ""):
         text += f": {stop}"
     left_out = [
-        f"{statuses[status]} {'blocked' if status == StepStatus.BLOCKED else status}"
+        f"{statuses[status]} "
+        + (_blocked_by(action) if status == StepStatus.BLOCKED else str(status))
         for status in (*_NOT_DONE, StepStatus.UNDONE)
         if statuses[status]
     ]
     return text + (f" ({', '.join(left_out)})" if left_out else "") + tail
+
+
+def _blocked_by(action: ActionResult) -> str:
+    """What blocked steps of a plan that did something: most often one budget."""
+    reasons = {each.message for each in action.outcomes if each.status == StepStatus.BLOCKED}
+    return f"blocked: {reasons.pop()}" if len(reasons) == 1 else "blocked"
 
 
 def _achieved(plan: Plan, counts: Counter[str], applied: int) -> str:
