@@ -30,6 +30,7 @@ SECONDS = 2.0  # of a disk that has to be asked
 _WEIGHED = 64  # files of one folder
 _COUNTED = 20_000  # names of one folder
 _BYTES_OF_NAME = 40  # of a folder's size, for each name in it: ext4 and others take about so many
+_spent = time.thread_time
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class Glance:
         self.path = os.path.realpath(path)
         self.entries = 0
         self._places, self._weigh = places, weigh
-        self._cpu, self._end = time.thread_time() + cpu, time.monotonic() + SECONDS
+        self._cpu, self._end = _spent() + cpu, time.monotonic() + SECONDS
         self._points = frozenset(row.path for row in mount_table())
         self._walk = Walk(os.stat(self.path).st_dev, places, self._points)
         self._met: set[tuple[int, int]] = set()
@@ -81,18 +82,18 @@ class Glance:
         top = _Seen(self.tree, self.path)
         self._nodes[self.path] = top
         self._open(top)
-        self._seed(time.thread_time() + cpu / 2)
+        self._seed(_spent() + cpu / 2)
         self._go()
         self.is_whole = _estimate(top)
 
     def _late(self) -> bool:
-        return time.thread_time() > self._cpu or time.monotonic() > self._end
+        return _spent() > self._cpu or time.monotonic() > self._end
 
     def _seed(self, end: float) -> None:
         """Find the homes and the known folders by their places."""
         inside = self.path.rstrip("/") + "/"
         for path in (*self._places.homes, *self._places.paths):
-            if time.thread_time() > end:
+            if _spent() > end:
                 return
             if path.startswith(inside) and path not in self._nodes:
                 with contextlib.suppress(OSError):
