@@ -143,10 +143,13 @@ def test_file_with_several_names_counts_once_also_between_processes(
 @pytest.mark.root
 @pytest.mark.parametrize("processes", [1, 2])
 def test_another_filesystem_and_one_mounted_again_inside_do_not_count(
-    mounted: Callable[..., Path], places: Places, processes: int
+    mounted: Callable[..., Path], places: Places, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Both among the upper folders and deeper."""
+    monkeypatch.setattr("miyabi_healing.host.space.pieces._UNITS", 1 + processes)
     top = mounted("tmpfs", "8M", "outer")
     put(top / "own/file", 100 * KB)
+    put(top / "beside/file")
     inner, again = top / "own/inner", top / "own/again"
     inner.mkdir()
     again.mkdir()
@@ -437,6 +440,8 @@ def test_glance_finds_a_known_folder_however_deep(
         os.posix_fallocate(file.fileno(), 0, 100_000 * KB)
     for number in range(300):
         put(home / f".local/share/app{number % 50}/{number}/x", 100)
+    near = str(home / ".local")
+    places.paths = {path: known for path, known in places.paths.items() if path.startswith(near)}
     seen = Glance(str(home), places, weigh=True, cpu=2 * len(places.paths) + 20)
     found = named(list(largest_rows(seen.tree, places, (), by_bytes)), home)
     assert not seen.is_whole
