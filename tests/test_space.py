@@ -442,7 +442,8 @@ def test_glance_finds_a_known_folder_however_deep(
         put(home / f".local/share/app{number % 50}/{number}/x", 100)
     near = str(home / ".local")
     places.paths = {path: known for path, known in places.paths.items() if path.startswith(near)}
-    seen = Glance(str(home), places, weigh=True, cpu=2 * len(places.paths) + 20)
+    tried = len(places.paths) + len(places.homes)
+    seen = Glance(str(home), places, weigh=True, cpu=2 * tried + 40)
     found = named(list(largest_rows(seen.tree, places, (), by_bytes)), home)
     assert not seen.is_whole
     assert found[".local/share/pnpm/store"] == "can go"
