@@ -84,7 +84,7 @@ class Glance:
         self._open(top)
         self._seed(_spent() + cpu / 2)
         self._go()
-        self.is_whole = _estimate(top)
+        self.is_whole = _estimate(top, places)
 
     def _late(self) -> bool:
         return _spent() > self._cpu or time.monotonic() > self._end
@@ -213,9 +213,11 @@ class Glance:
             seen.folder.largest = size, entry.name
 
 
-def _estimate(seen: _Seen, guess: tuple[float, float] = (0, 1)) -> bool:
+def _estimate(seen: _Seen, places: Places, guess: tuple[float, float] = (0, 1)) -> bool:
     """Fill in what a folder comes to, seen and estimated; `guess` is bytes and files of one folder
     of which nothing is known. Returns whether all of it was seen.
+
+    Known folders say nothing about those beside them: they were not met by chance.
     """
     folder = seen.folder
     if not seen.opened:
@@ -229,16 +231,17 @@ def _estimate(seen: _Seen, guess: tuple[float, float] = (0, 1)) -> bool:
     whole = not folder.at_least and not seen.unweighed
     known = [each for each in seen.below if each.opened]
     for each in known:
-        whole &= _estimate(each, guess)
-    if known:
-        count = len(known)
+        whole &= _estimate(each, places, guess)
+    met = [each for each in known if not places.leads_to_known(each.path, each.folder.name)]
+    if met:
+        count = len(met)
         guess = (
-            sum(each.folder.likely_bytes for each in known) / count,
-            sum(each.folder.likely_files for each in known) / count,
+            sum(each.folder.likely_bytes for each in met) / count,
+            sum(each.folder.likely_files for each in met) / count,
         )
     for each in seen.below:
         if not each.opened:
-            whole &= _estimate(each, guess)
+            whole &= _estimate(each, places, guess)
     for each in seen.below:
         folder.bytes += each.folder.bytes
         folder.files += each.folder.files
