@@ -5,12 +5,14 @@ owner is at work.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -53,7 +55,9 @@ def detached(tmp_path: Path) -> Iterator[Detached]:
     pids: list[int] = []
     stop = tmp_path / "stop"
 
-    def start(name: str, *arguments: str, holds: Path | None = None, **variables: str) -> int:
+    def start(
+        name: str, *arguments: str, holds: Path | None = None, within: str = "", **variables: str
+    ) -> int:
         folder = tmp_path / f"programs-{len(pids)}"
         folder.mkdir()
         note = folder / "pid"
@@ -68,7 +72,7 @@ def detached(tmp_path: Path) -> Iterator[Detached]:
         )
         (folder / name).chmod(0o755)
         subprocess.run(
-            ["setsid", "--fork", str(folder / name), *arguments],
+            ["setsid", "--fork", *shlex.split(within), str(folder / name), *arguments],
             env={"PATH": os.environ["PATH"], **variables},
             check=True,
             stdin=subprocess.DEVNULL,
@@ -233,10 +237,12 @@ def delete_closed_modules(home: Path) -> None:
 # The owner at work
 
 
-def owner(home: Path, name: str = "npm") -> str | None:
+def owner(home: Path, uid: int | None = None) -> str | None:
+    """Who is at work with the npm cache of a home, or of the same home if it were another's."""
     cache = next(
-        each for each in caches.in_homes(CacheSettings(homes=(str(home),))) if each.name == name
+        each for each in caches.in_homes(CacheSettings(homes=(str(home),))) if each.name == "npm"
     )
+    cache = cache if uid is None else replace(cache, owner=uid)
     found = CacheOwners(Processes(), Witness(Config())).of(cache)
     return found.name if found else None
 
@@ -275,12 +281,31 @@ def test_owner_with_another_home_that_uses_this_cache_is_at_work(
     assert owner(home) == "npm"
 
 
-@pytest.mark.root
-def test_owner_who_is_another_user_is_none(home: Path, detached: Detached) -> None:
+@pytest.mark.parametrize(("uid", "named"), [(54321, None), (0, "npm")])
+def test_owner_who_is_another_user_is_none_but_for_root(
+    home: Path, detached: Detached, monkeypatch: pytest.MonkeyPatch, uid: int, named: str | None
+) -> None:
+    """sudo may leave HOME as it was: then root writes to the user's cache."""
     fill(home / ".npm/_cacache/tmp")
     detached("npm", HOME=str(home))
-    os.chown(home, 65534, 65534)
-    assert owner(home) is None
+    real = cache_owners.rights
+    monkeypatch.setattr(cache_owners, "rights", lambda pid: replace(real(pid), uid=uid))
+    assert owner(home, 12345) == named
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("leaves", "named"), [("", "npm"), ("umount -l {};", None)])
+def test_owner_in_a_container_counts_where_it_gets_to_the_cache(
+    home: Path, tmp_path: Path, mounted: Callable[..., Path], detached: Detached, leaves: str,
+    named: str | None,
+) -> None:  # fmt: skip
+    """Whatever its HOME is called there."""
+    disk = mounted("tmpfs", "8M", options=",mode=0755")
+    fill(disk / ".npm/_cacache/tmp")
+    detached(
+        "npm", within=f"unshare --mount sh -c '{leaves.format(disk)} exec \"$@\"' sh", HOME="/x"
+    )
+    assert owner(disk) == named
 
 
 def test_what_we_started_ourselves_is_no_owner(

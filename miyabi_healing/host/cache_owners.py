@@ -19,8 +19,9 @@ from pathlib import Path
 from miyabi_healing.host.caches import Cache
 from miyabi_healing.host.process_status import LINUX, PROC, Process, command_line, command_psutil
 from miyabi_healing.host.processes import Processes, program_names
-from miyabi_healing.host.unseen_users import rights
+from miyabi_healing.host.unseen_users import reaches, rights
 from miyabi_healing.host.users import Witness
+from miyabi_healing.support import ownership
 from miyabi_healing.support.files import is_within
 
 
@@ -92,8 +93,8 @@ class CacheOwners:
         return found
 
     def _is_at_home(self, process: Process, cache: Cache) -> bool:
-        """Whether a process is the same user's, with the same home, or with a variable that names
-        a folder around the cache; also where that cannot be told.
+        """Whether a process is the same user's, or root's, with the same home, or with a variable
+        that names a folder around the cache; also where that cannot be told.
         """
         try:
             uid = rights(process.pid).uid if LINUX else process.uid
@@ -101,10 +102,10 @@ class CacheOwners:
             return False
         except (OSError, LookupError, ValueError):
             uid = process.uid
-        if uid != cache.owner:
+        if uid not in (cache.owner, ownership.ROOT):  # sudo may leave HOME as it was
             return False
         if process.pid in self._witness.files.elsewhere:
-            return True  # its paths mean nothing here
+            return self._gets_to(process, cache)  # its own words for places mean nothing here
         told = self._told(process)
         home = (told or {}).get("HOME", "")
         if not home.startswith("/"):
@@ -119,6 +120,15 @@ class CacheOwners:
             for name, value in (told or {}).items()
             if value != "/" and name not in ("PWD", "OLDPWD", "HOME")
         )
+
+    def _gets_to(self, process: Process, cache: Cache) -> bool:
+        """Whether a process with other mounts than ours has any by which it gets to a cache."""
+        try:
+            return reaches(process, rights(process.pid), self._witness.way(cache.path))
+        except ProcessLookupError:
+            return False
+        except (OSError, LookupError, ValueError):
+            return True
 
     def _told(self, process: Process) -> Mapping[str, str] | None:
         """The variables of a process; None where they cannot be read."""
