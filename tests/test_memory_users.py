@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import wait_for
 from miyabi_healing.host import memory_users
 from miyabi_healing.host.process_status import Process, read_process
 
@@ -96,6 +97,42 @@ def test_row_names_program_count_size_age_and_folder(start: Start, tmp_path: Pat
     assert found.text.startswith("bundler-server, ")
     assert str(tmp_path) in found.text
     assert f"for {found.seconds:.0f} s" in found.text
+
+
+@pytest.fixture
+def container() -> Iterator[Path]:
+    """A real control group that is called like a container's, where this machine lets us make
+    one.
+    """
+    top = Path("/sys/fs/cgroup/memory")
+    own = (top if top.is_dir() else top.parent) / f"miyabi-test-{os.getpid()}"
+    folder = own / "docker" / ("0123456789abcdef" * 4)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield folder
+    for each in (folder, folder.parent, own):
+        wait_for(lambda each=each: not (each / "cgroup.procs").read_text())
+        subprocess.run(["rmdir", each], check=True)
+
+
+@pytest.mark.root
+def test_program_in_a_container_is_apart_and_its_container_is_summed(
+    container: Path, start: Start
+) -> None:
+    inside, other = start("server-of-a-test", 30), start("worker-of-a-test", 50)
+    outside = start("server-of-a-test", 20)
+    for each in (inside, other):
+        (container / "cgroup.procs").write_text(str(each.pid))
+    found = memory_users.group_by_program([inside, other, outside])
+    assert [(each.program, each.place) for each in found] == [
+        ("worker-of-a-test", "container 0123456789ab"),
+        ("server-of-a-test", "container 0123456789ab"),
+        ("server-of-a-test", memory_users.place_of(outside.pid)),
+    ]
+    assert found[0].place_bytes == found[0].bytes + found[1].bytes
+    assert "container 0123456789ab (" in found[1].text
 
 
 def test_who_has_gone_is_nobody() -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from miyabi_healing.host import control_groups
 from miyabi_healing.host.process_status import LINUX, PROC, Process
@@ -25,6 +26,7 @@ MOST_ROWS = 5
 _MOST_MEASURED = 50  # processes whose PSS is read
 _SECONDS = 2.0  # for reading it: a walk over a process's pages takes time
 _LONGEST_NAME = 60
+_MORE = 1.05  # times what one program takes: then it is said what its container takes in all
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -34,7 +36,8 @@ class ProgramUse:
     """What the processes of one program take: `bytes` in all, the largest process first.
 
     `exact` is False where a size is not PSS; `seconds` is how long the oldest has been running,
-    `folder` where the largest works and `place` the unit or container it is in (empty: unknown).
+    `folder` where the largest works and `place` the unit or container it is in (empty: unknown), in
+    which all programs together take `place_bytes`.
     """
 
     program: str
@@ -44,16 +47,19 @@ class ProgramUse:
     seconds: float
     folder: str = ""
     place: str = ""
+    place_bytes: int = 0
 
     @property
     def text(self) -> str:
         """``bundler-server ×3, 1.2 GB, for 3 h, ~/project``."""
         count = f" ×{len(self.processes)}" if len(self.processes) > 1 else ""
+        others = self.place_bytes > self.bytes * _MORE
+        in_all = f" ({size_text(self.place_bytes)} in all)" if others else ""
         facts = [
             f"{self.program}{count}",
             f"{'' if self.exact else 'about '}{size_text(self.bytes)}",
             f"for {duration_text(self.seconds)}",
-            *(each for each in (self.folder, self.place) if each),
+            *(each for each in (self.folder, self.place and self.place + in_all) if each),
         ]
         return display(", ".join(facts))
 
@@ -68,6 +74,7 @@ class ProgramUse:
             "seconds": round(self.seconds),
             "folder": display(self.folder),
             "place": display(self.place),
+            "place_bytes": self.place_bytes,
             "exact": self.exact,
             "text": self.text,
         }
@@ -83,7 +90,9 @@ class ProcessUse:
 
 
 def group_by_program(processes: Iterable[Process]) -> tuple[ProgramUse, ...]:
-    """What `processes` take, summed by program (`programs.program_name`), the largest first."""
+    """What `processes` take, summed by program (`programs.program_name`), the largest first. The
+    same program in two containers or services is two rows.
+    """
     return _by_program(measure_processes(processes))
 
 
@@ -98,9 +107,13 @@ def swap_by_program(processes: Iterable[Process]) -> tuple[ProgramUse, ...]:
 
 
 def _by_program(sizes: Iterable[ProcessUse]) -> tuple[ProgramUse, ...]:
-    together: defaultdict[str, list[ProcessUse]] = defaultdict(list)
+    together: defaultdict[tuple[str, str], list[ProcessUse]] = defaultdict(list)
+    totals: Counter[str] = Counter()
     for each in sizes:
-        together[program_name(each.process)[:_LONGEST_NAME]].append(each)
+        place = place_of(each.process.pid)
+        totals[place] += each.bytes
+        apart = "" if place.endswith(".scope") else place  # one person's sessions go together
+        together[program_name(each.process)[:_LONGEST_NAME], apart].append(each)
     found = [
         ProgramUse(
             name,
@@ -108,16 +121,18 @@ def _by_program(sizes: Iterable[ProcessUse]) -> tuple[ProgramUse, ...]:
             sum(each.bytes for each in uses),
             all(each.exact for each in uses),
             max(seconds_running(each.process) for each in uses),
+            place=place,
+            place_bytes=totals[place] if place else 0,
         )
-        for name, uses in together.items()
+        for (name, place), uses in together.items()
     ]
     return tuple(sorted(found, key=lambda each: -each.bytes))
 
 
 def located(uses: Sequence[ProgramUse]) -> tuple[ProgramUse, ...]:
-    """The same with `folder` and `place` filled in: for those rows alone that are shown."""
+    """The same with `folder`, and the sessions as `place`: for those rows alone that are shown."""
     return tuple(
-        replace(each, folder=work_folder(pid), place=place_of(pid))
+        replace(each, folder=work_folder(pid), place=each.place or place_of(pid))
         for each in uses
         for pid in [each.processes[0].pid]
     )
@@ -211,9 +226,14 @@ def work_folder(pid: int) -> str:
 def place_of(pid: int) -> str:
     """The unit or container a process is in, by its control groups; empty where they do not say."""
     try:
-        return place_name(control_groups.paths_of(pid))
+        return _place_name(tuple(control_groups.paths_of(pid).items()))
     except OSError:
         return ""
+
+
+@lru_cache(maxsize=1000)  # most processes share one with many
+def _place_name(groups: tuple[tuple[str, str], ...]) -> str:
+    return place_name(dict(groups))
 
 
 def place_name(groups: dict[str, str]) -> str:
