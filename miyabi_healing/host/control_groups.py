@@ -40,7 +40,11 @@ class Unit:
 
 def paths_of(pid: int | str) -> dict[str, str]:
     """Its group in each hierarchy: by controllers, version 2 by an empty name. Raises OSError."""
-    text = (PROC / str(pid) / "cgroup").read_text("utf-8", "surrogateescape")
+    return parse_paths((PROC / str(pid) / "cgroup").read_text("utf-8", "surrogateescape"))
+
+
+def parse_paths(text: str) -> dict[str, str]:
+    """The same from the text of proc_pid_cgroup(5)."""
     parts = (line.split(":", 2) for line in text.splitlines())
     return {part[1]: part[2] for part in parts if len(part) == 3}
 

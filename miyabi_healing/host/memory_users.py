@@ -226,14 +226,15 @@ def work_folder(pid: int) -> str:
 def place_of(pid: int) -> str:
     """The unit or container a process is in, by its control groups; empty where they do not say."""
     try:
-        return _place_name(tuple(control_groups.paths_of(pid).items()))
+        with open(f"{PROC}/{pid}/cgroup", "rb", buffering=0) as file:
+            return _place(file.readall())
     except OSError:
         return ""
 
 
-@lru_cache(maxsize=1000)  # most processes share one with many
-def _place_name(groups: tuple[tuple[str, str], ...]) -> str:
-    return place_name(dict(groups))
+@lru_cache(maxsize=1000)  # thousands of processes, but few places
+def _place(text: bytes) -> str:
+    return place_name(control_groups.parse_paths(os.fsdecode(text)))
 
 
 def place_name(groups: dict[str, str]) -> str:
