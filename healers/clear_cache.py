@@ -38,6 +38,10 @@ from miyabi_healing.api import (
 )
 
 _LEAST_GAIN = 1.0  # percent of the memory
+# How a cgroup is asked, by its version: the control file, and from what share of the memory on in
+# the kernel's own caches. In v1 that counts what cannot be given back, too, and all of the group's
+# cached files go with it.
+_CONTROLS = (("memory.reclaim", _LEAST_GAIN), ("memory.force_empty", 5.0))
 
 
 @dataclass(frozen=True)
@@ -94,15 +98,20 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
         why = "macOS drops its file cache"
         limit = options.tool_time_limit
         return [run_tool(("purge",), why, counts="reclaims", optional=True, time_limit=limit)], []
-    gain = memory.kernel_cache(reading.group) if reading.group else 0
-    if reading.group is None or 100 * gain / reading.total < _LEAST_GAIN:
-        return [], [Kept("cached files", "nothing to gain", "they count as available already")]
-    if os.geteuid() != 0:
-        return [], [root]
-    for name, value in (("memory.reclaim", str(gain)), ("memory.force_empty", "0")):
-        if (control := reading.group / name).exists():
-            why = f"the kernel's own caches in it take up to {size_text(gain)}"
-            return [reclaim(control, value, why, counts="reclaims", optional=True)], []
+    nothing = Kept("cached files", "nothing to gain", "they count as available already")
+    if reading.group is None:
+        return [], [nothing]
+    gain = memory.kernel_cache(reading.group)
+    for name, least in _CONTROLS:
+        if not (control := reading.group / name).exists():
+            continue
+        if 100 * gain / reading.total < least:
+            return [], [nothing]
+        if os.geteuid() != 0:
+            return [], [root]
+        value = str(gain) if name == "memory.reclaim" else "0"
+        why = f"the kernel's own caches in it take up to {size_text(gain)}"
+        return [reclaim(control, value, why, counts="reclaims", optional=True)], []
     return [], [Kept(display(reading.group), "cannot be asked", "the kernel offers no way to")]
 
 

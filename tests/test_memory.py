@@ -312,6 +312,27 @@ def test_container_is_asked_for_what_its_measure_would_gain(
     assert step.value == str(5 * MEGABYTE)
 
 
+@pytest.mark.parametrize(("kernel_memory", "asked"), [(2, False), (8, True)])
+def test_container_of_the_first_version_is_asked_only_for_much(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch, kernel_memory: int, asked: bool
+) -> None:
+    """All of its cached files go with it, and a part of that memory cannot be had back."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (kernel / "proc" / "self" / "cgroup").write_text("4:cpu,memory:/job\n")
+    files = {
+        "memory__limit_in_bytes": 100 * MEGABYTE,
+        "memory__usage_in_bytes": 99 * MEGABYTE,
+        "memory__kmem__usage_in_bytes": kernel_memory * MEGABYTE,
+        "memory__stat": "total_inactive_file 0",
+        "memory__force_empty": "",
+    }
+    group(kernel, "memory/job", **files)
+    steps = [
+        (step.control.name, step.value) for step in plan(kernel).steps if isinstance(step, Reclaim)
+    ]
+    assert steps == ([("memory.force_empty", "0")] if asked else [])
+
+
 def test_container_is_not_asked_for_what_is_available_already(
     kernel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

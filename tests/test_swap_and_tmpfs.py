@@ -19,6 +19,8 @@ from miyabi_healing.host import memory, memory_rows, memory_users, swap, tmpfs
 from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.swap import Swap
 from miyabi_healing.host.tmpfs import TmpfsUse
+from miyabi_healing.model.results import Measurement
+from miyabi_healing.runner import fixtures
 
 MEGABYTE = 1 << 20
 SHARED = Path("/dev/shm")
@@ -209,6 +211,18 @@ def test_who_uses_it_stands_in_every_format(home: Path, file_in_memory: Path) ->
         assert "of the memory is taken" in output
         assert f"files in {SHARED}" in output
         assert "most: " in output
+
+
+def test_measure_stands_where_nobody_can_be_named() -> None:
+    def hidden() -> list[dict[str, object]]:
+        raise OSError("no processes are to be seen")
+
+    measured: Measurement = {"value": 95.0, "description": "much"}
+    fixtures._add_users(measured, hidden)
+    assert measured == {
+        "value": 95.0,
+        "description": "much; by whom cannot be told: no processes are to be seen",
+    }
 
 
 def test_healthy_host_asks_nobody_who_uses_it(home: Path) -> None:
