@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
@@ -25,13 +26,15 @@ import pytest
 from conftest import wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import control_groups, process_ending, process_status
+from miyabi_healing.host import control_groups, memory, memory_rows, process_ending, process_status
 from miyabi_healing.host.context import HealerContext
+from miyabi_healing.host.orphans import Family, Group, Orphans
 from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config, ProcessSettings
 from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import Signal
 from miyabi_healing.runner import registry
 
@@ -311,8 +314,50 @@ def by_zombies(pid: int, folder: Path) -> list[str]:
     return wanted + ([] if named else ["it is not named"])
 
 
+def by_memory(pid: int, folder: Path) -> list[str]:
+    """The healer of memory, allowed to stop every program, whatever little is taken."""
+    healer, kind = registry.load_healer(
+        "clear_cache", registry.builtin("healers") / "clear_cache.py"
+    )
+    assert kind
+    config = Config(processes=ProcessSettings(protected=(USERS_OWN,)))
+    view = HealerContext(Host(config), {"": memory.Memory(99, 1, 0, "host")})
+    issue = Issue("high_memory_usage", "", "", 99, Limit(0))
+    # the machine's other processes are not to be in any plan, not even in one that stays a plan
+    with mock.patch.object(memory_rows, "inside", return_value=(seen(pid),)):
+        plan = healer(view, issue, kind(may_stop=("*",), kill_above=0))
+    return _planned(plan, pid)
+
+
+def by_orphans(pid: int, folder: Path) -> list[str]:
+    """The healer of orphans, allowed to end every program, told that this is one."""
+    healer, kind = registry.load_healer(
+        "end_orphans", registry.builtin("healers") / "end_orphans.py"
+    )
+    assert kind
+    process = seen(pid)
+    family = Family((process,), process, process.name, 1e6, bytes=1 << 30)
+    config = Config(processes=ProcessSettings(protected=(USERS_OWN,)))
+    view = HealerContext(Host(config), {"": Orphans((Group((family,)),))})
+    issue = Issue("orphaned_processes", "", "", 9e9, Limit(0))
+    plan = healer(view, issue, kind(may_end=("*",), patience=0))
+    return _planned(plan, pid)
+
+
+def _planned(plan: Plan, pid: int) -> list[str]:
+    """What a plan would send to a process, and that it does not say why it sends nothing."""
+    wanted = [each.target for each in plan.steps if getattr(each, "pid", None) == pid]
+    named = [each for each in plan.kept if f"(pid {pid})" in each.target]
+    return wanted + ([] if named else ["it is not named"])
+
+
 # who would end a process: what it planned or sent, given its pid and a folder of the test's own
-WAYS: dict[str, Callable[[int, Path], list[str]]] = {"the gate": by_the_gate, "zombies": by_zombies}
+WAYS: dict[str, Callable[[int, Path], list[str]]] = {
+    "the gate": by_the_gate,
+    "zombies": by_zombies,
+    "memory": by_memory,
+    "orphans": by_orphans,
+}
 
 
 @pytest.mark.usefixtures("only_zombies")
@@ -326,6 +371,16 @@ def test_live_work_is_never_ended(name: str, world: World, tmp_path: Path) -> No
     for way, tries in WAYS.items():
         assert tries(pid, tmp_path) == [], way
         assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE, way
+
+
+@pytest.mark.usefixtures("only_zombies")
+@pytest.mark.parametrize("name", ["memory", "orphans", "zombies", "the gate"])
+def test_ordinary_program_is_ended_by_each_who_is_allowed_to(
+    name: str, world: World, tmp_path: Path
+) -> None:
+    pid = world.careless()
+    wait_for(lambda: zombies_of(pid) == ZOMBIES)
+    assert [each for each in WAYS[name](pid, tmp_path) if each != "it is not named"]
 
 
 @pytest.mark.parametrize("name", ["negligent", "claude-report", "extensions/sleep", "X"])
@@ -421,3 +476,7 @@ def test_container_is_told_by_its_group(path: str, container: str) -> None:
 def test_second_process_of_a_container_is_no_kernel_thread() -> None:
     child = Process(99999, 2, 1, "app", "S", 99999, 0, os.geteuid(), 1)
     assert "kernel thread" not in str(Processes().protection(child))
+
+
+def test_the_table_does_not_shrink() -> None:
+    assert (len(VICTIMS) >= 27, set(WAYS)) == (True, {"the gate", "zombies", "memory", "orphans"})
