@@ -25,7 +25,7 @@ from miyabi_healing.support import mount_answers
 from miyabi_healing.support.mount_table import mount_table
 from miyabi_healing.support.tree_size import DEEPEST, READ_FOLDER
 
-CPU_SECONDS = 0.030  # half of it goes to finding the known folders where there are many homes
+CPU_SECONDS = 0.027  # half of it goes to finding the known folders where there are many homes
 SECONDS = 2.0  # of a disk that has to be asked
 _WEIGHED = 64  # files of one folder
 _COUNTED = 20_000  # names of one folder
