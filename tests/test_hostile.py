@@ -92,6 +92,7 @@ never = ["journald", "apt", "docker-build", "docker"]
 [healers.cleanup_disk]
 idle_minutes = 0
 downloads_days = 0
+move_downloads = true
 [logs]
 patterns = ["{home}/logs/*.log"]
 [checks.large_log_files]
