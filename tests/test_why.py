@@ -262,7 +262,7 @@ def test_cache_that_nobody_asked_to_clean_stays(home: Path) -> None:
 
 
 def test_zombie_and_its_parent_say_what_may_be_sent_to_whom(
-    start: Start, only_zombies: None
+    start: Start, only_zombies: None, home: Path
 ) -> None:
     parent = careless(start)
     (zombie, *_) = (each for each in Processes().zombies() if each.ppid == parent.pid)
@@ -276,7 +276,7 @@ def test_zombie_and_its_parent_say_what_may_be_sent_to_whom(
     assert "is left alone: protected:" in kept.verdict
 
 
-def test_any_other_process_is_left_alone(start: Start, tmp_path: Path) -> None:
+def test_any_other_process_is_left_alone(start: Start, tmp_path: Path, home: Path) -> None:
     process = start(sys.executable, "-S", "-c", "import time; time.sleep(600)")
     found = answer(process.pid)
     assert found.verdict == "it is left alone: only a parent of zombies is ever signalled"
