@@ -45,7 +45,7 @@ from gitworld import commit, git, merge, repository, worktree
 from miyabi_healing.gate import execute, recover, rollback
 from miyabi_healing.gate.handlers import log_files as log_handler
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.host import caches, memory
+from miyabi_healing.host import caches, memory, process_ending
 from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import (
@@ -73,6 +73,8 @@ from miyabi_healing.model.steps import (
 from miyabi_healing.state import quarantine, retention
 from miyabi_healing.support.files import identity_at
 
+# below a coding agent or a CI runner, which may have started this, nothing is ever ended
+process_ending.above = lambda process: iter(())
 TAKEN = "archive log, name taken"
 SEVERAL = ("one.txt", "two.txt", "three.txt")  # more would be killed at the same lines
 # of the points of a run that is killed so that there is something to recover
