@@ -17,8 +17,10 @@ from program import report, run, settings
 from conftest import PROJECT
 from miyabi_healing.host import memory, memory_rows, memory_users, swap, tmpfs
 from miyabi_healing.host.process_status import read_process
+from miyabi_healing.host.readings import Host
 from miyabi_healing.host.swap import Swap
 from miyabi_healing.host.tmpfs import TmpfsUse
+from miyabi_healing.model.config import Config
 from miyabi_healing.model.results import Measurement
 from miyabi_healing.runner import fixtures
 
@@ -110,7 +112,7 @@ def file_in_memory() -> Iterator[Path]:
 
 @on_linux
 def test_file_in_memory_is_counted_and_named(file_in_memory: Path) -> None:
-    found = tmpfs.read_use()
+    found = Host(Config()).tmpfs()
     assert [each[2] for each in found.mounts].count(SHARED.stat().st_dev) == 1
     assert found.percent >= 100 * 64 * MEGABYTE / memory.of_host().total
     rows = [row for row in found.users() if row["folder"] == str(SHARED)]
@@ -122,9 +124,9 @@ def test_file_in_memory_is_counted_and_named(file_in_memory: Path) -> None:
 def test_small_tmpfs_is_no_user_of_the_memory(file_in_memory: Path) -> None:
     device = file_in_memory.stat().st_dev
     reading = memory.Memory(95.0, 1 << 50, 0, "host")
-    assert memory_rows._tmpfs_of(reading) == []
+    assert memory.tmpfs_of(reading) == []
     smaller = replace(reading, total=100 * MEGABYTE)
-    assert device in [each[2] for each in memory_rows._tmpfs_of(smaller)]
+    assert device in [each[2] for each in memory.tmpfs_of(smaller)]
 
 
 @on_linux

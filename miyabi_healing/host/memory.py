@@ -44,7 +44,7 @@ class Memory:
         """Whether anything waits for it, as it is now; None where the kernel does not say."""
         from miyabi_healing.host import memory_pressure
 
-        return memory_pressure.read_pressure(self.group)
+        return memory_pressure.read_pressure(self.group, PROCFS)
 
     def words(self, above: float) -> str:
         """What was measured; where it is `above` a limit, also whether anything waits for it."""
@@ -57,7 +57,23 @@ class Memory:
         """Who uses it, at most five rows, the largest first, those inside the cgroup alone."""
         from miyabi_healing.host import memory_rows
 
-        return memory_rows.users(self)
+        linux = sys.platform.startswith("linux")
+        kernel = read_keyed(PROCFS / "meminfo") if linux and self.group is None else {}
+        return memory_rows.users(self.group, self.total, tmpfs_of(self), kernel)
+
+
+def tmpfs_of(reading: Memory) -> list[tuple[int, str, int]]:
+    """The tmpfs whose files are a part of what is taken. A cgroup has as much in them as its pages
+    of tmpfs and shared memory are; which it wrote to is not told.
+    """
+    from miyabi_healing.host import memory_rows, tmpfs
+
+    least = memory_rows.LEAST * reading.total
+    if reading.group is not None:
+        rows = read_keyed(reading.group / "memory.stat")
+        if rows.get("total_shmem", rows.get("shmem", 0)) < least:
+            return []
+    return [each for each in tmpfs.read_mounts() if each[0] >= least]
 
 
 def read_memory() -> Memory:
@@ -181,18 +197,6 @@ def read_keyed(path: Path) -> dict[str, int]:
     """A file of ``name number`` lines. Raises OSError."""
     rows = (line.split() for line in path.read_text().splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
-
-
-def members(group: Path) -> frozenset[int]:
-    """The processes in a cgroup and in all below it; whom it does not show us is not among them."""
-    found: set[int] = set()
-    for folder, _, files in os.walk(group):
-        if "cgroup.procs" in files:
-            try:
-                found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
-            except (OSError, ValueError):
-                continue  # it was removed meanwhile, or is a threaded one: its domain lists them
-    return frozenset(found - {0})
 
 
 def kernel_cache(group: Path) -> int:

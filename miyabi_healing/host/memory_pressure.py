@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from miyabi_healing.host import memory
-
 
 @dataclass(frozen=True)
 class Pressure:
@@ -31,11 +29,11 @@ class Pressure:
         )
 
 
-def read_pressure(group: Path | None) -> Pressure | None:
+def read_pressure(group: Path | None, proc: Path) -> Pressure | None:
     """How long tasks of a cgroup, or of the host, waited for memory; None where that is not told:
     in cgroups v1, before Linux 4.20, or switched off (``psi=0``).
     """
-    file = group / "memory.pressure" if group else memory.PROCFS / "pressure" / "memory"
+    file = group / "memory.pressure" if group else proc / "pressure" / "memory"
     try:
         lines = file.read_text().splitlines()
         some = next(line.split() for line in lines if line.startswith("some "))

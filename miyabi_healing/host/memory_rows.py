@@ -7,15 +7,15 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from miyabi_healing.host import memory, memory_users, tmpfs
-from miyabi_healing.host.memory import Memory
-from miyabi_healing.host.process_status import LINUX, Process, living
+from miyabi_healing.host import memory_users
+from miyabi_healing.host.process_status import Process, living
 from miyabi_healing.support.formatting import display, size_text
 
-_LEAST = 0.01  # of the memory: a smaller tmpfs explains nothing
+Taken = tuple[int, str, int]  # of a tmpfs: the bytes of its files, where it is, its device
+LEAST = 0.01  # of the memory: what is smaller explains nothing
 _SECONDS = 1.0  # for looking at what is in one
 _MOST_NAMED = 3  # files and folders in one
 # what else the kernel keeps for itself, by its row in proc_meminfo(5)
@@ -23,16 +23,22 @@ _KERNEL = {"Hugetlb:": "reserved huge pages", "SUnreclaim:": "the kernel's own t
 _Rows = list[dict[str, object]]
 
 
-def users(reading: Memory) -> _Rows:
-    """At most five rows with ``name``, ``bytes`` and ``text``, the largest first.
+def users(
+    group: Path | None, total: int, files: Iterable[Taken], kernel: Mapping[str, int]
+) -> _Rows:
+    """At most five rows with ``name``, ``bytes`` and ``text``, the largest first: the programs of a
+    cgroup or of the host, `files` in tmpfs, and what the kernel keeps by its rows of `kernel`.
 
     Of a limited cgroup its own members alone count: nobody else's end would help it.
     """
-    programs = memory_users.group_by_program(inside(reading.group))[: memory_users.MOST_ROWS]
+    programs = memory_users.group_by_program(inside(group))[: memory_users.MOST_ROWS]
     rows = [each.row for each in memory_users.located(programs)]
-    rows += tmpfs_rows(_tmpfs_of(reading))
-    if reading.group is None and LINUX:
-        rows += _kernel_rows(reading.total)
+    rows += tmpfs_rows(files)
+    rows += [
+        {"name": name, "bytes": taken, "text": f"{name}, {size_text(taken)}"}
+        for key, name in _KERNEL.items()
+        if (taken := kernel.get(key, 0) * 1024) >= LEAST * total
+    ]
     rows.sort(key=lambda row: -_size(row))
     return rows[: memory_users.MOST_ROWS]
 
@@ -42,8 +48,20 @@ def inside(group: Path | None) -> tuple[Process, ...]:
     everyone = living()
     if group is None:
         return everyone
-    members = memory.members(group)
-    return tuple(each for each in everyone if each.pid in members)
+    there = members(group)
+    return tuple(each for each in everyone if each.pid in there)
+
+
+def members(group: Path) -> frozenset[int]:
+    """The processes in a cgroup and in all below it; whom it does not show us is not among them."""
+    found: set[int] = set()
+    for folder, _, files in os.walk(group):
+        if "cgroup.procs" in files:
+            try:
+                found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
+            except (OSError, ValueError):
+                continue  # it was removed meanwhile, or is a threaded one: its domain lists them
+    return frozenset(found - {0})
 
 
 def swap_users() -> _Rows:
@@ -52,7 +70,7 @@ def swap_users() -> _Rows:
     return [each.row for each in memory_users.located(programs)]
 
 
-def tmpfs_rows(mounts: Iterable[tmpfs.Taken]) -> _Rows:
+def tmpfs_rows(mounts: Iterable[Taken]) -> _Rows:
     """``files in /dev/shm (tmpfs), 12.0 GB: core-dump.bin 11.0 GB``: at most five rows."""
     rows: _Rows = []
     for taken, path, device in list(mounts)[: memory_users.MOST_ROWS]:
@@ -81,27 +99,6 @@ def largest(path: str, device: int) -> list[tuple[str, int]]:
         pass  # what has been looked at until then is said
     found = heapq.nlargest(_MOST_NAMED, sizes, key=lambda pair: pair[1])
     return [each for each in found if each[1]]
-
-
-def _tmpfs_of(reading: Memory) -> list[tmpfs.Taken]:
-    """The tmpfs whose files are a part of what is taken. A cgroup has as much in them as its pages
-    of tmpfs and shared memory are; which it wrote to is not told.
-    """
-    least = _LEAST * reading.total
-    if reading.group is not None:
-        rows = memory.read_keyed(reading.group / "memory.stat")
-        if rows.get("total_shmem", rows.get("shmem", 0)) < least:
-            return []
-    return [each for each in tmpfs.read_mounts() if each[0] >= least]
-
-
-def _kernel_rows(total: int) -> _Rows:
-    values = memory.read_keyed(memory.PROCFS / "meminfo")
-    return [
-        {"name": name, "bytes": taken, "text": f"{name}, {size_text(taken)}"}
-        for key, name in _KERNEL.items()
-        if (taken := values.get(key, 0) * 1024) >= _LEAST * total
-    ]
 
 
 def _size(row: dict[str, object]) -> int:

@@ -100,9 +100,9 @@ class Host:
         return swap.read_swap()
 
     def tmpfs(self) -> TmpfsUse:
-        from miyabi_healing.host import tmpfs
+        from miyabi_healing.host import memory, tmpfs
 
-        return tmpfs.read_use()
+        return tmpfs.TmpfsUse(tmpfs.read_mounts(), memory.of_host().total)
 
     def caches(self) -> tuple[Cache, ...]:
         from miyabi_healing.host import caches

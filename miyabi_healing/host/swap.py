@@ -69,7 +69,7 @@ def is_read_back() -> bool:
     """
     from miyabi_healing.host import memory_pressure
 
-    pressure = memory_pressure.read_pressure(None)
+    pressure = memory_pressure.read_pressure(None, memory.PROCFS)
     if pressure is not None:
         return max(pressure.short, pressure.long) >= _BUSY
     before = _pages_read_back()

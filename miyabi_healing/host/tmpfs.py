@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from miyabi_healing.host import memory
+from miyabi_healing.host.process_status import PROC
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.formatting import size_text
 
@@ -40,15 +40,10 @@ class TmpfsUse:
         return memory_rows.tmpfs_rows(self.mounts)
 
 
-def read_use() -> TmpfsUse:
-    """Measure every tmpfs. Raises OSError."""
-    return TmpfsUse(read_mounts(), memory.of_host().total)
-
-
 def read_mounts() -> tuple[Taken, ...]:
     """Every tmpfs that is mounted where we can see it; none where there is no /proc."""
     try:
-        lines = (memory.PROCFS / "self" / "mountinfo").read_bytes().splitlines()
+        lines = (PROC / "self" / "mountinfo").read_bytes().splitlines()
     except OSError:
         return ()
     found: dict[int, Taken] = {}
