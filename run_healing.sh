@@ -50,7 +50,19 @@ root=$(CDPATH='' cd -P -- "${self%/*}/" && pwd -P)
 lock=$root/requirements/runner.txt
 venv=$root/.venv
 
-if ! is_made; then
+# Where no disk has room, say: a folder of our own on one that has, /dev/shm perhaps.
+if [ "${MIYABI_HEALING_ENVIRONMENT:-}" ]; then
+    case $MIYABI_HEALING_ENVIRONMENT in
+        /*) venv=${MIYABI_HEALING_ENVIRONMENT%/}/.venv ;;
+        *) stop "MIYABI_HEALING_ENVIRONMENT must be an absolute path, not $MIYABI_HEALING_ENVIRONMENT" ;;
+    esac
+    # what lies beside it is written to as well: nobody else may have put it there
+    cache=${venv%/*}
+    mkdir -p -m 700 "$cache" 2>/dev/null || :
+    if [ ! -O "$cache" ] || [ -h "$cache" ]; then
+        stop "$cache is no folder of your own, or cannot be made; name another one in MIYABI_HEALING_ENVIRONMENT"
+    fi
+elif ! is_made; then
     # Where .venv cannot be made, or is somebody's own, the cache holds one for each place the project is in.
     if [ ! -w "$root" ] || { [ -e "$venv" ] && [ ! -e "$venv/runner.txt" ]; }; then
         case ${XDG_CACHE_HOME:-} in
@@ -69,22 +81,25 @@ if ! is_made; then
             stop "$venv belongs to somebody else; set XDG_CACHE_HOME to a folder of your own"
         fi
     fi
-    if ! is_made; then
-        if ! { mkdir -p "${venv%/*}" 2>/dev/null && [ -w "${venv%/*}" ]; }; then
-            stop "neither $root nor $cache can be written; set XDG_CACHE_HOME to a folder of your own"
-        fi
-        python=
-        path=$PATH
-        PATH=$PATH:/usr/local/bin:/opt/homebrew/bin # cron knows neither
-        for name in python3.14 python3.13 python3.12 python3.11 python3; do
-            "$name" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
-            python=$(command -v "$name")
-            "$name" -I -c 'import ensurepip' 2>/dev/null && break
-        done
-        PATH=$path
-        [ "$python" ] || stop "Python 3.11 or newer is needed (apt install python3-venv, dnf install python3, brew install python)"
-        "$python" -I "$root/requirements/environment.py" "$venv" "$lock"
+fi
+if ! is_made; then
+    if ! { error=$(LC_ALL=C mkdir -p "${venv%/*}" 2>&1) && [ -w "${venv%/*}" ]; }; then
+        case $error in
+            *'No space left'*) ;; # told below, by who knows how much is missing and where it is
+            *) stop "neither $root nor $cache can be written; set XDG_CACHE_HOME to a folder of your own" ;;
+        esac
     fi
+    python=
+    path=$PATH
+    PATH=$PATH:/usr/local/bin:/opt/homebrew/bin # cron knows neither
+    for name in python3.14 python3.13 python3.12 python3.11 python3; do
+        "$name" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+        python=$(command -v "$name")
+        "$name" -I -c 'import ensurepip' 2>/dev/null && break
+    done
+    PATH=$path
+    [ "$python" ] || stop "Python 3.11 or newer is needed (apt install python3-venv, dnf install python3, brew install python)"
+    "$python" -I "$root/requirements/environment.py" "$venv" "$lock"
 fi
 
 others=$(changeable_by_others "$venv")

@@ -22,6 +22,7 @@ MODULES = (
 )
 TRIED = "MIYABI_HEALING_TRIED"
 EXIT_UNKNOWN = 3
+BYTECODE_NEEDS = 16 << 20  # bytes: below, what is compiled is not kept
 
 
 def is_complete() -> bool:
@@ -36,6 +37,26 @@ def is_complete() -> bool:
         return version_tuple >= (9,) and all(map(importlib.util.find_spec, (*MODULES, zstd)))
     except ImportError:
         return False
+
+
+def spare_full_disk() -> None:
+    """Keep nothing that is compiled on a disk that is all but full: an older CPython leaves half a
+    file there, which no later start can read (gh-126606).
+    """
+    space = os.statvfs(ROOT)
+    if space.f_bavail * space.f_frsize < BYTECODE_NEEDS:
+        sys.dont_write_bytecode = True
+
+
+def run_program() -> None:
+    """Run it, also where an earlier start has left half a file."""
+    try:
+        from miyabi_healing.cli.main import main
+    except EOFError:
+        sys.dont_write_bytecode = True
+        sys.pycache_prefix = os.devnull  # nothing lies below: all is compiled again
+        from miyabi_healing.cli.main import main
+    main()
 
 
 def start_afresh() -> None:
@@ -60,8 +81,7 @@ if __name__ == "__main__":
     if is_complete():
         os.environ.pop(TRIED, None)
         sys.path.insert(0, ROOT)
-        from miyabi_healing.cli.main import main
-
-        main()
+        spare_full_disk()
+        run_program()
     else:
         start_afresh()

@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import NoReturn
 
 EXIT_UNKNOWN = 3
+PLACE = "MIYABI_HEALING_ENVIRONMENT"  # the folder that it is made in, if the usual one is not to be
+NEEDED = 80_000_000  # bytes, while it is made; half of that stays
+NEEDED_FILES = 5_000
 
 
 def say(message: str) -> None:
@@ -37,6 +40,44 @@ def is_made(venv: Path, lock: Path) -> bool:
     )
 
 
+def has_room(folder: Path) -> bool:
+    """Whether an environment can be made there. Raises OSError."""
+    space = os.statvfs(folder)
+    return space.f_bavail * space.f_frsize >= NEEDED and (
+        not space.f_files or space.f_favail >= NEEDED_FILES
+    )
+
+
+def require_room(folder: Path) -> None:
+    """Exits, saying what is missing and where there would be enough of it, where the disk is
+    full.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    if has_room(folder):
+        return
+    space = os.statvfs(folder)
+    free = f"{space.f_bavail * space.f_frsize / 1e6:.0f} MB and {space.f_favail} files are free"
+    need = f"the environment needs {NEEDED / 1e6:.0f} MB and {NEEDED_FILES} files to be made"
+    for other in ("/dev/shm", os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp"):
+        if os.path.isdir(other) and os.access(other, os.W_OK) and has_room(Path(other)):
+            if os.statvfs(other).f_flag & os.ST_NOEXEC:
+                continue
+            there = f"{other}/miyabi-healing-{os.getuid()}"
+            stop(f"{need}, and on {folder} {free}; elsewhere: {PLACE}={there} ./run_healing.sh")
+    stop(f"{need}, and on {folder} {free}; make room, or name a folder on another disk in {PLACE}")
+
+
+def temporary_folder(venv: Path) -> dict[str, str]:
+    """Where pip unpacks: beside the environment, where the usual place has no room."""
+    usual = Path(os.environ.get("TMPDIR") or "/tmp")
+    try:
+        enough = os.access(usual, os.W_OK) and has_room(usual)
+    except OSError:
+        enough = False
+    return {} if enough else {"TMPDIR": str(venv.parent)}
+
+
 def make(venv: Path, lock: Path) -> None:
     """Have `venv` hold what `lock` lists. Exits, saying why and what helps, where that cannot
     be.
@@ -50,6 +91,7 @@ def make(venv: Path, lock: Path) -> None:
             f"python{version}-venv"
         )
     os.umask(0o022)  # whoever can write to it chooses what we execute
+    require_room(venv.parent)
     venv.parent.mkdir(parents=True, exist_ok=True)
     with venv.with_name(f"{venv.name}.log").open("a+") as log:
         # The log is the lock as well: pip inherits it, so one that outlives a killed start still
@@ -70,6 +112,7 @@ def make(venv: Path, lock: Path) -> None:
 
 def build(venv: Path, lock: Path, log: int) -> None:
     new, old = venv.with_name(f"{venv.name}.new"), venv.with_name(f"{venv.name}.old")
+    environment = {**os.environ, **temporary_folder(venv)}
     for folder in (new, old):  # of a start that was killed
         shutil.rmtree(folder, ignore_errors=True)
     pip = [str(new / "bin/python"), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
@@ -88,7 +131,10 @@ def build(venv: Path, lock: Path, log: int) -> None:
         # nobody needs them any more; one has a hand in every start
         [*pip, "uninstall", "--yes", "--quiet", "setuptools", "pip"],
     ):
-        if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+        )
+        if done.returncode:
             shutil.rmtree(new, ignore_errors=True)
             text = venv.with_name(f"{venv.name}.log")
             said = [line for line in text.read_text(errors="replace").splitlines() if line.strip()]

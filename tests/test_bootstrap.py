@@ -8,16 +8,19 @@ or a maker of environments that is done at once; one does all of it with the rea
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import json
 import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +264,68 @@ def test_no_place_that_can_be_written(project: Path) -> None:
     )
     assert (code, said, complained.count("\n")) == (3, "", 1)
     assert "set XDG_CACHE_HOME" in complained
+
+
+def test_an_environment_elsewhere(quick: Path, tmp_path: Path) -> None:
+    there = tmp_path / "on another disk"
+    told, _ = start(quick / "run_healing.sh", MIYABI_HEALING_ENVIRONMENT=f"{there}/")
+    assert told["prefix"] == f"{there}/.venv"
+    assert stat.S_IMODE(there.stat().st_mode) == 0o700
+    assert not (quick / ".venv").exists()
+    assert start(quick / "run_healing.sh", MIYABI_HEALING_ENVIRONMENT=there) == (told, "")
+
+
+@pytest.mark.parametrize("kind", ["relative", "a link", "somebody else's"])
+def test_an_environment_elsewhere_is_only_made_in_a_folder_of_ones_own(
+    quick: Path, tmp_path: Path, kind: str
+) -> None:
+    there = tmp_path / "there"
+    if kind == "a link":
+        there.symlink_to(tmp_path)
+    elif kind == "somebody else's" and os.geteuid() == 0:
+        there.mkdir()
+        os.chown(there, 65534, 65534)
+    elif kind == "somebody else's":
+        there = Path("/")
+    place = "there" if kind == "relative" else there
+    code, said, complained = end(
+        begin(quick / "run_healing.sh", cwd=tmp_path, MIYABI_HEALING_ENVIRONMENT=place)
+    )
+    assert (code, said, complained.count("\n")) == (3, "", 1)
+    assert "MIYABI_HEALING_ENVIRONMENT" in complained
+    assert not list(tmp_path.glob("**/.venv*"))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("place", ["project", "cache"])
+def test_first_start_on_a_full_disk_says_what_is_missing_and_the_way_out(
+    project: Path, mounted: Callable[..., Path], place: str
+) -> None:
+    disk = mounted("tmpfs", "1M")
+    shutil.copytree(project, disk / "project")
+    if place == "cache":
+        (disk / "project" / ".venv").mkdir()
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    code, said, complained = end(
+        begin(disk / "project" / "run_healing.sh", "--json", HOME=disk, TMPDIR=disk)
+    )
+    assert (code, said, complained.count("\n")) == (3, "", 1)
+    assert "the environment needs 80 MB and 5000 files to be made, and on " in complained
+    assert re.search(r"MIYABI_HEALING_ENVIRONMENT=/\S+ \./run_healing\.sh|in MIYABI_H", complained)
+    assert not list(disk.glob("**/.venv.*"))
+
+
+def test_half_a_file_of_bytecode_that_a_full_disk_left_is_compiled_again(
+    copy: Path, home: Path
+) -> None:
+    command = [sys.executable, copy / "self_healer.py", "--version"]
+    said = end(begin(*command, HOME=home))
+    (compiled,) = (copy / "miyabi_healing" / "model" / "__pycache__").glob("config.*.pyc")
+    os.truncate(compiled, 20)
+    assert end(begin(*command, HOME=home)) == said
+    assert said[0] == 0
 
 
 def test_pip_that_fails_is_quoted_and_leaves_nothing_behind(project: Path) -> None:

@@ -4,6 +4,8 @@ it all.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import sqlite3
 import time
@@ -101,3 +103,23 @@ def test_disk_that_is_full_to_the_last_byte_is_healed(
     )
     assert run("--config", file, "rollback", cwd=disk).returncode in (0, 1)
     assert (disk / "logs" / "app.log").read_bytes() == LINES * 4
+
+
+@pytest.mark.root
+def test_checks_on_a_full_disk_run_without_keeping_what_is_compiled(
+    mounted: Callable[..., Path], home: Path
+) -> None:
+    disk = mounted("ext4", "4M")
+    (disk / "test_things.py").write_text(
+        "import pytest\n\n\n@pytest.mark.limit(0)\ndef test_things(measure, limit):\n"
+        "    assert measure(0, 'nothing') <= limit\n"
+    )
+    fill(disk)
+    with contextlib.suppress(OSError):  # not even a folder can be made
+        for number in itertools.count():
+            (disk / f"folder {number}").mkdir()
+    arguments = ("--dry-run", "--config", settings(home), "--checks", str(disk))
+    code, document = report(*arguments, PYTHONDONTWRITEBYTECODE=None)
+    assert (code, document["errors"]) == (0, [])
+    assert "things" in {each["name"] for each in document["metrics"]}
+    assert not (disk / "__pycache__").exists()

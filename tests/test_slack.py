@@ -25,8 +25,9 @@ from test_alerts import report as document_of
 
 from conftest import PROJECT, wait_for
 from miyabi_healing.model import config
-from miyabi_healing.report.alerts import decide, queue
+from miyabi_healing.report.alerts import apprise, decide, queue
 from miyabi_healing.report.alerts.message import Channel, Message
+from miyabi_healing.report.outputs import dispatch
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import secrets
 from miyabi_healing.support.paths import JOURNAL
@@ -285,36 +286,56 @@ def test_webhook_in_a_file(world: World) -> None:
     assert len(world.server.got) == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (None, "No such file or directory"),
-        ("", "it is empty"),
-        ("\n# none\n", "it is empty"),
-        ("ftp://x/SECRET", "https://"),
-    ],
-)
-def test_webhook_that_cannot_be_used_ends_it_before_anything_is_done(
-    home: Path, text: str | None, said: str
-) -> None:
-    if text is not None:
-        (home / "webhook").write_text(text)
-    done = run(
-        "--slack", "--config", settings(home, f'[alerts]\nslack_url_file = "{home}/webhook"\n')
-    )
+def test_webhook_that_can_be_none_ends_it_before_anything_is_done(home: Path) -> None:
+    (home / "webhook").write_text("ftp://x/SECRET")
+    file = settings(home, f'[alerts]\nslack_url_file = "{home}/webhook"\n')
+    done = run("--slack", "--config", file)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert "https://" in done.stderr
     assert "SECRET" not in done.stderr
     assert not (home / ".local").exists()
 
 
-def test_slack_without_a_webhook_says_what_to_set(home: Path) -> None:
-    done = run("--slack", "--config", settings(home))
-    assert done.returncode == 2
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "No such file or directory"), ("", "it is empty"), ("\n# none\n", "it is empty")],
+)
+def test_file_of_a_webhook_that_is_missing_costs_the_alerts_alone(
+    home: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (home / "webhook").write_text(text)
+    rules = config.AlertSettings(slack_url_file=f"{home}/webhook")
+    assert dispatch.usable_channels(config.Config(alerts=rules), slack=True) == ()
+    assert said in capsys.readouterr().err
+    assert dispatch.usable_channels(config.Config(alerts=rules), slack=True) == ()
+    assert capsys.readouterr().err == ""  # watch mode asks before every run
+
+
+def test_missing_apprise_costs_its_own_channel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apprise, "missing", lambda: "alerts: Apprise is not installed")
+    monkeypatch.setattr(
+        secrets,
+        "withdrawn",
+        {name: secrets.Secret("https://x/y") for name in (secrets.SLACK, secrets.APPRISE)},
+    )
+    said: list[str] = []
+    found = queue.configured_channels(config.AlertSettings(), True, said.append)
+    assert [each.name for each in found] == ["slack"]
+    assert said == ["alerts: Apprise is not installed"]
+
+
+def test_run_without_a_webhook_heals_and_says_what_to_set(world: World) -> None:
+    (world.folder / "value").write_text("9")
+    _, without = report(*world.options, SLACK_WEBHOOK_URL=None)
+    done = run("--json", "--slack", *world.options, SLACK_WEBHOOK_URL=None)
+    assert [each["action"] for each in json.loads(done.stdout)["actions_taken"]] == [
+        each["action"] for each in without["actions_taken"]
+    ]
     assert (
         done.stderr
         == "miyabi-healing: Slack: no webhook to send to; set SLACK_WEBHOOK_URL, or slack_url_file "
-        "in [alerts]\n"
+        "in [alerts]; nothing is sent there\n"
     )
 
 

@@ -61,6 +61,7 @@ def run_checks(
     except mount_answers.NoAnswer as error:
         raise Stopped(f"the state folder: {error}", ExitCode.UNKNOWN) from None
     where = registry.checks_folders(config, more_checks)
+    startup.spare_full_disks((*where.checks, *where.healers))
     registry.validate_settings(config, where)
     if junitxml and (why := _unwritable(junitxml)):
         raise ConfigError(f"--junitxml: {display(junitxml)}: {why}")

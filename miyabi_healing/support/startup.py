@@ -11,13 +11,15 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 # What pytest imports and a run never asks for anything. They are loaded when somebody does.
 _POSTPONED = frozenset({"importlib.metadata", "locale", "zipfile"})
+_BYTECODE_NEEDS = 16 << 20  # bytes
 _COLOURING = "pygments"  # what pytest shows code in colours with; our runs show none
 
 
@@ -98,6 +100,19 @@ def postponing() -> Iterator[None]:
         if LeavingOut in finders:
             for name in [each for each in sys.modules if each.partition(".")[0] == _COLOURING]:
                 del sys.modules[name]
+
+
+def spare_full_disks(folders: Iterable[Path]) -> None:
+    """Keep nothing that is compiled where a folder of code lies on a disk that is all but full.
+
+    pytest gives up a check whose bytecode it cannot keep for want of space (``try_makedirs`` in its
+    assertion/rewrite.py), and CPython before 3.12.8 and 3.13.1 leaves half a file (gh-126606).
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            space = os.statvfs(folder)
+            if space.f_bavail * space.f_frsize < _BYTECODE_NEEDS:
+                sys.dont_write_bytecode = True
 
 
 def leave(end: SystemExit) -> NoReturn:

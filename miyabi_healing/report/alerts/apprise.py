@@ -8,16 +8,16 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 
-from miyabi_healing.model.config import ConfigError
 from miyabi_healing.report.alerts.decide import Alert
 from miyabi_healing.report.alerts.message import Message, NotSent
 from miyabi_healing.support.secrets import Secret
 
 
-def require() -> None:
-    """Raises ConfigError where Apprise is not installed."""
+def missing() -> str:
+    """That Apprise is not installed; empty where it is."""
     if importlib.util.find_spec("apprise") is None:
-        raise ConfigError("alerts: Apprise is not installed; pip install 'miyabi-healing[notify]'")
+        return "alerts: Apprise is not installed; pip install 'miyabi-healing[notify]'"
+    return ""
 
 
 def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from miyabi_healing.model import config
 from miyabi_healing.report.alerts import decide
@@ -26,31 +26,49 @@ from miyabi_healing.support.bounded_wait import within
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
 
+_T = TypeVar("_T")
 MOST_QUEUED = 50  # messages a channel; of more than that, the oldest are dropped
 _BACKOFF = (60, 3600)  # seconds: before the second try, and at most
 _KNOWN_COLUMNS = "state, severity, brake, since, told, course"
 
 
-def configured_channels(rules: config.AlertSettings, slack: bool) -> tuple[Channel, ...]:
-    """Where this host's alerts go. Raises ConfigError."""
+def configured_channels(
+    rules: config.AlertSettings, slack: bool, say: Callable[[str], None]
+) -> tuple[Channel, ...]:
+    """Where this host's alerts go. What is missing costs its own channel alone, and is handed to
+    `say`; an address that can be none raises ConfigError.
+    """
     found = []
     if slack or rules.slack:
-        url = secrets.find_secret(secrets.SLACK, rules.slack_url_file)
+        url, why = _present(partial(secrets.find_secret, secrets.SLACK, rules.slack_url_file))
         if url is None:
-            raise config.ConfigError(
-                f"Slack: no webhook to send to; set {secrets.SLACK}, or slack_url_file in [alerts]"
-            )
-        if not url.value.startswith(("https://", "http://")):
+            none = f"no webhook to send to; set {secrets.SLACK}, or slack_url_file in [alerts]"
+            say(f"Slack: {why or none}")
+        elif not url.value.startswith(("https://", "http://")):
             raise config.ConfigError(
                 "Slack: the webhook is not an address that begins with https://"
             )
-        found.append(Channel("slack", partial(to_slack, url)))
-    if places := secrets.find_all(secrets.APPRISE, rules.apprise_urls_file):
+        else:
+            found.append(Channel("slack", partial(to_slack, url)))
+    places, why = _present(partial(secrets.find_all, secrets.APPRISE, rules.apprise_urls_file))
+    if why:
+        say(f"alerts: {why}")
+    if places:
         from miyabi_healing.report.alerts import apprise
 
-        apprise.require()
-        found.append(Channel("apprise", partial(apprise.send, places)))
+        if missing := apprise.missing():
+            say(missing)
+        else:
+            found.append(Channel("apprise", partial(apprise.send, places)))
     return tuple(found)
+
+
+def _present(find: Callable[[], _T]) -> tuple[_T | None, str]:
+    """What is found; where its file is missing or has nothing in it, why it is not."""
+    try:
+        return find(), ""
+    except config.ConfigError as error:
+        return None, str(error)
 
 
 def to_slack(url: secrets.Secret, message: Message, seconds: float) -> None:

@@ -52,6 +52,7 @@ def _pings(given: Setup) -> bool:
     return bool(is_set_up) and not given.dry_run
 
 
+_said: set[str] = set()
 _OUTPUTS: tuple[Output, ...] = (
     _Module(
         "textfile",
@@ -70,7 +71,9 @@ def wanted(settings: Config, to: Sequence[Channel]) -> bool:
 
 
 def usable_channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
-    """Who is alerted to what has changed: nobody, where nobody asked for it. Raises ConfigError."""
+    """Who is alerted to what has changed: nobody, where nobody asked for it. What is missing for it
+    is said, once while this process lives. Raises ConfigError.
+    """
     rules = settings.alerts
     if not (
         slack or rules.slack or rules.apprise_urls_file or secrets.APPRISE in secrets.withdrawn
@@ -78,7 +81,7 @@ def usable_channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
         return ()
     from miyabi_healing.report.alerts import queue
 
-    return queue.configured_channels(rules, slack)
+    return queue.configured_channels(rules, slack, _complain_once)
 
 
 def begin_run(settings: Config, dry_run: bool) -> None:
@@ -157,6 +160,13 @@ def _guarded(name: str) -> Iterator[None]:
         # else a bug, or something nobody thought of: its words might hold a secret
         what = str(error) if isinstance(error, OutputError) else type(error).__name__
         _complain(f"{name}: {what}")
+
+
+def _complain_once(words: str) -> None:
+    """Say it for the first time only: watch mode asks before every run."""
+    if words not in _said:
+        _said.add(words)
+        _complain(f"{words}; nothing is sent there")
 
 
 def _complain(words: str) -> None:
