@@ -94,7 +94,7 @@ READINGS: dict[str, tuple[str, str]] = {
     "CacheOwners": ("host.cache_owners", "who is at work with a cache"),
     "old_files": ("host.personal_files", "a person's old files in a folder"),
     "OpenFiles": ("host.open_files", "the files that processes have open"),
-    "Family": ("host.orphans", "an orphan, and all that lives below it"),
+    "Family": ("host.orphan_groups", "an orphan, and all that lives below it"),
     "has_ended": ("host.orphan_families", "whether a process is gone"),
     "look_again": ("host.orphan_families", "whether a process is an orphan now"),
     "catches": ("host.process_status", "whether a process catches a signal"),
@@ -165,7 +165,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.open_files import told_by as told_by
     from miyabi_healing.host.orphan_families import has_ended as has_ended
     from miyabi_healing.host.orphan_families import look_again as look_again
-    from miyabi_healing.host.orphans import Family as Family
+    from miyabi_healing.host.orphan_groups import Family as Family
     from miyabi_healing.host.orphans import Orphans as Orphans
     from miyabi_healing.host.personal_files import old_files as old_files
     from miyabi_healing.host.planning import archive_log as archive_log

@@ -28,7 +28,8 @@ from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.explain import orphans as orphan_explainer
 from miyabi_healing.host.explain.question import Question
 from miyabi_healing.host.orphan_families import look_again
-from miyabi_healing.host.orphans import Family, Orphans
+from miyabi_healing.host.orphan_groups import Family
+from miyabi_healing.host.orphans import Orphans
 from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Budgets
@@ -461,6 +462,35 @@ def test_nobody_is_killed_whom_the_budget_let_nobody_ask(nursery: Nursery, tmp_p
     outcomes = gatework.carry_out(made, context, budgets=Budgets(processes=1))
     assert sum(map(lives, twice)) == 1
     assert "budget: 1 processes a run" in {each.message for each in outcomes}
+
+
+def test_each_has_its_time_to_end_also_where_the_budget_stops_the_rest(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    slow = f"""
+def end(*_):
+    time.sleep(0.3)
+    open({str(tmp_path / "tidied up")!r} + str(os.getpid()), "w")
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+"""
+    for _ in range(2):
+        nursery.orphan(before=slow)
+    context = Context(host(), "run", tmp_path / "state")
+    gatework.carry_out(plan(found(), "*"), context, budgets=Budgets(processes=1))
+    assert len(list(tmp_path.glob("tidied up*"))) == 1
+
+
+def test_nobody_is_killed_who_was_not_asked(nursery: Nursery) -> None:
+    read, write = os.pipe()
+    twice = [nursery.orphan(streams="stdout=-3", stdin=read) for _ in range(2)]
+    os.close(read)
+    made = plan(Orphans(groups=found().in_use), "*")
+    assert "it is in use" in str(made.steps[0].guard())
+    os.close(write)
+    assert pids(found()) == {each.pid for each in twice}
+    assert made.steps[2].guard() == "it was not asked to end"
+    assert made.steps[0].guard() is None
 
 
 def test_client_that_has_come_meanwhile_keeps_it(nursery: Nursery, tmp_path: Path) -> None:

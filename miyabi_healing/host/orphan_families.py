@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from miyabi_healing.host.deliberate import program_of_family, reason_to_stay
 from miyabi_healing.host.memory_users import measure_processes, seconds_running, work_folder
-from miyabi_healing.host.orphans import Family, Group, Orphans
+from miyabi_healing.host.orphan_groups import Family, Group
+from miyabi_healing.host.orphans import Orphans
 from miyabi_healing.host.process_status import PROC, Process, read_process
 from miyabi_healing.host.programs import program_name
 from miyabi_healing.host.reparented import (

@@ -6,7 +6,8 @@ from signal import Signals
 
 from miyabi_healing.host.explain.question import Question
 from miyabi_healing.host.orphan_families import look_again
-from miyabi_healing.host.orphans import Family, Group, Orphans
+from miyabi_healing.host.orphan_groups import Family, Group
+from miyabi_healing.host.orphans import Orphans
 from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.host.reparented import reparented_processes
 from miyabi_healing.model.explanation import Explanation
