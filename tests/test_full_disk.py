@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 from program import report, run, settings
 
+from miyabi_healing.model.config import Config
 from miyabi_healing.report import text
+from miyabi_healing.runner.registry import Folders
+from miyabi_healing.runner.resources import Resources
 from miyabi_healing.support import paths
 
 LINES = b"".join(b"line %06d, and what it says\n" % number for number in range(20_000))
@@ -123,3 +126,17 @@ def test_checks_on_a_full_disk_run_without_keeping_what_is_compiled(
     assert (code, document["errors"]) == (0, [])
     assert "things" in {each["name"] for each in document["metrics"]}
     assert not (disk / "__pycache__").exists()
+
+
+@pytest.mark.root
+def test_healthy_run_says_that_its_journal_has_no_place(
+    mounted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = mounted("tmpfs", "64k")
+    fill(disk)
+    monkeypatch.setattr(paths, "FALLBACK_TOPS", (str(disk),))
+    resources = Resources(Config(), Folders((), ()), "run", disk / "state", dry_run=False)
+    resources.remember([])
+    (note,) = resources.notes
+    assert note.startswith(f"the journal in {disk}/state cannot be written: ")
+    assert note.endswith("; nothing of this run is remembered")

@@ -279,7 +279,10 @@ class Resources:
         """Write down what the checks found, and forgive what is healthy again. Raises what the
         journal raises.
         """
-        if self.looks_only or self.no_journal:
+        if self.looks_only:
+            return
+        if self.no_journal:
+            self.notes.append(f"{self.no_journal}; nothing of this run is remembered")
             return
         from miyabi_healing.state import history
 
