@@ -28,7 +28,8 @@ from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import control_groups, memory, memory_rows, process_ending, process_status
 from miyabi_healing.host.context import HealerContext
-from miyabi_healing.host.orphans import Family, Group, Orphans
+from miyabi_healing.host.orphan_groups import Family, Group
+from miyabi_healing.host.orphans import Orphans
 from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.readings import Host

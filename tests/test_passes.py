@@ -533,7 +533,6 @@ def test_bad_configuration_is_one_clear_line_and_touches_nothing(
         (("--nope",), "--nope"),
         (("--config", "/nowhere/at/all"), "/nowhere/at/all: no such file"),
         (("--checks", "/nowhere/at/all"), "no such folder"),
-        (("--slack",), "SLACK_WEBHOOK_URL"),
         (("surplus",), "surplus"),
         (("rollback", "--nope"), "No such option '--nope'.\n"),
         (

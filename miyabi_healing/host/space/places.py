@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from miyabi_healing.host import cache_rows, caches, catalogue
+from miyabi_healing.host import cache_rows, cache_tag, caches, catalogue
 from miyabi_healing.model.catalogue import CacheKind, KnownFolder
 from miyabi_healing.model.config import CacheSettings
 from miyabi_healing.model.space import Verdict
 from miyabi_healing.support import mount_answers
-from miyabi_healing.support.files import read_small
+from miyabi_healing.support.files import is_within
 
-_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
 _MOST_HOMES = 50
 _NO_LOGIN = 1000  # accounts below this number are the system's, but for root (login.defs(5))
 
@@ -42,6 +41,7 @@ class Places:
         self.paths: dict[str, Place] = {}
         self.names: dict[str, Place] = {}
         self.marks: dict[str, Place] = {}
+        self.marked: dict[str, Place] = {}  # what those below are that their tool has marked
         for values in catalogue.table("known_folders").values():
             row = KnownFolder(**values)
             place = Place(row.verdict, row.what, whole=not row.holds, holds=row.holds)
@@ -53,7 +53,8 @@ class Places:
             place = _cache(name, kind, settings)
             for home in self.homes:
                 folders = () if kind.of_system else caches.cache_folders(kind, Path(home))
-                self.paths.update((os.path.join(home, each), place) for each in folders)
+                known = self.marked if kind.tagged else self.paths
+                known.update((os.path.join(home, each), place) for each in folders)
             self.paths.update((each, place) for each in kind.folders if each.startswith("/"))
         self._open_up()
 
@@ -93,14 +94,24 @@ class Places:
         for mark, place in self.marks.items():
             if os.path.lexists(os.path.join(path, mark)):
                 return place
-        try:
-            if read_small(os.path.join(path, "CACHEDIR.TAG"), whole=False).startswith(_TAG):
-                return Place("costly", "a tool's cache, by its CACHEDIR.TAG")
-        except OSError:
-            pass
+        if os.path.lexists(os.path.join(path, cache_tag.NAME)) and (found := self._marked(path)):
+            return found
         if os.path.lexists(os.path.join(path, ".git")):
             return Place("a person's", "a git repository and what is beside it", whole=False)
         return UNKNOWN
+
+    def _marked(self, path: str) -> Place | None:
+        """What a folder is by its CACHEDIR.TAG; None where that is none."""
+        try:
+            owner = os.lstat(path).st_uid
+        except OSError:
+            return None
+        if not cache_tag.has_cache_tag(Path(path), owner):
+            return None
+        above = next((self.marked[top] for top in self.marked if is_within(path, top)), None)
+        if above and cache_tag.is_build_folder(Path(path), owner):
+            return above
+        return Place("costly", "a tool's cache, by its CACHEDIR.TAG")
 
 
 def _cache(name: str, kind: CacheKind, settings: CacheSettings) -> Place:
