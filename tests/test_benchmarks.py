@@ -34,6 +34,7 @@ harness.main({"one": cases})
 """
 
 
+@pytest.mark.usefixtures("only_zombies")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_crowd_of_a_benchmark_that_is_ended_is_gone(number: signal.Signals) -> None:
     argv = [sys.executable, "-c", CROWD, str(PROJECT)]
@@ -46,6 +47,7 @@ def test_crowd_of_a_benchmark_that_is_ended_is_gone(number: signal.Signals) -> N
     wait_for(lambda: not any(lives(each) for each in crowd))
 
 
+@pytest.mark.usefixtures("only_zombies")
 def test_topic_that_is_ended_takes_its_world_away(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", TOPIC, str(PROJECT), "--folder", str(tmp_path), "one"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as benchmark:
