@@ -28,8 +28,7 @@ _NEVER_USED = """
 """.split()
 # Our own checks need none of these, nor their fixtures; somebody else's may.
 _NOT_OURS = """
-    capture debugging doctest faulthandler junitxml legacypath logging monkeypatch recwarn subtests
-    tmpdir unittest warnings
+    capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings
 """.split()
 
 
