@@ -10,6 +10,7 @@ are read twice, not needed twice. Pages of tmpfs and of shared memory are never 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.memory_pressure import Pressure
 
 PROCFS = Path("/proc")
+_NAME_AND_NUMBER = re.compile(r"^(\S+)[ \t]+(\d+)(?!\S)", re.MULTILINE)
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -195,8 +197,8 @@ def groups() -> Iterator[tuple[Path, tuple[str, str, str, tuple[str, str]]]]:
 
 def read_keyed(path: Path) -> dict[str, int]:
     """A file of ``name number`` lines. Raises OSError."""
-    rows = (line.split() for line in path.read_text().splitlines())
-    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+    rows = _NAME_AND_NUMBER.findall(path.read_text(encoding="ascii", errors="replace"))
+    return {name: int(number) for name, number in rows}
 
 
 def kernel_cache(group: Path) -> int:

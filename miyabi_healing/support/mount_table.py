@@ -5,6 +5,7 @@ Only the table itself is read, so a mount whose server does not answer cannot bl
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -57,10 +58,14 @@ def mount_table(process: str = "self") -> tuple[MountPoint, ...]:
     """Every mount that a process can see, in the kernel's order; none where there is no /proc."""
     try:
         with open(f"/proc/{process}/mountinfo", "rb") as file:
-            lines = file.read().splitlines()
+            return _parse_table(file.read())
     except OSError:
         return ()
-    return tuple(parse_mount(line) for line in lines)
+
+
+@functools.lru_cache(maxsize=1)  # it is read afresh each time, and hardly ever another one
+def _parse_table(table: bytes) -> tuple[MountPoint, ...]:
+    return tuple(parse_mount(line) for line in table.splitlines())
 
 
 def parse_mount(line: bytes) -> MountPoint:
