@@ -417,6 +417,19 @@ def test_what_cannot_be_read_is_not_ended(
     assert said == "its control groups cannot be read: No such file or directory"
 
 
+def test_thread_that_ends_while_it_is_looked_at_is_no_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = world.careless()
+    listed = os.listdir
+
+    def more(path: str | Path) -> list[str]:
+        return [*listed(path), "4194305"] if str(path).endswith(f"{pid}/task") else listed(path)
+
+    monkeypatch.setattr(process_ending.os, "listdir", more)
+    assert process_ending.objection(seen(pid)) is None
+
+
 def test_whether_it_is_frozen_is_not_guessed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ import pytest
 from conftest import PROJECT, wait_for
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
-from miyabi_healing.host import process_status
+from miyabi_healing.host import memory_users, process_status, processes
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.process_status import Process, parse_stat, read_process, read_psutil
@@ -87,6 +87,12 @@ Start = Callable[..., psutil.Popen]
 
 def python(start: Start, script: str) -> psutil.Popen:
     return start(sys.executable, "-S", "-c", script)
+
+
+def seen(pid: int) -> Process:
+    found = read_process(pid)
+    assert found
+    return found
 
 
 def zombies_of(pid: int) -> int:
@@ -652,3 +658,30 @@ def test_namespace_that_cannot_be_read_is_protected(
     monkeypatch.setattr(process_status, "PROC", tmp_path)
     assert process_status.is_namespace_init(5) == "its namespaces cannot be read"
     assert not process_status.catches(5, signal.SIGCHLD)
+
+
+def test_name_with_control_characters_forges_no_row_and_breaks_nothing(start: Start) -> None:
+    renamed = "import ctypes, time; ctypes.CDLL(None).prctl(15, {!r}, 0, 0, 0); time.sleep(600)"
+    for name in (b"a\rSigCgt:", b"a\rVmSwap:", b"a\x1cNSpid: 1"):
+        process = python(start, renamed.format(name))
+        wait_for(lambda: Path(f"/proc/{process.pid}/comm").read_bytes() == name + b"\n")  # noqa: B023
+        assert not process_status.catches(process.pid, signal.SIGUSR1)
+        assert process_status.is_namespace_init(process.pid) is None
+        assert not list(memory_users.swap_by_program([seen(process.pid)]))
+
+
+def test_process_that_is_listed_and_not_told_of_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an ordinary user sees all others' with hidepid=1 (proc(5))."""
+
+    def hidden(pid: int) -> Process | None:
+        if pid != os.getpid():
+            raise PermissionError(1, "Operation not permitted", f"/proc/{pid}/stat")
+        return read_process(pid)
+
+    monkeypatch.setattr(processes, "read_process", hidden)
+    assert Processes().zombies(0) == ()
+    assert [each.pid for each in Processes().all()] == [os.getpid()]
+    assert Processes().running(["no-such-program"]) == ()
+    assert Processes().protection(seen(os.getpid())) == "this program runs below it"

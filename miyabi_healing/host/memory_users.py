@@ -196,7 +196,7 @@ def _proportional(pid: int) -> int | None:
 def _swapped(pid: int) -> int:
     try:
         with open(f"{PROC}/{pid}/status", "rb") as file:
-            lines = file.read().splitlines()
+            lines = file.read().split(b"\n")  # a name may have a carriage return in it
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"VmSwap:")), 0)

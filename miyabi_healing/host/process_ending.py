@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from miyabi_healing.host import control_groups, protected_programs
-from miyabi_healing.host.process_status import LINUX, PROC, Process, living, read_process
+from miyabi_healing.host.process_status import (
+    LINUX,
+    PROC,
+    Process,
+    living,
+    read_process,
+    read_status,
+)
 from miyabi_healing.host.programs import program_name, program_names
 from miyabi_healing.support.formatting import display
 
@@ -121,8 +129,11 @@ def _by_its_state(process: Process) -> Objection | None:
         return Objection(Kind.HELD, "it is stopped") if process.state == "T" else None
     try:
         tasks = os.listdir(PROC / str(process.pid) / "task")
-        states = [_status(f"{process.pid}/task/{task}") for task in tasks[:_MOST_TASKS]]
-        ours = _status("self")
+        states = [read_status(process.pid)]
+        for task in tasks[:_MOST_TASKS]:
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+                states.append(read_status(f"{process.pid}/task/{task}"))
+        ours = read_status("self")
     except OSError as error:
         return Objection(Kind.UNKNOWN, f"its state cannot be read: {error.strerror}")
     for status in states:
@@ -190,10 +201,3 @@ def _is_left_behind(process: Process, unit: control_groups.Unit) -> bool:
         and main.start <= process.start
         and (main.ppid, beside) == (process.ppid, True)
     )
-
-
-def _status(process: str) -> dict[str, str]:
-    """The rows of proc_pid_status(5). Raises OSError."""
-    with open(PROC / process / "status", encoding="utf-8", errors="replace") as file:
-        parts = (line.partition(":") for line in file)
-        return {name: value.strip() for name, _, value in parts}

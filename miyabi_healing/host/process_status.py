@@ -200,11 +200,10 @@ def is_namespace_init(pid: int) -> str | None:
     container.
     """
     try:
-        lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
+        levels = read_status(pid).get("NSpid", "").split()
     except OSError:
         return "its namespaces cannot be read"
-    inner = next((line.split()[-1] for line in lines if line.startswith("NSpid:")), "")
-    return "it is the init of a container" if inner == "1" else None
+    return "it is the init of a container" if levels[-1:] == ["1"] else None
 
 
 def catches(pid: int, signum: int) -> bool:
@@ -212,8 +211,18 @@ def catches(pid: int, signum: int) -> bool:
     in proc_pid_status(5); signalfd(2), sigwait(3)); False where that cannot be told.
     """
     try:
-        lines = (PROC / str(pid) / "status").read_text(errors="replace").splitlines()
+        rows = read_status(pid)
     except OSError:
         return False
-    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigBlk:"))]
+    masks = (int(rows.get(name, "0"), 16) for name in ("SigCgt", "SigBlk"))
     return any(mask >> (signum - 1) & 1 for mask in masks)
+
+
+def read_status(process: int | str) -> dict[str, str]:
+    """The rows of proc_pid_status(5), also of a task (``12/task/13``). Raises OSError.
+
+    A newline alone ends a row: a name may have any other control character in it.
+    """
+    text = (PROC / str(process) / "status").read_bytes().decode("utf-8", "replace")
+    parts = (line.partition(":") for line in text.split("\n"))
+    return {name: value.strip() for name, _, value in parts}

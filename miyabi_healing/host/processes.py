@@ -51,13 +51,13 @@ class Processes:
     protected: tuple[str, ...] = ()
 
     def all(self) -> tuple[Process, ...]:
-        return tuple(process for pid in _pids() if (process := read_process(pid)) is not None)
+        return tuple(process for pid in _pids() if (process := _look(pid)) is not None)
 
     def zombies(self, pause: float = 0.1) -> tuple[Process, ...]:
         """Zombies that last: seen in two looks, `pause` seconds apart. A healthy parent's are gone
         by the second.
         """
-        seen = (read_process(pid) for pid in _suspects())
+        seen = (_look(pid) for pid in _suspects())
         first = {(each.pid, each.start) for each in seen if each and each.is_zombie}
         if not first:
             return ()
@@ -65,9 +65,7 @@ class Processes:
         return tuple(
             process
             for pid, start in sorted(first)
-            if (process := read_process(pid)) is not None
-            and process.is_zombie
-            and process.start == start
+            if (process := _look(pid)) is not None and process.is_zombie and process.start == start
         )
 
     def running(self, names: Sequence[str]) -> tuple[Process, ...]:
@@ -115,9 +113,19 @@ def _ancestors(pid: int) -> set[int]:
     found: set[int] = set()
     while pid > 0 and pid not in found:
         found.add(pid)
-        process = read_process(pid)
+        process = _look(pid)
         pid = process.ppid if process else 0
     return found
+
+
+def _look(pid: int) -> Process | None:
+    """A process; None where there is none, or where it is listed and nothing else is told of it
+    (hidepid=1 in proc(5)), which is said elsewhere.
+    """
+    try:
+        return read_process(pid)
+    except PermissionError:
+        return None
 
 
 def _program_names(process: Process) -> set[str]:
