@@ -28,7 +28,22 @@ _WITH_VALUE = {
     "ruby": ("-r", "-I", "-C"),
     "java": ("-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules"),
 }
-_CODE = frozenset(("-c", "-e", "--eval", "--print", "-pe", "-ne", "eval"))
+_SHELL = re.compile(r"(ba|da|k|z|a)?sh|fish")
+# what says that code follows, or has it right after it, also after other letters (-uc), by how an
+# interpreter's name begins
+_CODE = {
+    "python": re.compile(r"-[bBdEiIOPqsSuvx]*c.*"),
+    "pypy": re.compile(r"-[bBdEiIOPqsSuvx]*c.*"),
+    "perl": re.compile(r"-[acflnpstTuUwW0-7]*[eE].*"),
+    "ruby": re.compile(r"-[aclnpsSvwW0-7]*e.*"),
+    "node": re.compile(r"-e|-p|-pe|--(eval|print)(=.*)?"),
+    "bun": re.compile(r"-e|-p|--(eval|print)(=.*)?"),
+    "deno": re.compile(r"eval"),
+    "php": re.compile(r"-[rBRE]|--(run|process-(begin|code|end))"),
+}
+_CODE_OF_SHELL = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
+# with a value of its own: -o pipefail, also at the end of others
+_VALUE_OF_SHELL = re.compile(r"[-+][A-Za-z]*[oO]|--(rcfile|init-file|init-command)")
 _NAMES_NEXT = frozenset(("-m", "--module", "-jar"))  # what follows is the program
 _SUBCOMMANDS = {"deno": ("run", "serve", "task"), "bun": ("run", "x")}
 _ENDINGS = (".js", ".cjs", ".mjs", ".ts", ".py", ".rb", ".pl", ".php", ".sh", ".jar")
@@ -99,18 +114,27 @@ def _script(program: str, arguments: Sequence[str]) -> str:
         (have for key, have in _WITH_VALUE.items() if interpreter.startswith(key)), ()
     )
     subcommands = _SUBCOMMANDS.get(interpreter, ())
+    shell = bool(_SHELL.fullmatch(interpreter))
     for argument in rest:
-        if argument in _CODE:
+        if _is_code(interpreter, argument, shell=shell):
             return ""
         if argument in _NAMES_NEXT or argument == "--":
             return next(rest, "")
-        if argument in with_value:
+        if argument in with_value or (shell and _VALUE_OF_SHELL.fullmatch(argument)):
             next(rest, "")
         elif argument in subcommands:
             subcommands = ()
         elif not argument.startswith("-"):
             return argument
     return ""
+
+
+def _is_code(interpreter: str, argument: str, *, shell: bool) -> bool:
+    """Whether an option says that code follows, or has it in itself: then no script is run."""
+    if shell:
+        return bool(_CODE_OF_SHELL.fullmatch(argument))
+    forms = (form for key, form in _CODE.items() if interpreter.startswith(key))
+    return any(form.fullmatch(argument) for form in forms)
 
 
 def _file_name(program: str) -> str:
