@@ -123,7 +123,7 @@ def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan
     ladder = Ladder(processes, options.several)
     asked: list[Step] = []
     ended: list[Step] = []
-    tried: list[str] = []
+    tried: list[str] = []  # only what the gate came to: it stops where enough are reaped
     # one that is only slow has had them for no time, or from somebody who ended just now
     lazy = (each for each in parents if each.process.pid == 1 and each.oldest >= LAZY)
     lazy_init = next((each for each in lazy if each.old), None)
@@ -132,8 +132,7 @@ def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan
         new = any(f"asked {key(each)}" not in seen_for for each in parent.zombies)
         ask = not why and len(asked) < MOST_ASKED and catches(parent.process.pid, signal.SIGCHLD)
         if ask and new:
-            asked.append(asking(processes, parent))
-        tried += [f"asked {key(each)}" for each in parent.zombies] if ask else []
+            asked.append(asking(processes, parent, tried))
         if why:
             kept.append(Kept(parent.name, "protected", f"{parent.facts}; {why}{init_cure(parent)}"))
             continue
@@ -155,7 +154,7 @@ def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan
             for each in noted(zombie)
             if each == key(zombie) or each in seen_for
         ),
-        tried=tuple(tried),
+        tried=lambda: tuple(tried),
     )
 
 
@@ -174,8 +173,7 @@ def find_parents(
     for pid, dead in children.items():
         process = everyone.get(pid)
         if process is None or process.is_zombie:
-            detail = f"its parent ended meanwhile; {len(dead)} zombies"
-            kept.append(Kept(f"pid {pid}", "ended meanwhile", detail))
+            kept.append(unseen(pid, len(dead)))
             continue
         ages = {each: seen_for.get(key(each)) for each in dead}
         old = [
@@ -186,6 +184,14 @@ def find_parents(
         oldest = max((age for age in ages.values() if age is not None), default=0.0)
         parents.append(Parent(process, tuple(dead), tuple(old), oldest, living[pid]))
     return sorted(parents, key=lambda each: (-len(each.old), -len(each.zombies))), kept
+
+
+def unseen(pid: int, number: int) -> Kept:
+    """Of zombies whose parent is not among the living that we see."""
+    words = f"{number} zombie{'s' if number > 1 else ''}"
+    if pid == 0:  # getppid(2): it is in another PID namespace, as of docker exec
+        return Kept("pid 0", "out of sight", f"{words}; their parent is outside of this container")
+    return Kept(f"pid {pid}", "ended meanwhile", f"{words}; their parent has ended, or is hidden")
 
 
 def judge(
@@ -214,7 +220,13 @@ def judge(
     return "", "", ending(parent, options, ladder)
 
 
-def asking(processes: Processes, parent: Parent) -> Step:
+def asking(processes: Processes, parent: Parent, tried: list[str]) -> Step:
+    def guard() -> str | None:
+        if reason := still_guilty(processes, parent):
+            return reason
+        tried.extend(f"asked {key(each)}" for each in parent.zombies)
+        return None
+
     return signal_process(
         parent.process,
         signal.SIGCHLD,
@@ -223,7 +235,7 @@ def asking(processes: Processes, parent: Parent) -> Step:
         undo="nothing to undo",
         counts="parents_asked",
         wait=ASKED,
-        guard=partial(still_guilty, processes, parent),
+        guard=guard,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pty
 import shutil
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from conftest import PROJECT, wait_for
+from miyabi_healing.gate.handlers import signal as signal_handler
 from miyabi_healing.gate.handlers.table import apply, recheck
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.host import memory_users, process_status, processes
@@ -410,11 +412,33 @@ def test_parent_that_reaps_none_when_asked_is_asked_once(start: Start, tmp_path:
         "kill_zombies", registry.builtin("healers") / "kill_zombies.py"
     )
     assert kind
-    known = dict.fromkeys((*first.sightings, *first.tried), 30.0)
+    known = dict.fromkeys((*first.sightings, *first.tried()), 30.0)
     view = HealerContext(Host(Config()), {"": Processes()}, seen_for=lambda: known)
     later = healer(view, Issue("zombie_processes", "", "", 9, Limit(5)), kind())
     assert signals(only(later, parent.pid)) == []
-    assert set(first.tried) <= {*later.sightings}
+    assert set(first.tried()) <= {*later.sightings}
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_parent_that_the_run_did_not_come_to_counts_as_not_asked(start: Start) -> None:
+    parent = python(start, DEAF + CARELESS.format(n=3))
+    wait_for(lambda: zombies_of(parent.pid) == 3)
+    found = plan(age=None)
+    (step,) = only(found, parent.pid).steps
+    assert found.tried() == ()
+    assert step.guard() is None
+    assert len(found.tried()) == 3
+
+
+@pytest.mark.usefixtures("only_zombies")
+def test_zombie_whose_parent_is_outside_of_the_container_is_said_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead = Process(7, 0, 1, "true", "Z", 7, 0, 0, 1)
+    monkeypatch.setattr(Processes, "zombies", lambda *_: (dead,))
+    (kept,) = plan().kept
+    assert (kept.target, kept.reason) == ("pid 0", "out of sight")
+    assert kept.detail == "1 zombie; their parent is outside of this container"
 
 
 @pytest.mark.usefixtures("only_zombies")
@@ -685,3 +709,21 @@ def test_process_that_is_listed_and_not_told_of_is_left_out(
     assert [each.pid for each in Processes().all()] == [os.getpid()]
     assert Processes().running(["no-such-program"]) == ()
     assert Processes().protection(seen(os.getpid())) == "this program runs below it"
+
+
+def test_many_zombies_of_one_that_reaps_one_a_signal_are_not_all_looked_at_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zombies = [Process(pid, 9, 1, "true", "Z", 9, 0, 0, 1) for pid in range(100, 400)]
+    left, looks = [each.pid for each in zombies[1:]], 0
+
+    def look(pid: int) -> Process | None:
+        nonlocal looks
+        looks += 1
+        return next((each for each in zombies if each.pid == pid and pid in left), None)
+
+    monkeypatch.setattr(signal_handler, "read_process", look)
+    monkeypatch.setattr(signal_handler, "_send", lambda *_: left.pop(0))
+    step = Signal(target="", reason="", pid=9, start=1, signal=signal.SIGCHLD, wait=1)
+    assert signal_handler._while_it_helps(step, None, zombies, math.inf) == 299
+    assert looks < 5 * len(zombies)

@@ -49,8 +49,8 @@ class Plan:
     alone.
 
     `sightings` are things that the healer waits to see again before it acts on them: the next run's
-    context knows for how long they have been there. `tried` are more of them, noted only where the
-    plan was carried out.
+    context knows for how long they have been there. `tried` gives more of them, and is only asked
+    once the plan has been carried out.
     """
 
     steps: tuple[Step, ...]
@@ -61,7 +61,7 @@ class Plan:
     min_gain: float = 0
     in_batches: bool = False
     sightings: tuple[str, ...] = ()
-    tried: tuple[str, ...] = ()
+    tried: Callable[[], tuple[str, ...]] = field(default=tuple, compare=False, repr=False)
     if_short: Callable[[], dict[str, object]] | None = field(
         default=None, compare=False, repr=False
     )
@@ -82,7 +82,7 @@ def fault(plan: object) -> str | None:
         for each in there:
             if not isinstance(each, kind):
                 return f"has {type(each).__name__} among its {name}"
-    for each in (*plan.sightings, *plan.tried):
+    for each in plan.sightings:
         if not isinstance(each, str):
             return f"has {type(each).__name__} among its sightings"
     fields = {"target": str, "reason": str, "undo": str, "counts": str, "bytes": int, "later": int}

@@ -58,14 +58,14 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
             action.brake = resources.blocked or resources.no_journal
             if not (resources.dry_run or action.brake):
                 resources.note_sightings(healer, plan.sightings)
-            if not plan.steps and not plan.tried:
+            if not plan.steps:
                 return  # nothing is to be blocked or done, and what could is much to load
             if resources.dry_run or action.brake:
                 describe(resources, action, action.plan)
             else:
                 action.brake = _carry_out(resources, action, action.plan)
-                if not action.brake and plan.tried:
-                    resources.note_sightings(healer, (*plan.sightings, *plan.tried))
+                if tried := () if action.brake else plan.tried():
+                    resources.note_sightings(healer, (*plan.sightings, *tried))
     except deadline.TooLong as late:
         action.problem = f"{late}, and it had not made its plan"
         _trace(resources, healer, late)

@@ -19,6 +19,7 @@ from miyabi_healing.model.steps import Signal
 _ALLOWED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGKILL)
 _POLL = 0.02
 _REAPED_BY_INIT = 1  # seconds
+_OLDEST_REAPED = 0.1  # seconds, until the others are looked at, too
 
 
 @contextmanager
@@ -95,31 +96,53 @@ def _take_effect(
     step: Signal, pidfd: int | None, zombies: Sequence[Process], deadline: float
 ) -> int:
     """Wait until a signal has done what it can, but not beyond `deadline`; returns how often it was
-    sent again: a parent that waits once for each SIGCHLD reaps one child for each.
+    sent again.
     """
-    times, left = 0, len(zombies)
-    while step.wait:
+    if not step.wait:
+        return 0
+    if step.signal == signal.SIGCHLD:
+        return _while_it_helps(step, pidfd, zombies, deadline)
+    end = min(time.monotonic() + step.wait, deadline)
+    _until(lambda: _has_ended(step), end)
+    # init has them now, and some take their time
+    end = min(max(end, time.monotonic() + _REAPED_BY_INIT), deadline)
+    _until(lambda: not (_has_ended(step) and _still(zombies)), end)
+    return 0
+
+
+def _while_it_helps(
+    step: Signal, pidfd: int | None, zombies: Sequence[Process], deadline: float
+) -> int:
+    """Send it again as long as that helps: a parent that waits once for each SIGCHLD reaps one
+    child for each, as a rule the oldest. With thousands, looking at all of them each time would
+    take minutes, so all are looked at only where the oldest is still there.
+    """
+    times, left = 0, list(zombies)
+    while left and time.monotonic() < deadline:
         end = min(time.monotonic() + step.wait, deadline)
-        if step.signal != signal.SIGCHLD:
-            _until(lambda: _has_ended(step), end)
-            # init has them now, and some take their time
-            end = min(max(end, time.monotonic() + _REAPED_BY_INIT), deadline)
-            _until(lambda: not (_has_ended(step) and _still(zombies)), end)
-            break
-        before = left
-        _until(lambda: _still(zombies) < before, end)  # noqa: B023
-        left = _still(zombies)
-        if not left or left == before or time.monotonic() >= deadline:
-            break
-        with suppress(ProcessLookupError):
-            _send(step, pidfd)
-        times += 1
+        _until(lambda: _is_reaped(left[0]), min(time.monotonic() + _OLDEST_REAPED, end), fast=True)  # noqa: B023
+        if _is_reaped(left[0]):
+            gone = next((at for at, each in enumerate(left) if not _is_reaped(each)), len(left))
+            left = left[gone:]
+        else:
+            before = len(left)
+            _until(lambda: _still(left) < before, end)  # noqa: B023
+            left = [each for each in left if not _is_reaped(each)]
+            if len(left) == before:
+                break
+        if left and time.monotonic() < deadline:
+            with suppress(ProcessLookupError):
+                _send(step, pidfd)
+            times += 1
     return times
 
 
-def _until(true: Callable[[], bool], end: float) -> None:
+def _until(true: Callable[[], bool], end: float, *, fast: bool = False) -> None:
+    """Wait for it; `fast` looks more often in the beginning."""
+    pause = _POLL / 20 if fast else _POLL
     while not true() and time.monotonic() < end:
-        time.sleep(_POLL)
+        time.sleep(pause)
+        pause = min(pause * 2, _POLL)
 
 
 def _has_ended(step: Signal) -> bool:
@@ -129,8 +152,12 @@ def _has_ended(step: Signal) -> bool:
 
 def _still(zombies: Sequence[Process]) -> int:
     """How many of some zombies nobody has reaped yet."""
-    found = ((each, read_process(each.pid)) for each in zombies)
-    return sum(now is not None and now.start == each.start for each, now in found)
+    return sum(not _is_reaped(each) for each in zombies)
+
+
+def _is_reaped(zombie: Process) -> bool:
+    now = read_process(zombie.pid)
+    return now is None or now.start != zombie.start
 
 
 def _measured(step: Signal, times: int, zombies: Sequence[Process]) -> StepResult:
