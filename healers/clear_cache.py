@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 from miyabi_healing.api import (
@@ -135,9 +134,10 @@ def ends(
     sizes = {each.process.pid: each.bytes for each in measure_processes(candidates)}
     avoided = {each.pid for each in candidates if matches(each, options.avoid)}
     candidates.sort(key=lambda each: (each.pid in avoided, -sizes.get(each.pid, 0)))
+    asked: set[int] = set()
     rounds = ((signal.SIGTERM, threshold), (signal.SIGKILL, options.kill_above))
     steps = [
-        signal_step(each, signum, above, options, sizes.get(each.pid, 0))
+        signal_step(each, signum, above, options, sizes.get(each.pid, 0), asked)
         for signum, above in rounds
         for each in candidates
     ]
@@ -145,8 +145,23 @@ def ends(
 
 
 def signal_step(
-    process: Process, signum: signal.Signals, above: float, options: Options, size: int
+    process: Process,
+    signum: signal.Signals,
+    above: float,
+    options: Options,
+    size: int,
+    asked: set[int],
 ) -> Signal:
+    """`asked` are those that got SIGTERM: nobody else is killed."""
+
+    def guard() -> str | None:
+        if signum == signal.SIGKILL and process.pid not in asked:
+            return "it was not asked to end"
+        if reason := objection(above, options.kill_above):
+            return reason
+        asked.add(process.pid)
+        return None
+
     return signal_process(
         process,
         signum,
@@ -154,7 +169,7 @@ def signal_step(
         target=f"{signum.name} to {process_ending.named(process)}",
         counts="processes_signalled",
         settle=options.patience,
-        guard=partial(objection, above, options.kill_above),
+        guard=guard,
     )
 
 

@@ -19,9 +19,9 @@ from miyabi_healing.api import (
     Process,
     Processes,
     Signal,
-    display,
     has_ended,
     look_again,
+    process_ending,
     signal_process,
 )
 
@@ -52,7 +52,11 @@ def end_orphans(context: HealerContext, issue: Issue, options: Options) -> Plan:
             continue
         for each in family.members:
             if reason := processes.reason_not_to_end(each):
-                kept.append(Kept(label(each), "protected", f"{reason}; it is of {family.text}"))
+                kept.append(
+                    Kept(
+                        process_ending.named(each), "protected", f"{reason}; it is of {family.text}"
+                    )
+                )
             else:
                 chosen.append(each)
     kept += [
@@ -96,7 +100,8 @@ def term(
     return signal_process(
         process,
         signal.SIGTERM,
-        "nobody is left who started it, and nobody uses it",
+        target=f"SIGTERM to {process_ending.named(process)}",
+        reason="nobody is left who started it, and nobody uses it",
         counts="processes_signalled",
         settle=settle,
         guard=guard,
@@ -124,7 +129,8 @@ def kill(
     return signal_process(
         process,
         signal.SIGKILL,
-        f"it does not end {patience:g} s after SIGTERM",
+        target=f"SIGKILL to {process_ending.named(process)}",
+        reason=f"it does not end {patience:g} s after SIGTERM",
         counts="processes_signalled",
         settle=1,
         guard=guard,
@@ -139,7 +145,3 @@ def still_needed(context: HealerContext, processes: Processes, process: Process)
     if isinstance(found, Family):
         return f"it is in use: {found.client}" if found.client else None
     return found
-
-
-def label(process: Process) -> str:
-    return f"{display(process.name)} (pid {process.pid})"

@@ -379,6 +379,12 @@ def test_programs_that_may_be_stopped_go_gently_and_only_while_it_is_needed(
     assert steps[1].guard is not None
     assert steps[0].guard() is None  # 94 % is above 90
     assert "not more than 97" in str(steps[1].guard())
+    nearly_all = "MemTotal: 1000000 kB\nMemAvailable: 10000 kB\n"
+    (kernel / "proc" / "meminfo").write_text(nearly_all)
+    assert steps[1].guard() is None
+    again = signals(plan(kernel, may_stop=("sleep-for-*",), kill_above=97), sleeper.pid)
+    (kernel / "proc" / "meminfo").write_text(nearly_all)
+    assert again[1].guard() == "it was not asked to end"
     (kernel / "proc" / "meminfo").write_text("MemTotal: 1000000 kB\nMemAvailable: 900000 kB\n")
     assert steps[0].guard() is not None
 

@@ -72,7 +72,9 @@ class World:
             return self.start(str(file)).pid
         shutil.copy(shutil.which("sleep") or "", file)
         forks = "true & " * ZOMBIES
-        return self.start("sh", "-c", f'{forks}exec "$0" 600', str(file)).pid
+        pid = self.start("sh", "-c", f'{forks}exec "$0" 600', str(file)).pid
+        wait_for(lambda: os.readlink(f"/proc/{pid}/exe") == str(file))  # no shell any more
+        return pid
 
     def careless(self) -> int:
         """An ordinary program that may be ended."""

@@ -515,6 +515,29 @@ def test_whole_family_ends_and_a_shell_by_itself(nursery: Nursery, tmp_path: Pat
     wait_for(lambda: not any(map(lives, shells)))
 
 
+def test_program_below_which_an_agent_lives_is_none(nursery: Nursery) -> None:
+    sleep = shutil.which("sleep")
+    assert sleep
+    shutil.copy(sleep, nursery.folder / "claude")
+    start = "import subprocess; subprocess.Popen([{!r}, '600'])"
+    for _ in range(2):
+        nursery.orphan(after=start.format(str(nursery.folder / "claude")))
+        nursery.orphan("other-mcp", after=start.format(sleep))
+    wait_for(lambda: [each.name for each in found().groups] == ["other-mcp"])
+    nursery.known += [each.pid for each in reparented.below(os.getpid())]
+
+
+@pytest.mark.parametrize("device", ["/dev/fuse", "/dev/net/tun"])
+def test_what_the_kernel_asks_on_behalf_of_others_is_in_use(nursery: Nursery, device: str) -> None:
+    if not os.access(device, os.W_OK):
+        pytest.skip(f"needs {device}")
+    for _ in range(2):
+        nursery.orphan(before=f"os.open({device!r}, os.O_RDWR)")
+    (group,) = found().in_use
+    assert device in group.families[0].client
+    assert not found().groups
+
+
 NEVER = (
     "claude codex aider cursor-agent code nvim emacs tmux screen postgres mysqld redis-server "
     "dockerd containerd sshd gitlab-runner Runner.Listener gpg-agent ssh-agent dbus-daemon bazel "

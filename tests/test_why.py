@@ -279,7 +279,9 @@ def test_zombie_and_its_parent_say_what_may_be_sent_to_whom(
 def test_any_other_process_is_left_alone(start: Start, tmp_path: Path, home: Path) -> None:
     process = start(sys.executable, "-S", "-c", "import time; time.sleep(600)")
     found = answer(process.pid)
-    assert found.verdict == "it is left alone: only a parent of zombies is ever signalled"
+    assert (
+        found.verdict == "it is left alone: it has no zombies, and is not to be stopped for memory"
+    )
     assert "it is not protected" in found.evidence
     shutil.copy(shutil.which("sleep") or "", tmp_path / "claude")
     agent = answer(start(str(tmp_path / "claude"), "600").pid)

@@ -22,6 +22,12 @@ from miyabi_healing.support import mount_answers
 from miyabi_healing.support.formatting import display
 
 _NOT_CONNECTED = frozenset(("TCP", "TCPv6", "UDP", "UDPv6", "NETLINK", "PACKET", "RAW", "PING"))
+# what a process does for others who have it open: the kernel asks it, and no peer is to be seen
+_SERVED = {
+    "/dev/fuse": "it serves a mounted folder (/dev/fuse)",
+    "/dev/net/tun": "it serves a network (/dev/net/tun)",
+    "/dev/kvm": "it runs a virtual machine (/dev/kvm)",
+}
 _READS, _WRITES = 1, 2
 Family = Sequence[Process]
 
@@ -191,7 +197,9 @@ def _add(held: _Held, pid: int, descriptor: int) -> None:
         elif link.startswith(("/dev/pts/", "/dev/tty", "/dev/console", "/dev/ptmx")):
             if not link.endswith(" (deleted)"):
                 held.client = held.client or f"it has the terminal {display(link)} open"
-        elif link.startswith("pipe:[") or (
+        elif link in _SERVED:
+            held.client = held.client or _SERVED[link]
+        elif link.startswith(("pipe:[", "/dev/shm/")) or (
             link.startswith("/") and not link.startswith(("/dev/", "/memfd:"))
         ):
             flags, mount = told_by(f"{PROC}/{pid}/fdinfo/{descriptor}")

@@ -35,6 +35,11 @@ def reason_to_stay(members: Sequence[Process], protected: Sequence[str] = ()) ->
     first, main = members[0], program_of_family(members)
     if any(each.tty for each in members):
         return "a terminal belongs to it"
+    if not protected_programs.work_of(main):
+        for each in members:
+            if group := protected_programs.work_of(each):
+                name = f"{display(program_name(each))} (pid {each.pid})"
+                return f"{name} runs below it, one of the {group}"
     manager = read_process(first.ppid)
     if manager and _is_one_of(manager, "supervisors"):
         return f"{display(program_name(manager))} looks after it"

@@ -55,7 +55,7 @@ def explain(question: Question) -> Explanation | None:
         return Explanation(
             kind="process",
             target=_name(process),
-            verdict="it is left alone: only a parent of zombies is ever signalled",
+            verdict="it is left alone: it has no zombies, and is not to be stopped for memory",
             evidence=tuple(evidence),
         )
     verdict, change = _ladder(question, process, processes)
