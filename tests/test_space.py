@@ -373,6 +373,49 @@ def test_known_folders_are_wholes_with_their_verdicts(home: Path, places: Places
     }
 
 
+def test_place_of_sources_is_none_of_the_caches_that_are_marked_in_it(
+    home: Path, places: Places
+) -> None:
+    tag = b"Signature: 8a477f597d28d172789f06886806bc55\n"
+    put(home / "src/mine/film", 500 * KB)
+    put(home / "src/other/film", 400 * KB)
+    put(home / "src/app/target/debug/x", 450 * KB)
+    put(home / "src/app/target/CACHEDIR.TAG").write_bytes(tag)
+    put(home / "src/kept/CACHEDIR.TAG").write_bytes(tag)
+    put(home / "src/kept/x", 450 * KB)
+    found = named(rows(home, places), home)
+    assert found.pop("src/app/target") == "can go"
+    assert found == {"src/mine/film": "unknown", "src/other/film": "unknown", "src/kept": "costly"}
+
+
+def test_what_only_its_owner_cleans_says_so_and_the_systems_own_never_can_go(home: Path) -> None:
+    known = Places(CacheSettings(homes=(str(home),), also=("docker",), never=("apt",)))
+    assert "only uv itself can clean" in known.paths[f"{home}/.cache/uv"].what
+    journal, docker = known.paths["/var/log/journal"], known.paths["/var/lib/docker"]
+    assert (journal.verdict, docker.verdict) == ("the system's", "costly")
+    assert "journalctl --vacuum-size" in journal.what
+
+
+@pytest.mark.parametrize(
+    ("folder", "around"),
+    [
+        (".local/share/containers/storage/volumes", ".local/share/containers"),
+        (".vscode-server/data", ".vscode-server"),
+        (".julia/dev", ".julia"),
+    ],
+)
+def test_what_nobody_makes_again_is_told_apart_from_what_is_fetched(
+    home: Path, places: Places, folder: str, around: str
+) -> None:
+    put(home / around / "fetched/x", 400 * KB)
+    put(home / folder / "made/x", 300 * KB)
+    (row,) = rows(home, places)
+    assert (row.path, row.verdict) == (str(home / around), "costly")
+    assert f"but a person's is {os.path.relpath(folder, around)} in it" in row.what
+    put(home / folder / "made/y", 2000 * KB)
+    assert named(rows(home, places), home)[folder] == "a person's"
+
+
 def test_costly_cache_that_may_be_cleaned_can_go_and_a_spared_one_is_none(home: Path) -> None:
     put(home / ".m2/repository/x", 100 * KB)
     put(home / ".cache/thumbnails/x", 100 * KB)

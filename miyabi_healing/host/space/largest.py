@@ -125,6 +125,10 @@ def _row(each: _Named, places: Places, files: Collection[OpenFile], size: Size) 
     place = _place(each, places)
     if place.verdict == "can go" and (user := next(_users(each.path, files), None)):
         place = Place("in use", f"{place.what}, which {user.name} (pid {user.pid}) has open")
+    if place.verdict in ("can go", "costly") and each.whole:
+        own = [os.path.relpath(path, each.path) for path in _of_a_person(each, places)]
+        if own:
+            place = Place(place.verdict, f"{place.what}; but a person's is {', '.join(own)} in it")
     seen = each.bytes if size is by_bytes else each.files
     return SpaceRow(
         path=each.path,
@@ -146,6 +150,20 @@ def _place(each: _Named, places: Places) -> Place:
         found = places.by_content(each.path)
         found = None if found == UNKNOWN else found
     return found or places.around(each.path) or UNKNOWN
+
+
+def _of_a_person(each: _Named, places: Places) -> Iterator[str]:
+    """Where in a folder something is known that no tool makes again."""
+    waiting = [(each.folder, each.path)]
+    while waiting:
+        folder, path = waiting.pop()
+        for one in folder.below if path in places.above else ():
+            below = os.path.join(path, one.name)
+            place = places.paths.get(below)
+            if place and place.verdict == "a person's":
+                yield below
+            else:
+                waiting.append((one, below))
 
 
 def _users(path: str, files: Collection[OpenFile]) -> Iterator[OpenFile]:

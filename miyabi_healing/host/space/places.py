@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,8 +13,9 @@ from miyabi_healing.model.catalogue import CacheKind, KnownFolder
 from miyabi_healing.model.config import CacheSettings
 from miyabi_healing.model.space import Verdict
 from miyabi_healing.support import mount_answers
-from miyabi_healing.support.files import is_within
+from miyabi_healing.support.files import is_within, read_small
 
+_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
 _MOST_HOMES = 50
 _NO_LOGIN = 1000  # accounts below this number are the system's, but for root (login.defs(5))
 
@@ -41,7 +43,6 @@ class Places:
         self.paths: dict[str, Place] = {}
         self.names: dict[str, Place] = {}
         self.marks: dict[str, Place] = {}
-        self.marked: dict[str, Place] = {}  # what those below are that their tool has marked
         for values in catalogue.table("known_folders").values():
             row = KnownFolder(**values)
             place = Place(row.verdict, row.what, whole=not row.holds, holds=row.holds)
@@ -49,13 +50,18 @@ class Places:
             self.marks.update(dict.fromkeys(row.marks, place))
             for path in self._everywhere(row.folders):
                 self.paths[path] = place
+        self.marked: dict[str, Place] = {}  # by the folder around; the mark tells which are meant
         for name, kind in cache_rows.kinds(settings).items():
             place = _cache(name, kind, settings)
+            if kind.tagged:
+                tops = itertools.product(self.homes, kind.folders)
+                self.marked.update((os.path.join(*each), place) for each in tops)
+                continue
             for home in self.homes:
                 folders = () if kind.of_system else caches.cache_folders(kind, Path(home))
-                known = self.marked if kind.tagged else self.paths
-                known.update((os.path.join(home, each), place) for each in folders)
-            self.paths.update((each, place) for each in kind.folders if each.startswith("/"))
+                self.paths.update((os.path.join(home, each), place) for each in folders)
+            for each in kind.folders if kind.of_system else ():
+                self.paths.setdefault(each, place)  # there is more than a cache in some
         self._open_up()
 
     def _everywhere(self, folders: tuple[str, ...]) -> Iterator[str]:
@@ -94,32 +100,39 @@ class Places:
         for mark, place in self.marks.items():
             if os.path.lexists(os.path.join(path, mark)):
                 return place
-        if os.path.lexists(os.path.join(path, cache_tag.NAME)) and (found := self._marked(path)):
-            return found
+        if place := self._marked_by_tool(path):
+            return place
+        try:
+            if read_small(os.path.join(path, "CACHEDIR.TAG"), whole=False).startswith(_TAG):
+                return Place("costly", "a tool's cache, by its CACHEDIR.TAG")
+        except OSError:
+            pass
         if os.path.lexists(os.path.join(path, ".git")):
             return Place("a person's", "a git repository and what is beside it", whole=False)
         return UNKNOWN
 
-    def _marked(self, path: str) -> Place | None:
-        """What a folder is by its CACHEDIR.TAG; None where that is none."""
-        try:
-            owner = os.lstat(path).st_uid
-        except OSError:
-            return None
-        if not cache_tag.has_cache_tag(Path(path), owner):
-            return None
-        above = next((self.marked[top] for top in self.marked if is_within(path, top)), None)
-        if above and cache_tag.is_build_folder(Path(path), owner):
-            return above
-        return Place("costly", "a tool's cache, by its CACHEDIR.TAG")
+    def _marked_by_tool(self, path: str) -> Place | None:
+        """What a folder is that its build tool has marked, as a healing run tells such a one."""
+        for top, place in self.marked.items():
+            if is_within(path, top) and path != top:
+                owner = os.stat(os.path.dirname(top)).st_uid
+                return place if cache_tag.is_build_folder(Path(path), owner) else None
+        return None
 
 
 def _cache(name: str, kind: CacheKind, settings: CacheSettings) -> Place:
     if kind.category == "C":
         return Place("a person's", f"{name}: a person's files")
+    what = f"the cache of {name}"
+    if kind.tagged:
+        what = "what a build tool has made, and marked as its cache"
+    elif not (kind.deletable or kind.of_system):
+        what += f", which only {name} itself can clean"
+    elif kind.of_system:
+        what = f"of {name}; what may go, goes by: {' '.join(kind.gentle or kind.strong)}"
     if kind.costly and name not in settings.also:
-        return Place("costly", f"the cache of {name}")
-    return Place("can go", f"the cache of {name}")
+        return Place("costly", what)
+    return Place("the system's" if kind.of_system else "can go", what)
 
 
 def _homes(settings: CacheSettings) -> Iterator[str]:
