@@ -268,6 +268,61 @@ def test_ctrl_c_shows_what_was_seen(
         os.waitpid(-1, os.WNOHANG)
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_ctrl_c_ends_a_look_at_one_folder_of_many_names(
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch, deep: bool
+) -> None:
+    """What a process has seen of it counts, and is not lost with the process after some seconds."""
+    monkeypatch.setattr(walk, "_NAMES", 4)
+    monkeypatch.setattr("miyabi_healing.host.space.pieces.SOON", 0.0)
+    top = tmp_path / "t"
+    for number in range(40):
+        put(top / ("a/b/flat" if deep else "") / f"{number}")
+    (top / "z").mkdir()
+    if not deep:
+        (top / "a").mkdir()
+    told: list[str] = []
+
+    def interrupt(said: str) -> None:
+        told.append(said)
+        if len(told) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    found = look_at(str(top), places, interrupt, 1)
+    assert found.stopped == INTERRUPTED
+    assert 0 < found.tree.files < 30
+    assert all(each.at_least for each in found.tree.all_below() if "b" in each.name)
+
+
+def test_folder_of_many_names_is_no_disk_that_does_not_answer(
+    tangle: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("miyabi_healing.host.space.pieces._UNITS", 2)
+    monkeypatch.setattr("miyabi_healing.host.space.pieces.SOON", 0.05)
+    monkeypatch.setattr(crew, "SOON", 0.05)
+    monkeypatch.setattr(crew, "_STALLED", 0.4)
+    monkeypatch.setattr(walk, "_NAMES", 1)
+    for number in range(40):
+        put(tangle / f"many/flat/{number}", 100)
+    real = os.scandir
+
+    class Slow:
+        def __init__(self, handle: int) -> None:
+            self.entries = real(handle)
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            for entry in self.entries.__enter__():
+                time.sleep(0.02)
+                yield entry
+
+        def __exit__(self, *_error: object) -> None:
+            self.entries.close()
+
+    monkeypatch.setattr(walk.os, "scandir", Slow)
+    found = look(tangle, places, 2)
+    assert (found.stopped, found.tree.at_least) == ("", False)
+
+
 def test_process_that_does_not_come_further_is_given_up(
     tangle: Path, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:

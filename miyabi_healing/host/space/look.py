@@ -41,7 +41,7 @@ def look_at(path: str, places: Places, tell: Progress, processes: int = 0) -> Lo
             look.tree.bytes = status.st_blocks * 512
             walk = Walk(status.st_dev, places, points)
             pieces = Pieces(walk, look, asked)
-            waiting = pieces.begin(top)
+            waiting = pieces.begin(top, tell)
             count = min(processes or _processors(), len(waiting))
             if waiting and not asked and count > 1:
                 Crew(pieces, waiting, tell).work(count)

@@ -54,9 +54,10 @@ class Pieces:
     asked: list[int]
     opened: list[Folder] = field(default_factory=list)
 
-    def begin(self, top: int) -> list[Piece]:
+    def begin(self, top: int, tell: Progress) -> list[Piece]:
         """Look at the upper folders; returns those that are waiting then."""
         walk, end = self.walk, time.monotonic() + SOON
+        walk.tell = self._heard(tell)
         waiting = deque([Piece(self.look.tree, self.look.path, 0)])
         wholes: list[Piece] = []
         while waiting and len(waiting) < _UNITS and time.monotonic() < end and not self.asked:
@@ -65,7 +66,10 @@ class Pieces:
             if piece.depth == _UPPER or (piece.depth and place and place.whole):
                 wholes.append(piece)
             else:
-                self._open(top, piece, waiting)
+                try:
+                    self._open(top, piece, waiting)
+                except Stopped:
+                    piece.folder.at_least = True
         return [*wholes, *waiting]
 
     def _open(self, top: int, piece: Piece, waiting: deque[Piece]) -> None:
@@ -115,6 +119,20 @@ class Pieces:
 
     def finish(self, top: int, waiting: list[Piece], tell: Progress) -> None:
         """Look at the pieces one after the other."""
+        self.walk.tell = self._heard(tell)
+        for number, piece in enumerate(waiting):
+            try:
+                if self.asked:
+                    raise Stopped
+                self.one(top, piece)
+            except Stopped:
+                for each in waiting[number:]:
+                    each.folder.at_least = True
+                break
+        self.close()
+
+    def _heard(self, tell: Progress) -> Callable[[str, Totals], None]:
+        """Passes on how far it is, a few times a second, and stops where that was asked for."""
         last = time.monotonic()
 
         def heard(path: str, totals: Totals) -> None:
@@ -125,15 +143,7 @@ class Pieces:
                 last = time.monotonic()
                 tell(words(path, totals.bytes, totals.files))
 
-        self.walk.tell = heard
-        for number, piece in enumerate(waiting):
-            try:
-                self.one(top, piece)
-            except Stopped:
-                for each in waiting[number:]:
-                    each.folder.at_least = True
-                break
-        self.close()
+        return heard
 
     def close(self) -> None:
         for folder in reversed(self.opened):

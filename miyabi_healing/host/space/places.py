@@ -100,8 +100,8 @@ class Places:
         for mark, place in self.marks.items():
             if os.path.lexists(os.path.join(path, mark)):
                 return place
-        if place := self._marked_by_tool(path):
-            return place
+        if marked := self._marked_by_tool(path):
+            return marked
         try:
             if read_small(os.path.join(path, "CACHEDIR.TAG"), whole=False).startswith(_TAG):
                 return Place("costly", "a tool's cache, by its CACHEDIR.TAG")

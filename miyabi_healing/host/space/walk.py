@@ -14,6 +14,7 @@ from miyabi_healing.host.space.subvolumes import is_snapshot
 from miyabi_healing.support.tree_size import DEEPEST, READ_FOLDER
 
 _ROUND = 64  # folders between two words about how far it is
+_NAMES = 1 << 12  # names of one folder, for the same
 
 
 class Stopped(Exception):
@@ -88,12 +89,17 @@ class Walk:
                 add_kinds(self.kinds, one)
 
     def names(self, handle: int, folder: Folder, path: str) -> list[str]:
-        """Add what lies directly in an open folder; returns the names of the folders in it."""
+        """Add what lies directly in an open folder; returns the names of the folders in it. Raises
+        Stopped, after what was seen until then was added.
+        """
         deeper, size, count, largest = [], 0, 0, 0
-        links, name = folder.links, ""
+        links, name, met = folder.links, "", 0
         try:
             with os.scandir(handle) as entries:
-                for entry in entries:
+                for met, entry in enumerate(entries, 1):
+                    if not met % _NAMES:
+                        seen = Totals(self.totals.bytes + size * 512, self.totals.files + met)
+                        self.tell(path, seen)
                     if entry.is_dir(follow_symlinks=False):
                         deeper.append(entry.name)
                         continue
@@ -112,21 +118,22 @@ class Walk:
                         largest, name = blocks, entry.name
         except OSError:
             self._not_read(folder, path)
-        folder.bytes += size * 512
-        folder.files += count
-        if largest * 512 > folder.largest[0]:
-            folder.largest = largest * 512, name
-        self.totals.bytes += size * 512
-        self.totals.files += count
+        finally:
+            folder.bytes += size * 512
+            folder.files += count
+            if largest * 512 > folder.largest[0]:
+                folder.largest = largest * 512, name
+            self.totals.bytes += size * 512
+            self.totals.files += count
         return deeper
 
     def _inside(self, handle: int, folder: Folder, path: str, whole: bool, depth: int) -> None:
         self._folders += 1
-        if self._folders % _ROUND == 0:
-            self.tell(path, self.totals)
-        deeper = self.names(handle, folder, path)
         around = path.rstrip("/") + "/"
         try:
+            if self._folders % _ROUND == 0:
+                self.tell(path, self.totals)
+            deeper = self.names(handle, folder, path)
             if deeper and depth >= DEEPEST:
                 self._not_read(folder, path)
                 return
