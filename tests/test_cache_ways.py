@@ -146,6 +146,18 @@ def test_tool_that_empties_its_cache_leaves_nothing_for_the_next_way(
 
 
 @pytest.mark.usefixtures("alone")
+def test_tool_that_deletes_the_folder_of_its_cache_too_has_done_well(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``uv cache clean`` and ``go clean -modcache`` do."""
+    fill(home / ".cache/pip/http-v2/a", 3, 10_000)
+    monkeypatch.setenv("PATH", tool(tmp_path / "bin", "pip", f"rm -r '{home}/.cache/pip'"))
+    asked, left = carry_out(plan(home, idle_minutes=0), home)
+    assert (asked.status, asked.freed, asked.message) == ("applied", 3 * 12_288, "")
+    assert left.status == "skipped"
+
+
+@pytest.mark.usefixtures("alone")
 def test_tool_that_fails_is_followed_by_the_next_way(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ class Room:
         gain = _free(self.path) - self.before
         if gain >= expected * _ENOUGH:
             return gain
-        flush_filesystem(self.path, _FLUSHING)
+        flush_filesystem(_still_there(self.path), _FLUSHING)
         end = time.monotonic() + _WAITING
         while (gain := _free(self.path) - self.before) < expected * _ENOUGH:
             if expected < LEAST or time.monotonic() > end:
@@ -60,7 +60,12 @@ def nothing_came_back(gone: int, gain: int) -> str:
     )
 
 
+def _still_there(path: Path) -> Path:
+    """A path, or the nearest folder around it: some tools delete the folder of their cache, too."""
+    return next((each for each in (path, *path.parents) if each.is_dir()), path)
+
+
 def _free(path: Path) -> int:
     """Raises OSError."""
-    status = os.statvfs(path)
+    status = os.statvfs(_still_there(path))
     return status.f_bfree * status.f_frsize
