@@ -24,7 +24,7 @@ import pytest
 from rich.cells import cell_len
 
 from miyabi_healing.host import filesystems
-from miyabi_healing.host.open_files import OpenFile, scan_open_files
+from miyabi_healing.host.open_files import OpenFile, OpenFiles, scan_open_files
 from miyabi_healing.host.space import brief, crew, glance, picture, snapshots, walk
 from miyabi_healing.host.space.deleted_files import deleted_files
 from miyabi_healing.host.space.folder_tree import Folder, Totals, by_bytes, by_files, prune, settle
@@ -592,16 +592,33 @@ def test_deleted_file_is_explained_by_its_process_and_counts_once(
         each.stdout.readline()
         each.stdout.close()
     file.unlink()
-    opened = scan_open_files().files
-    found, total = deleted_files(opened, point.stat().st_dev)
+    opened = scan_open_files()
+    found, total = deleted_files(opened.files, point.stat().st_dev)
     assert {row.pid for row in found} == {each.pid for each in both}
     assert 9000 * KB <= total < 9100 * KB
     assert all(row.bytes == total for row in found)
     whole = picture.whole_picture(str(point), Config(), opened, lambda told: None)
     assert whole.whole
     assert (whole.deleted_bytes, whole.unexplained) == (total, 0)
-    without = picture.whole_picture(str(point), Config(), (), lambda told: None)
+    without = picture.whole_picture(str(point), Config(), OpenFiles((), ()), lambda told: None)
     assert without.unexplained == total
+
+
+def test_what_no_folder_has_may_be_deleted_files_of_processes_that_were_not_seen() -> None:
+    about = dict.fromkeys(("percent", "inodes_percent", "size", "free", "reserved"), 0)
+    seen = dict.fromkeys(("seen_bytes", "seen_files"), 1)
+    shown = picture.SpacePicture(
+        path="/x", filesystem="ext4", whole=True, short="bytes", used=10**9, rows=(),
+        unexplained=8 * 10**8, unseen=3, unread=("/x/lost+found",), **about, **seen,
+    )  # fmt: skip
+    (line,) = [
+        each
+        for each in words.space_lines(words.build_space([shown], []), 1000)
+        if each.startswith("Not found")
+    ]
+    assert "folders that could not be read" in line
+    assert "deleted files of 3 processes that could not be looked into" in line
+    assert "it is in" not in line
 
 
 def test_volume_in_a_thin_pool_says_that_snapshots_cannot_be_told(tmp_path: Path) -> None:
@@ -657,7 +674,7 @@ def test_command_shows_rows_and_what_no_folder_has(home: Path) -> None:
 
 def test_table_on_a_narrow_screen_has_no_line_that_is_longer(home: Path, places: Places) -> None:
     put(home / ("long " * 12) / ("longer" * 8), 300 * KB)
-    whole = picture.whole_picture(str(home), Config(), (), lambda told: None)
+    whole = picture.whole_picture(str(home), Config(), OpenFiles((), ()), lambda told: None)
     for width in (40, 60, 100):
         lines = list(words.space_lines(words.build_space([whole], ["/x: gone"]), width))
         assert max(cell_len(click.unstyle(line)) for line in lines) <= width
@@ -714,7 +731,7 @@ def test_subvolume_is_looked_into_and_a_snapshot_is_named(
     assert 3000 * KB <= found.tree.bytes < 3200 * KB
     assert (found.snapshots, found.outside) == ([str(point / "before")], [])
     assert Glance(str(point), places, weigh=True).tree.bytes == found.tree.bytes
-    whole = picture.whole_picture(str(point), Config(), (), lambda told: None)
+    whole = picture.whole_picture(str(point), Config(), OpenFiles((), ()), lambda told: None)
     said = "\n".join(words.space_lines(words.build_space([whole], []), 1000))
     assert f"Snapshots, which keep what was in them: {point}/before" in said
 
@@ -729,6 +746,6 @@ def test_dependencies_in_many_places_are_added_up(home: Path, places: Places) ->
         folders, size, files = found.kinds["node_modules"]
         assert (folders, files) == (30, 180)
         assert 1200 * KB < size <= found.tree.bytes
-    whole = picture.whole_picture(str(home), Config(), (), lambda told: None)
+    whole = picture.whole_picture(str(home), Config(), OpenFiles((), ()), lambda told: None)
     said = "\n".join(words.space_lines(words.build_space([whole], []), 1000))
     assert "In all places together: 30 × node_modules 1." in said

@@ -53,7 +53,8 @@ class SpacePicture:
 
     `short` is what its rows are sorted by: ``bytes`` or ``files``. `used`, `free`, `size` and
     `reserved` (for root) are the filesystem's, in bytes. `deleted_bytes` counts each deleted file
-    once, however many processes have it open. `unexplained` are bytes that the filesystem calls
+    once, however many processes have it open; `unseen` is how many could not be looked into.
+    `unexplained` are bytes that the filesystem calls
     used and nothing here has; None where only a part was looked at. `unread` are folders that could
     not be read, `outside` what lies on other filesystems, `snapshots` those of btrfs that were met,
     `kinds` the folders of well-known names that there are several of, `notes` what else there is
@@ -75,6 +76,7 @@ class SpacePicture:
     rows: tuple[SpaceRow, ...]
     deleted: tuple[DeletedFiles, ...] = ()
     deleted_bytes: int = 0
+    unseen: int = 0
     quarantine_bytes: int = 0
     unexplained: int | None = None
     unread: tuple[str, ...] = ()

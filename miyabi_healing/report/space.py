@@ -124,15 +124,25 @@ def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"In quarantine: {size_text(held)} (miyabi-healing quarantine list)"
     yield from (f"{note[:1].upper()}{note[1:]}" for note in row["notes"])
     if row["unexplained"] is not None and row["unexplained"] > row["used"] * _LEAST_TOLD:
-        why = "it is in folders that could not be read" if row["unread"] else (
-            "the filesystem's own records, snapshots, or files below a folder that something is "
-            "mounted on"
-        )  # fmt: skip
-        yield f"Not found in any folder: {size_text(row['unexplained'])}; {why}"
+        yield f"Not found in any folder: {size_text(row['unexplained'])}; {_where_else(row)}"
     for key, text in _LISTS.items():
         if row[key]:
             named = ", ".join(_shortened(each) for each in row[key][:_NAMED])
             yield f"{text}: {named}{_more(row[key])}"
+
+
+def _where_else(row: Mapping[str, Any]) -> str:
+    places = ["what is in folders that could not be read"] if row["unread"] else []
+    if count := row["unseen"]:
+        places.append(f"deleted files of {count} processes that could not be looked into (as root)")
+    return ", ".join(
+        (
+            *places,
+            "the filesystem's own records",
+            "snapshots",
+            "or files below a folder that something is mounted on",
+        )
+    )
 
 
 def _shortened(path: str) -> str:

@@ -5,10 +5,10 @@ open, snapshots, our own quarantine, and what none of these explains.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from miyabi_healing.host import filesystems
-from miyabi_healing.host.open_files import OpenFile, scan_open_files
+from miyabi_healing.host.open_files import OpenFiles, scan_open_files
 from miyabi_healing.host.space.brief import quarantine_bytes, read_blocks
 from miyabi_healing.host.space.deleted_files import deleted_files
 from miyabi_healing.host.space.folder_tree import by_bytes, by_files
@@ -26,7 +26,7 @@ from miyabi_healing.support.mount_table import mount_around
 def whole_picture(
     path: str,
     settings: Config,
-    files: Sequence[OpenFile],
+    opened: OpenFiles,
     tell: Callable[[str], None],
     *,
     count_files: bool = False,
@@ -35,24 +35,24 @@ def whole_picture(
     """All of a folder and what is below it on its filesystem, looked at to the end, or until
     somebody presses Ctrl-C. Raises OSError.
 
-    `files` are those that processes have open; `tell` hears of the progress; `count_files` sorts by
+    `opened` is what processes have open; `tell` hears of the progress; `count_files` sorts by
     the number of files.
     """
     places = Places(settings.caches)
     look = look_at(path, places, tell)
     size = by_files if count_files else by_bytes
-    rows = largest_rows(look.tree, places, files, size, most)
-    return _picture(look, rows, files, count_files=count_files)
+    rows = largest_rows(look.tree, places, opened.files, size, most)
+    return _picture(look, rows, opened, count_files=count_files)
 
 
 def _picture(
-    look: Look, rows: tuple[SpaceRow, ...], files: Sequence[OpenFile], *, count_files: bool
+    look: Look, rows: tuple[SpaceRow, ...], opened: OpenFiles, *, count_files: bool
 ) -> SpacePicture:
     path, tree = look.path, look.tree
     mount = filesystems.read_mount(path)
     point = mount_around(path)
     whole = point is not None and point.path == path and point.root == "/"
-    deleted, deleted_bytes = deleted_files(files, mount.device)
+    deleted, deleted_bytes = deleted_files(opened.files, mount.device)
     blocks = read_blocks(path)
     explained = tree.bytes + deleted_bytes
     return SpacePicture(
@@ -71,6 +71,7 @@ def _picture(
         rows=rows,
         deleted=tuple(deleted),
         deleted_bytes=deleted_bytes,
+        unseen=len(opened.unseen),
         quarantine_bytes=quarantine_bytes(mount.device),
         unexplained=max(0, blocks.used - explained) if whole and not look.stopped else None,
         unread=tuple(look.unread),
@@ -86,12 +87,12 @@ def _picture(
     )
 
 
-def open_files() -> tuple[OpenFile, ...]:
+def open_files() -> OpenFiles:
     """What processes have open; nothing where that cannot be seen."""
     try:
-        return scan_open_files().files
+        return scan_open_files()
     except OSError:
-        return ()
+        return OpenFiles((), ())
 
 
 def real_filesystems(settings: Config) -> list[str]:
