@@ -30,6 +30,7 @@ from miyabi_healing.host.open_files import scan_open_files
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.users import Witness
 from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
+from miyabi_healing.model.catalogue import CacheKind
 from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.steps import Delete, Quarantine, Run
@@ -398,6 +399,34 @@ def test_newest_version_stays_and_so_does_a_young_one(
     (step,) = plan(home, idle_minutes=0).steps
     assert isinstance(step, Delete)
     assert sorted(unit.path.name for unit in step.units) == ["Stable-a", "Stable-b"]
+
+
+def test_list_beside_versions_is_not_the_newest_of_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = home / ".vscode-server/cli/servers"
+    for name in ("Stable-a", "Stable-b"):
+        fill(servers / name)
+        time.sleep(0.02)
+    (servers / "lru.json").write_text('["Stable-b","Stable-a"]')
+    age(home, 15, monkeypatch)
+    (step,) = plan(home, idle_minutes=0).steps
+    assert isinstance(step, Delete)
+    assert [unit.path.name for unit in step.units] == ["Stable-a"]
+
+
+def test_fewer_versions_than_are_to_stay_all_stay(home: Path) -> None:
+    fill(home / "tool/a")
+    fill(home / "tool/b")
+    fill(home / "tool/c")
+    kind = CacheKind(category="A", folders=("tool",), newest=5)
+    (cache,) = (
+        each
+        for each in caches.find_caches(CacheSettings(homes=(str(home),), define={"versions": kind}))
+        if each.name == "versions"
+    )
+    parts = [unit for unit, _holder in caches.units(cache, scan_open_files())]
+    assert caches.newest_versions(cache, parts) == {home / "tool" / each for each in "abc"}
 
 
 def test_build_folder_that_its_tool_has_marked_goes_after_weeks(

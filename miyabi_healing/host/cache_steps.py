@@ -158,7 +158,7 @@ def deletions(host: Host, work: CacheWork, ways: Ways) -> tuple[list[Step], int]
     now, idle, young, held, total = time.time(), [], 0, 0, 0
     named = [path for path, _process in work.owners.named_below(cache.path)]
     parts = caches.units(cache, work.witness.files)
-    stays = {unit.path for unit, _holder in parts[len(parts) - kind.newest :]}
+    stays = caches.newest_versions(cache, [unit for unit, _holder in parts])
     for unit, holder in parts:
         total += unit.bytes
         if holder or any(is_in(each, unit.path) for each in named):

@@ -10,7 +10,7 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -253,6 +253,18 @@ def units(cache: Cache, files: OpenFiles) -> tuple[tuple[Unit, OpenFile | None],
     return tuple(
         sorted(weigh_all(paths, cache.path, cache.device, files), key=lambda each: each[0].newest)
     )
+
+
+def newest_versions(cache: Cache, parts: Sequence[Unit]) -> frozenset[Path]:
+    """Which parts of a cache stay, however old; `parts` are sorted as by `units`.
+
+    Folders and files count each for themselves: a list that an editor keeps beside its servers is
+    newer than all of them, and no version.
+    """
+    files = [unit.path for unit in parts if stat.S_ISREG(unit.identity.kind)]
+    folders = [unit.path for unit in parts if stat.S_ISDIR(unit.identity.kind)]
+    most = cache.kind.newest
+    return frozenset((*files[::-1][:most], *folders[::-1][:most]))
 
 
 def left_out(cache: Cache, found: Iterable[Path]) -> int:

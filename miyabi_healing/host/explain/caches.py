@@ -140,8 +140,8 @@ def _part(question: Question, cache: Cache) -> tuple[list[str], str | None]:
     if runs := owners.named_below(question.path):
         return found, f"{display(runs[0][1].name)} (pid {runs[0][1].pid}) runs from it"
     if cache.kind.newest:
-        parts = [each.path for each, _holder in caches.units(cache, question.witness.files)]
-        if question.path in parts[-cache.kind.newest :]:
+        parts = [each for each, _holder in caches.units(cache, question.witness.files)]
+        if question.path in caches.newest_versions(cache, parts):
             return found, "it is among the newest versions"
     if idle < least:
         return found, f"not idle: it was touched in the last {duration_text(least)}"
