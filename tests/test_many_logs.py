@@ -143,6 +143,13 @@ def test_all_go_into_one_archive_and_come_back_as_they_were(
     assert (seen(folder), held(folder)) == (before, [])
 
 
+def test_what_is_free_later_is_what_the_archive_takes(logs: Path) -> None:
+    """And no more the estimate that the plan had."""
+    outcome = archived(logs)
+    (entry,) = held(logs)
+    assert outcome.later == outcome.freed_later == entry.payload.stat().st_size
+
+
 def test_archive_is_an_ordinary_tar_file(logs: Path) -> None:
     before = seen(logs)
     archived(logs)
@@ -447,6 +454,8 @@ def test_many_that_are_kept_are_one_line_with_their_number(tmp_path: Path) -> No
         (f"{folder}: 25 files", "no log", 25),
         (f"{folder}: 30 files", "nothing to trim", 30),
     ]
+    young = next(each for each in found.kept if each.count == 30)
+    assert young.detail.endswith("; closed, but touched in the last 9 days")
 
 
 def test_what_was_compressed_already_stays_unless_it_may_expire(tmp_path: Path) -> None:

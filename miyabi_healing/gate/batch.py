@@ -166,12 +166,10 @@ def _outcome(
             step, context, "interrupted" if interrupted else error_text(result)
         )
     sizes = work.policy.sizes(step)
-    return replace(
-        outcome,
-        duration=time.monotonic() - begun,
-        number=context.step,
-        later=sum(sizes.values()) if sizes else None,
-    )
+    later = sum(sizes.values()) if sizes else None
+    if isinstance(result, StepResult) and result.later is not None:
+        later = result.later
+    return replace(outcome, duration=time.monotonic() - begun, number=context.step, later=later)
 
 
 def _finish(

@@ -230,8 +230,8 @@ def _step_lines(step: StepRow) -> Iterator[str]:
     )
     undo = f"undo: {step['undo']}" if step["undo"] else "cannot be undone"
     facts = "; ".join([step["reason"], *gains, undo])
-    why = f" [{step['status']}: {step['message']}]" if step["message"] else ""
+    why = f" [{step['status']}: {step['message']}]" if step["message"] and not done else ""
     number = f" (step {step['number']})" if step["number"] else ""
     mark = _STEPS[step["status"]]
-    came = f"\n       {step['message']}" if step["message"] and step["status"] == "applied" else ""
+    came = f"\n       {step['message']}" if step["message"] and done else ""
     yield f"     {mark} {step['kind']} {step['target']}{number}{why}\n       {facts}{came}"

@@ -81,6 +81,7 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
             freed=used(status) - size,
             details={"archived_bytes": archive.raw},
             undo={"entry": str(place.folder)},
+            later=size,
         )
 
     def cost(self, step: ArchiveLog, deadline: float) -> Cost:

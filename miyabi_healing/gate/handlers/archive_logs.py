@@ -119,7 +119,11 @@ class ArchiveLogsHandler(StepHandler[ArchiveLogs]):
         if left:
             details["left_alone"] = {display(name): why for name, why in [*left.items()][:20]}
         return StepResult(
-            freed=freed, message=_words(left), details=details, undo={"entry": str(place.folder)}
+            freed=freed,
+            message=_words(left),
+            details=details,
+            undo={"entry": str(place.folder)},
+            later=bundle.size,
         )
 
     def least_cost(self, step: ArchiveLogs) -> Cost:

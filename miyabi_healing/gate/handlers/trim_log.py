@@ -68,7 +68,7 @@ class TrimLogHandler(StepHandler[TrimLog]):
             place.write_manifest(
                 taken=where.cut, **ways, left_size=after.st_size, left_mtime_ns=after.st_mtime_ns
             )
-            freed = used(status) - used(os.fstat(descriptor)) - place.payload.stat().st_size
+            freed = used(status) - used(os.fstat(descriptor)) - archive.size
         details: dict[str, object] = {
             "archived_bytes": archive.raw,
             "way": "collapsed" if collapsed else "punched",
@@ -78,6 +78,7 @@ class TrimLogHandler(StepHandler[TrimLog]):
             message="" if collapsed else log_files.why_as_long(after),
             details=details,
             undo={"entry": str(place.folder)},
+            later=archive.size,
         )
 
     def cost(self, step: TrimLog, deadline: float) -> Cost:

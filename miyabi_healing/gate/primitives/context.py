@@ -51,8 +51,10 @@ class Context:
 @dataclass(frozen=True)
 class StepResult:
     """What applying a step did: bytes freed now, measurements for the report, what undoing would
-    need, and numbers that count in the action's details. `in_vain` says that it was to free
-    something, and freed nothing; `stop` why nothing more of its plan may be carried out.
+    need, and numbers that count in the action's details. `later` is what the archive that it made
+    takes, which is free once the quarantine is emptied; None where it made none. `in_vain` says
+    that it was to free something, and freed nothing; `stop` why nothing more of its plan may be
+    carried out.
     """
 
     freed: int = 0
@@ -62,6 +64,7 @@ class StepResult:
     measured: Mapping[str, int] = field(default_factory=dict)
     in_vain: bool = False
     stop: str = ""
+    later: int | None = None
 
 
 @dataclass(frozen=True)
