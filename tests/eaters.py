@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n"
+CARGO_TAG = f"{CACHE_TAG}# This file is a cache directory tag created by cargo.\n"
 OLD = "20240102030405"
 GOES, COSTLY, PERSONAL, STAYS = "goes", "costly", "a person's", "stays"
 
@@ -75,7 +76,8 @@ def build(home: Path, size: int = 2_000_000) -> None:
         for name in each.files:
             put(home / each.path / name, os.urandom(size // len(each.files)))
     for name in TRAPS:
-        put(home / name, CACHE_TAG.encode() if name.endswith("CACHEDIR.TAG") else b"precious\n")
+        tag = CARGO_TAG if "target" in name else CACHE_TAG
+        put(home / name, tag.encode() if name.endswith("CACHEDIR.TAG") else b"precious\n")
     put(home / "src/lib/.venv/pyvenv.cfg", b"home = /usr/bin\n")
     (home / ".local/share/Trash/info/old.iso.trashinfo").write_text(
         "[Trash Info]\nPath=/x/old.iso\nDeletionDate=2024-01-02T03:04:05\n"

@@ -42,6 +42,7 @@ from miyabi_healing.support.formatting import DAY
 
 Detached = Callable[..., int]
 SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"
+BY_CARGO = f"{SIGNATURE}# This file is a cache directory tag created by cargo.\n"
 
 
 @pytest.fixture
@@ -440,14 +441,18 @@ def test_build_folder_that_its_tool_has_marked_goes_after_weeks(
     """
     for name in ("app/target", "machines", "lib/.venv", "old/target", "fake/target"):
         fill(home / "src" / name / "inner")
-        (home / "src" / name / cache_tag.NAME).write_text(SIGNATURE)
+        (home / "src" / name / cache_tag.NAME).write_text(BY_CARGO)
+    sample = f"{SIGNATURE}# This file is a cache directory tag created by (application name).\n"
+    for name, tag in (("mine/build", SIGNATURE), ("mine/dist", sample)):
+        fill(home / "src" / name / "inner")
+        (home / "src" / name / cache_tag.NAME).write_text(tag)
     (home / "src/lib/.venv/pyvenv.cfg").touch()
     (home / "src/fake/target" / cache_tag.NAME).write_text("mine\n")
     (home / "src/old/target/inner/.git").mkdir()
     (home / "elsewhere").mkdir()
     (home / "src/link").symlink_to(home / "elsewhere")
     fill(home / "elsewhere/target")
-    (home / "elsewhere/target" / cache_tag.NAME).write_text(SIGNATURE)
+    (home / "elsewhere/target" / cache_tag.NAME).write_text(BY_CARGO)
     assert plan(home, idle_minutes=0).steps == ()
     age(home, 22, monkeypatch)
     found = plan(home, idle_minutes=0)
@@ -462,7 +467,7 @@ def test_folder_that_is_marked_and_not_called_so_is_deleted_from_by_no_healer(ho
     rules = Config(caches=CacheSettings(homes=(str(home),)))
     for name, may in (("target", True), ("machines", False)):
         fill(home / "src" / name / "inner")
-        (home / "src" / name / cache_tag.NAME).write_text(SIGNATURE)
+        (home / "src" / name / cache_tag.NAME).write_text(BY_CARGO)
         step = Delete(target="", reason="", root=home / "src" / name, units=())
         assert (cache_deletion.delete_objection(step, rules) is None) is may, name
 

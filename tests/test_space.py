@@ -431,7 +431,7 @@ def test_known_folders_are_wholes_with_their_verdicts(home: Path, places: Places
 def test_place_of_sources_is_none_of_the_caches_that_are_marked_in_it(
     home: Path, places: Places
 ) -> None:
-    tag = b"Signature: 8a477f597d28d172789f06886806bc55\n"
+    tag = b"Signature: 8a477f597d28d172789f06886806bc55\n# created by cargo.\n"
     put(home / "src/mine/film", 500 * KB)
     put(home / "src/other/film", 400 * KB)
     put(home / "src/app/target/debug/x", 450 * KB)

@@ -2,13 +2,15 @@
 told by the mark. Looks only.
 
 The mark alone is not enough: people put one into folders of their own, to keep them out of backups.
-So a folder's name has to be one that tools make again as well, and an environment of Python, into
-which people install by hand, is none.
+So a folder's name has to be one that tools make again as well, and where people use the same name
+(build, dist, out), the mark has to say which tool made it. An environment of Python, into which
+people install by hand, is none.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,10 @@ from miyabi_healing.support.folder_walk import Bounds, FolderWalk
 NAME = "CACHEDIR.TAG"
 # As whoever makes a cache marks it (bford.info/cachedir): cargo, pytest, mypy, ruff and uv do.
 _SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
+# "created by cargo." below the signature, as the specification asks of tools; its own sample, which
+# people copy, has "(application name)" there
+_MAKER = re.compile(rb"created by (?!\()\S")
+_COMMON_NAMES = "many build tools"  # the row of names that people use for folders of theirs
 _ENVIRONMENT = "pyvenv.cfg"  # PEP 405
 _NEVER = frozenset(("node_modules", "__pycache__", "site-packages"))
 BOUNDS = Bounds(folders=20_000, levels=6, seconds=3)
@@ -26,22 +32,26 @@ BOUNDS = Bounds(folders=20_000, levels=6, seconds=3)
 
 def has_cache_tag(folder: Path, owner: int) -> bool:
     """Whether a folder has a valid CACHEDIR.TAG that `owner` could read."""
+    return _tag(folder, owner).startswith(_SIGNATURE)
+
+
+def _tag(folder: Path, owner: int) -> bytes:
     try:
-        tag = read_small(folder / NAME, owner=owner, limit=1 << 10, whole=False)
+        return read_small(folder / NAME, owner=owner, limit=1 << 10, whole=False)
     except OSError:
-        return False
-    return tag.startswith(_SIGNATURE)
+        return b""
 
 
 def is_build_folder(folder: Path, owner: int) -> bool:
     """Whether a folder is called like one that tools make again, is marked so, and is no
     environment of Python.
     """
-    return (
-        _is_made_again(folder.name)
-        and not (folder / _ENVIRONMENT).exists()
-        and has_cache_tag(folder, owner)
-    )
+    if not _is_made_again(folder.name) or (folder / _ENVIRONMENT).exists():
+        return False
+    tag = _tag(folder, owner)
+    common = catalogue.table("regenerable_folders")[_COMMON_NAMES]["folders"]
+    named = folder.name not in common or _MAKER.search(tag) is not None
+    return named and tag.startswith(_SIGNATURE)
 
 
 def build_folders(top: Path, owner: int) -> Iterator[Path]:
