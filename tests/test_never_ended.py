@@ -370,7 +370,9 @@ def test_live_work_is_never_ended(name: str, world: World, tmp_path: Path) -> No
     pid = make(world)
     wait_for(lambda: zombies_of(pid) == ZOMBIES)
     said = processes().reason_not_to_end(seen(pid))
-    assert reason in str(said)
+    assert reason in str(said), [
+        (each.pid, each.name(), each.status()) for each in psutil.Process(pid).parents()
+    ]
     for way, tries in WAYS.items():
         assert tries(pid, tmp_path) == [], way
         assert psutil.Process(pid).status() != psutil.STATUS_ZOMBIE, way
