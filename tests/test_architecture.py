@@ -147,7 +147,8 @@ OURS = """
     runner.resources runner.selection runner.session state state.history state.journal
     state.journal_rows state.quarantine state.run_clock state.run_lock state.store support
     support.config_loader support.console support.files support.formatting support.globbing
-    support.interrupts support.mount_answers support.mount_table support.ownership support.paths
+    support.interrupts support.invocation support.mount_answers support.mount_table
+    support.ownership support.paths
     support.secrets support.startup
 """.split()
 PACKAGES = set("""

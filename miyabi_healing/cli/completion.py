@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from miyabi_healing.cli.setup import service_units
+from miyabi_healing.support.invocation import COMPLETE_VARIABLE
 
 _SHELLS = ("bash", "zsh", "fish")
 
@@ -19,9 +20,7 @@ def completion_script(shell: str, command: click.Command) -> str:
     if kind is None:
         raise ValueError(f"click knows no shell {shell!r}")
     # The class's own source() would start bash to see how old it is.
-    return ShellComplete.source(
-        kind(command, {}, service_units.UNIT_NAME, "_MIYABI_HEALING_COMPLETE")
-    )
+    return ShellComplete.source(kind(command, {}, service_units.UNIT_NAME, COMPLETE_VARIABLE))
 
 
 @click.command()

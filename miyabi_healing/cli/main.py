@@ -31,6 +31,7 @@ from miyabi_healing.support import (
     startup,
 )
 from miyabi_healing.support.console import stop
+from miyabi_healing.support.invocation import COMPLETE_VARIABLE, own_command
 
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
@@ -286,7 +287,7 @@ def _show_error(error: click.ClickException) -> None:
     if any(error.option_name in each.opts for each in command.params):
         click.echo(
             (
-                f"It goes before the command: miyabi-healing {error.option_name} "
+                f"It goes before the command: {own_command()} {error.option_name} "
                 f"... {error.ctx.info_name}"
             ),
             err=True,
@@ -317,7 +318,11 @@ def run() -> NoReturn:
     # whatever happens, a plugin's exit status must not be taken for another
     plugin = "--nagios" in sys.argv
     try:
-        sys.exit(command.main(prog_name="miyabi-healing", standalone_mode=False))
+        sys.exit(
+            command.main(
+                prog_name=own_command(), complete_var=COMPLETE_VARIABLE, standalone_mode=False
+            )
+        )
     except click.Abort:
         # Ctrl-C where no run is at work: click would end with 1, which means that issues remain
         reason, code = "stopped by SIGINT", 128 + signal.SIGINT

@@ -17,6 +17,7 @@ from miyabi_healing.cli.common import (
 )
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support.formatting import time_text, timestamp
+from miyabi_healing.support.invocation import own_command
 
 
 @click.command()
@@ -43,7 +44,7 @@ def pause(given: CommandContext, seconds: float, reason: str) -> None:
         )
     click.echo(
         f"Healing is paused until {time_text(timestamp(until))}. "
-        "miyabi-healing resume ends it earlier."
+        f"{own_command()} resume ends it earlier."
     )
 
 

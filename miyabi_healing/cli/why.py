@@ -64,7 +64,7 @@ def _question(thing: str, chosen: Config) -> Question:
     from miyabi_healing.cli.our_healers import options_of, planned
     from miyabi_healing.host.explain.question import Question
     from miyabi_healing.state import run_clock
-    from miyabi_healing.support.invocation import program_name
+    from miyabi_healing.support.invocation import own_command
 
     number = re.fullmatch(r"(?:pid:)?(\d{1,9})", thing)
     if not thing or (thing.startswith("pid:") and not number):
@@ -82,7 +82,7 @@ def _question(thing: str, chosen: Config) -> Question:
         config=chosen,
         state=paths.state_folder(),
         now=now,
-        program=program_name(),
+        program=own_command(),
         options=partial(options_of, chosen),
         plan=plan,
     )

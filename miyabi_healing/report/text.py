@@ -9,6 +9,7 @@ import click
 
 from miyabi_healing.support import console
 from miyabi_healing.support.formatting import plain_number, size_text, time_text
+from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import (
@@ -187,7 +188,7 @@ def _quarantine_lines(row: QuarantineRow | None) -> Iterator[str]:
     if row["things"]:
         first = f"; {next_expiry(row)}" if row["next_expiry"] else ""
         yield f"  {row['things']} thing(s), {size_text(row['bytes'])}{first}"
-        yield "     miyabi-healing rollback, miyabi-healing quarantine list"
+        yield f"     {own_command()} rollback, {own_command()} quarantine list"
     yield from shortened(
         [line for step in row["purged"] for line in _step_lines(step)], whole=False
     )

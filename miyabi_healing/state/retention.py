@@ -13,6 +13,7 @@ from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support.files import identity_at
 from miyabi_healing.support.formatting import DAY, display, size_text
+from miyabi_healing.support.invocation import own_command
 
 
 def due(
@@ -80,7 +81,7 @@ def full(
         if size > limit
         else "is nearly full: what does not fit is not set aside"
     )
-    ways = "miyabi-healing quarantine purge makes room, or raise [quarantine] gigabytes"
+    ways = f"{own_command()} quarantine purge makes room, or raise [quarantine] gigabytes"
     return [
         (
             f"the quarantine {state}; it holds {size_text(size)}, its limit is "

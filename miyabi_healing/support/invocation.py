@@ -8,10 +8,12 @@ import sys
 
 from miyabi_healing.support.formatting import display
 
+# how shells ask the program for what could come next, whatever it was called as (click)
+COMPLETE_VARIABLE = "_MIYABI_HEALING_COMPLETE"
 _SCRIPT, _MAIN = "run_healing.sh", "self_healer.py"
 
 
-def program_name() -> str:
+def own_command() -> str:
     """The command that started it: ``./run_healing.sh``, ``python3 self_healer.py``, or
     ``miyabi-healing``, from the current folder.
     """

@@ -14,6 +14,7 @@ from miyabi_healing.model import config
 from miyabi_healing.model.issue import Severity
 from miyabi_healing.support.flapping import WINDOW, is_flapping
 from miyabi_healing.support.formatting import plain_number
+from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import ActionRow, Document
@@ -275,23 +276,22 @@ def alert(kind: str, finding: _Finding, known: KnownIssue, run: str) -> Alert:
 
 def advice(kind: str, finding: _Finding, run: str) -> str:
     """What a person can do now."""
+    command = own_command()
     if kind == "healed":
-        return f"Nothing to do. miyabi-healing rollback {run} undoes it."
+        return f"Nothing to do. {command} rollback {run} undoes it."
     if kind == "recovered":
         return "Nothing to do."
     if kind == "unknown" or finding.state == "unknown":
         return (
             "What could not be checked is unknown, not healthy: "
-            "miyabi-healing --dry-run shows the error."
+            f"{command} --dry-run shows the error."
         )
     if kind == "flapping":
         course = (
-            f"miyabi-healing history --issue {finding.name}"
-            if finding.name
-            else "miyabi-healing history"
+            f"{command} history --issue {finding.name}" if finding.name else f"{command} history"
         )
         return f"Healing rests until it settles, and alerts too. {course} shows its course."
     return (
-        "miyabi-healing --dry-run shows what could be done, what was kept and why; "
-        "miyabi-healing status what holds it back."
+        f"{command} --dry-run shows what could be done, what was kept and why; "
+        f"{command} status what holds it back."
     )

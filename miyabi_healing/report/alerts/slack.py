@@ -33,6 +33,7 @@ from slack_sdk.webhook import WebhookClient
 from miyabi_healing import __version__
 from miyabi_healing.report.alerts.decide import WORDS, Alert
 from miyabi_healing.report.alerts.message import Message, NotSent
+from miyabi_healing.support.invocation import own_command
 from miyabi_healing.support.secrets import Secret
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def blocks(message: Message) -> list[Block]:
 
 def more(message: Message) -> list[str]:
     left = len(message.alerts) - _SHOWN_ALERTS
-    return [f"… and {left} more: miyabi-healing status"] if left > 0 else []
+    return [f"… and {left} more: {own_command()} status"] if left > 0 else []
 
 
 def _parts(alert: Alert) -> Iterator[Block]:
