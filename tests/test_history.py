@@ -80,7 +80,7 @@ def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> No
     where = world(home)
     report(*where)
     done = run("status")
-    assert (done.returncode, done.stdout.splitlines()[2]) == (0, "✅ Nothing is wrong.")
+    assert (done.returncode, done.stdout.splitlines()[2]) == (0, "✅ Nothing was wrong.")
     (home / "logs" / "app.log").write_bytes(LINES)
     run("pause", "--for", "1h", "--reason", "a release")
     report(*where)
@@ -98,6 +98,23 @@ def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> No
         1,
     )
     assert "📦 1 thing(s) in quarantine" in run("status").stdout
+
+
+def test_status_of_a_host_whose_repairs_were_rolled_back_is_not_known(home: Path) -> None:
+    where = world(home)
+    (home / "logs" / "app.log").write_bytes(LINES)
+    report(*where)
+    assert run("rollback").returncode == 0
+    done = run("status")
+    assert (done.returncode, "Nothing was wrong" in done.stdout) == (3, False)
+    assert "❓ Not known: 1 step(s) were rolled back since then, the last at " in done.stdout
+    assert asked("status", "--json")["rolled_back"]["steps"] == 1
+    (row,) = asked("history", "--json")
+    assert (row["healed"], row["rolled_back"]) == (1, 1)
+    assert "↩ 1 issue(s), 1 healed, 1 step(s) rolled back" in run("history").stdout
+    report(*where)
+    done = run("status")
+    assert (done.returncode, "Not known" in done.stdout) == (1, False)
 
 
 def test_status_counts_attempts(home: Path) -> None:

@@ -70,10 +70,13 @@ def history(
 
 def _pass_line(row: dict[str, Any]) -> str:
     sign = "❌" if row["unknown"] or row["healed"] < row["found"] else "✅"
+    sign = "↩" if row["rolled_back"] else sign
     what = f"{row['found']} issue(s), {row['healed']} healed" if row["found"] else "healthy"
+    undone = f", {row['rolled_back']} step(s) rolled back" if row["rolled_back"] else ""
     unknown = f", {row['unknown']} check(s) could not run" if row["unknown"] else ""
     freed = f", freed {size_text(row['freed'])}" if row["freed"] else ""
-    return f"{time_text(timestamp(row['ended']))} {sign} {what}{unknown}{freed}  ({row['run']})"
+    when = time_text(timestamp(row["ended"]))
+    return f"{when} {sign} {what}{undone}{unknown}{freed}  ({row['run']})"
 
 
 def _course_line(row: dict[str, Any]) -> str:

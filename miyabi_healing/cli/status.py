@@ -30,4 +30,8 @@ def status(given: CommandContext, as_json: bool) -> None:
     else:
         for line in status.status_lines(document):
             click.echo(line)
-    sys.exit(ExitCode.ISSUES if document["issues"] or document["unknown"] else ExitCode.HEALTHY)
+    if document["issues"]:
+        sys.exit(ExitCode.ISSUES)
+    sys.exit(
+        ExitCode.UNKNOWN if document["unknown"] or document["rolled_back"] else ExitCode.HEALTHY
+    )

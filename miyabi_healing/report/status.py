@@ -13,6 +13,7 @@ from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.journal_rows import Pause
 from miyabi_healing.state.run_clock import Moment, decided_by
 from miyabi_healing.support.formatting import plain_number, size_text, time_text, timestamp
+from miyabi_healing.support.invocation import own_command
 
 StatusDocument = dict[str, Any]
 
@@ -27,10 +28,12 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
     pause = known.paused(now) if known else None
     held = [each for each in quarantine.find_entries(state) if each.manifest]
     first = retention.next_one(held, config.quarantine.days, now)
+    undone = history.undone_since(known, latest) if known and latest else None
     watching = watch_presence.find_running(state)
     return {
         "last_pass": timestamp(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",
+        "rolled_back": {"steps": undone[0], "last": timestamp(undone[1])} if undone else None,
         "at_work": run_lock.is_held(state),
         "next_pass": timestamp(watching.due) if watching else None,
         "watch_pid": watching.pid if watching else None,
@@ -105,8 +108,13 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
         )
     for row in document["unknown"]:
         yield f"❌ {row['name']} could not run: {row['description']}"
-    if when and not document["issues"] and not document["unknown"]:
-        yield "✅ Nothing is wrong."
+    if undone := document["rolled_back"]:
+        yield (
+            f"❓ Not known: {undone['steps']} step(s) were rolled back since then, the last at "
+            f"{time_text(undone['last'])}. {own_command()} checks again."
+        )
+    elif when and not document["issues"] and not document["unknown"]:
+        yield "✅ Nothing was wrong."
     for name in document["waived"]:
         yield f"📌 {name} is waived."
     if pause := document["paused"]:

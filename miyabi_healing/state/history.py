@@ -124,8 +124,10 @@ def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
 def passes(journal: Journal, since: float, limit: int) -> list[HistoryRow]:
     """The last runs, the newest first."""
     columns = "id, run, began, ended, checks, found, healed, unknown, freed"
-    query = f"select {columns} from pass where ended >= ? order by id desc limit ?"
-    return named(columns, journal.database.execute(query, (since, limit)).fetchall())
+    undone = "(select count(*) from step where step.run = pass.run and status = 'rolled back')"
+    query = f"select {columns}, {undone} from pass where ended >= ? order by id desc limit ?"
+    found = journal.database.execute(query, (since, limit)).fetchall()
+    return named(f"{columns}, rolled_back", found)
 
 
 def course(journal: Journal, issue: str, since: float, limit: int) -> list[HistoryRow]:
@@ -174,6 +176,20 @@ def last(journal: Journal) -> tuple[HistoryRow | None, list[HistoryRow]]:
         f"select {columns} from measurement where pass = ? order by rowid", (found[0]["id"],)
     )
     return found[0], named(columns, rows.fetchall())
+
+
+def undone_since(journal: Journal, latest: HistoryRow) -> tuple[int, float] | None:
+    """How many steps were rolled back by hand since a run, its own among them, and when the last
+    one was; None where none was.
+    """
+    later = "clock_end > (select clock from pass where id=?)" if journal.version >= 6 else "id < ?"
+    row = journal.one(
+        "select count(*), max(finished) from step "
+        f"where status='rolled back' and (run=? or {later})",
+        latest["run"],
+        latest["id"] if journal.version >= 6 else 0,
+    )
+    return (row[0], row[1]) if row and row[0] else None
 
 
 def named(columns: str, rows: Sequence[tuple[Any, ...]]) -> list[HistoryRow]:
