@@ -126,10 +126,9 @@ def test_goal_that_fails_between_steps_ends_the_plan_and_tells_what_was_done(min
     code, _, action = once(mine, 'Goal("none is left", fails_later)')
     assert (code, action["status"]) == (1, "partial")
     assert [step["status"] for step in action["steps"]] == ["applied", "applied", "vetoed"]
-    assert (
-        action["message"]
-        == "tidy failed: ZeroDivisionError: division by zero; 2 step(s) had been applied"
-    )
+    start, _, line = action["message"].partition(" (tidy.py, line ")
+    assert start == "tidy failed: ZeroDivisionError: division by zero"
+    assert line.endswith("); 2 step(s) had been applied")
     assert (
         action["steps"][-1]["message"]
         == "the healer's goal cannot be asked: ZeroDivisionError: division by zero"

@@ -181,7 +181,7 @@ def test_check_that_fails_without_a_measurement_is_unknown_and_not_healed(mine: 
 def test_healer_that_does_not_help_leaves_the_issue(mine: Path) -> None:
     (mine / "healers" / "tidy.py").write_text(HEALER.replace("<= 0", "<= 2"))
     code, document = report(*arguments(mine))
-    assert (code, document["summary"]) == (1, "Healed 0/1 issues. 1 failed.")
+    assert (code, document["summary"]) == (1, "Healed 0/1 issues. 1 partly healed.")
     assert document["actions_taken"][0]["status"] == "partial"
     assert [step["status"] for step in document["actions_taken"][0]["steps"]] == [
         "applied",
@@ -535,10 +535,7 @@ def test_bad_configuration_is_one_clear_line_and_touches_nothing(
         (("--checks", "/nowhere/at/all"), "no such folder"),
         (("surplus",), "surplus"),
         (("rollback", "--nope"), "No such option '--nope'.\n"),
-        (
-            ("rollback", "--config", "x"),
-            "before the command: miyabi-healing --config ... rollback\n",
-        ),
+        (("rollback", "--config", "x"), "self_healer.py --config ... rollback\n"),
     ],
 )
 def test_bad_usage_is_told_and_touches_nothing(

@@ -388,7 +388,9 @@ def test_what_cannot_be_healed_is_told_truthfully(world: World) -> None:
     )
     assert (code, action["status"]) == (1, "skipped")
     assert action["message"].startswith("Nothing safe to do; kept 25: ")
-    assert document["summary"] == "Healed 3/4 issues. 1 failed."
+    assert document["summary"] == (
+        "Healed 3/4 issues. 1 left as it is, as nothing safe can be done."
+    )
     assert (
         subprocess.run(
             ["git", "-C", str(world.repo), "worktree", "list"], capture_output=True

@@ -105,10 +105,10 @@ class ActionResult:
 
     @property
     def status(self) -> ActionStatus:
-        """As the documented report has it."""
+        """As the documented report has it. What went away by itself is nobody's success."""
         applied = any(each.status == StepStatus.APPLIED for each in self.outcomes)
         if self.passed and not self.problem:
-            return ActionStatus.SUCCESS
+            return ActionStatus.SUCCESS if applied else ActionStatus.SKIPPED
         if applied and self.plan and self.gain > 0 and self.gain >= self.plan.min_gain:
             return ActionStatus.PARTIAL
         if (

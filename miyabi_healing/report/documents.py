@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from miyabi_healing.model.issue import Limit, Severity
 from miyabi_healing.model.results import CheckResult, RunResult
+from miyabi_healing.report.summary import summarize
 from miyabi_healing.state import run_clock
 from miyabi_healing.support import mount_answers
 from miyabi_healing.support.formatting import display, printable, timestamp
@@ -64,7 +65,7 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         and healed == len(found)
         and bool(tests)
         and not result.out_of_memory_kills,
-        "summary": _summary(len(found), healed, len(errors), result, bool(tests)),
+        "summary": summarize(found, len(errors), result, bool(tests)),
         "issues_detected": [_issue_row(check) for check in found],
         "actions_taken": [_action_row(action, result.dry_run) for action in actions],
         "metrics": [metric for test in tests if (metric := _metric_row(test, checks))],
@@ -143,30 +144,6 @@ def _quarantine_row(result: RunResult) -> QuarantineRow:
         "next_expiry_by": None if first is None else run_clock.decided_by(held.by_runs),
         "purged": [_step_row(each) for each in result.purged],
     }
-
-
-def _summary(found: int, healed: int, errors: int, result: RunResult, any_test: bool) -> str:
-    unknown = f" {errors} check(s) could not run." if errors else ""
-    if killed := result.out_of_memory_kills:
-        return (
-            f"Failed: the kernel ended {killed} process(es) for want of memory during this run "
-            f"(which, its log says: dmesg); {healed}/{found} issue(s) healed.{unknown}"
-        )
-    if not any_test:
-        return f"No check ran.{unknown}"
-    if not found:
-        return (
-            f"No issues detected, but{unknown}"
-            if errors
-            else "No issues detected. System is healthy."
-        )
-    if result.dry_run:
-        return f"Dry run: {found} issue(s) detected, nothing was changed.{unknown}"
-    if result.blocked:
-        return f"{found} issue(s) detected, nothing was changed: {result.blocked}.{unknown}"
-    if healed == found:
-        return f"Successfully healed {healed} issue(s).{unknown}"
-    return f"Healed {healed}/{found} issues. {found - healed} failed.{unknown}"
 
 
 def _trouble(test: Mapping[str, Any], record: CheckResult | None) -> ErrorRow | None:

@@ -133,10 +133,15 @@ def closing(document: Document) -> str:
     if document["errors"]:
         return "❌ What could not be checked is unknown, not healthy."
     if not document["overall_success"]:
+        planned = (
+            step["status"] == "planned"
+            for action in document["actions_taken"]
+            for step in action["steps"]
+        )
         return (
-            "❌ Some issues remain: see above."
-            if not document["dry_run"]
-            else "💡 Run again without --dry-run to carry this out."
+            f"💡 {own_command()} without --dry-run carries this out."
+            if document["dry_run"] and any(planned)
+            else "❌ Some issues remain: see above."
         )
     return (
         "✅ All issues have been addressed successfully!"

@@ -25,6 +25,8 @@ def message(action: ActionResult, dry_run: bool) -> str:
         return f"Skipped: {action.brake}"
     if action.brake:
         return f"Skipped: {action.brake}; {len(plan.steps)} step(s) blocked{tail}"
+    if action.passed and not any(each.status == StepStatus.APPLIED for each in action.outcomes):
+        return f"It went away without help; nothing was changed{tail}"
     planned = [each for each in action.outcomes if each.status == StepStatus.PLANNED]
     if dry_run:
         what = (

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
@@ -70,7 +71,9 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
         action.problem = f"{late}, and it had not made its plan"
         _trace(resources, healer, late)
     except Exception as error:
-        action.problem = f"{type(error).__name__}: {error}"
+        action.problem = (
+            f"{type(error).__name__}: {error}{_place(error, resources.files.get(healer))}"
+        )
         _trace(resources, healer, error)
     except BaseException:
         action.problem = "interrupted"
@@ -78,6 +81,18 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
     finally:
         action.duration = time.monotonic() - begun
         logger.debug("healer %s: over, %.3f s", healer, action.duration)
+
+
+def _place(error: BaseException, file: Path | None) -> str:
+    """Where in a healer's own file it failed; empty where that cannot be told."""
+    import traceback
+
+    frames = [
+        each
+        for each in traceback.extract_tb(error.__traceback__)
+        if file and each.filename == str(file)
+    ]
+    return f" ({file.name}, line {frames[-1].lineno})" if file and frames else ""
 
 
 def _trace(resources: Resources, healer: str, error: BaseException) -> None:

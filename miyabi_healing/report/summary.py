@@ -1,0 +1,91 @@
+"""What a run came to, in one line: by what happened to each issue, never by what was hoped for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from miyabi_healing.model.results import CheckResult, RunResult
+
+
+class Ending(Enum):
+    """How an issue ended. The order is that of the summary."""
+
+    HEALED = "healed"
+    GONE = "went away without help"
+    PARTLY = "partly healed"
+    FAILED = "failed"
+    WAITS = "waiting"
+    KEPT = "left as it is, as nothing safe can be done"
+    NO_HEALER = "without a healer"
+
+
+def ending(check: CheckResult) -> Ending:
+    """What became of a check's issue. Something that was not tried has not failed."""
+    statuses = {action.status.value for action in check.actions}
+    if check.healed:
+        return Ending.HEALED if "success" in statuses else Ending.GONE
+    if "failed" in statuses:
+        return Ending.FAILED
+    if "partial" in statuses:
+        return Ending.PARTLY
+    if any(action.brake for action in check.actions):
+        return Ending.WAITS
+    return Ending.KEPT if check.actions else Ending.NO_HEALER
+
+
+def summarize(found: Sequence[CheckResult], errors: int, result: RunResult, any_test: bool) -> str:
+    """The summary of a run in which the checks `found` have an issue, and `errors` could not
+    run.
+    """
+    unknown = f" {errors} check(s) could not run." if errors else ""
+    number = len(found)
+    if killed := result.out_of_memory_kills:
+        healed = sum(check.healed for check in found)
+        return (
+            f"Failed: the kernel ended {killed} process(es) for want of memory during this run "
+            f"(which, its log says: dmesg); {healed}/{number} issue(s) healed.{unknown}"
+        )
+    if not any_test:
+        return f"No check ran.{unknown}"
+    if not found:
+        return (
+            f"No issues detected, but{unknown}"
+            if errors
+            else "No issues detected. System is healthy."
+        )
+    if result.dry_run:
+        return f"Dry run: {number} issue(s) detected, nothing was changed.{unknown}"
+    if result.blocked:
+        return f"{number} issue(s) detected, nothing was changed: {result.blocked}.{unknown}"
+    return f"{_real(found)}{unknown}"
+
+
+def _real(found: Sequence[CheckResult]) -> str:
+    endings = [ending(check) for check in found]
+    healed = endings.count(Ending.HEALED)
+    if healed == len(found):
+        return f"Successfully healed {healed} issue(s)."
+    tried = {Ending.HEALED, Ending.PARTLY, Ending.FAILED} & set(endings)
+    lead = (
+        f"Healed {healed}/{len(found)} issues."
+        if tried
+        else f"{len(found)} issue(s) detected, nothing was changed."
+    )
+    rest = []
+    for each in Ending:
+        if each != Ending.HEALED and (count := endings.count(each)):
+            reasons = f": {_brakes(found, endings)}" if each == Ending.WAITS else ""
+            rest.append(f"{count} {each.value}{reasons}.")
+    return " ".join((lead, *rest))
+
+
+def _brakes(found: Sequence[CheckResult], endings: Sequence[Ending]) -> str:
+    """What holds back those that wait, each reason once."""
+    reasons = dict.fromkeys(
+        action.brake
+        for check, each in zip(found, endings, strict=True)
+        for action in check.actions
+        if each == Ending.WAITS and action.brake
+    )
+    return "; ".join(reasons)
