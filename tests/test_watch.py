@@ -129,7 +129,7 @@ def test_edited_check_takes_effect_at_the_next_pass(watching: Any) -> None:
     watch = watching()
     watch.next()
     watch.edit(value=7)
-    assert watch.until("Healed 0/1")["issues_detected"][0]["metric_value"] == 7
+    assert watch.until("1 issue(s) detected")["issues_detected"][0]["metric_value"] == 7
     watch.edit(value=2)
     watch.until(HEALTHY)
 
@@ -160,7 +160,7 @@ def test_edited_module_that_a_check_imports_takes_effect_at_the_next_pass(
     watch.until(HEALTHY)
     watch.until(HEALTHY)
     (home / "helper.py").write_text("VALUE = 70\n")
-    assert watch.until("Healed 0/1")["issues_detected"][0]["metric_value"] == 70
+    assert watch.until("1 issue(s) detected")["issues_detected"][0]["metric_value"] == 70
 
 
 def test_new_repository_is_looked_at_in_the_next_pass(watching: Any, home: Path) -> None:
@@ -283,7 +283,7 @@ def test_bad_configuration_keeps_the_old_one_and_is_told_once(watching: Any, hom
     assert watch.errors.read_text().count("unknown section") == 1
     assert "the configuration read before stays in force" in watch.errors.read_text()
     (home / "config.toml").write_text(good + "[checks.things]\nthreshold = 0\n")
-    watch.until("Healed 0/1")
+    watch.until("1 issue(s) detected")
 
 
 def test_sighup_begins_the_next_pass_at_once(watching: Any) -> None:
@@ -373,7 +373,7 @@ def test_killed_in_the_middle_of_a_pass_the_next_watch_goes_on_where_it_was(
 ) -> None:
     first = watching()
     first.edit(value=7)
-    first.until("Healed 0/1")
+    first.until("1 issue(s) detected")
     first.edit("time.sleep(1)")
     time.sleep(0.6)
     first.process.kill()
@@ -408,7 +408,7 @@ def test_clock_that_jumps_a_day_changes_neither_schedule_nor_results(
     assert [watch.next()["summary"] for _ in range(5)] == [HEALTHY] * 5
     assert 0.8 < time.monotonic() - before < 10
     watch.edit(value=7)
-    watch.until("Healed 0/1")
+    watch.until("1 issue(s) detected")
     watch.edit()
     watch.until(HEALTHY)
     began = [row["began"] for row in json.loads(run("history", "--json", "--since", "3d").stdout)]

@@ -16,6 +16,7 @@ from miyabi_healing.model.space import SpacePicture
 from miyabi_healing.report.layout import padded, wrapped
 from miyabi_healing.support.files import MEGABYTE
 from miyabi_healing.support.formatting import printable, size_text, timestamp
+from miyabi_healing.support.invocation import own_command
 
 _COLOURS = {"can go": "green", "costly": "yellow", "a person's": "cyan"}
 _GAP, _INDENT = "  ", "    "
@@ -121,7 +122,7 @@ def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
             f"closed them or ended: {holders}{_more(row['deleted'])}"
         )
     if held := row["quarantine_bytes"]:
-        yield f"In quarantine: {size_text(held)} (miyabi-healing quarantine list)"
+        yield f"In quarantine: {size_text(held)} ({own_command()} quarantine list)"
     yield from (f"{note[:1].upper()}{note[1:]}" for note in row["notes"])
     if row["unexplained"] is not None and row["unexplained"] > row["used"] * _LEAST_TOLD:
         yield f"Not found in any folder: {size_text(row['unexplained'])}; {_where_else(row)}"
@@ -161,7 +162,7 @@ def detail_lines(details: Mapping[str, Any]) -> Iterator[str]:
     if rows:
         told = "" if glance.get("whole", True) else (
             f", by a glance at {glance.get('entries', 0):,} entries "
-            f"(miyabi-healing space {glance.get('path', '')} looks at all)"
+            f"({own_command()} space {glance.get('path', '')} looks at all)"
         )  # fmt: skip
         yield f"     What takes most {by}{told}:"
         for row in rows:

@@ -15,6 +15,7 @@ from miyabi_healing.model.config import Config
 from miyabi_healing.model.space import SpaceRow
 from miyabi_healing.support import mount_answers, paths
 from miyabi_healing.support.formatting import display, size_text
+from miyabi_healing.support.invocation import own_command
 from miyabi_healing.support.mount_table import mount_around
 
 _NAMED_DELETED = 5
@@ -53,7 +54,7 @@ def largest_folders(mount: Mount, settings: Config, files: Iterable[OpenFile]) -
         first, count = display(glance.unread[0]), len(glance.unread)
         notes.append(f"{first}{f' and {count - 1} more' if count > 1 else ''} could not be read")
     if held := quarantine_bytes(mount.device):
-        notes.append(f"in quarantine: {size_text(held)} (miyabi-healing quarantine list)")
+        notes.append(f"in quarantine: {size_text(held)} ({own_command()} quarantine list)")
     facts = {
         "path": point,
         "by": "files" if short_of_files else "bytes",
