@@ -73,8 +73,6 @@ from miyabi_healing.model.steps import (
 from miyabi_healing.state import quarantine, retention
 from miyabi_healing.support.files import identity_at
 
-# below a coding agent or a CI runner, which may have started this, nothing is ever ended
-process_ending.above = lambda process: iter(())
 TAKEN = "archive log, name taken"
 SEVERAL = ("one.txt", "two.txt", "three.txt")  # more would be killed at the same lines
 # of the points of a run that is killed so that there is something to recover
@@ -517,4 +515,6 @@ def main(kind: str, phase: str, stride: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # below a coding agent or a CI runner, which may have started this, nothing is ever ended
+    process_ending.above = lambda process: iter(())
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

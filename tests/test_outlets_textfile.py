@@ -17,9 +17,10 @@ from program import run, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 from miyabi_healing.model import config
-from miyabi_healing.model.actions import ActionResult
+from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.results import CheckResult
+from miyabi_healing.model.steps import Reclaim
 from miyabi_healing.report import documents
 from miyabi_healing.report.outputs import textfile
 from miyabi_healing.report.outputs.output import OutputRequest
@@ -321,6 +322,8 @@ def heal(status: str) -> CheckResult:
     action = ActionResult(
         "tidy", found, passed=status == "success", problem="broke" if status == "failed" else ""
     )
+    step = Reclaim(target="t", reason="r", control=Path("/c"), value="1")
+    action.outcomes.append(Outcome(step, StepStatus.APPLIED))
     return CheckResult("check", "", limit, issue=found, actions=[action])
 
 
