@@ -92,7 +92,8 @@ def test_healer_that_fails_half_way_undoes_its_own_steps(mine: Path) -> None:
     code, document = once(mine)
     (action,) = document["actions_taken"]
     assert (code, action["status"], things(mine)) == (1, "failed", 3)
-    assert [step["status"] for step in action["steps"]] == ["undone", "undone", "undone", "failed"]
+    statuses = [step["status"] for step in action["steps"]]
+    assert statuses == ["undone", "undone", "undone", "failed"], action["steps"]
     assert action["message"].startswith(
         "Undid 3 step(s) because a later one failed: ToolError: false ended with status 1"
     )
@@ -132,7 +133,8 @@ def test_cooldown_is_counted_from_the_attempt_and_told(mine: Path) -> None:
 
 def test_after_so_many_attempts_it_gives_up_until_a_healthy_pass(mine: Path) -> None:
     rules = "[brakes]\ncooldown = 0\nattempts = 2\n"
-    assert [message(once(mine, rules)[1])[:6] for _ in range(3)] == ["Undid ", "Undid ", "Skippe"]
+    said = [message(once(mine, rules)[1]) for _ in range(3)]
+    assert [each[:6] for each in said] == ["Undid ", "Undid ", "Skippe"], said
     assert "attempts: tried 2 time(s) in 1 h without healing it" in message(once(mine, rules)[1])
     for path in (mine.parent / "things").iterdir():
         path.rename(mine.parent / path.name)
