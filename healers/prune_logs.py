@@ -262,7 +262,6 @@ def archive_together(lot: list[LogFile]) -> ArchiveLogs:
         "kept compressed together",
         bytes=int(size * (1 - RATIO)),
         later=int(size * RATIO),
-        counts="logs_archived",
     )
 
 

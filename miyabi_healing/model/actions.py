@@ -87,8 +87,7 @@ class ActionResult:
         counted = Counter[str]()
         for each in self.outcomes:
             if each.status == StepStatus.APPLIED and each.step.counts and not each.in_vain:
-                several = each.details.get(each.step.counts)  # one that is carried out for many
-                counted[each.step.counts] += several if isinstance(several, int) else 1
+                counted[each.step.counts] += 1
             counted.update(each.measured)
         counted["bytes_freed"] = sum(each.freed for each in self.outcomes)
         return counted

@@ -123,6 +123,7 @@ class ArchiveLogsHandler(StepHandler[ArchiveLogs]):
             message=_words(left),
             details=details,
             undo={"entry": str(place.folder)},
+            measured={"logs_archived": len(going)},
             later=bundle.size,
         )
 
