@@ -58,21 +58,11 @@ class Walk:
         """Add what is in one folder, and in all below, by its name in an open one. Raises Stopped,
         after what was seen until then was added.
         """
-        try:
-            handle = os.open(folder.name, READ_FOLDER, dir_fd=parent)
-        except FileNotFoundError:
-            folder.files = 0
-            return
-        except OSError:
-            self._not_read(folder, path)
+        handle = self._open(folder, parent, folder.name, path)
+        if handle is None:
+            folder.files = folder.files if folder.at_least else 0
             return
         try:
-            status = os.fstat(handle)
-            if not self.is_inside(handle, status, path):
-                folder.files = 0
-                return
-            folder.bytes += status.st_blocks * 512
-            self.totals.files += 1
             self.inside(handle, folder, path, depth)
         finally:
             os.close(handle)
@@ -153,23 +143,33 @@ class Walk:
 
     def _add_to(self, folder: Folder, parent: int, name: str, path: str, depth: int) -> None:
         """What is in a folder counts in the one around it, which is known as a whole."""
-        try:
-            handle = os.open(name, READ_FOLDER, dir_fd=parent)
-        except FileNotFoundError:
-            return
-        except OSError:
-            self._not_read(folder, path)
+        handle = self._open(folder, parent, name, path)
+        if handle is None:
             return
         try:
-            status = os.fstat(handle)
-            if not self.is_inside(handle, status, path):
-                return
-            folder.bytes += status.st_blocks * 512
             folder.files += 1
-            self.totals.files += 1
             self._inside(handle, folder, path, True, depth)
         finally:
             os.close(handle)
+
+    def _open(self, folder: Folder, parent: int, name: str, path: str) -> int | None:
+        """Open a folder by its name in an open one, and count its own blocks in `folder`; None
+        where it is gone, is on another filesystem, or cannot be read, which is noted.
+        """
+        try:
+            handle = os.open(name, READ_FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            self._not_read(folder, path)
+            return None
+        status = os.fstat(handle)
+        if not self.is_inside(handle, status, path):
+            os.close(handle)
+            return None
+        folder.bytes += status.st_blocks * 512
+        self.totals.files += 1
+        return handle
 
     def _not_read(self, folder: Folder, path: str) -> None:
         folder.at_least = True
