@@ -82,6 +82,23 @@ class Nursery:
         )  # fmt: skip
         return self.wait(ready)
 
+    @contextlib.contextmanager
+    def session_that_lives(self) -> Iterator[Process]:
+        """A helper whose parent is gone, in a session of its own whose leader is not."""
+        self.number += 1
+        ready = self.folder / f"ready {self.number}"
+        agent = AGENT.format(session=False, streams="stdin=-3, stdout=-3, stderr=-3")
+        python = [sys.executable, "-S"]
+        command = [*python, "-c", agent, *python, str(self.script("some-mcp")), str(ready)]
+        leader = subprocess.Popen(
+            ["sh", "-c", '"$@" & exec sleep 600', "sh", *command], start_new_session=True
+        )
+        try:
+            yield self.wait(ready)
+        finally:
+            leader.kill()
+            leader.wait()
+
     def wait(self, ready: Path) -> Process:
         wait_for(ready.exists)
         pid = int(ready.read_text())

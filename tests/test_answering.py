@@ -19,7 +19,7 @@ from gitworld import git as run_git
 from gitworld import merged_worktree, repository
 from program import environment, report, run, settings
 
-from conftest import PROJECT, Served, wait_for
+from conftest import ENDS_WITH_US, PROJECT, Served, wait_for
 from miyabi_healing.cli.setup import discovery
 from miyabi_healing.gate.primitives import roots
 from miyabi_healing.host import caches, filesystems, logs
@@ -98,11 +98,9 @@ def test_two_that_do_not_answer_cost_one_wait_and_the_third_is_looked_at(
 
 
 def test_host_without_such_mounts_reads_its_table_once_and_asks_nobody(
-    tmp_path: Path, only_mounts: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, host_without_mounts_that_block: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mount_answers.forget()
-    if mount_answers.may_block():
-        pytest.skip("this host has mounts that can block")
     for module, name in ((mount_table, "mount_table"), (mount_questions, "ask"), (os, "fork")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("nothing is to be asked"))
     mount_answers.check(tmp_path / "x")
@@ -348,15 +346,15 @@ def test_what_it_was_unmounted_from_is_known_of_no_more_than_that_it_could_not_b
 
 
 def test_process_with_mounts_of_its_own_is_known_by_its_own_table(
-    tmp_path: Path, only_mounts: None, start: Start
+    tmp_path: Path, host_without_mounts_that_block: None, start: Start
 ) -> None:
     """As in a container: what is mounted there is in no table of ours."""
     for name in ("server", "point"):
         (tmp_path / name).mkdir()
     (tmp_path / "server" / "file").touch()
     script = (
-        f"bindfs -f {tmp_path}/server {tmp_path}/point & while ! [ -e {tmp_path}/point/file ]; do "
-        "sleep 0.05; done\n"
+        f"{' '.join(ENDS_WITH_US)} bindfs -f {tmp_path}/server {tmp_path}/point &\n"
+        f"while ! [ -e {tmp_path}/point/file ]; do sleep 0.05; done\n"
         f"exec 3< {tmp_path}/point/file; echo $!; exec sleep 100"
     )
     process = start(

@@ -191,7 +191,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.fixture
-def healthy_pass(home: Path, only_mounts: None) -> dict[str, list[str]]:
+def healthy_pass(home: Path, host_without_mounts_that_block: None) -> dict[str, list[str]]:
     """What the program loads and starts in a run with every check and a configuration, in which
     nothing is wrong.
     """

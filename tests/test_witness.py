@@ -20,7 +20,7 @@ import psutil
 import pytest
 from gatework import carry_out, plan
 
-from conftest import wait_for
+from conftest import ENDS_WITH_US, wait_for
 from miyabi_healing.gate import execute
 from miyabi_healing.gate.handlers import table
 from miyabi_healing.gate.primitives import quarantine_writer
@@ -293,7 +293,7 @@ def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(
         pytest.skip("needs bindfs")
     point = tmp_path / "point"
     point.mkdir()
-    server = start("bindfs", "-f", str(tree.parent / "beside"), str(point))
+    server = start(*ENDS_WITH_US, "bindfs", "-f", str(tree.parent / "beside"), str(point))
     wait_for(lambda: os.path.ismount(point))
     try:
         with (point / "file").open() as file:
