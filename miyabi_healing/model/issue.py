@@ -42,6 +42,16 @@ class Limit:
             return self.clear_at
         return self.threshold - 5 if self.unit == "%" else self.threshold * 0.9
 
+    @property
+    def critical_from(self) -> float | None:
+        """From where on a value is critical; None where none ever is."""
+        bound = (
+            self.threshold
+            if self.severity == Severity.CRITICAL
+            else self.bounds.get(Severity.CRITICAL)
+        )
+        return None if bound is None else max(bound, self.threshold)
+
     def severity_of(self, value: float) -> Severity:
         return max(
             [

@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from miyabi_healing.model.issue import Limit, Severity
 from miyabi_healing.model.results import CheckResult, RunResult
 from miyabi_healing.report.summary import summarize
 from miyabi_healing.state import run_clock
@@ -189,16 +188,6 @@ def _issue_row(record: CheckResult) -> IssueRow:
     return row
 
 
-def _critical(limit: Limit) -> float | int | None:
-    """From where on an issue is critical; None where it never is."""
-    bound = (
-        limit.threshold
-        if limit.severity == Severity.CRITICAL
-        else limit.bounds.get(Severity.CRITICAL)
-    )
-    return None if bound is None else _number(max(bound, limit.threshold))
-
-
 def _number(value: float) -> float | int:
     """A whole number without its ``.0``, as the documented sample has thresholds."""
     return int(value) if float(value).is_integer() else value
@@ -308,13 +297,14 @@ def _metric_row(test: Mapping[str, Any], records: Mapping[str, CheckResult]) -> 
     measured = [each["measured"] for each in test.get("user_properties", []) if "measured" in each]
     if record is None or not measured:
         return None
+    critical = record.limit.critical_from
     return {
         "name": record.name,
         "target": record.target,
         "value": measured[-1]["value"],
         "description": measured[-1]["description"],
         "threshold": _number(record.limit.threshold),
-        "critical": _critical(record.limit),
+        "critical": None if critical is None else _number(critical),
         "unit": record.limit.unit,
         "outcome": "waived" if record.waived else test["outcome"],
     }

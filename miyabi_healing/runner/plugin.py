@@ -356,6 +356,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from miyabi_healing.report import documents, text
 
     records = config.stash[RECORDS]
-    document = documents.build_report(plugin.report, config.stash[RESOURCES].result(records))
+    resources = config.stash[RESOURCES]
+    document = documents.build_report(plugin.report, resources.result(records))
     terminalreporter.write_line("")
+    if problem := resources.keep_report(document):
+        terminalreporter.write_line(problem)
     terminalreporter.write(text.render_report(document, sys.stdout.isatty()))

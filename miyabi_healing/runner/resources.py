@@ -5,13 +5,14 @@ for; and what the run came to.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.host import memory
 from miyabi_healing.host.readings import Host
@@ -29,10 +30,27 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.policy import Policy
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.model.actions import Outcome, Recovered
+    from miyabi_healing.report.document_types import Document
     from miyabi_healing.state.journal import Journal
     from miyabi_healing.state.journal_rows import Row
     from miyabi_healing.state.run_clock import Moment
     from miyabi_healing.state.store import JournalKeeper
+
+_TELLING = ("issues_detected", "actions_taken", "errors", "recovered")
+_LONG_NOTES = 1000  # characters: what is longer is kept where it can be kept small
+
+
+def is_plain(document: Mapping[str, Any]) -> bool:
+    """Whether a report says no more than that all is well, and some notes: then what history has of
+    the run is enough to make it again.
+    """
+    held = document.get("quarantine") or {}
+    return bool(
+        document["overall_success"]
+        and not any(document[key] for key in _TELLING)
+        and not held.get("purged")
+        and sum(map(len, document["notes"])) < _LONG_NOTES
+    )
 
 
 @dataclass
@@ -59,6 +77,7 @@ class Resources:
     recovered: list[tuple[Row, str]] = field(default_factory=list)
     purged: list[Outcome] = field(default_factory=list)
     ended: Moment | None = None
+    number: int | None = None  # the run's in `pass`, once it is on record
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -288,7 +307,7 @@ class Resources:
 
         journal = self.keeper.journal
         records = list(records)
-        history.record(journal, self.run_id, self.began, records, self.config.history)
+        self.number = history.record(journal, self.run_id, self.began, records, self.config.history)
         for record in records:
             healthy = (
                 record.measured
@@ -298,6 +317,25 @@ class Resources:
             )
             if healthy and journal.is_known(record.name, record.target):
                 journal.healthy(record.name, record.target)
+
+    def keep_report(self, document: Document) -> str:
+        """Keep what the report of a run on record says besides its numbers. Raises nothing; returns
+        why that could not be, empty where it could.
+        """
+        try:
+            if self.number is None:
+                return ""
+            if not is_plain(document):
+                from miyabi_healing.state import reports
+
+                reports.store(self.keeper.journal, self.number, document)
+            elif notes := document["notes"]:
+                from miyabi_healing.state import history
+
+                history.keep_notes(self.keeper.journal, self.number, json.dumps(notes))
+        except Exception as error:  # the report itself is worth more than its copy
+            return f"this report cannot be kept for later: {type(error).__name__}: {error}"
+        return ""
 
     def close(self) -> None:
         """Let go of the journal."""

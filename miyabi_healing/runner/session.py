@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
+    from miyabi_healing.runner.selection import Launch
 
 # What pytest brings and a run has no use for: each costs time, and the last two collect the whole
 # heap's garbage five times.
@@ -30,6 +31,8 @@ _NEVER_USED = """
 _NOT_OURS = """
     capture debugging doctest junitxml logging monkeypatch recwarn subtests tmpdir unittest warnings
 """.split()
+
+_INTERRUPTED = 2  # pytest.ExitCode's, which is not loaded where this is
 
 
 class Stopped(Exception):
@@ -70,31 +73,39 @@ def run_checks(
             import pytest
             import pytest_jsonreport.plugin
 
-        from miyabi_healing.report import documents
         from miyabi_healing.runner import plugin, selection
 
         class Catch:
             """Takes the JSON report out of the session before pytest forgets it, also where the
-            JUnit file cannot be written.
+            JUnit file cannot be written; and has the report made of it kept while the journal is
+            open.
             """
 
             json_report: dict[str, Any] | None = None
+            document: Document | None = None
             problem = ""
+            unkept = ""
 
             @pytest.hookimpl(wrapper=True, tryfirst=True)
             def pytest_sessionfinish(
-                self, session: pytest.Session
+                self, session: pytest.Session, exitstatus: int
             ) -> Generator[None, object, object]:
+                answer: object = None
                 try:
-                    return (yield)
+                    answer = yield
                 except OSError as error:
                     if not junitxml:
                         raise
                     self.problem = f"{display(junitxml)} could not be written: {error.strerror}"
-                    return None
                 finally:
                     found = getattr(session.config, "_json_report", None)
                     self.json_report = found.report if found else None
+                resources = launch.resources
+                if self.json_report and resources and resources.number is not None:
+                    with interrupts.held_back():
+                        self.document = _document(self.json_report, launch, exitstatus)
+                        self.unkept = resources.keep_report(self.document)
+                return answer
 
         catch, launch, output = (
             Catch(),
@@ -115,8 +126,8 @@ def run_checks(
                 if not interrupts.received:
                     raise
                 code = int(pytest.ExitCode.INTERRUPTED)
-    if catch.problem:
-        console.complain(catch.problem)
+    for problem in filter(None, (catch.problem, catch.unkept)):
+        console.complain(problem)
     said = output.getvalue().strip()
     if code == ExitCode.BUSY:
         raise Stopped(
@@ -128,13 +139,22 @@ def run_checks(
         raise Stopped("stopped before the checks had run", 128 + interrupts.received)
     if launch.resources is None or catch.json_report is None:
         raise Stopped(f"pytest ended with status {code}: {_last_line(said)}", ExitCode.UNKNOWN)
-    document = documents.build_report(catch.json_report, launch.resources.result(launch.records))
-    if code == pytest.ExitCode.INTERRUPTED and not document["errors"]:
-        document["errors"].append({"check": "", "message": "the run was interrupted"})
-        document["overall_success"] = False
+    document = catch.document or _document(catch.json_report, launch, code)
     if interrupts.received:
         return document, 128 + interrupts.received
     return document, _verdict(document)
+
+
+def _document(json_report: Mapping[str, Any], launch: Launch, code: int) -> Document:
+    """The report of the run that ended with pytest's status `code`."""
+    from miyabi_healing.report import documents
+
+    assert launch.resources is not None  # a run that pytest reports on has some
+    document = documents.build_report(json_report, launch.resources.result(launch.records))
+    if code == _INTERRUPTED and not document["errors"]:
+        document["errors"].append({"check": "", "message": "the run was interrupted"})
+        document["overall_success"] = False
+    return document
 
 
 def _verdict(document: Document) -> int:

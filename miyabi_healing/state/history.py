@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from miyabi_healing.model.results import CheckResult
 
 _OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
+UNUSED = "id not in (select base from report)"  # texts that no report is written with any more
 HistoryRow = dict[str, Any]
 
 
@@ -24,8 +25,10 @@ def record(
     began: float,
     records: Iterable[CheckResult],
     rules: config.HistorySettings,
-) -> None:
-    """Keep one run, and let go of what is too old or too much. Raises sqlite3.Error."""
+) -> int:
+    """Keep one run, and let go of what is too old or too much; returns its number. Raises
+    sqlite3.Error.
+    """
     kept = list(records)
     found = [each for each in kept if each.issue]
     freed = sum(action.counts["bytes_freed"] for each in found for action in each.actions)
@@ -49,6 +52,13 @@ def record(
         if database.in_transaction:
             database.execute("rollback")
         raise
+    assert number is not None  # an insert has one
+    return number
+
+
+def keep_notes(journal: Journal, number: int, notes: str) -> None:
+    """Keep the notes of a healthy run, a JSON list of texts. Raises sqlite3.Error."""
+    journal.write("update pass set notes = ? where id = ?", (notes, number))
 
 
 def _write_check(journal: Journal, number: int | None, each: CheckResult) -> None:
@@ -76,12 +86,14 @@ def _write_check(journal: Journal, number: int | None, each: CheckResult) -> Non
         severity,
         display(description),
         display("; ".join(map(_deed, each.actions))),
+        each.limit.critical_from,
     )
     columns = (
-        "pass, name, target, value, after, threshold, unit, outcome, severity, description, actions"
+        "pass, name, target, value, after, threshold, unit, outcome, severity, description, "
+        "actions, critical"
     )
     journal.write(
-        f"insert into measurement ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+        f"insert into measurement ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
     )
 
 
@@ -117,6 +129,9 @@ def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
     journal.write(
         "delete from measurement where pass < coalesce((select min(id) from pass), 0)", ()
     )
+    gone = journal.write("delete from report where pass not in (select id from pass)", ())
+    if gone.rowcount > 0:
+        journal.write(f"delete from report_base where {UNUSED}", ())
     old = f"finished is not null and status not in ('rolled back') and {_OLD.format('intended')}"
     journal.write(f"delete from step where {old}", (now.wall - steps, now.wall, now.seen - steps))
 
@@ -169,13 +184,27 @@ def names(journal: Journal) -> list[str]:
 def last(journal: Journal) -> tuple[HistoryRow | None, list[HistoryRow]]:
     """The last run, and what it measured."""
     found = passes(journal, 0, 1)
-    if not found:
-        return None, []
+    return (found[0], measured(journal, found[0]["id"])) if found else (None, [])
+
+
+def find(journal: Journal, where: str, *values: object) -> list[HistoryRow]:
+    """Runs that a condition picks; none in a journal that is older than history."""
+    columns = "id, run, began, ended, checks, found, healed, unknown, freed"
+    if journal.version < 3:
+        return []
+    notes = "notes" if journal.version >= 8 else "'[]'"
+    rows = journal.all(f"select {columns}, {notes} from pass where {where}", *values)
+    return named(f"{columns}, notes", rows)
+
+
+def measured(journal: Journal, number: int) -> list[HistoryRow]:
+    """What the run of that number measured."""
     columns = "name, target, value, after, threshold, unit, outcome, severity, description, actions"
-    rows = journal.database.execute(
-        f"select {columns} from measurement where pass = ? order by rowid", (found[0]["id"],)
+    critical = "critical" if journal.version >= 8 else "null"
+    rows = journal.all(
+        f"select {columns}, {critical} from measurement where pass = ? order by rowid", number
     )
-    return found[0], named(columns, rows.fetchall())
+    return named(f"{columns}, critical", rows)
 
 
 def undone_since(journal: Journal, latest: HistoryRow) -> tuple[int, float] | None:

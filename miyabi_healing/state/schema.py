@@ -106,6 +106,18 @@ MIGRATIONS = (
         primary key (healer, thing)
     ) strict;
     """,
+    # 8: the report of each run that had something to say, as the difference to a text that several
+    # of them share; and what else the report of a healthy run says: its notes, and from where on a
+    # value would have been critical
+    """
+    create table report_base (id integer primary key, text blob not null) strict;
+    create table report (
+        pass integer primary key, base integer not null, difference blob not null
+    ) strict;
+    create index report_by_base on report (base);
+    alter table measurement add column critical real;
+    alter table pass add column notes text not null default '[]';
+    """,
 )
 
 

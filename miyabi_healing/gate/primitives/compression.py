@@ -1,4 +1,4 @@
-"""Compression for archives: the standard library's zstd, or its backport before Python 3.14."""
+"""Compression for archives, in zstd."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import errno
 import hashlib
 import os
 import struct
-import sys
 from typing import TYPE_CHECKING, Any
+
+from miyabi_healing.support.zstd import library as library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
 PIECE = 4 << 20
 SKIPPABLE = 0x184D2A50  # the first of the magic numbers of frames that are passed over
 _LEVEL = 3  # 0.15 of ordinary logs, at the speed of a disk
-
-
-def library() -> Any:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    return zstd
 
 
 def unpack(path: Path, facts: Mapping[str, Any]) -> Iterator[bytes]:
