@@ -20,7 +20,7 @@ import pytest
 from program import SCHEMA, environment, run, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing.state import quarantine
+from miyabi_healing.state import history, quarantine, reports
 from miyabi_healing.state.journal import Journal
 
 Start = Callable[..., psutil.Popen]
@@ -128,6 +128,8 @@ def test_signal_ends_the_step_in_hand_and_the_pass_reports(
     assert [(row.kind, row.status) for row in journal.rows("true")] == [
         ("quarantine", "applied"), ("quarantine", "applied"), ("run", "failed"),
     ]  # fmt: skip
+    assert reports.latest(journal) == document
+    assert history.passes(journal, 0, 1)[0]["unknown"] == 1
     journal.close()
     assert run("rollback").returncode == 0
     assert len(list((home / "things").iterdir())) == 4

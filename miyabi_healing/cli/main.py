@@ -59,6 +59,7 @@ class _Later(click.Group):
         "quarantine": "quarantine",
         "resume": "pause",
         "rollback": "rollback",
+        "show": "show",
         "space": "space",
         "status": "status",
         "why": "why",

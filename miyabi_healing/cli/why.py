@@ -8,7 +8,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def why(given: CommandContext, thing: str, as_json: bool) -> None:
     """Why one thing goes or stays: a worktree, a git lock, a log, a known cache or a part of it, a
-    process, or something in quarantine.
+    process, or something in quarantine; and what past runs said of it.
 
     PID is a number, or pid:NUMBER; NAME is one of quarantine list. Changes nothing.
     """
@@ -46,10 +46,11 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         found = list(explanations(question))
         there = question.pid is None and os.path.lexists(question.path)
         place = _place(question) if there else None
-    if not found and not there:
+        past = [] if question.pid else _past(question)
+    if not (found or there or past):
         what = "no such process" if question.pid else "nothing there, nor in quarantine"
         raise Refusal(f"{display(thing)}: {what}", ExitCode.USAGE)
-    document = words.build_explanations(thing, found, place)
+    document = words.build_explanations(thing, found, place, past)
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:
@@ -57,6 +58,14 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         for line in words.explanation_lines(document, layout.screen_width()):
             click.echo(line, color=colour)
     sys.exit(ExitCode.HEALTHY if document["certain"] else ExitCode.UNKNOWN)
+
+
+def _past(question: Question) -> list[dict[str, Any]]:
+    """What past runs said of it."""
+    from miyabi_healing.state.verdicts import past_verdicts
+
+    with reading(question.state) as journal:
+        return list(past_verdicts(journal, display(question.path))) if journal else []
 
 
 def _question(thing: str, chosen: Config) -> Question:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,7 @@ import click
 
 from miyabi_healing.model.explanation import Explanation, Place
 from miyabi_healing.report.layout import wrapped
-from miyabi_healing.support.formatting import printable, timestamp
+from miyabi_healing.support.formatting import printable, time_text, timestamp
 
 _INDENT = "  "
 _SECTIONS = (
@@ -22,15 +22,21 @@ _GOOD = ("may go", "goes", "the next run", "is cleaned")
 
 
 def build_explanations(
-    word: str, found: Sequence[Explanation], place: Place | None
+    word: str,
+    found: Sequence[Explanation],
+    place: Place | None,
+    past: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The document; every text in it is one printable line."""
+    """The document; every text in it is one printable line. `past` is as
+    `miyabi_healing.state.verdicts` has it.
+    """
     document = {
         "timestamp": timestamp(),
         "asked": word,
         "explanations": [asdict(each) for each in found],
         "place": asdict(place) if place else None,
         "certain": all(each.certain for each in found),
+        "past": list(past),
     }
     made = printable(document)
     assert isinstance(made, dict)
@@ -52,8 +58,27 @@ def explanation_lines(document: dict[str, Any], width: float) -> Iterator[str]:
                     yield _INDENT * 2 + line
                 else:
                     yield from wrapped(line, width, _INDENT * 2, _INDENT * 3)
+    yield from _place_lines(document, width)
+    if document["past"]:
+        yield from wrapped("what earlier runs said:", width, _INDENT)
+    for row in document["past"]:
+        yield from wrapped(_past_text(row, document["asked"]), width, _INDENT * 2, _INDENT * 3)
+
+
+def _past_text(row: Mapping[str, Any], asked: str) -> str:
+    """``2026-01-31 12:00 (run …): kept: not merged``."""
+    when = time_text(row["timestamp"]).rpartition(":")[0]
+    where = "" if row["exact"] else f" {row['target']}:"
+    back = "; rolled back since" if row["rolled_back"] else ""
+    why = ": ".join(each for each in (row["reason"], row["detail"]) if each)
+    return f"{when} (run {row['run_id']}):{where} {row['verdict']}: {why}{back}"
+
+
+def _place_lines(document: dict[str, Any], width: float) -> Iterator[str]:
     place = document["place"]
     if not place:
+        if not document["explanations"]:
+            yield from wrapped(f"{document['asked']}: nothing there now, nor in quarantine", width)
         return
     if not document["explanations"]:
         yield from wrapped(place["path"], width)

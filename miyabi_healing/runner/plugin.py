@@ -43,7 +43,7 @@ from miyabi_healing.runner.selection import (
     touches,
 )
 from miyabi_healing.state import run_lock
-from miyabi_healing.support import paths
+from miyabi_healing.support import interrupts, paths
 from miyabi_healing.support.config_loader import load_config
 from miyabi_healing.support.formatting import display, name_stamp
 
@@ -178,9 +178,14 @@ def _take_lock(session: pytest.Session, resources: Resources) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     resources = session.config.stash.get(RESOURCES, None)
-    if resources is None or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if resources is None:
         return
     records = session.config.stash[RECORDS].values()
+    if exitstatus == pytest.ExitCode.INTERRUPTED and records:
+        with interrupts.held_back():
+            resources.remember(records, interrupted=True)
+    if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return
     if any(record.issue for record in records):
         # where no process can be seen at all, the checks that need them say so
         with contextlib.suppress(OSError):

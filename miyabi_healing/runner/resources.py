@@ -294,9 +294,9 @@ class Resources:
         places = self.state / "quarantine", self.state / quarantine.BASES
         return any(map(os.path.lexists, places))
 
-    def remember(self, records: Iterable[CheckResult]) -> None:
-        """Write down what the checks found, and forgive what is healthy again. Raises what the
-        journal raises.
+    def remember(self, records: Iterable[CheckResult], interrupted: bool = False) -> None:
+        """Write down what the checks found, and forgive what is healthy again. Of a run that was
+        `interrupted`, the last check may not have come to its end. Raises what the journal raises.
         """
         if self.looks_only:
             return
@@ -307,7 +307,11 @@ class Resources:
 
         journal = self.keeper.journal
         records = list(records)
-        self.number = history.record(journal, self.run_id, self.began, records, self.config.history)
+        if interrupted and not (records[-1].measured or records[-1].issue or records[-1].error):
+            records[-1].error = "it was interrupted"
+        self.number = history.record(
+            journal, self.run_id, self.began, records, self.config.history, interrupted
+        )
         for record in records:
             healthy = (
                 record.measured

@@ -25,14 +25,16 @@ def record(
     began: float,
     records: Iterable[CheckResult],
     rules: config.HistorySettings,
+    interrupted: bool = False,
 ) -> int:
-    """Keep one run, and let go of what is too old or too much; returns its number. Raises
-    sqlite3.Error.
+    """Keep one run, and let go of what is too old or too much; returns its number. One that was
+    `interrupted` has something unknown, also where no check is. Raises sqlite3.Error.
     """
     kept = list(records)
     found = [each for each in kept if each.issue]
     freed = sum(action.counts["bytes_freed"] for each in found for action in each.actions)
     healed, unknown = sum(each.healed for each in found), sum(bool(each.error) for each in kept)
+    unknown = max(unknown, int(interrupted))
     database = journal.database
     database.execute("begin immediate")
     try:
@@ -195,6 +197,24 @@ def find(journal: Journal, where: str, *values: object) -> list[HistoryRow]:
     notes = "notes" if journal.version >= 8 else "'[]'"
     rows = journal.all(f"select {columns}, {notes} from pass where {where}", *values)
     return named(f"{columns}, notes", rows)
+
+
+def runs_like(journal: Journal, beginning: str) -> list[str]:
+    """The names of runs that begin so, the newest first."""
+    rows = journal.all(
+        "select run from pass where substr(run, 1, ?) = ? group by run order by max(id) desc",
+        len(beginning),
+        beginning,
+    )
+    return [run for (run,) in rows]
+
+
+def undone_of(journal: Journal, run: str) -> tuple[int, float] | None:
+    """How many steps of a run were rolled back, and when the last one was; None where none was."""
+    row = journal.one(
+        "select count(*), max(finished) from step where status='rolled back' and run=?", run
+    )
+    return (row[0], row[1]) if row and row[0] else None
 
 
 def measured(journal: Journal, number: int) -> list[HistoryRow]:

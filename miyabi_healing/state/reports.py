@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from miyabi_healing.state import history
@@ -33,14 +33,17 @@ def store(journal: Journal, number: int, document: Mapping[str, Any]) -> None:
     history remembers no run, none is kept. Raises sqlite3.Error.
     """
     text = json.dumps(document, separators=(",", ":")).encode()
-    whole = library().compress(text, _LEVEL)
+    parameter = library().CompressionParameter
+    options = {parameter.compression_level: _LEVEL, parameter.checksum_flag: 1}
+    whole = library().compress(text, options=options)
     query = f"select id, text from report_base order by id desc limit {_BASES}"
     with journal.at_once():
         if not journal.one("select 1 from pass where id = ?", number):
             return
         found = [
-            (_difference(text, library().decompress(base)), number_of)
-            for number_of, base in journal.all(query)
+            (_difference(text, shared), base)
+            for base, packed in journal.all(query)
+            if (shared := _opened(packed))
         ]
         difference, base = min(found, key=lambda each: len(each[0]), default=(b"", 0))
         if not found or 2 * len(difference) > len(whole):  # it has little in common with them
@@ -69,7 +72,11 @@ def _bound(journal: Journal) -> None:
 
 def _difference(text: bytes, base: bytes) -> bytes:
     parameter = library().CompressionParameter
-    options = {parameter.compression_level: _LEVEL, parameter.window_log: _window(text, base)}
+    options = {
+        parameter.compression_level: _LEVEL,
+        parameter.window_log: _window(text, base),
+        parameter.checksum_flag: 1,
+    }
     return bytes(library().compress(text, options=options, zstd_dict=_prefix(base)))
 
 
@@ -97,6 +104,24 @@ def latest(journal: Journal) -> dict[str, Any] | None:
     return _report(journal, history.find(journal, "true order by id desc limit 1"))
 
 
+def containing(journal: Journal, words: Collection[str], most: int) -> Iterator[dict[str, Any]]:
+    """Stored reports that hold one of these texts, the newest first, of the newest `most`. Raises
+    sqlite3.Error.
+    """
+    if journal.version < _FIRST:
+        return
+    wanted = [json.dumps(each)[1:-1].encode() for each in words]
+    bases: dict[int, bytes] = {}
+    query = "select base, difference from report order by pass desc limit ?"
+    for base, difference in journal.all(query, most):
+        if base not in bases:
+            found = journal.one("select text from report_base where id = ?", base)
+            bases[base] = _opened(found[0]) if found else b""
+        text = _opened(difference, bases[base])
+        if any(each in text for each in wanted):
+            yield json.loads(text)
+
+
 def _report(journal: Journal, found: list[HistoryRow]) -> dict[str, Any] | None:
     if not found:
         return None
@@ -113,13 +138,19 @@ def _report(journal: Journal, found: list[HistoryRow]) -> dict[str, Any] | None:
 
 def _unpack(base: bytes, difference: bytes) -> dict[str, Any] | None:
     """None where it is damaged."""
+    text = _opened(difference, _opened(base))
+    document = json.loads(text) if text else None
+    return document if isinstance(document, dict) else None
+
+
+def _opened(packed: bytes, base: bytes = b"") -> bytes:
+    """Empty where it is damaged: zstd's checksum says so."""
     zstd = library()
     try:
-        prefix = _prefix(zstd.decompress(base))
-        document = json.loads(zstd.decompress(difference, zstd_dict=prefix))
-    except (zstd.ZstdError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
+        given = {"zstd_dict": _prefix(base)} if base else {}
+        return bytes(zstd.decompress(packed, **given))
+    except zstd.ZstdError:
+        return b""
 
 
 def _from_numbers(row: HistoryRow, measured: list[HistoryRow]) -> dict[str, Any]:
