@@ -132,7 +132,7 @@ def test_check_that_could_not_run_is_unknown_and_a_critical_issue_weighs_more(ho
     [
         (("--config", "/nowhere"), "--config: /nowhere: no such file"),
         (("--bogus",), "No such option"),
-        (("--interval", "x"), "'x' is not a valid float"),
+        (("--interval", "x"), "'x' is no duration"),
         (("--json",), "leave out --json, --watch and commands"),
         (("--watch",), "leave out --json, --watch and commands"),
         (("status",), "leave out --json, --watch and commands"),

@@ -44,19 +44,29 @@ class CommandContext:
     config_file: str | None
     dry_run: bool
     as_json: bool
+    checks: tuple[str, ...] = ()
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
-    """``90s``, ``30m``, ``2h``, ``1d``, ``1h30m``: in seconds."""
+    """``90s``, ``30m``, ``2h``, ``1d``, ``1h30m``: in seconds. With `plain_seconds`, a mere number
+    is so many.
+    """
 
     name = "duration"
+
+    def __init__(self, plain_seconds: bool = False) -> None:
+        self.plain_seconds = plain_seconds
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)", str(value))
-        if not parts or re.sub(r"[\d.]+\s*(s|min|m|h|d|w)\s*", "", str(value)):
-            self.fail(f"{value!r} is no duration; write 30m, 2h, 1d or 1h30m", param, ctx)
+        text = str(value).strip()
+        if self.plain_seconds and re.fullmatch(r"\d+(\.\d+)?|\.\d+", text):
+            return float(text)
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)", text)
+        if not parts or re.sub(r"[\d.]+\s*(s|min|m|h|d|w)\s*", "", text):
+            also = ", or 90 for seconds" if self.plain_seconds else ""
+            self.fail(f"{text!r} is no duration; write 30m, 2h, 1d or 1h30m{also}", param, ctx)
         return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 

@@ -74,9 +74,10 @@ def _pass_line(row: dict[str, Any]) -> str:
     what = f"{row['found']} issue(s), {row['healed']} healed" if row["found"] else "healthy"
     undone = f", {row['rolled_back']} step(s) rolled back" if row["rolled_back"] else ""
     unknown = f", {row['unknown']} check(s) could not run" if row["unknown"] else ""
+    part = f", {row['checks']} check(s) only" if row["left_out"] else ""
     freed = f", freed {size_text(row['freed'])}" if row["freed"] else ""
     when = time_text(timestamp(row["ended"]))
-    return f"{when} {sign} {what}{undone}{unknown}{freed}  ({row['run']})"
+    return f"{when} {sign} {what}{part}{undone}{unknown}{freed}  ({row['run']})"
 
 
 def _course_line(row: dict[str, Any]) -> str:

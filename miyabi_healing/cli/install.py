@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
@@ -14,20 +12,6 @@ from miyabi_healing.cli.setup import service_units
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support import config_loader
-
-
-class _Interval(Duration):
-    """A duration; a mere number is so many seconds, as for ``--interval`` elsewhere."""
-
-    name = "interval"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        text = str(value)
-        return super().convert(
-            f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text, param, ctx
-        )
 
 
 @click.command()
@@ -48,7 +32,7 @@ class _Interval(Duration):
     help="What starts the runs.  [default: what this host has]",
 )
 @click.option(
-    "-i", "--interval", type=_Interval(), metavar="DURATION",
+    "-i", "--interval", type=Duration(plain_seconds=True), metavar="DURATION",
     help="Between two runs: 15m, 1h, 900.  [default: 15m; 5m for systemd-watch]",
 )  # fmt: skip
 @click.pass_obj

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from miyabi_healing import __version__
 from miyabi_healing.model import config
@@ -36,9 +37,13 @@ from miyabi_healing.support.invocation import COMPLETE_VARIABLE, own_command
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from miyabi_healing.report.alerts.message import Channel
     from miyabi_healing.report.document_types import Document
+    from miyabi_healing.runner.choosing import Choice
 
+_INTERVAL = 300.0  # seconds between two runs of --watch
 _EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
     "3 something could not be checked, "
@@ -78,6 +83,22 @@ class _Later(click.Group):
         return found
 
 
+def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """An interval as it was given. Raises UsageError where there is nothing to repeat."""
+    if context.get_parameter_source("interval") == ParameterSource.DEFAULT:
+        return _INTERVAL
+    from miyabi_healing.cli.common import Duration
+
+    return Duration(plain_seconds=True).convert(value, parameter, context)
+
+
+def _names(context: click.Context, parameter: click.Parameter, text: str) -> list[CompletionItem]:
+    """What a shell completes ``--only`` and ``--skip`` with."""
+    from miyabi_healing.cli.choice import complete_names
+
+    return complete_names(context, parameter, text)
+
+
 class _Somewhere(click.Path):
     """A path that is not looked at, as click would: it may lie on a mount that does not answer."""
 
@@ -104,8 +125,16 @@ class _Somewhere(click.Path):
 )
 @click.option("-w", "--watch", is_flag=True, help="Keep running, one run every interval.")
 @click.option(
-    "-i", "--interval", type=click.FloatRange(min=0), default=300, show_default=True, metavar="SEC",
-    help="Seconds between two runs with --watch.",
+    "-i", "--interval", default="5m", show_default=True, callback=_seconds, metavar="DURATION",
+    help="Between two runs with --watch: 30s, 5m, 1h; 90 is seconds.",
+)  # fmt: skip
+@click.option(
+    "--only", multiple=True, metavar="NAME[,NAME]", shell_complete=_names,
+    help="Run these checks alone: by a check's name, or a healer's for all that call it.",
+)  # fmt: skip
+@click.option(
+    "--skip", multiple=True, metavar="NAME[,NAME]", shell_complete=_names,
+    help="Run all checks but these.",
 )  # fmt: skip
 @click.option(
     "-s",
@@ -156,8 +185,9 @@ class _Somewhere(click.Path):
 @click.pass_context
 def command(
     context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float,
-    slack: bool, quiet: bool, verbose: bool, nagios: bool, github: bool, junitxml: str | None,
-    config_file: str | None, checks: tuple[str, ...],
+    only: tuple[str, ...], skip: tuple[str, ...], slack: bool, quiet: bool, verbose: bool,
+    nagios: bool, github: bool, junitxml: str | None, config_file: str | None,
+    checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
@@ -173,6 +203,15 @@ def command(
         )
     if watch and (github or junitxml):
         raise click.UsageError("--github and --junitxml are about one run: leave out --watch")
+    if not watch and context.get_parameter_source("interval") == ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            "--interval is about --watch: add --watch; "
+            f"'{own_command()} install --interval DURATION' has runs made for good"
+        )
+    if (only or skip) and context.invoked_subcommand:
+        raise click.UsageError(
+            "--only and --skip choose the checks of a run: leave out the command"
+        )
     if context.invoked_subcommand:
         from miyabi_healing.cli.common import CommandContext
 
@@ -180,13 +219,20 @@ def command(
             paths.state_folder()
         ):
             stop("the state folder lies on a mount that does not answer", ExitCode.UNKNOWN)
-        context.obj = CommandContext(config_file, dry_run, as_json)
+        context.obj = CommandContext(config_file, dry_run, as_json, checks)
         return
+    choice: Choice | None = None
+    if only or skip:
+        from miyabi_healing.cli.choice import read_choice, validate_choice
+
+        choice = read_choice(only, skip)
     if watch:
         from miyabi_healing.cli.watch import keep_watching
 
         sys.exit(
-            keep_watching(config_file, interval, dry_run, as_json, quiet, slack, checks, verbose)
+            keep_watching(
+                config_file, interval, dry_run, as_json, quiet, slack, checks, verbose, choice
+            )
         )
     github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
@@ -194,17 +240,22 @@ def command(
     unseen = quiet or as_json or nagios or verbose
     try:
         settings = config_loader.load_config(config_file)
+        if choice:
+            validate_choice(choice, settings, checks)
         to = dispatch.usable_channels(settings, slack)
         if FORKS and (checks or settings.extend.folders or mount_answers.may_block()):
             from miyabi_healing.runner import supervised
 
             supervised.enter()
         with interrupts.in_order(), console.progress_line(unseen) as progress:
-            dispatch.begin_run(settings, dry_run)
+            dispatch.begin_run(settings, dry_run, part=bool(choice))
             xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
             document, code = session.run_checks(
-                settings, dry_run=dry_run, more_checks=checks, junitxml=xml, progress=progress
-            )
+                settings, dry_run=dry_run, more_checks=checks, junitxml=xml, choice=choice,
+                progress=progress,
+            )  # fmt: skip
+    except click.UsageError:
+        raise
     except config.ConfigError as error:
         reason, code = str(error), ExitCode.USAGE
     except session.Stopped as stopped:
@@ -239,6 +290,7 @@ def command(
             annotate=annotate,
             mail=mail,
             healers=partial(registry.healer_names, settings),
+            part=bool(choice),
         )
     sys.exit(ended)
 

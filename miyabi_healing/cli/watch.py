@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
@@ -10,6 +11,9 @@ from miyabi_healing.report.outputs import dispatch
 from miyabi_healing.runner import registry
 from miyabi_healing.support import config_loader, console
 from miyabi_healing.support.console import stop
+
+if TYPE_CHECKING:
+    from miyabi_healing.runner.choosing import Choice
 
 
 def keep_watching(
@@ -21,13 +25,19 @@ def keep_watching(
     slack: bool,
     checks: tuple[str, ...],
     verbose: bool = False,
+    choice: Choice | None = None,
 ) -> int:
     from miyabi_healing.report import live
     from miyabi_healing.runner.watch import loop
 
     try:
         settings = config_loader.load_config(config_file)
-        registry.validate_settings(settings, registry.checks_folders(settings, checks))
+        where = registry.checks_folders(settings, checks)
+        registry.validate_settings(settings, where)
+        if choice:
+            from miyabi_healing.runner import choosing
+
+            choosing.choose(choice, where, settings)
         dispatch.usable_channels(settings, slack)
     except config.ConfigError as error:
         stop(str(error), ExitCode.USAGE)
@@ -45,4 +55,5 @@ def keep_watching(
             show,
             say=console.complain,
             time_limit=settings.watch.time_limit,
+            choice=choice,
         ).run()

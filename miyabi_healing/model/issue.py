@@ -61,6 +61,23 @@ class Limit:
         )
 
 
+def limit_of_mark(
+    threshold: float,
+    *,
+    severity: str = "medium",
+    unit: str = "",
+    clear: float | None = None,
+    opt_in: bool = False,
+    **bounds: float,
+) -> Limit:
+    """The arguments of ``@pytest.mark.limit``: ``limit(90, severity="high", critical=95,
+    unit="%")``. With `opt_in` a check is off until the configuration has its threshold. Raises
+    TypeError, KeyError, ValueError.
+    """
+    raised = {Severity[name.upper()]: float(bound) for name, bound in bounds.items()}
+    return Limit(float(threshold), Severity[severity.upper()], raised, unit, clear)
+
+
 @dataclass(frozen=True)
 class Issue:
     """One thing found wrong on one target.

@@ -70,6 +70,7 @@ class RunResult:
     node id; `unknown` are folders of checks that could not be looked into, each with why. `notes`
     are lines for people. `purged` is what left the quarantine because its time had come.
     `out_of_memory_kills` is how many processes the kernel ended meanwhile for want of memory.
+    `left_out` are the checks that are on and were not to run: of these it says nothing.
     """
 
     run_id: str
@@ -82,3 +83,4 @@ class RunResult:
     purged: tuple[Outcome, ...]
     quarantine: QuarantineSummary
     out_of_memory_kills: int = 0
+    left_out: tuple[str, ...] = ()

@@ -121,7 +121,8 @@ class _AlertRow(TypedDict):
 class Document(TypedDict):
     """The report of one run; one that could not run has no `quarantine`.
 
-    `out_of_memory_kills` is there where there were some.
+    `out_of_memory_kills` is there where there were some, `left_out` where not all checks that are
+    on were to run.
     """
 
     schema_version: int
@@ -140,3 +141,4 @@ class Document(TypedDict):
     quarantine: NotRequired[QuarantineRow]
     alerts: NotRequired[list[_AlertRow]]
     out_of_memory_kills: NotRequired[int]
+    left_out: NotRequired[list[str]]

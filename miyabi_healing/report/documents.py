@@ -75,6 +75,8 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
     }
     if result.out_of_memory_kills:
         document["out_of_memory_kills"] = result.out_of_memory_kills
+    if result.left_out:
+        document["left_out"] = list(result.left_out)
     return cast("Document", {key: printable(value) for key, value in document.items()})
 
 

@@ -33,6 +33,8 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
     return {
         "last_pass": timestamp(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",
+        "left_out": history.left_out(known, latest["id"]) if known and latest else [],
+        "never_checked": history.never_measured(known, latest["id"]) if known and latest else [],
         "rolled_back": {"steps": undone[0], "last": timestamp(undone[1])} if undone else None,
         "at_work": run_lock.is_held(state),
         "next_pass": timestamp(watching.due) if watching else None,
@@ -99,6 +101,11 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
         yield f"Next run: {when_next} (watch, process {document['watch_pid']})"
     else:
         yield "Next run: no watch is running; a timer, cron or you begin it."
+    never = document["never_checked"]
+    if earlier := [name for name in document["left_out"] if name not in never]:
+        yield f"Not checked then, and shown as an earlier run left it: {', '.join(earlier)}"
+    if never:
+        yield f"Never checked: {', '.join(never)}"
     for row in document["issues"]:
         yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
         yield (
@@ -114,7 +121,7 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
             f"{time_text(undone['last'])}. {own_command()} checks again."
         )
     elif when and not document["issues"] and not document["unknown"]:
-        yield "✅ Nothing was wrong."
+        yield "✅ Nothing was wrong" + (" in what was checked." if never else ".")
     for name in document["waived"]:
         yield f"📌 {name} is waived."
     if pause := document["paused"]:

@@ -36,8 +36,19 @@ def ending(check: CheckResult) -> Ending:
 
 def summarize(found: Sequence[CheckResult], errors: int, result: RunResult, any_test: bool) -> str:
     """The summary of a run in which the checks `found` have an issue, and `errors` could not
-    run.
+    run. Of a run of a part it says so, and calls nothing else well.
     """
+    words = _summary(found, errors, result, any_test)
+    if not result.left_out:
+        return words
+    ran = dict.fromkeys(check.name for check in result.checks.values())
+    part = f"Only {', '.join(ran)} {'was' if len(ran) == 1 else 'were'} checked."
+    if len(ran) > len(result.left_out) or not ran:
+        part = f"Not checked: {', '.join(result.left_out)}."
+    return f"{words.removesuffix(' System is healthy.')} {part}"
+
+
+def _summary(found: Sequence[CheckResult], errors: int, result: RunResult, any_test: bool) -> str:
     unknown = f" {errors} check(s) could not run." if errors else ""
     number = len(found)
     if killed := result.out_of_memory_kills:

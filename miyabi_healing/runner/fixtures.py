@@ -14,7 +14,7 @@ import pytest
 
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import CacheSettings, Config
-from miyabi_healing.model.issue import Limit, Severity
+from miyabi_healing.model.issue import Limit, limit_of_mark
 from miyabi_healing.model.limit_settings import is_target
 from miyabi_healing.model.results import Measurement
 from miyabi_healing.support.formatting import display
@@ -115,7 +115,7 @@ def limit_of(item: pytest.Item, config: Config) -> Limit:
             f"{item.nodeid}: a check needs a limit: @pytest.mark.limit(THRESHOLD, severity=…)"
         )
     try:
-        limit = _read_mark(*mark.args, **mark.kwargs)
+        limit = limit_of_mark(*mark.args, **mark.kwargs)
     except (TypeError, KeyError, ValueError) as error:
         raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.limit: {error}") from None
     settings = config.check(issue_name(item))
@@ -131,22 +131,6 @@ def limit_of(item: pytest.Item, config: Config) -> Limit:
             f"{limit.threshold:g}, but is {limit.clear:g}"
         )
     return limit
-
-
-def _read_mark(
-    threshold: float,
-    *,
-    severity: str = "medium",
-    unit: str = "",
-    clear: float | None = None,
-    opt_in: bool = False,
-    **bounds: float,
-) -> Limit:
-    """The arguments of ``@pytest.mark.limit``: ``limit(90, severity="high", critical=95,
-    unit="%")``. What `opt_in` is for, see `is_off`.
-    """
-    raised = {Severity[name.upper()]: float(bound) for name, bound in bounds.items()}
-    return Limit(float(threshold), Severity[severity.upper()], raised, unit, clear)
 
 
 def is_off(item: pytest.Item, config: Config) -> bool:

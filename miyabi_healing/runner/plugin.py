@@ -115,6 +115,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[RESOURCES].notes.append(note)
     if launch:
         launch.resources = config.stash[RESOURCES]
+        if launch.chosen:
+            config.stash[RESOURCES].left_out = launch.chosen.left_out
+            config.stash[RESOURCES].notes.extend(launch.chosen.notes)
     elif config.pluginmanager.has_plugin("pytest_jsonreport") and not config.option.json_report:
         # what our own report is made of
         config.option.json_report, config.option.json_report_file = True, None
@@ -181,6 +184,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if resources is None:
         return
     records = session.config.stash[RECORDS].values()
+    if not launch_of(session.config):  # with -k, or a file's name, it may have been a part of them
+        from miyabi_healing.runner import choosing
+
+        resources.left_out = choosing.left_out_of(
+            resources.folders, resources.config, {each.name for each in records}
+        )
     if exitstatus == pytest.ExitCode.INTERRUPTED and records:
         with interrupts.held_back():
             resources.remember(records, interrupted=True)
@@ -221,10 +230,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     resources = config.stash.get(RESOURCES, None)
     if resources is None:
         return
+    launch = launch_of(config)
     left_out = [
         item
         for item in items
-        if is_check(item, resources) and fixtures.is_off(item, resources.config)
+        if is_check(item, resources)
+        and (fixtures.is_off(item, resources.config) or (launch and launch.leaves_out(item)))
     ]
     items[:] = [item for item in items if item not in left_out]
     for item in items:

@@ -48,6 +48,7 @@ def is_plain(document: Mapping[str, Any]) -> bool:
     return bool(
         document["overall_success"]
         and not any(document[key] for key in _TELLING)
+        and not document.get("left_out")
         and not held.get("purged")
         and sum(map(len, document["notes"])) < _LONG_NOTES
     )
@@ -58,8 +59,9 @@ class Resources:
     """What checks and healers of one run share. `blocked` is why nothing may be changed, empty
     when something may.
 
-    `notes` are lines for people; `recovered` is what an earlier run left half done, with what
-    became of it; `purged` is what left the quarantine because its time had come.
+    `left_out` are the checks that are on and were not to run. `notes` are lines for people;
+    `recovered` is what an earlier run left half done, with what became of it;
+    `purged` is what left the quarantine because its time had come.
     """
 
     config: Config
@@ -73,6 +75,7 @@ class Resources:
     progress: Callable[[str], None] = lambda text: None
     began: float = field(default_factory=time.time)
     kills_before: int = field(default_factory=memory.out_of_memory_kills)
+    left_out: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     recovered: list[tuple[Row, str]] = field(default_factory=list)
     purged: list[Outcome] = field(default_factory=list)
@@ -267,6 +270,7 @@ class Resources:
             tuple(self.purged),
             self._held(),
             max(memory.out_of_memory_kills() - self.kills_before, 0),
+            self.left_out,
         )
 
     def _held(self) -> QuarantineSummary:
@@ -310,7 +314,13 @@ class Resources:
         if interrupted and not (records[-1].measured or records[-1].issue or records[-1].error):
             records[-1].error = "it was interrupted"
         self.number = history.record(
-            journal, self.run_id, self.began, records, self.config.history, interrupted
+            journal,
+            self.run_id,
+            self.began,
+            records,
+            self.config.history,
+            self.left_out,
+            interrupted=interrupted,
         )
         for record in records:
             healthy = (

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,9 @@ from miyabi_healing.runner.resources import Resources
 from miyabi_healing.support import paths
 from miyabi_healing.support.config_loader import nearest
 from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.runner.choosing import Chosen
 
 _JOURNAL_NEEDS = 1 << 20  # bytes that the journal and what is set aside need
 
@@ -32,8 +36,9 @@ RESOURCES = pytest.StashKey[Resources]()
 class Launch:
     """How a run is started from our own command line, handed over as a plugin object.
 
-    `collected` is called when the checks are collected, with whether all could be, and may return
-    more than once, in a fork each time (watch mode).
+    `chosen` are the checks to run where not all are. `collected` is called when the checks are
+    collected, with whether all could be, and may return more than once, in a fork each time (watch
+    mode).
     """
 
     config: Config
@@ -42,8 +47,13 @@ class Launch:
     more_checks: tuple[str, ...] = ()
     watching: bool = False
     collected: Callable[[bool], None] = lambda whole: None
+    chosen: Chosen | None = None
     records: dict[str, CheckResult] = field(default_factory=dict)
     resources: Resources | None = None
+
+    def leaves_out(self, item: pytest.Item) -> bool:
+        """Whether a check was not asked for."""
+        return self.chosen is not None and issue_name(item) not in self.chosen.names
 
 
 def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:

@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
+    from miyabi_healing.runner.choosing import Choice
     from miyabi_healing.runner.selection import Launch
 
 # What pytest brings and a run has no use for: each costs time, and the last two collect the whole
@@ -50,10 +51,12 @@ def run_checks(
     more_checks: tuple[str, ...] = (),
     watching: bool = False,
     junitxml: Path | None = None,
+    choice: Choice | None = None,
     collected: Callable[[bool], None] = lambda whole: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[Document, int]:
-    """Run one run and return the report with the exit status. Raises Stopped, ConfigError.
+    """Run one run, of all checks or of a `choice`, and return the report with the exit status.
+    Raises Stopped, ConfigError.
 
     `collected` is called between collecting the checks and running them, with whether all could be
     collected. In watch mode it returns in a fork for each run, and never in the process that
@@ -66,6 +69,11 @@ def run_checks(
     where = registry.checks_folders(config, more_checks)
     startup.spare_full_disks((*where.checks, *where.healers))
     registry.validate_settings(config, where)
+    chosen = None
+    if choice:
+        from miyabi_healing.runner import choosing
+
+        chosen = choosing.choose(choice, where, config)
     if junitxml and (why := _unwritable(junitxml)):
         raise ConfigError(f"--junitxml: {display(junitxml)}: {why}")
     with _sheltered():
@@ -109,14 +117,14 @@ def run_checks(
 
         catch, launch, output = (
             Catch(),
-            selection.Launch(config, progress, dry_run, more_checks, watching, collected),
+            selection.Launch(config, progress, dry_run, more_checks, watching, collected, chosen),
             io.StringIO(),
         )
         with _silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             try:
                 code = int(
                     pytest.main(
-                        arguments(where, junitxml),
+                        arguments(where, junitxml, chosen.files if chosen else where.checks),
                         plugins=[plugin, pytest_jsonreport.plugin, launch, catch],
                     )
                 )
@@ -183,13 +191,13 @@ def _unwritable(file: Path) -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else "its folder cannot be written"
 
 
-def arguments(where: registry.Folders, junitxml: Path | None) -> list[str]:
-    """pytest as we need it: our own settings alone, whatever lies in the current folder or in
-    PYTEST_ADDOPTS.
+def arguments(where: registry.Folders, junitxml: Path | None, places: Sequence[Path]) -> list[str]:
+    """pytest over these folders or files, as we need it: our own settings alone, whatever lies in
+    the current folder or in PYTEST_ADDOPTS.
     """
     left_out = _NEVER_USED if len(where.checks) > 1 or junitxml else _NEVER_USED + _NOT_OURS
     return [
-        *(str(folder) for folder in where.checks),
+        *map(str, places),
         *([f"--junitxml={junitxml}"] if junitxml else []),
         f"--config-file={Path(__file__).with_name('pass.ini')}",
         "--noconftest",

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from miyabi_healing.model.actions import ActionResult
     from miyabi_healing.model.results import CheckResult
 
+LEFT_OUT = "left out"  # the outcome of a check that is on and was not to run
 _OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
 UNUSED = "id not in (select base from report)"  # texts that no report is written with any more
+_COLUMNS = (
+    "pass, name, target, value, after, threshold, unit, outcome, severity, description, actions, "
+    "critical"
+)
+_VALUES = ", ".join("?" * len(_COLUMNS.split(", ")))
 HistoryRow = dict[str, Any]
 
 
@@ -25,10 +31,13 @@ def record(
     began: float,
     records: Iterable[CheckResult],
     rules: config.HistorySettings,
+    left_out: Iterable[str] = (),
+    *,
     interrupted: bool = False,
 ) -> int:
-    """Keep one run, and let go of what is too old or too much; returns its number. One that was
-    `interrupted` has something unknown, also where no check is. Raises sqlite3.Error.
+    """Keep one run, with what it left out, and let go of what is too old or too much; returns its
+    number. One that was `interrupted` has something unknown, also where no check is. Raises
+    sqlite3.Error.
     """
     kept = list(records)
     found = [each for each in kept if each.issue]
@@ -48,6 +57,9 @@ def record(
             _write_check(journal, number, each)
             for action in each.actions:
                 _count_heal(journal, action.healer, action.status)
+        for name in left_out:
+            nothing = (number, name, "", None, None, 0, "", LEFT_OUT, "", "", "", None)
+            journal.write(f"insert into measurement ({_COLUMNS}) values ({_VALUES})", nothing)
         prune(journal, rules, now)
         database.execute("commit")
     except BaseException:
@@ -90,13 +102,7 @@ def _write_check(journal: Journal, number: int | None, each: CheckResult) -> Non
         display("; ".join(map(_deed, each.actions))),
         each.limit.critical_from,
     )
-    columns = (
-        "pass, name, target, value, after, threshold, unit, outcome, severity, description, "
-        "actions, critical"
-    )
-    journal.write(
-        f"insert into measurement ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
-    )
+    journal.write(f"insert into measurement ({_COLUMNS}) values ({_VALUES})", row)
 
 
 def _deed(action: ActionResult) -> str:
@@ -139,12 +145,15 @@ def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
 
 
 def passes(journal: Journal, since: float, limit: int) -> list[HistoryRow]:
-    """The last runs, the newest first."""
+    """The last runs, the newest first; `left_out` is how many checks were not to run."""
     columns = "id, run, began, ended, checks, found, healed, unknown, freed"
     undone = "(select count(*) from step where step.run = pass.run and status = 'rolled back')"
-    query = f"select {columns}, {undone} from pass where ended >= ? order by id desc limit ?"
-    found = journal.database.execute(query, (since, limit)).fetchall()
-    return named(f"{columns}, rolled_back", found)
+    part = "(select count(*) from measurement where measurement.pass = pass.id and outcome = ?)"
+    query = (
+        f"select {columns}, {undone}, {part} from pass where ended >= ? order by id desc limit ?"
+    )
+    found = journal.database.execute(query, (LEFT_OUT, since, limit)).fetchall()
+    return named(f"{columns}, rolled_back, left_out", found)
 
 
 def course(journal: Journal, issue: str, since: float, limit: int) -> list[HistoryRow]:
@@ -154,10 +163,11 @@ def course(journal: Journal, issue: str, since: float, limit: int) -> list[Histo
     )
     query = (
         f"select {columns} from measurement join pass on pass.id = measurement.pass "
-        "where name = ? and ended >= ? "
+        "where name = ? and ended >= ? and outcome != ? "
         "order by measurement.rowid desc limit ?"
     )
-    return named(columns, journal.database.execute(query, (issue, since, limit)).fetchall())
+    values = (issue, since, LEFT_OUT, limit)
+    return named(columns, journal.database.execute(query, values).fetchall())
 
 
 def outcomes(journal: Journal, issue: str, target: str, limit: int) -> list[str]:
@@ -178,15 +188,23 @@ def names(journal: Journal) -> list[str]:
     return [
         name
         for (name,) in journal.database.execute(
-            "select distinct name from measurement order by name"
+            "select distinct name from measurement where outcome != ? order by name", (LEFT_OUT,)
         )
     ]
 
 
 def last(journal: Journal) -> tuple[HistoryRow | None, list[HistoryRow]]:
-    """The last run, and what it measured."""
+    """The last run, and how every check stood when it was measured last: what that run left out
+    keeps its reading of an earlier one.
+    """
     found = passes(journal, 0, 1)
-    return (found[0], measured(journal, found[0]["id"])) if found else (None, [])
+    if not found:
+        return None, []
+    latest = found[0]["id"]
+    rows = measured(journal, latest)
+    for name, number in _earlier(journal, latest) if found[0]["left_out"] else ():
+        rows += [row for row in measured(journal, number) if row["name"] == name]
+    return found[0], rows
 
 
 def find(journal: Journal, where: str, *values: object) -> list[HistoryRow]:
@@ -222,9 +240,34 @@ def measured(journal: Journal, number: int) -> list[HistoryRow]:
     columns = "name, target, value, after, threshold, unit, outcome, severity, description, actions"
     critical = "critical" if journal.version >= 8 else "null"
     rows = journal.all(
-        f"select {columns}, {critical} from measurement where pass = ? order by rowid", number
+        f"select {columns}, {critical} from measurement where pass = ? and outcome != ? "
+        "order by rowid",
+        number,
+        LEFT_OUT,
     )
     return named(f"{columns}, critical", rows)
+
+
+def _earlier(journal: Journal, latest: int) -> list[tuple[str, int]]:
+    """What a run left out, and the number of the last run that measured it."""
+    rows = journal.database.execute(
+        "select name, (select max(pass) from measurement as before where before.name = "
+        "measurement.name and before.outcome != ?) from measurement where pass = ? and outcome = ?",
+        (LEFT_OUT, latest, LEFT_OUT),
+    )
+    return [(name, number) for name, number in rows if number is not None]
+
+
+def left_out(journal: Journal, number: int) -> list[str]:
+    """The checks that a run was not to run."""
+    query = "select name from measurement where pass = ? and outcome = ? order by rowid"
+    return [name for (name,) in journal.database.execute(query, (number, LEFT_OUT))]
+
+
+def never_measured(journal: Journal, number: int) -> list[str]:
+    """Those of them that no other run has measured either."""
+    known = names(journal)
+    return [name for name in left_out(journal, number) if name not in known]
 
 
 def undone_since(journal: Journal, latest: HistoryRow) -> tuple[int, float] | None:

@@ -179,8 +179,10 @@ def decide(
     alerts: list[Alert] = []
     remembered: dict[Key, KnownIssue] = {}
     seen = {each.key: each for each in _findings(document)}
-    # the run ran: what could not be checked before, and is no error now, is over
-    if seen["", ""].state == "healthy":
+    left_out = set(document.get("left_out", ()))
+    # the run ran: what could not be checked before, and is no error now, is over; of a run of a
+    # part, what it has measured itself says so
+    if seen["", ""].state == "healthy" and not left_out:
         seen = {
             key: _Finding(*key, "healthy")
             for key, before in known.items()
@@ -202,7 +204,8 @@ def decide(
         remembered[key] = after
     # a target that is gone is forgotten after a while, one that was not looked at is not
     for key, before in known.items():
-        if key not in seen and now - before.told < rules.remind_hours * 3600:
+        recent = now - before.told < rules.remind_hours * 3600
+        if key not in seen and (recent or left_out):
             remembered[key] = before
     return alerts, {key: each for key, each in remembered.items() if each != KnownIssue()}
 

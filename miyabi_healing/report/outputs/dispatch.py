@@ -34,11 +34,14 @@ class _Setup(NamedTuple):
 
 
 class _Module(NamedTuple):
-    """An output that is a module of ``report``, imported when there is something to send."""
+    """An output that is a module of ``report``, imported when there is something to send. With
+    `for_all` it speaks for all checks together, and says nothing after a run of a part.
+    """
 
     name: str
     module: str
     wants: Callable[[Setup], bool]
+    for_all: bool = False
 
     def wanted(self, given: Setup) -> bool:
         return self.wants(given)
@@ -58,10 +61,11 @@ _OUTPUTS: tuple[Output, ...] = (
         "textfile",
         "outputs.textfile",
         lambda given: bool(given.settings.metrics.textfile) and not given.dry_run,
+        for_all=True,
     ),
     _Module("github", "outputs.github", lambda given: bool(given.annotate)),
     _Module("alerts", "alerts.queue", lambda given: given.mail is not None),
-    _Module("ping", "outputs.ping", _pings),
+    _Module("ping", "outputs.ping", _pings, for_all=True),
 )
 
 
@@ -84,11 +88,11 @@ def usable_channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
     return queue.configured_channels(rules, slack, _complain_once)
 
 
-def begin_run(settings: Config, dry_run: bool) -> None:
-    """Say that a run begins, to whom that matters. While another one is at work, this one will not
-    be told either.
+def begin_run(settings: Config, dry_run: bool, part: bool = False) -> None:
+    """Say that a run begins, to whom that matters. While another one is at work, or where this is
+    one of a part of the checks, it will not be told either.
     """
-    if not _pings(_Setup(settings, dry_run)):
+    if part or not _pings(_Setup(settings, dry_run)):
         return
     with _guarded("ping"):
         mount_answers.check(paths.state_folder())
@@ -124,12 +128,14 @@ def send_outputs(
     annotate: int = 0,
     mail: Mail | None = None,
     healers: Callable[[], Iterable[str]] = tuple,
+    part: bool = False,
 ) -> None:
     """Send what came of a run, once it is over. Ctrl-C cuts that short; a service that is being
-    stopped has the time for it. `healers` gives the names of all healers there are.
+    stopped has the time for it. `healers` gives the names of all healers there are. A run of a
+    `part` of the checks is told only to those who do not take it for one of all.
     """
     setup = _Setup(settings, dry_run, annotate, mail)
-    outputs = [each for each in _OUTPUTS if each.wanted(setup)]
+    outputs = [each for each in _OUTPUTS if each.wanted(setup) and not (part and each.for_all)]
     if code == ExitCode.BUSY or not outputs:
         return
     with interrupts.held_back((signal.SIGTERM, signal.SIGHUP)):

@@ -55,6 +55,10 @@ class Output(Protocol):
     def name(self) -> str:
         """What it is called where it is set up, and where it complains."""
 
+    @property
+    def for_all(self) -> bool:
+        """Whether it speaks for all checks together, so that a run of a part has nothing for it."""
+
     def wanted(self, given: Setup) -> bool:
         """Whether it is set up, and has anything to do with such a run."""
 

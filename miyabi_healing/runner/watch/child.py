@@ -17,16 +17,22 @@ from miyabi_healing.support import interrupts
 if TYPE_CHECKING:
     from miyabi_healing.report.alerts.message import Channel, Mail
     from miyabi_healing.report.document_types import Document
+    from miyabi_healing.runner.choosing import Choice
 
 
 @dataclass(frozen=True)
 class How:
-    """What a run is made with."""
+    """What a run is made with; `choice` are the checks that were asked for, where not all are."""
 
     settings: config.Config
     dry_run: bool
     more_checks: tuple[str, ...]
     to: tuple[Channel, ...]
+    choice: Choice | None = None
+
+    @property
+    def part(self) -> bool:
+        return bool(self.choice)
 
     def is_like(self, other: How | None) -> bool:
         """Whether a run that is made with it is made the same way; a channel is known by what it
@@ -52,7 +58,7 @@ def run_and_send(how: How, orders: int, pipe: int) -> None:
     def begin() -> None:
         nonlocal began
         began = time.monotonic()
-        dispatch.begin_run(how.settings, how.dry_run)
+        dispatch.begin_run(how.settings, how.dry_run, how.part)
 
     document, code = _run(how, orders, pipe, begin)
     mail = dispatch.queue_outputs(document, code, how.settings, how.to, how.dry_run)
@@ -76,6 +82,7 @@ def _send(how: How, document: Document, code: int, seconds: float, mail: Mail | 
         seconds=seconds,
         mail=mail,
         healers=partial(registry.healer_names, how.settings),
+        part=how.part,
     )
 
 
@@ -91,6 +98,7 @@ def _run(how: How, orders: int, pipe: int, begin: Callable[[], None]) -> tuple[D
                 dry_run=how.dry_run,
                 more_checks=how.more_checks,
                 watching=True,
+                choice=how.choice,
                 collected=basis.serve,
             )
     except session.Stopped as stopped:

@@ -29,6 +29,7 @@ from miyabi_healing.support import mount_answers, paths, systemd_notify
 if TYPE_CHECKING:
     from miyabi_healing.report.alerts.message import Channel
     from miyabi_healing.report.document_types import Document
+    from miyabi_healing.runner.choosing import Choice
 
 _ISSUES_INTERVAL = 60.0  # seconds at most between two runs while issues remain
 _JITTER = 0.1  # of the interval: how far hosts that were started together drift apart
@@ -78,6 +79,7 @@ class WatchLoop:
     show: Callable[[Document, int, float], None]
     say: Callable[[str], None]
     time_limit: float = 1800
+    choice: Choice | None = None
     complaint: str = ""
     to: tuple[Channel, ...] = ()
     received: list[int] = field(default_factory=list)
@@ -110,7 +112,7 @@ class WatchLoop:
     def one(self, source: run_process.RunSource, bell: int) -> tuple[Document, int]:
         """One run, from its start to its report, and to whom else that is told."""
         self.reload()
-        how = child.How(self.settings, self.dry_run, self.more_checks, self.to)
+        how = child.How(self.settings, self.dry_run, self.more_checks, self.to, self.choice)
         at_work = source.start(how)
         self.follow(at_work, bell)
         document, code = at_work.end()
