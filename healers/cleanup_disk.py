@@ -1,5 +1,9 @@
 """Make room on a filesystem: known caches, the gentlest way first, and for each the next way where
 one freed nothing. A person's old files are listed, and set aside where the configuration asks.
+
+Never: what is no known cache; a part that its owner is using, or used a short while ago; a costly
+cache that `[caches] also` does not name, or one that `never` does; a person's file is moved only
+with `move_downloads`, and into the quarantine.
 """
 
 from __future__ import annotations

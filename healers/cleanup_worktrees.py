@@ -1,4 +1,9 @@
-"""Put away git worktrees in which nothing would be missed; their branches stay."""
+"""Put away git worktrees in which nothing would be missed; their branches stay.
+
+Never: a main worktree, a branch, a commit; a worktree with work that is nowhere else (changed,
+untracked, ignored, not merged, half finished), that is in use, locked by somebody who may still be
+there, or was used in the last `idle_days`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """Give memory back where that gains something, name who uses it, and stop programs only where that
 was asked for.
 
+Never: a program that `may_stop` does not name, and none that is never ended (live work, agents,
+shells, databases, services), whatever it names.
+
 It starts no program that needs memory itself: at the limit of a cgroup that gets another one
 killed.
 """

@@ -1,4 +1,8 @@
-"""End orphaned helper processes whose program is named, and none that anybody still uses."""
+"""End orphaned helper processes whose program is named, and none that anybody still uses.
+
+Never: a program that `may_end` does not name; one that somebody is connected to, or that is never
+ended (live work, agents, shells, databases, services), whatever it names.
+"""
 
 from __future__ import annotations
 

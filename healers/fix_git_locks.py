@@ -1,4 +1,8 @@
-"""Take away lock files that a crashed git left behind, and only those."""
+"""Take away lock files that a crashed git left behind, and only those.
+
+Never: a lock that is younger than the check's limit, or that a process may still hold, also one
+that cannot be seen from here (of another user, container or host).
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 A zombie costs an entry in the table of processes; ending live work for it costs somebody's
 afternoon. Who is never ended is not decided here, and the gate asks again.
+
+Never: live work, an agent, a shell, a database, an init, or what `[processes] protected` names; a
+parent with living children, unless `with_children` is set.
 """
 
 from __future__ import annotations

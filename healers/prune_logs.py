@@ -1,5 +1,9 @@
 """Make logs small without losing a line: old closed ones are archived, live ones lose their
 archived beginning.
+
+Never: a log that somebody writes to is removed (it is shortened in place); a file of a database, or
+what is no text, is touched; a line is dropped that is not in an archive first, unless `archive` is
+switched off.
 """
 
 from __future__ import annotations

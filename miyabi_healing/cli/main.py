@@ -54,12 +54,16 @@ _EPILOG = (
 class _Later(click.Group):
     """Loads a subcommand when somebody asks for it: a run needs none."""
 
-    # The module of each command.
+    # The module of each command, and what the command is called in it where that is another word.
     modules: ClassVar = {
         "completion": "completion",
+        "config": "configuration:configuration",
+        "doctor": "doctor",
+        "explain": "explain",
         "history": "history",
         "init": "init",
         "install": "install",
+        "list": "listing:list_all",
         "pause": "pause",
         "quarantine": "quarantine",
         "resume": "pause",
@@ -77,8 +81,9 @@ class _Later(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.modules:
             return None
+        module, _, name = self.modules[cmd_name].partition(":")
         found: click.Command = getattr(
-            importlib.import_module(f"miyabi_healing.cli.{self.modules[cmd_name]}"), cmd_name
+            importlib.import_module(f"miyabi_healing.cli.{module}"), name or cmd_name
         )
         return found
 

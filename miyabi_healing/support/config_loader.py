@@ -21,7 +21,7 @@ _Section = TypeVar("_Section")
 VARIABLE = "MIYABI_HEALING_CONFIG"
 
 
-_PREFIX = "MIYABI_HEALING__"
+PREFIX = "MIYABI_HEALING__"
 
 _MOST = 1e12  # more is no number of seconds, bytes in GB, or files
 _ROWS = ("AgentLock", "CacheKind", "DatabaseKind", "LimitSettings", "LogGroupSettings")
@@ -173,15 +173,15 @@ def interpret(table: Mapping[str, Any], source: str) -> Config:
     return Config(**values)
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """The tables that ``MIYABI_HEALING__SECTION__KEY`` variables stand for. Raises ConfigError."""
     result: dict[str, Any] = {}
     for name in sorted(environment):
-        if not name.startswith(_PREFIX):
+        if not name.startswith(PREFIX):
             continue
-        parts = name.removeprefix(_PREFIX).lower().split("__")
+        parts = name.removeprefix(PREFIX).lower().split("__")
         if len(parts) < 2 or not all(parts):
-            raise ConfigError(f"{name}: expected {_PREFIX}SECTION__KEY")
+            raise ConfigError(f"{name}: expected {PREFIX}SECTION__KEY")
         import tomllib
 
         try:
@@ -192,7 +192,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         for part in parts[:-1]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise ConfigError(f"{name}: contradicts another {_PREFIX} variable")
+                raise ConfigError(f"{name}: contradicts another {PREFIX} variable")
         table[parts[-1]] = value
     return result
 
@@ -208,13 +208,18 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def merged(table: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's document with what the environment sets over it."""
+    return _merge(table, _named_alike(variables, table))
+
+
 def _named_alike(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
     """A document that calls the policy's section what the one below it calls it."""
     name = OLD_POLICY if OLD_POLICY in below else POLICY
     return {name if key in (POLICY, OLD_POLICY) else key: value for key, value in above.items()}
 
 
-def _find(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
+def find_file(explicit: str | None, environment: Mapping[str, str]) -> Path | None:
     """The configuration file to read; None where there is none. Raises ConfigError for a named one
     that is missing.
     """
@@ -243,14 +248,8 @@ def answered(path: Path) -> Path:
     return path
 
 
-def load_config(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read the configuration that holds here. Raises ConfigError."""
-    path = _find(explicit, environment)
-    overrides = _from_environment(environment)
-    if path is None:
-        return interpret(overrides, "environment") if overrides else Config()
-    import tomllib
-
+def read_text(path: Path) -> str:
+    """The text of a configuration that may be obeyed. Raises ConfigError."""
     try:
         if os.geteuid() == 0 and (
             reason := ownership.ownership_objection(path, ownership.trusted())
@@ -258,16 +257,35 @@ def load_config(explicit: str | None = None, environment: Mapping[str, str] = os
             raise ConfigError(
                 f"{display(path)}: root obeys no configuration that others can change: {reason}"
             )
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{display(path)}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{display(path)}: not UTF-8: {error}") from None
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Raises ConfigError."""
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, too
-        raise ConfigError(f"{display(path)}: not valid TOML: {error}") from None
+        raise ConfigError(f"{source}: not valid TOML: {error}") from None
+
+
+def load_config(explicit: str | None = None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the configuration that holds here. Raises ConfigError."""
+    path = find_file(explicit, environment)
+    overrides = from_environment(environment)
+    if path is None:
+        return interpret(overrides, "environment") if overrides else Config()
+    table = parse_toml(read_text(path), display(path))
     config = interpret(table, display(path))
     if overrides:
         # so that a bad variable is named as one, not as a line of the file
         interpret(overrides, "environment")
-        config = interpret(_merge(table, _named_alike(overrides, table)), display(path))
+        config = interpret(merged(table, overrides), display(path))
     return replace(config, file=os.path.abspath(path))
 
 
