@@ -61,6 +61,10 @@ def suite(file: Path) -> ElementTree.Element:
     return ElementTree.parse(file).getroot()[0]
 
 
+def said_of(case: ElementTree.Element) -> dict[str, str]:
+    return {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")}
+
+
 def test_healed_has_passed_and_a_relative_path_is_from_where_it_was_started(
     home: Path, world: tuple[str, ...]
 ) -> None:
@@ -80,12 +84,28 @@ def test_healed_has_passed_and_a_relative_path_is_from_where_it_was_started(
     assert 0 < float(found.attrib["time"]) < 60
     cases = [case for case in found if case.attrib["classname"] == "test_things"]
     assert [len(case.findall("failure")) for case in cases] == [0, 0]
+    first, second = map(said_of, cases)  # the second found nothing any more
+    assert first.pop("measured").startswith("Found")
+    assert first == {
+        "value": "0",
+        "limit": "1",
+        "unit": "things",
+        "detected": "3",
+        "severity": "medium",
+        "outcome": "HEALED",
+        "healer": "tidy",
+    }
+    assert (second["value"], "outcome" in second, "healer" in second) == ("0", False, False)
 
 
 def test_what_remains_has_failed_also_in_a_dry_run(home: Path, world: tuple[str, ...]) -> None:
     code, _ = report("--dry-run", *world, "--junitxml", str(home / "out.xml"))
     found = suite(home / "out.xml")
     assert (code, found.attrib["failures"]) == (1, "2")
+    said = [said_of(case) for case in found if case.attrib["classname"] == "test_things"]
+    assert [(each["value"], each["detected"], "outcome" in each) for each in said] == [
+        ("3", "3", False)
+    ] * 2
     assert len(list((home / "things").iterdir())) == 3
 
 

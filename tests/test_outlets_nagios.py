@@ -226,14 +226,40 @@ def test_hostile_labels_and_values_are_read_as_they_should_be() -> None:
     _, _, data = parsed(
         nagios.line(document(metrics=[*rows, metric("twin", 1), metric("twin", 2)]), 0) + "\n"
     )
+    long = next(each for each in data if each.startswith("check xxx"))
     assert data == {
         "check it_s": ("U", "", "15.5", ""),
-        "check a_b": ("U", "", "15.5", ""),
+        "check a_b~19960cc8": ("U", "", "15.5", ""),
+        "check a_b~f0f4728c": ("100000000000000000000", "GB", "15.5", ""),
         "check two_lines": ("0", "GB", "15.5", ""),
-        "check _": ("-0.25", "GB", "15.5", ""),
+        "check _~f3dea40f": ("-0.25", "GB", "15.5", ""),
+        "check _~acdbf580": ("3", "GB", "15.5", ""),
+        long: ("100", "GB", "15.5", ""),
         "check ;1;2": ("0.1", "GB", "15.5", ""),
         "check twin": ("1", "", "15.5", ""),
     }
+    assert len(long) == 200
+
+
+def icinga_labels(line: str) -> list[str]:
+    """The labels that Icinga 2 reads: one with two colons names a command, and goes before all
+    after it (PluginUtility::SplitPerfdata).
+    """
+    prefix, found = "", []
+    for quoted, bare in re.findall(r"(?:'([^']*)'|([^ =]+))=\S+", line.partition(" | ")[2]):
+        label = quoted or bare
+        command, colons, _ = label.rpartition("::")
+        prefix = "" if colons else prefix
+        found.append(f"{prefix}::{label}" if prefix else label)
+        prefix = command if colons else prefix
+    return found
+
+
+def test_colons_of_a_target_do_not_rename_what_comes_after_it() -> None:
+    rows = [metric(name, 1) for name in ("C::x", "/mnt/my disk", "a:b", ":::", "C__x")]
+    labels = ["check C__x~1", "check /mnt/my disk", "check a:b", "check ___", "check C__x"]
+    seen = icinga_labels(nagios.line(document(metrics=rows), 0))
+    assert [re.sub("~.*", "~1", each) for each in seen] == labels
 
 
 def test_many_numbers_end_at_a_whole_one() -> None:

@@ -274,7 +274,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         # it could not be verified: the detection stands
         if not any(report.when == "call" for report in last):
             last, reports = reports, last
-        for report in [each for each in reports if each.failed and each.when != "call"] + last:
+        shown = [each for each in reports if each.failed and each.when != "call"] + last
+        if getattr(item.config.option, "xmlpath", None):
+            from miyabi_healing.runner import junit
+
+            junit.describe(record, shown)
+        for report in shown:
             item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True

@@ -163,13 +163,15 @@ def _cron_word(word: str) -> str:
 
 
 def _cron_command(job: Job) -> str:
-    """What cron starts. Only a user's own has more on its PATH: root takes no tools from folders
+    """What cron starts: it ends with the program's status, and not with the logger's, which a pipe
+    has (POSIX, 2.9.2). Only a user's own has more on its PATH: root takes no tools from folders
     that users may own.
     """
     path = "" if job.system else f'PATH="$PATH:{_MORE_TOOLS}" '
     folders = "".join(f"{name}={_cron_word(value)} " for name, value in job.environment.items())
     program = " ".join(map(_cron_word, job.program))
-    return f"{path}{folders}{program} --quiet 2>&1 | logger -t {UNIT_NAME}"
+    started = f"{path}{folders}{program} --quiet 2>&1 3>&-; echo $? >&3"
+    return f"exit $({{ {{ {started}; }} | logger -t {UNIT_NAME} >/dev/null 3>&-; }} 3>&1)"
 
 
 def cron_block(job: Job, host: str) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -18,10 +20,11 @@ from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.report.outputs.output import OutputRequest
 
 if TYPE_CHECKING:
-    from miyabi_healing.report.document_types import Document
+    from miyabi_healing.report.document_types import Document, MetricRow
 
 STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _NAGIOS_UNITS = ("%", "s", "B", "KB", "MB", "GB", "TB")  # those that the guidelines know
+_LONGEST_LABEL = 200  # characters
 _LONGEST_LINE = 1500  # characters of text, and as many of data: some carriers cut at 4 kB in all
 
 
@@ -74,16 +77,32 @@ def _one_line(text: str) -> str:
 
 
 def _performance(document: Document) -> Iterator[str]:
-    seen = set()
+    found: dict[str, MetricRow] = {}
     for row in document["metrics"]:
-        name = f"{row['name']} {row['target']}".strip()
-        # those in the middle would end it; a database of courses is ASCII
-        label = re.sub(r"['=|]|[^\x20-\x7e]", "_", name)
-        if label in seen or len(label) > 200:
-            continue
-        seen.add(label)
+        found.setdefault(f"{row['name']} {row['target']}".strip(), row)
+    for label, row in zip(_labels(found), found.values(), strict=True):
         limits = f"{_number_text(row['threshold'])};{_number_text(row['critical'])}"
         yield f"'{label}'={_measured(row['value'], row['unit'])};{limits}"
+
+
+def _labels(names: Iterable[str]) -> Iterator[str]:
+    """A label for each name, unlike all others: one that is too long, or was changed and is like
+    another one now, ends in a checksum of the name.
+    """
+    plain = {name: _plain_label(name) for name in names}
+    uses = Counter(plain.values())
+    for name, label in plain.items():
+        if len(label) > _LONGEST_LABEL or (label != name and uses[label] > 1):
+            checksum = zlib.crc32(name.encode("utf-8", "surrogatepass"))
+            label = f"{label[: _LONGEST_LABEL - 9]}~{checksum:08x}"
+        yield label
+
+
+def _plain_label(name: str) -> str:
+    """A name without what ends a label (``'``, ``=``, ``|``). A database of courses is ASCII. Two
+    colons would be a command of check_multi, whose name Icinga puts before all labels after it.
+    """
+    return re.sub(r"['=|]|[^\x20-\x7e]|:(?=:)|(?<=:):", "_", name)
 
 
 def _measured(value: float, unit: str) -> str:
