@@ -61,6 +61,7 @@ class _Later(click.Group):
         "doctor": "doctor",
         "explain": "explain",
         "history": "history",
+        "hooks": "hooks",
         "init": "init",
         "install": "install",
         "list": "listing:list_all",
