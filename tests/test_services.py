@@ -5,6 +5,7 @@ without a trace.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import plistlib
 import shlex
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,26 @@ def test_intervals_are_what_systemd_and_cron_take_them_for(seconds: int) -> None
             if line.strip().startswith("Iteration #2") or "Iter. #2" in line
         )
         assert second.split("2026-01-")[1].split(" UTC")[0] == after_midnight(2 * seconds)
+
+
+@pytest.mark.parametrize("change", ["2026-03-28 21:05:00 UTC", "2026-10-24 21:05:00 UTC"])
+@pytest.mark.parametrize("seconds", [900, 7200, 86400])
+def test_timer_has_no_gap_when_clocks_change(seconds: int, change: str) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    command = ["systemd-analyze", "calendar", "--iterations=50", f"--base-time={change}"]
+    said = subprocess.run(
+        [*command, service_units.calendar(seconds)],
+        env={**os.environ, "TZ": "Europe/Berlin", "LC_ALL": "C"},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    at = [
+        datetime.strptime(line.split("UTC): ")[1], "%a %Y-%m-%d %H:%M:%S UTC")
+        for line in said.splitlines()
+        if "(in UTC)" in line
+    ]
+    between = {(later - earlier).total_seconds() for earlier, later in itertools.pairwise(at)}
+    assert (len(at), between) == (50, {seconds})
 
 
 def cron_field(field: str, end: int) -> list[int]:

@@ -131,11 +131,14 @@ def _repeats(seconds: float) -> tuple[int, int]:
 
 
 def calendar(seconds: float) -> str:
-    """An interval for ``OnCalendar=`` (systemd.time(7)). Raises Unusable."""
+    """An interval for ``OnCalendar=`` (systemd.time(7)). Raises Unusable.
+
+    In UTC: by a local clock, systemd leaves out the hour that comes twice when summer time ends.
+    """
     minutes, hours = _repeats(seconds)
     if minutes:
-        return f"*:0/{minutes}"
-    return "daily" if hours == 24 else f"0/{hours}:00"
+        return f"*:0/{minutes} UTC"
+    return "00:00 UTC" if hours == 24 else f"0/{hours}:00 UTC"
 
 
 def cron_times(seconds: float, host: str) -> str:
