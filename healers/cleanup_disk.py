@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,7 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
             mount.path,
             "read-only",
             f"{mount.read_only}; see dmesg, unmount it and run fsck on it; deleting cannot help",
+            True,
         )
     else:
         plan_caches(context, issue, options, mount, witness, ways)
@@ -84,9 +86,24 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
             f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} "
             "download(s) aside"
         ),
+        expects=partial(expected, issue, mount),
         details={"deleted_but_open": deleted_rows(files.files, mount.device)},
         if_short=lambda: largest_folders(mount, context.host.config, files.files),
     )
+
+
+def expected(issue: Issue, mount: filesystems.Mount, going: Sequence[Step]) -> float | None:
+    """The per cent that are left where the gate stops; what an owner's tool frees, it says
+    after.
+    """
+    left = issue.metric_value
+    for each in going:
+        if left < issue.limit.clear:
+            break
+        if each.estimated or mount.tight != "space":
+            return None
+        left -= 100 * each.bytes / mount.size
+    return max(left, 0)
 
 
 def plan_caches(
@@ -115,12 +132,17 @@ def plan_caches(
             ways.keep(cache.path, "other filesystem")
         elif cache.trouble:
             needs_root = cache.trouble == caches.NEEDS_ROOT
-            ways.keep(cache.path, "needs root" if needs_root else "not followed", cache.trouble)
+            ways.keep(
+                cache.path,
+                "needs root" if needs_root else "not followed",
+                cache.trouble,
+                needs_root,
+            )
         elif not cache.allowed:
             size = cache_steps.size_of(cache, deadline)
             told = f"{size_text(size)}; " if size else ""
             ask = f"name {cache.name!r} in caches.also to clean it too"
-            ways.keep(cache.path, "costly", f"{told}{ask}")
+            ways.keep(cache.path, "costly", f"{told}{ask}", True)
         elif busy := owners.of(cache):
             ways.keep(cache.path, "owner running", f"{busy.name} (pid {busy.pid})")
         elif cache.kind.category == "C":
@@ -128,7 +150,7 @@ def plan_caches(
         elif not cache.kind.of_system and (
             unseen := cache_steps.could_be_in_use(witness, cache.path)
         ):
-            ways.keep(cache.path, "could be in use", unseen)
+            ways.keep(cache.path, "could be in use", unseen, True)
         else:
             work = cache_steps.CacheWork(
                 cache,
@@ -176,13 +198,14 @@ def personal(cache: Cache, witness: Witness, options: Options, ways: cache_steps
             "a person's",
             f"{len(found.files)} {days}, {total}: {largest}{more}; look through them, or "
             "move_downloads has them set aside",
+            True,
         )
         return
     for each in found.files:
         if witness.files.of(each.identity.device, each.identity.inode):
             ways.keep(each.path, "in use")
         elif unseen := cache_steps.could_be_in_use(witness, each.path):
-            ways.keep(each.path, "could be in use", unseen)
+            ways.keep(each.path, "could be in use", unseen, True)
         else:
             ways.old.append(
                 quarantine(

@@ -8,7 +8,7 @@ there, or was used in the last `idle_days`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -59,11 +59,22 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
     """Retire every merged, clean, idle worktree: of one repository the longest unused first, of all
     the largest.
     """
+    expects: Callable[[Sequence[Step]], float]
     if any(isinstance(each, Repositories) for each in context.fixtures.values()):
         steps, kept = in_all(context, options)
+        measured_sizes = context.reading(Repositories).worktree_space.sizes
+        sizes = {tree.path: size for tree, size in measured_sizes}
+
+        def expects(going: Sequence[Step]) -> float:
+            gone = sum(sizes.get(each.path, 0) for each in retired(going) if each.path)
+            return max(issue.metric_value - gone / 1e9, 0)
     else:
         repository = context.reading(Repository)
         steps, found = in_one(repository, options)
+
+        def expects(going: Sequence[Step]) -> float:
+            return issue.metric_value - len(retired(going))
+
         kept = [Kept(str(repository), "main"), *measured(repository, found)]
     return Plan(
         tuple(steps),
@@ -72,7 +83,12 @@ def cleanup_worktrees(context: HealerContext, issue: Issue, options: Options) ->
         kept=tuple(kept),
         done=words,
         in_batches=True,
+        expects=expects,
     )
+
+
+def retired(steps: Sequence[Step]) -> list[RetireWorktree]:
+    return [each for each in steps if isinstance(each, RetireWorktree)]
 
 
 def in_all(context: HealerContext, options: Options) -> tuple[list[Step], list[Kept]]:
@@ -98,7 +114,7 @@ def in_all(context: HealerContext, options: Options) -> tuple[list[Step], list[K
 
 def with_size(kept: Kept, size: int) -> Kept:
     text = "; ".join(filter(None, (size_text(size) if size else "", kept.detail)))
-    return Kept(kept.target, kept.reason, text)
+    return replace(kept, detail=text)
 
 
 def in_one(
@@ -120,7 +136,14 @@ def in_one(
 
 def kept_for(verdict: Verdict) -> Kept:
     assert verdict.reason is not None
-    return Kept(str(verdict.worktree), verdict.reason.category, verdict.reason.detail)
+    reason = verdict.reason
+    return Kept(
+        str(verdict.worktree),
+        reason.category,
+        reason.detail,
+        decide=reason.decide,
+        command=reason.command,
+    )
 
 
 def measured(repository: Repository, verdicts: Sequence[Verdict]) -> Iterator[Kept]:
@@ -129,7 +152,7 @@ def measured(repository: Repository, verdicts: Sequence[Verdict]) -> Iterator[Ke
     """
     found = [(each.worktree.path, kept_for(each)) for each in verdicts if each.reason]
     found += [
-        (each.path, Kept(str(each), "leftover folder", each.why))
+        (each.path, Kept(str(each), "leftover folder", each.why, decide=True))
         for each in leftover_folders(repository, [each.worktree for each in verdicts])
     ]
     sizes = dict(measure_folders([path for path, _ in found], MEASURING))

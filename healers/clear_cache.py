@@ -93,7 +93,7 @@ def harmless(reading: memory.Memory, options: Options) -> tuple[list[Step], list
     Cached files are none: what can be had back of them counts as available already, so dropping
     them would gain nothing, and they would have to be read again.
     """
-    root = Kept("the kernel's caches", "needs root", "only root may ask for them")
+    root = Kept("the kernel's caches", "needs root", "only root may ask for them", decide=True)
     if sys.platform == "darwin":
         if os.geteuid() != 0:
             return [], [root]
@@ -124,7 +124,8 @@ def ends(
     a second bound. Of a limited cgroup its members alone: nobody else's end would help it.
     """
     if not options.may_stop:
-        return [], [Kept("running programs", "not asked for", "none is named in may_stop")]
+        why = "none is named in may_stop"
+        return [], [Kept("running programs", "not asked for", why, decide=True)]
     kept: list[Kept] = []
     candidates: list[Process] = []
     for each in memory_rows.inside(reading.group):

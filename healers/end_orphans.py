@@ -52,7 +52,8 @@ def end_orphans(context: HealerContext, issue: Issue, options: Options) -> Plan:
     kept: list[Kept] = []
     for family in orphans.families:
         if not family.is_named(options.may_end):
-            kept.append(Kept(family.text, "not asked for", "its program is not named in may_end"))
+            why = "its program is not named in may_end"
+            kept.append(Kept(family.text, "not asked for", why, decide=True))
             continue
         for each in family.members:
             if reason := processes.reason_not_to_end(each):

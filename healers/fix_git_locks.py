@@ -6,6 +6,7 @@ that cannot be seen from here (of another user, container or host).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from miyabi_healing.api import (
@@ -19,6 +20,7 @@ from miyabi_healing.api import (
     Plan,
     Quarantine,
     Repository,
+    Step,
     UserConfiguration,
     duration_text,
     quarantine,
@@ -34,20 +36,27 @@ def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
     folders = _place(context).folders
     holders = Holders(folders)
     found: list[Lock] = []
+    doubtful: list[Lock] = []
     kept: list[Kept] = []
     for lock in sorted(folders.locks(), key=lambda lock: lock.since):
         if reason := holders.reason(lock, older_than):
             kept.append(Kept(str(lock), short(reason), reason))
         elif unseen := readable(holders, lock):
-            kept.append(Kept(str(lock), "could be held", unseen))
+            doubtful.append(lock)
+            kept.append(Kept(str(lock), "could be held", unseen, decide=True))
         else:
             found.append(lock)
+
+    def expects(going: Sequence[Step]) -> float:
+        gone = {each.path for each in going if isinstance(each, Quarantine)}
+        return max((lock.age for lock in (*found, *doubtful) if lock.path not in gone), default=0)
 
     return Plan(
         tuple(take_away(lock, folders, older_than) for lock in found),
         Goal("no stale lock is left", lambda: not stale(folders, older_than)),
         kept=tuple(kept),
         done=lambda counts: f"Removed {counts['locks_removed']} stale lock file(s)",
+        expects=expects,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
@@ -26,6 +26,8 @@ from miyabi_healing.api import (
     Plan,
     Process,
     Processes,
+    Run,
+    Signal,
     Step,
     ToolError,
     catches,
@@ -39,6 +41,7 @@ from miyabi_healing.api import (
 )
 
 MOST_ASKED = 20  # parents a run, those with the most zombies
+PASSING = ("too few zombies", "seen too shortly")  # what the next runs may see otherwise
 LAZY = 10  # seconds in which an init that reaps has reaped
 ASKED = 0.5  # seconds until a handler has reaped something
 CURES = {
@@ -142,7 +145,14 @@ def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan
         reason, detail, step = judge(processes, parent, options, ladder, lazy_init)
         if reason:
             only = "; it is only asked to reap them" if ask and new else ""
-            kept.append(Kept(parent.name, reason, f"{parent.facts}; {detail}{only}"))
+            kept.append(
+                Kept(
+                    parent.name,
+                    reason,
+                    f"{parent.facts}; {detail}{only}",
+                    decide=reason not in PASSING,
+                )
+            )
         ended += step
     least = int(issue.limit.clear)
     return Plan(
@@ -150,6 +160,7 @@ def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan
         Goal(f"no more than {least} zombies are left", lambda: len(processes.zombies()) <= least),
         kept=tuple(kept),
         done=achieved,
+        expects=partial(expected, len(zombies), least, parents),
         details={"zombies_found": len(zombies)},
         sightings=tuple(
             each
@@ -159,6 +170,26 @@ def kill_zombies(context: HealerContext, issue: Issue, options: Options) -> Plan
         ),
         tried=lambda: tuple(tried),
     )
+
+
+def expected(
+    number: int, least: int, parents: Sequence[Parent], going: Sequence[Step]
+) -> float | None:
+    """How many zombies are left where their parents end; whether one that is asked reaps any, only
+    asking tells.
+    """
+    ended: set[tuple[int, int]] = set()
+    left = number
+    for each in going:
+        if left <= least:
+            break
+        if isinstance(each, Signal) and each.signal != signal.SIGCHLD:
+            ended.add((each.pid, each.start))
+        ended.update(each.ends if isinstance(each, Run) else ())
+        gone = [one for one in parents if (one.process.pid, one.process.start) in ended]
+        left = number - sum(len(one.zombies) for one in gone)
+    asked = any(isinstance(each, Signal) and each.signal == signal.SIGCHLD for each in going)
+    return None if asked and left > least else left
 
 
 def find_parents(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,20 @@ def prune_logs(context: HealerContext, issue: Issue, options: Options) -> Plan:
         ),
         kept=(*strangers(group), *named(found)),
         done=words,
+        expects=partial(expected, issue),
     )
+
+
+def expected(issue: Issue, going: Sequence[Step]) -> float:
+    """The megabytes that are left where the gate stops: what a step frees at once and what goes
+    into its archive together are what the logs lose.
+    """
+    left = issue.metric_value
+    for each in going:
+        if left < issue.limit.clear:
+            break
+        left -= (each.bytes + each.later) / MEGABYTE
+    return max(left, 0)
 
 
 def sort(context: HealerContext, group: LogGroup, options: Options) -> Sorted:

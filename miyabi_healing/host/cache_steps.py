@@ -40,8 +40,8 @@ class Ways:
     old: list[Step] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
 
-    def keep(self, path: Path, reason: str, detail: str = "") -> None:
-        self.kept.append(Kept(display(path), reason, detail))
+    def keep(self, path: Path, reason: str, detail: str = "", decide: bool = False) -> None:
+        self.kept.append(Kept(display(path), reason, detail, decide=decide))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def plan_cache(host: Host, work: CacheWork, ways: Ways) -> None:
         ways.keep(cache.path, "in use", f"{user}; {cache.name} itself is not asked")
         tools = []
     elif not tools and (kind.of_system or not kind.deletable):
-        ways.keep(cache.path, "tool missing", f"only {cache.name} itself can clean it")
+        ways.keep(cache.path, "tool missing", f"only {cache.name} itself can clean it", True)
     for step in tools:
         is_gentle = step.argv == cache.command(kind.gentle)
         (ways.gentle if is_gentle else ways.strong).append(step)

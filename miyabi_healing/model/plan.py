@@ -10,7 +10,7 @@ not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -28,13 +28,17 @@ class Goal:
 @dataclass(frozen=True)
 class Kept:
     """Something a healer looked at and left alone. `reason` is a short category that is counted;
-    `detail` says more. `count` is how many things `target` stands for.
+    `detail` says more. `count` is how many things `target` stands for. `decide` is whether a
+    person has to decide about it, as nothing else will ever clear it; `command` is what shows it or
+    settles it, to be run as it is, empty where there is none.
     """
 
     target: str
     reason: str
     detail: str = ""
     count: int = 1
+    decide: bool = False
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Plan:
     improvement of the metric that may be called partial success. `if_short` gives further ones,
     and is only asked where the plan was not enough, or was not carried out. `in_batches` says that
     steps of one kind in a row may be carried out together: then the goal is asked between batches
-    alone.
+    alone. `expects` says what the issue's metric would come to if these of its steps were carried
+    out, in this order: for a dry run, None where only the step itself will tell.
 
     `sightings` are things that the healer waits to see again before it acts on them: the next run's
     context knows for how long they have been there. `tried` gives more of them, and is only asked
@@ -60,6 +65,9 @@ class Plan:
     details: dict[str, object] = field(default_factory=dict)
     min_gain: float = 0
     in_batches: bool = False
+    expects: Callable[[Sequence[Step]], float | None] | None = field(
+        default=None, compare=False, repr=False
+    )
     sightings: tuple[str, ...] = ()
     tried: Callable[[], tuple[str, ...]] = field(default=tuple, compare=False, repr=False)
     if_short: Callable[[], dict[str, object]] | None = field(

@@ -52,7 +52,8 @@ class QuarantineSummary:
     """What is in quarantine at the end of a run.
 
     `next_expiry` is when the first thing leaves it, in seconds since the epoch, None where nothing
-    is in it; `by_runs` is whether what runs have seen pass decides that, not the wall clock.
+    is in it; `by_runs` is whether what runs have seen pass decides that, not the wall clock. `days`
+    is how long what is set aside stays.
     """
 
     things: int
@@ -60,6 +61,7 @@ class QuarantineSummary:
     limit_bytes: int
     next_expiry: float | None = None
     by_runs: bool = False
+    days: float = 0
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,15 @@ class StepRow(TypedDict):
     duration_seconds: float
 
 
-class _KeptRow(TypedDict):
+class KeptRow(TypedDict):
     """A thing that a healer left alone, and why."""
 
     target: str
     reason: str
     detail: str
     count: int
+    decide: NotRequired[bool]
+    command: NotRequired[str]
 
 
 class ActionRow(TypedDict):
@@ -68,9 +70,10 @@ class ActionRow(TypedDict):
     issue: str
     target: str
     goal: str
+    expected: NotRequired[float | None]
     brake: str
     steps: list[StepRow]
-    kept: list[_KeptRow]
+    kept: list[KeptRow]
 
 
 class MetricRow(TypedDict):
@@ -103,6 +106,7 @@ class QuarantineRow(TypedDict):
     things: int
     bytes: int
     limit_bytes: int
+    days: NotRequired[float]
     next_expiry: str | None
     next_expiry_by: str | None
     purged: list[StepRow]
@@ -119,10 +123,10 @@ class _AlertRow(TypedDict):
 
 
 class Document(TypedDict):
-    """The report of one run; one that could not run has no `quarantine`.
+    """The report of one run; one that could not run has no `quarantine` and no `duration_seconds`.
 
     `out_of_memory_kills` is there where there were some, `left_out` where not all checks that are
-    on were to run.
+    on were to run. What earlier versions did not write, their stored documents lack.
     """
 
     schema_version: int
@@ -140,5 +144,6 @@ class Document(TypedDict):
     recovered: list[RecoveredRow]
     quarantine: NotRequired[QuarantineRow]
     alerts: NotRequired[list[_AlertRow]]
+    duration_seconds: NotRequired[float]
     out_of_memory_kills: NotRequired[int]
     left_out: NotRequired[list[str]]

@@ -73,6 +73,8 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         "recovered": [_recovered_row(each) for each in result.recovered],
         "quarantine": _quarantine_row(result),
     }
+    if isinstance(seconds := json_report.get("duration"), (int, float)):
+        document["duration_seconds"] = round(seconds, 3)
     if result.out_of_memory_kills:
         document["out_of_memory_kills"] = result.out_of_memory_kills
     if result.left_out:
@@ -141,6 +143,7 @@ def _quarantine_row(result: RunResult) -> QuarantineRow:
         "things": held.things,
         "bytes": held.bytes,
         "limit_bytes": held.limit_bytes,
+        "days": held.days,
         "next_expiry": None if first is None else timestamp(first),
         "next_expiry_by": None if first is None else run_clock.decided_by(held.by_runs),
         "purged": [_step_row(each) for each in result.purged],
@@ -196,7 +199,7 @@ def _number(value: float) -> float | int:
 
 
 def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
-    from miyabi_healing.report.wording import count_kept, goal_text, message
+    from miyabi_healing.report.wording import count_kept, expected_value, goal_text, message
 
     plan = action.plan
     kept = plan.kept if plan else ()
@@ -226,6 +229,7 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
         "issue": action.issue.name,
         "target": action.issue.target,
         "goal": goal_text(plan) if plan else "",
+        "expected": expected_value(action) if dry_run else None,
         "brake": action.brake,
         "steps": [_step_row(each) for each in action.outcomes],
         "kept": [
@@ -234,6 +238,8 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
                 "reason": each.reason,
                 "detail": each.detail,
                 "count": each.count,
+                "decide": each.decide,
+                "command": each.command,
             }
             for each in kept
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,6 +83,21 @@ def goal_text(plan: Plan) -> str:
     """When a plan has done enough, in its healer's words."""
     text, trouble = _healer_says(lambda: plan.goal.text)
     return f"its goal, which cannot be told: {trouble}" if trouble else text
+
+
+def expected_value(action: ActionResult) -> float | None:
+    """What the metric would come to by the planned steps, as the healer expects; None where only
+    they will tell.
+    """
+    plan = action.plan
+    if not plan or not plan.expects:
+        return None
+    going = [each.step for each in action.outcomes if each.status == StepStatus.PLANNED]
+    try:
+        value = plan.expects(going)
+        return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    except Exception:  # a healer's own code; the steps are said all the same
+        return None
 
 
 def _healer_says(words: Callable[[], object]) -> tuple[str, str]:

@@ -283,12 +283,9 @@ class Resources:
             from miyabi_healing.state import retention
 
             first = retention.next_one(held, rules.days, self.last_moment())
-        return QuarantineSummary(
-            len(held),
-            sum(each.bytes for each in held),
-            int(rules.gigabytes * 1e9),
-            *(first or (None, False)),
-        )
+        when, by_runs = first or (None, False)
+        size, limit = sum(each.bytes for each in held), int(rules.gigabytes * 1e9)
+        return QuarantineSummary(len(held), size, limit, when, by_runs, rules.days)
 
     @property
     def has_quarantine(self) -> bool:

@@ -26,6 +26,11 @@ def own_command() -> str:
     return f"python3 {_short(os.path.join(folder, _MAIN))}"
 
 
+def shell_word(path: object) -> str:
+    """A path, or another name, as one word of a shell; what no line can show is escaped."""
+    return shlex.quote(display(path))
+
+
 def _short(path: str, lead: str = "") -> str:
     """A path as a word of a shell, by its name alone where it lies in the current folder."""
     try:

@@ -47,6 +47,11 @@ def holder(reason: str, more: Mapping[str, AgentLock]) -> str | None:
     return None
 
 
+def names_a_process(reason: str, more: Mapping[str, AgentLock]) -> bool:
+    """Whether an agent wrote it, so that it holds no longer than its process lives."""
+    return _named(reason, more) is not None
+
+
 def _named(reason: str, more: Mapping[str, AgentLock]) -> _Named | None:
     if len(reason) > _SHOWN or not reason.isprintable():
         return None  # no agent writes such; matching what is long would take long

@@ -15,6 +15,7 @@ from miyabi_healing.host.git.missed_files import MissedFiles
 from miyabi_healing.host.git.verdict import Reason
 from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import display
+from miyabi_healing.support.invocation import shell_word
 
 _LARGEST_INDEX = 1 << 28  # bytes
 _ORDINARY: set[tuple[int, int, int, int]] = set()  # index files that were read
@@ -58,17 +59,18 @@ def missed(checkout: Checkout, disregarded: list[str]) -> Reason | None:
     """
     files = checkout.files
     see = f"git -C {display(files.belong)} status --ignored shows it"
+    command = f"git -C {shell_word(files.belong)} status --ignored"
     status = checkout.ask(*_STATUS)
     for entry in (os.fsdecode(each) for each in status.split(b"\0") if each):
         mark, path = entry[:3], entry[3:]
         if mark == "!! ":
             if file := files.of_ignored(path):
-                return Reason("ignored files", display(file), see)
+                return Reason("ignored files", display(file), see, True, command)
         elif mark == "?? ":
             if path.endswith("/") or not (files.is_litter(path) or files.is_a_copy(path)):
-                return Reason("untracked", display(path), see)
+                return Reason("untracked", display(path), see, True, command)
         elif mark != " M " or not files.is_litter(path):
-            return Reason("dirty", display(path), see)
+            return Reason("dirty", display(path), see, True, command)
         disregarded.append(display(path))
     for row in unusual(checkout):
         if row.hidden and (row.hidden.islower() or os.path.lexists(files.folder / row.path)):
@@ -76,6 +78,8 @@ def missed(checkout: Checkout, disregarded: list[str]) -> Reason | None:
                 "hidden edits",
                 f"{display(row.path)} is marked assume-unchanged or skip-worktree",
                 f"git -C {display(files.belong)} ls-files -v shows it",
+                True,
+                f"git -C {shell_word(files.belong)} ls-files -v",
             )
     return None
 

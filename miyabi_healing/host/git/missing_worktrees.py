@@ -15,6 +15,7 @@ from miyabi_healing.support import mount_answers, mount_table
 from miyabi_healing.support.command_errors import ToolError
 from miyabi_healing.support.files import is_within, read_small
 from miyabi_healing.support.formatting import display
+from miyabi_healing.support.invocation import shell_word
 
 # where disks come and go (file-hierarchy(7); /Volumes on macOS)
 _FOR_DISKS = ("/media", "/run/media", "/mnt", "/Volumes")
@@ -29,7 +30,7 @@ def by_its_place(repository: Repository, worktree: Worktree) -> Answer:
     shown, category = display(path), "moved or missing"
     if never := _kept_for_ever(repository):
         return Reason(
-            category, f"gc.worktreePruneExpire is {never}", f"git worktree prune, {shown}"
+            category, f"gc.worktreePruneExpire is {never}", f"git worktree prune, {shown}", True
         )
     if mount_answers.is_silent(path):
         return Reason(category, f"{shown} lies on a mount that does not answer")
@@ -38,6 +39,7 @@ def by_its_place(repository: Repository, worktree: Worktree) -> Answer:
             category,
             f"what is at {shown} does not belong to git's record of it",
             "git worktree repair, where it is now",
+            True,
         )
     if around == Path("/") or not around.is_dir():
         return Reason(
@@ -45,17 +47,23 @@ def by_its_place(repository: Repository, worktree: Worktree) -> Answer:
             f"{display(around)} is not there either: it may be on a disk that is not mounted, or "
             "in a container",
             f"git worktree prune, if {shown} is gone for good",
+            True,
         )
     if disk := _could_be_mounted_on(path):
         return Reason(
             category,
             f"a disk is mounted on {display(disk)} at times, and is not now",
             f"git worktree prune, if {shown} is gone for good",
+            True,
         )
     for folder in _neighbours(repository, worktree):
         if _belongs_to(folder, worktree):
             return Reason(
-                category, f"it is {display(folder)} now", f"git worktree repair {display(folder)}"
+                category,
+                f"it is {display(folder)} now",
+                f"git worktree repair {display(folder)}",
+                True,
+                f"git -C {shell_word(repository.common)} worktree repair {shell_word(folder)}",
             )
     return f"its folder was deleted: {display(around)} is there, without it"
 
@@ -75,6 +83,7 @@ def by_its_index(repository: Repository, worktree: Worktree) -> Answer:
         "dirty",
         f"{display(first)} was added and not committed, and its folder is missing",
         f"git worktree repair, where {display(worktree.path)} is now",
+        True,
     )
 
 

@@ -18,6 +18,7 @@ from miyabi_healing.host.git.repositories import Worktree, begun_operation
 from miyabi_healing.host.git.verdict import Reason
 from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import display
+from miyabi_healing.support.invocation import shell_word
 
 _DEEPEST = 10  # submodules in submodules
 
@@ -49,7 +50,10 @@ def _in_checkout(
         inner = _submodule(worktree, outer, path)
         if inner is None or not depth:
             return Reason(
-                "repository inside", f"{display(path)} may hold work that is nowhere else"
+                "repository inside",
+                f"{display(path)} may hold work that is nowhere else",
+                decide=True,
+                command=f"git -C {shell_word(outer.files.belong / path)} status",
             )
         reason = checkouts.missed(inner, disregarded) or _in_checkout(
             worktree, inner, disregarded, depth - 1
@@ -59,6 +63,8 @@ def _in_checkout(
                 "submodules",
                 f"in {display(path)}: {reason.category} {reason.detail}",
                 f"git -C {display(inner.files.belong)} status shows it",
+                True,
+                f"git -C {shell_word(inner.files.belong)} status --ignored",
             )
     return None
 
@@ -102,9 +108,9 @@ def _only_here(module: Path, owner: int) -> Reason | None:
     holds; linked worktrees of its own.
     """
     if what := begun_operation(module, store_of(module, owner)):
-        return Reason("submodules", f"{display(module)} has {what} in progress")
+        return Reason("submodules", f"{display(module)} has {what} in progress", decide=True)
     if (module / "worktrees").is_dir():
-        return Reason("submodules", f"{display(module)} has worktrees of its own")
+        return Reason("submodules", f"{display(module)} has worktrees of its own", decide=True)
     arguments = ("rev-list", "--max-count=1", "--ignore-missing", "--all", "--reflog", "--not",
                  "--remotes")  # fmt: skip
     # its configuration names a work tree, which may be elsewhere by now; nothing asks for it here
@@ -115,6 +121,8 @@ def _only_here(module: Path, owner: int) -> Reason | None:
             "submodules",
             f"no branch of its remote holds {commit[:7]} of {display(module)}",
             f"git -C {display(module)} log {commit[:7]} shows it",
+            True,
+            f"git -C {shell_word(module)} log {commit[:7]}",
         )
     return None
 

@@ -14,11 +14,16 @@ from miyabi_healing.support.formatting import display
 class Reason:
     """Why a worktree stays: a `category` that is counted, what exactly, and what a person can do
     about it: a command, or what is waited for.
+
+    `decide` is whether nothing but a person will ever clear it; `command` shows it or settles it,
+    to be run as it is, empty where there is none.
     """
 
     category: str
     detail: str = ""
     remedy: str = ""
+    decide: bool = False
+    command: str = ""
 
     def __str__(self) -> str:
         return f"{self.category}: {self.detail}" if self.detail else self.category

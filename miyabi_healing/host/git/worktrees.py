@@ -34,6 +34,7 @@ from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
 from miyabi_healing.support.command_errors import OutOfTime, ToolError
 from miyabi_healing.support.formatting import DAY, display
+from miyabi_healing.support.invocation import shell_word
 
 _MOST_AT_A_TIME = 4
 _FRESH_FOR = 30  # days without use after which nobody is about to begin in it
@@ -176,20 +177,32 @@ class WorktreeInspector:
 
     def by_the_files(self, worktree: Worktree) -> Iterator[Answer]:
         """What git keeps in its folder for it, apart from its branch."""
-        path = display(worktree.path)
+        path, word = display(worktree.path), shell_word(worktree.path)
         if stranger := worktree.stranger:
             yield Reason("another user's", stranger)
         if (lock := worktree.lock_reason) is not None:
             if why := self._lock_holds(worktree, lock):
-                yield Reason("locked", why, f"git worktree unlock {path}")
+                agent = agent_locks.names_a_process(lock, self.repository.config.git.agents)
+                unlock = f"git -C {shell_word(self.repository.common)} worktree unlock {word}"
+                yield Reason("locked", why, f"git worktree unlock {path}", not agent, unlock)
             yield f"its lock's process is gone: {display(lock)}"
         if Path.cwd().is_relative_to(worktree.path):
             yield Reason("current", "the program was started in it")
         if operation := worktree.operation:
-            yield Reason("in progress", operation, f"git -C {path} status says how to end it")
+            yield Reason(
+                "in progress",
+                operation,
+                f"git -C {path} status says how to end it",
+                True,
+                f"git -C {word} status",
+            )
         if worktree.has_own_refs:
             yield Reason(
-                "refs of its own", "refs/worktree or refs/bisect", f"git -C {path} for-each-ref"
+                "refs of its own",
+                "refs/worktree or refs/bisect",
+                f"git -C {path} for-each-ref",
+                True,
+                f"git -C {word} for-each-ref refs/worktree refs/bisect",
             )
 
     def _lock_holds(self, worktree: Worktree, reason: str) -> str | None:
@@ -211,7 +224,7 @@ class WorktreeInspector:
             return Reason("no commits", f"{display(name)} does not exist yet")
         bases = self.branches.bases
         if isinstance(bases, str):
-            return Reason("base unknown", bases, "set git.base in the configuration")
+            return Reason("base unknown", bases, "set git.base in the configuration", True)
         if any(base.is_of(name) for base in bases):
             return Reason("base branch", display(name))
         first = self.branches.made_at(name)
@@ -227,18 +240,23 @@ class WorktreeInspector:
             "not merged",
             self.branches.own_work(name) or f"{display(short)} has work that {names} has not",
             f"merge it into one of {names}; git log {display(short)} --not {bases[0]} shows it",
+            True,
+            f"git -C {shell_word(worktree.path)} log {shell_word(short)} --not "
+            f"{shell_word(bases[0])}",
         )
 
     def _by_its_commit(self, worktree: Worktree) -> Answer:
         """Whether a branch or tag holds all commits that a detached worktree is at, and lately
         was.
         """
-        at, path = worktree.head, display(worktree.path)
+        at, path, word = worktree.head, display(worktree.path), shell_word(worktree.path)
         if not at or at in self.alone:
             return Reason(
                 "detached",
                 f"no branch or tag holds its commit {at[:7]}",
                 f"git -C {path} branch NAME keeps it",
+                True,
+                f"git -C {word} branch keep-{at[:7]} {at[:7]}" if at else "",
             )
         for commit in _lately_at(worktree):
             if commit in self.alone:
@@ -247,6 +265,8 @@ class WorktreeInspector:
                     f"it was at {commit[:7]} in the last {_LEFT_FOR} days, which no branch or tag "
                     "holds",
                     f"git -C {path} branch NAME {commit[:7]} keeps it",
+                    True,
+                    f"git -C {word} branch keep-{commit[:7]} {commit[:7]}",
                 )
         return f"detached: a branch or tag holds its commit {at[:7]}"
 
@@ -256,7 +276,7 @@ class WorktreeInspector:
             if reason := self.by_the_users(folder):
                 yield reason
             elif unseen := self.witness.unseen(folder):
-                yield Reason("could be in use", unseen)
+                yield Reason("could be in use", unseen, decide=True)
 
     def by_the_users(self, folder: Path) -> Reason | None:
         """The same of those who are seen alone, wherever the folder is by now."""
