@@ -142,7 +142,7 @@ OURS = """
     host.git.repositories host.git.repository_paths host.logs host.memory
     host.process_status host.processes host.readings host.swap host.tmpfs model model.config
     model.exit_codes model.identity model.issue model.limit_settings model.results report
-    report.documents report.outputs report.outputs.dispatch report.summary report.text
+    report.documents report.outputs report.outputs.dispatch report.style report.summary report.text
     runner runner.fixtures runner.plugin runner.registry
     runner.resources runner.selection runner.session state state.history state.journal
     state.journal_rows state.quarantine state.run_clock state.run_lock state.store support

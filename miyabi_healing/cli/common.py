@@ -17,6 +17,7 @@ import click
 
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.report import style
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import config_loader, console, paths
 from miyabi_healing.support.formatting import display, name_stamp
@@ -84,9 +85,12 @@ class Refusal(click.ClickException):
 def settings(given: CommandContext) -> config.Config:
     """The configuration that holds. Raises Refusal."""
     try:
-        return config_loader.load_config(given.config_file)
+        chosen = config_loader.load_config(given.config_file)
     except config.ConfigError as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
+    if not chosen.report.emoji:
+        style.wish(emoji=False)
+    return chosen
 
 
 def make_context(chosen: config.Config) -> Context:

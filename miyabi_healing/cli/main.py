@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from miyabi_healing import __version__
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.report import style
 from miyabi_healing.report.outputs import dispatch
 from miyabi_healing.runner import registry, session
 from miyabi_healing.support import (
@@ -34,6 +35,7 @@ from miyabi_healing.support import (
 from miyabi_healing.support.console import stop
 from miyabi_healing.support.invocation import COMPLETE_VARIABLE, own_command
 
+_YES = ("1", "true", "t", "yes", "y", "on")
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 if TYPE_CHECKING:
@@ -152,11 +154,11 @@ class _Somewhere(click.Path):
 @click.option(
     "-v",
     "--verbose",
-    is_flag=True,
-    envvar="MIYABI_HEALING_DEBUG",
-    help="Tell on standard error what is asked, how long it takes, and where checks and "
-    "healers fail; also with MIYABI_HEALING_DEBUG=1.",
+    count=True,
+    help="Show every step in the report. Twice (-vv, or MIYABI_HEALING_DEBUG=1): tell on standard "
+    "error, too, what is asked, how long it takes, and where checks and healers fail.",
 )
+@click.option("--no-emoji", is_flag=True, help="Print plain marks, as with TERM=dumb.")
 @click.option(
     "--nagios",
     is_flag=True,
@@ -191,15 +193,17 @@ class _Somewhere(click.Path):
 @click.pass_context
 def command(
     context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float,
-    only: tuple[str, ...], skip: tuple[str, ...], slack: bool, quiet: bool, verbose: bool,
-    nagios: bool, github: bool, junitxml: str | None, config_file: str | None,
+    only: tuple[str, ...], skip: tuple[str, ...], slack: bool, quiet: bool, verbose: int,
+    no_emoji: bool, nagios: bool, github: bool, junitxml: str | None, config_file: str | None,
     checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
     With --dry-run: show the plan and change nothing.
     """
-    if verbose:
+    style.wish(emoji=not no_emoji, every_step=verbose > 0)
+    debug = verbose > 1 or os.environ.get("MIYABI_HEALING_DEBUG", "").lower() in _YES
+    if debug:
         from miyabi_healing.support import verbose as telling
 
         telling.enable()
@@ -237,17 +241,19 @@ def command(
 
         sys.exit(
             keep_watching(
-                config_file, interval, dry_run, as_json, quiet, slack, checks, verbose, choice
+                config_file, interval, dry_run, as_json, quiet, slack, checks, debug, choice
             )
         )
     github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
     to: tuple[Channel, ...] = ()
-    unseen = quiet or as_json or nagios or verbose
+    unseen = quiet or as_json or nagios or debug
     try:
         settings = config_loader.load_config(config_file)
         if choice:
             validate_choice(choice, settings, checks)
+        if not settings.report.emoji:
+            style.wish(emoji=False)
         to = dispatch.usable_channels(settings, slack)
         if FORKS and (checks or settings.extend.folders or mount_answers.may_block()):
             from miyabi_healing.runner import supervised
@@ -270,7 +276,7 @@ def command(
         reason, code = f"stopped by {asked}", 128 + interrupts.received
     except Exception as error:  # a bug of ours must not pass for an issue of the host
         reason, code = f"{type(error).__name__}: {error}", ExitCode.UNKNOWN
-        if verbose:
+        if debug:
             telling.end(error)
     if reason:
         document = _no_report(reason, silent=nagios)
@@ -327,13 +333,13 @@ def _show(document: Document, as_json: bool, github: bool = False) -> None:
         return
     from miyabi_healing.report import text
 
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    words = text.render_report(document, colour, console.is_journal(console.STDOUT))
+    look = style.current()
+    words = text.render_report(document, look.colour, console.is_journal(console.STDOUT), look)
     if github:
         from miyabi_healing.report.outputs.github import fenced
 
         words = fenced(words)
-    click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
+    click.echo(words.encode(sys.stdout.encoding or "utf-8", "backslashreplace"), nl=False)
 
 
 def _show_error(error: click.ClickException) -> None:

@@ -203,6 +203,13 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, repr=False)
+class ReportSettings:
+    """How the report for people looks: `emoji` says whether it has any."""
+
+    emoji: bool = True
+
+
+@dataclass(frozen=True, repr=False)
 class Waiver:
     """Why an issue is put up with, and until when (a TOML date, or a date and time)."""
 
@@ -291,6 +298,7 @@ class Config:
     alerts: AlertSettings = AlertSettings()
     ping: PingSettings = PingSettings()
     metrics: MetricsSettings = MetricsSettings()
+    report: ReportSettings = ReportSettings()
     safety: SafetySettings = SafetySettings()
     extend: ExtendSettings = ExtendSettings()
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)

@@ -7,11 +7,14 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 
-LEAST = 40  # columns; what is narrower is written as for these
+from miyabi_healing.report.style import LEAST
+
+_STAYS = "\N{NO-BREAK SPACE}"  # for a blank at which no line ends
+_WITH_UNIT = re.compile(r"(?<=[0-9]) (?=(?:[kMGT]?B|s|min|h|%)(?![\w]))")
 
 
 def screen_width() -> float:
@@ -28,14 +31,15 @@ def wrapped(text: str, width: float, first: str = "", rest: str = "") -> Iterato
     slash, and only where it has none in its middle.
     """
     line, empty = first, True
-    for word in text.split(" "):
+    for word in _WITH_UNIT.sub(_STAYS, text).split(" "):
         for number, part in enumerate(_parts(word, width - cell_len(rest))):
             glue = " " if number == 0 and not empty else ""
-            if not empty and cell_len(line) + cell_len(glue + part) > width:
-                yield line.rstrip()
+            begun = not empty or (line != rest and line.strip())
+            if begun and cell_len(line) + cell_len(glue + part) > width:
+                yield line.rstrip().replace(_STAYS, " ")
                 line, glue = rest, ""
             line, empty = f"{line}{glue}{part}", False
-    yield line.rstrip()
+    yield line.rstrip().replace(_STAYS, " ")
 
 
 def _parts(word: str, width: float) -> Iterator[str]:
@@ -59,7 +63,29 @@ def _parts(word: str, width: float) -> Iterator[str]:
         yield piece
 
 
+def flowed(
+    items: Iterable[str], between: str, width: float, first: str = "", rest: str = ""
+) -> Iterator[str]:
+    """Items one after the other, each on one line where a line can hold it."""
+    room = width - max(cell_len(first), cell_len(rest)) - cell_len(between)
+    words = (each.replace(" ", _STAYS) if cell_len(each) <= room else each for each in items)
+    yield from wrapped(between.join(words), width, first, rest)
+
+
 def padded(text: str, width: int, right: bool = False) -> str:
     """A text filled up with blanks to so many columns."""
     blanks = " " * max(0, width - cell_len(text))
     return blanks + text if right else text + blanks
+
+
+def at_both_ends(left: str, right: str, width: int, indent: str) -> Iterator[str]:
+    """A text, and at the right another that is never broken: beside it where both fit."""
+    if not right:
+        yield from wrapped(left, width, "", indent)
+        return
+    lines = list(wrapped(left, width, "", indent))
+    room = width - cell_len(left) - cell_len(right)
+    if len(lines) == 1 and room >= 2:
+        yield f"{left}{' ' * room}{right}"
+    else:
+        yield from (*lines, f"{indent}{right}")

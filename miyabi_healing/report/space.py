@@ -5,7 +5,6 @@ for people, and the lines of a healing run that was not enough.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from miyabi_healing.model.space import SpacePicture
+from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.layout import padded, wrapped
 from miyabi_healing.support.files import MEGABYTE
 from miyabi_healing.support.formatting import printable, size_text, timestamp
@@ -91,14 +91,7 @@ def _kind(row: Mapping[str, Any]) -> str:
 def _words(row: Mapping[str, Any]) -> str:
     besides = " (all but the others named here)" if row.get("besides") else ""
     what = f": {row['what']}" if row["what"] else ""
-    return f"{_kind(row)} {folded(row['path'])}{besides}{what}"
-
-
-def folded(path: str) -> str:
-    """A path with ``~`` for the home that it is in."""
-    home = os.path.expanduser("~")
-    below = home != "/" and (path == home or path.startswith(home + "/"))
-    return f"~{path[len(home) :]}" if below else path
+    return f"{_kind(row)} {home_folded(row['path'])}{besides}{what}"
 
 
 def _remarks(row: Mapping[str, Any]) -> Iterator[str]:

@@ -1,11 +1,35 @@
-"""What a run came to, in one line: by what happened to each issue, never by what was hoped for."""
+"""What a run came to, in one line: by what happened to each issue, never by what was hoped for.
+And what was measured, in one line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from miyabi_healing.model.results import CheckResult, RunResult
+from miyabi_healing.support.formatting import figure
+
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import Document, MetricRow
+
+# Checks in a word, and what they look at where that are several.
+_NAMES = {
+    "disk_space_critical": ("disk", "filesystems"),
+    "excessive_worktrees": ("worktrees", "repositories"),
+    "worktree_space": ("worktree space", "hosts"),
+    "zombie_processes": ("zombies", "hosts"),
+    "orphaned_processes": ("orphans", "places"),
+    "stale_git_lock": ("git lock", "places"),
+    "large_log_files": ("logs", "groups"),
+    "high_memory_usage": ("memory", "groups"),
+    "swap_usage": ("swap", "hosts"),
+    "tmpfs_usage": ("tmpfs", "filesystems"),
+}
+
+_FAR = 0.01  # of a limit: less is not worth a number
+_WORTH_COUNTING = 3  # checks that are said by their number
 
 
 class Ending(Enum):
@@ -100,3 +124,50 @@ def _brakes(found: Sequence[CheckResult], endings: Sequence[Ending]) -> str:
         if each == Ending.WAITS and action.brake
     )
     return "; ".join(reasons)
+
+
+def short_name(check: str) -> str:
+    """A check in a word, as a table or a line of numbers names it; others than ours by their own
+    name.
+    """
+    return _NAMES.get(check, (check, ""))[0]
+
+
+def numbers(document: Document, every: bool = False) -> Iterator[str]:
+    """What was measured and is within its limits, check by check, what is nearest to its limit
+    first: ``worktrees 13 of 15``. Several that are far from theirs are counted, unless `every` is
+    wanted. What is waived or unknown is not among it.
+    """
+    fine: dict[str, list[MetricRow]] = {}
+    for row in document["metrics"]:
+        if row["outcome"] in ("passed", "healed") and row["value"] <= row["threshold"]:
+            fine.setdefault(row["name"], []).append(row)
+    worst = {name: max(rows, key=_share) for name, rows in fine.items()}
+    ordered = sorted(worst, key=lambda name: -_share(worst[name]))
+    far = [name for name in ordered if _share(worst[name]) < _FAR]
+    if every or len(far) < _WORTH_COUNTING:
+        far = []
+    for name in ordered:
+        if name not in far:
+            yield _measured(name, worst[name], len(fine[name]))
+    if far:
+        yield f"{len(far)} more below {_FAR:.0%} of their limits".replace("%", " %")
+
+
+def _share(row: MetricRow) -> float:
+    return row["value"] / row["threshold"] if row["threshold"] else float(row["value"] > 0)
+
+
+def _measured(name: str, row: MetricRow, number: int) -> str:
+    """A check in a word, how many it looked at, and the worst of them."""
+    short, several = _NAMES.get(name, (name, "targets"))
+    value, limit, unit = row["value"], row["threshold"], row["unit"]
+    if unit == "s" and not value:
+        return f"{short} none"
+    place = f" {number} {several}, most" if number > 1 else ""
+    if not place and name == "disk_space_critical":
+        place = f" {row['target']}"
+    shown = figure(value, unit, limit)
+    if unit != "s":
+        shown = shown.removesuffix(f" {unit}")
+    return f"{short}{place} {shown} of {figure(limit, unit, limit)}"

@@ -80,6 +80,20 @@ def printable(value: object) -> object:
     return value
 
 
+def figure(value: float, unit: str, beside: float | None = None) -> str:
+    """A measured value for people, with as few digits as tell it from the one `beside` it:
+    ``54 %``, ``81 MB``, ``61 min``, ``15``.
+    """
+    if unit == "s":
+        return duration_text(value)
+    if value == beside:  # a limit as it was set
+        return f"{plain_number(value)} {unit}".rstrip()
+    digits = 0 if abs(value) >= 10 or value == int(value) or unit == "%" else 1
+    while beside is not None and digits < 3 and (value > beside) != (round(value, digits) > beside):
+        digits += 1
+    return f"{round(value, digits):.15g} {unit}".rstrip()
+
+
 def plain_number(value: float) -> str:
     """A number as people write it: not more than two decimals."""
     return f"{round(value, 2):.15g}"
