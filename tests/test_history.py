@@ -62,6 +62,12 @@ def test_passes_are_remembered_healthy_healed_and_unhealed(home: Path) -> None:
     assert len(asked("history", "--json", "-n", "1")) == 1
 
 
+def test_check_that_is_off_is_not_remembered_as_healthy(home: Path) -> None:
+    report(*world(home))
+    course = run("history", "--issue", "zombie_processes")
+    assert (course.returncode, "was ever measured" in course.stderr) == (2, True)
+
+
 def test_dry_run_is_not_remembered(home: Path) -> None:
     report(*world(home), "--dry-run")
     assert not (home / ".local").exists()
@@ -75,8 +81,8 @@ def test_unknown_check_is_told_with_the_nearest(home: Path) -> None:
 
 
 def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> None:
-    nobody = "Next run: no watch is running; a timer, cron or you begin it."
-    assert run("status").stdout == f"No run yet.\n{nobody}\n"
+    done = run("status")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (3, "No run yet.")
     where = world(home)
     report(*where)
     done = run("status")

@@ -145,7 +145,8 @@ def test_journal_of_every_version_can_be_looked_into_as_it_is(
     before = (state / paths.JOURNAL).read_bytes()
     done = run(*command)
     assert "Error" not in done.stderr + done.stdout
-    assert done.returncode in (0, 1), done.stderr
+    # no run is on record, so how the host stands is not known
+    assert done.returncode in ((3,) if command == ("status",) else (0, 1)), done.stderr
     assert "old run" in done.stdout or command[0] != "rollback"
     assert (state / paths.JOURNAL).read_bytes() == before
 

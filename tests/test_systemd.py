@@ -234,6 +234,9 @@ def test_timer_heals_shows_what_remains_makes_room_for_the_watch_and_leaves_noth
         "env", f"XDG_STATE_HOME={state}", f"{PLACE}/run_healing.sh", "--config", CONFIG, "install"
     )
     assert machine.show("miyabi-healing.timer", "ActiveState") == "active"
+    said = machine.healing("status", check=False)
+    assert "Next run: 20" in said
+    assert " (systemd timer, every 15 min)." in said
     machine.run("systemctl", "start", "miyabi-healing.service")
     assert not lock.exists()
     assert machine.show("miyabi-healing.service", "ActiveState") == "inactive"

@@ -69,9 +69,16 @@ def history(
 
 
 def _pass_line(row: dict[str, Any]) -> str:
-    sign = "❌" if row["unknown"] or row["healed"] < row["found"] else "✅"
-    sign = "↩" if row["rolled_back"] else sign
-    what = f"{row['found']} issue(s), {row['healed']} healed" if row["found"] else "healthy"
+    bad = row["unknown"] or row["killed"] or row["healed"] < row["found"] or not row["checks"]
+    sign = "↩" if row["rolled_back"] else "❌" if bad else "✅"
+    what = f"{row['found']} issue(s), {row['healed'] - row['gone']} healed"
+    if not row["found"]:
+        what = "no issue found" if bad else "healthy"
+    if not row["checks"]:
+        what = "no check ran"
+    what += f", {row['gone']} went away without help" if row["gone"] else ""
+    if row["killed"]:
+        what += f", {row['killed']} process(es) ended by the kernel for want of memory"
     undone = f", {row['rolled_back']} step(s) rolled back" if row["rolled_back"] else ""
     unknown = f", {row['unknown']} check(s) could not run" if row["unknown"] else ""
     part = f", {row['checks']} check(s) only" if row["left_out"] else ""

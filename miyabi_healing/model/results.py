@@ -31,7 +31,9 @@ class Measurement(TypedDict):
 
 @dataclass
 class CheckResult:
-    """What happened to one check: the issue it found, what was done, and the numbers."""
+    """What happened to one check: the issue it found, what was done, and the numbers. One that was
+    `skipped`, as the configuration has it off, looked at nothing.
+    """
 
     name: str
     target: str
@@ -41,6 +43,7 @@ class CheckResult:
     error: str = ""
     measured: Measurement | None = None
     waived: str = ""
+    skipped: bool = False
 
     @property
     def healed(self) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from miyabi_healing.model.config import Config
 from miyabi_healing.report.text import next_expiry
@@ -12,15 +12,45 @@ from miyabi_healing.state import history, quarantine, retention, run_clock, run_
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.journal_rows import Pause
 from miyabi_healing.state.run_clock import Moment, decided_by
-from miyabi_healing.support.formatting import plain_number, size_text, time_text, timestamp
+from miyabi_healing.support.formatting import (
+    DAY,
+    duration_text,
+    interval_text,
+    plain_number,
+    size_text,
+    time_text,
+    timestamp,
+)
 from miyabi_healing.support.invocation import own_command
 
 StatusDocument = dict[str, Any]
+_STALE = DAY  # seconds: how old the last run may be where nothing begins runs by itself
+_MISSED = 3  # intervals that may pass without a run where something does
+_LEAST = 900  # seconds that a run may be late in any case
 
 
-def build_status(journal: Journal | None, state: Path, config: Config) -> StatusDocument:
-    """The last run's open issues, what blocks healing, what is in quarantine. Raises
-    sqlite3.Error.
+class Service(Protocol):
+    """What begins runs by itself, as `install` has installed it: see `cli.setup.installed`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def every(self) -> float | None: ...
+    @property
+    def enabled(self) -> bool: ...
+    @property
+    def active(self) -> bool | None: ...
+    @property
+    def due(self) -> float | None: ...
+    @property
+    def remedy(self) -> str: ...
+
+
+def build_status(
+    journal: Journal | None, state: Path, config: Config, services: Sequence[Service] = ()
+) -> StatusDocument:
+    """The last run's open issues, how old it is, what begins the next, what blocks healing, what is
+    in quarantine. Raises sqlite3.Error.
     """
     known = journal if journal and journal.version >= 3 else None
     now = journal.now() if journal else run_clock.unknown_moment()
@@ -30,6 +60,15 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
     first = retention.next_one(held, config.quarantine.days, now)
     undone = history.undone_since(known, latest) if known and latest else None
     watching = watch_presence.find_running(state)
+    age = now.wall - latest["ended"] if latest else None
+    limit = (
+        stale_after(services, watching.due - latest["ended"])
+        if latest and watching
+        else stale_after(services)
+    )
+    unknown = [row for row in measured if row["outcome"] == "unknown"]
+    if known and latest and latest["unknown"] > len(unknown):
+        unknown += _not_loaded(known, {(row["name"], row["target"]) for row in unknown})
     return {
         "last_pass": timestamp(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",
@@ -39,8 +78,25 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
         "at_work": run_lock.is_held(state),
         "next_pass": timestamp(watching.due) if watching else None,
         "watch_pid": watching.pid if watching else None,
+        "age_seconds": None if age is None else round(age),
+        "stale_after_seconds": round(limit),
+        # a wall clock that was set back says nothing of how old it is
+        "stale": age is not None and not -_LEAST <= age <= limit,
+        "services": [
+            {
+                "kind": each.kind,
+                "every_seconds": each.every,
+                "enabled": each.enabled,
+                "active": each.active,
+                "next": timestamp(each.due) if each.due else None,
+                "remedy": each.remedy,
+            }
+            for each in services
+        ],
+        "checks": latest["checks"] if latest else 0,
+        "out_of_memory_kills": latest["killed"] if latest else 0,
         "issues": [row for row in measured if row["outcome"] == "issue"],
-        "unknown": [row for row in measured if row["outcome"] == "unknown"],
+        "unknown": unknown,
         "waived": [row["name"] for row in measured if row["outcome"] == "waived"],
         "paused": paused(pause, now) if pause else None,
         "tried": tried(known, config, now) if known else [],
@@ -52,6 +108,47 @@ def build_status(journal: Journal | None, state: Path, config: Config) -> Status
             "next_expiry_by": decided_by(first[1]) if first else None,
         },
     }
+
+
+def stale_after(services: Sequence[Service], until_due: float | None = None) -> float:
+    """How many seconds after a run, at most, its result still counts: a few of the intervals in
+    which runs are begun, by a watch that has the next one due so long after it or by what is
+    installed; a day where nothing begins them.
+    """
+    at_work = [each for each in services if each.enabled and each.active is not False]
+    often = [each.every for each in at_work if each.every]
+    if until_due is not None:
+        return max(_MISSED * until_due, _LEAST)
+    return max(_MISSED * min(often), _LEAST) if often else _STALE
+
+
+def _not_loaded(journal: Journal, known: set[tuple[str, str]]) -> list[StatusDocument]:
+    """What the last run could not check besides: a check that could not be loaded, the rest of a
+    run that was interrupted.
+    """
+    from miyabi_healing.state import reports
+
+    document = reports.latest(journal)
+    return [
+        {"name": row["check"], "target": row.get("target", ""), "description": row["message"]}
+        for row in (document["errors"] if document else ())
+        if (row["check"], row.get("target", "")) not in known
+    ]
+
+
+def is_known(document: StatusDocument) -> bool:
+    """Whether what the last run found can be taken for how the host stands."""
+    doubts = (
+        document["unknown"],
+        document["rolled_back"],
+        document["stale"],
+        not document["checks"],
+    )
+    return not any(doubts)
+
+
+def is_wrong(document: StatusDocument) -> bool:
+    return bool(document["issues"] or document["out_of_memory_kills"])
 
 
 def paused(pause: Pause, now: Moment) -> StatusDocument:
@@ -91,16 +188,50 @@ def tried(journal: Journal, config: Config, now: Moment) -> list[StatusDocument]
     return found
 
 
+def _ago(document: StatusDocument) -> str:
+    age = document["age_seconds"]
+    if age < -_LEAST:
+        return f"{duration_text(-age)} from now by this clock"
+    return f"{duration_text(max(age, 0))} ago"
+
+
+_KINDS = {
+    "systemd-timer": "systemd timer",
+    "systemd-watch": "systemd watch service",
+    "launchd": "launchd job",
+    "cron": "line of cron",
+}
+
+
+def _next_lines(document: StatusDocument) -> Iterator[str]:
+    """When the next run is, and what begins it."""
+    if document["next_pass"]:
+        when = time_text(document["next_pass"])
+        yield f"Next run: {when} (watch, process {document['watch_pid']})"
+    elif not document["services"]:
+        yield (
+            "Next run: when you begin it; no watch is running and nothing is installed "
+            f"({own_command()} install has runs made)."
+        )
+    for row in document["services"]:
+        every = row["every_seconds"]
+        what = _KINDS[row["kind"]] + (f", every {interval_text(every)}" if every else "")
+        if row["remedy"]:
+            lacks = "at work" if row["enabled"] else "enabled"
+            yield f"⛔ The {_KINDS[row['kind']]} is installed and not {lacks}: {row['remedy']}"
+        elif document["next_pass"]:
+            yield f"Installed: {what}."
+        else:
+            when = f"{time_text(row['next'])} ({what})" if row["next"] else f"by the {what}"
+            yield f"Next run: {when}."
+
+
 def status_lines(document: StatusDocument) -> Iterator[str]:
     """For people."""
     when = document["last_pass"]
     work = "; a run is at work now" if document["at_work"] else ""
-    yield f"Last run: {time_text(when)}{work}" if when else f"No run yet{work}."
-    if document["next_pass"]:
-        when_next = time_text(document["next_pass"])
-        yield f"Next run: {when_next} (watch, process {document['watch_pid']})"
-    else:
-        yield "Next run: no watch is running; a timer, cron or you begin it."
+    yield f"Last run: {time_text(when)}, {_ago(document)}{work}" if when else f"No run yet{work}."
+    yield from _next_lines(document)
     never = document["never_checked"]
     if earlier := [name for name in document["left_out"] if name not in never]:
         yield f"Not checked then, and shown as an earlier run left it: {', '.join(earlier)}"
@@ -113,14 +244,24 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
             f"{row['unit']}".rstrip()
             + (f"; {row['actions']}" if row["actions"] else "")
         )
+    if killed := document["out_of_memory_kills"]:
+        yield f"❌ The kernel ended {killed} process(es) for want of memory during that run."
     for row in document["unknown"]:
-        yield f"❌ {row['name']} could not run: {row['description']}"
+        yield (
+            f"❌ {row['name']} could not run: {row['description']}"
+            if row["name"]
+            else f"❌ Not everything was checked: {row['description']}"
+        )
     if undone := document["rolled_back"]:
         yield (
             f"❓ Not known: {undone['steps']} step(s) were rolled back since then, the last at "
             f"{time_text(undone['last'])}. {own_command()} checks again."
         )
-    elif when and not document["issues"] and not document["unknown"]:
+    if document["stale"]:
+        yield f"❓ Not known: the last run is too old. {own_command()} checks again."
+    elif when and not document["checks"]:
+        yield "❓ Not known: no check ran."
+    elif when and not is_wrong(document) and is_known(document):
         yield "✅ Nothing was wrong" + (" in what was checked." if never else ".")
     for name in document["waived"]:
         yield f"📌 {name} is waived."

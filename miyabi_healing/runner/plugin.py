@@ -334,6 +334,7 @@ def pytest_runtest_makereport(
         from miyabi_healing.runner import judging
 
         record.error = judging.around_it(call, call.excinfo)
+    record.skipped |= report.skipped and not (record.waived or record.measured)
     return report
 
 

@@ -316,8 +316,8 @@ class Resources:
             self.began,
             records,
             self.config.history,
+            interrupted,
             self.left_out,
-            interrupted=interrupted,
         )
         for record in records:
             healthy = (

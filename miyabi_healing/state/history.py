@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LEFT_OUT = "left out"  # the outcome of a check that is on and was not to run
 _OLD = "({0} < ? or {0} > ?) and clock < ?"  # a wall time in the future says nothing
+_PASS = "id, run, began, ended, checks, found, healed, unknown, freed, gone, killed"
 UNUSED = "id not in (select base from report)"  # texts that no report is written with any more
 _COLUMNS = (
     "pass, name, target, value, after, threshold, unit, outcome, severity, description, actions, "
@@ -31,27 +32,27 @@ def record(
     began: float,
     records: Iterable[CheckResult],
     rules: config.HistorySettings,
-    left_out: Iterable[str] = (),
-    *,
     interrupted: bool = False,
+    left_out: Iterable[str] = (),
 ) -> int:
     """Keep one run, with what it left out, and let go of what is too old or too much; returns its
     number. One that was `interrupted` has something unknown, also where no check is. Raises
     sqlite3.Error.
     """
-    kept = list(records)
+    kept = [each for each in records if not each.skipped]
     found = [each for each in kept if each.issue]
     freed = sum(action.counts["bytes_freed"] for each in found for action in each.actions)
     healed, unknown = sum(each.healed for each in found), sum(bool(each.error) for each in kept)
     unknown = max(unknown, int(interrupted))
+    gone = sum(each.healed and not _helped(each) for each in found)
     database = journal.database
     database.execute("begin immediate")
     try:
         now = journal.keep_time()
-        row = (run, began, now.wall, len(kept), len(found), healed, unknown, freed, now.seen)
-        columns = "run, began, ended, checks, found, healed, unknown, freed, clock"
+        row = (run, began, now.wall, len(kept), len(found), healed, unknown, freed, now.seen, gone)
+        columns = "run, began, ended, checks, found, healed, unknown, freed, clock, gone"
         number = journal.write(
-            f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+            f"insert into pass ({columns}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
         ).lastrowid
         for each in kept:
             _write_check(journal, number, each)
@@ -68,6 +69,10 @@ def record(
         raise
     assert number is not None  # an insert has one
     return number
+
+
+def _helped(check: CheckResult) -> bool:
+    return any(action.status.value == "success" for action in check.actions)
 
 
 def keep_notes(journal: Journal, number: int, notes: str) -> None:
@@ -146,14 +151,20 @@ def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
 
 def passes(journal: Journal, since: float, limit: int) -> list[HistoryRow]:
     """The last runs, the newest first; `left_out` is how many checks were not to run."""
-    columns = "id, run, began, ended, checks, found, healed, unknown, freed"
-    undone = "(select count(*) from step where step.run = pass.run and status = 'rolled back')"
-    part = "(select count(*) from measurement where measurement.pass = pass.id and outcome = ?)"
+    columns, undone = _columns(journal), "step.run = pass.run and status = 'rolled back'"
+    part = "measurement.pass = pass.id and outcome = ?"
     query = (
-        f"select {columns}, {undone}, {part} from pass where ended >= ? order by id desc limit ?"
+        f"select {columns}, (select count(*) from step where {undone}), "
+        f"(select count(*) from measurement where {part}) from pass "
+        "where ended >= ? order by id desc limit ?"
     )
     found = journal.database.execute(query, (LEFT_OUT, since, limit)).fetchall()
-    return named(f"{columns}, rolled_back, left_out", found)
+    return named(f"{_PASS}, rolled_back, left_out", found)
+
+
+def _columns(journal: Journal) -> str:
+    """Those of `_PASS`, also of a journal that does not have them all."""
+    return _PASS if journal.version >= 8 else _PASS.replace("gone, killed", "0, 0")
 
 
 def course(journal: Journal, issue: str, since: float, limit: int) -> list[HistoryRow]:
@@ -209,12 +220,11 @@ def last(journal: Journal) -> tuple[HistoryRow | None, list[HistoryRow]]:
 
 def find(journal: Journal, where: str, *values: object) -> list[HistoryRow]:
     """Runs that a condition picks; none in a journal that is older than history."""
-    columns = "id, run, began, ended, checks, found, healed, unknown, freed"
     if journal.version < 3:
         return []
     notes = "notes" if journal.version >= 8 else "'[]'"
-    rows = journal.all(f"select {columns}, {notes} from pass where {where}", *values)
-    return named(f"{columns}, notes", rows)
+    rows = journal.all(f"select {_columns(journal)}, {notes} from pass where {where}", *values)
+    return named(f"{_PASS}, notes", rows)
 
 
 def runs_like(journal: Journal, beginning: str) -> list[str]:

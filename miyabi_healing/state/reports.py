@@ -52,6 +52,10 @@ def store(journal: Journal, number: int, document: Mapping[str, Any]) -> None:
         row = (number, base, difference)
         columns = "pass, base, difference"
         journal.write(f"insert or replace into report ({columns}) values (?, ?, ?)", row)
+        journal.write(
+            "update pass set unknown = max(unknown, ?), killed = ? where id = ?",
+            (len(document["errors"]), document.get("out_of_memory_kills", 0), number),
+        )
         _bound(journal)
 
 
@@ -157,14 +161,14 @@ def _from_numbers(row: HistoryRow, measured: list[HistoryRow]) -> dict[str, Any]
     """The report of a run as far as `pass` and `measurement` have it: all of it where the run was
     healthy and had nothing to say.
     """
-    healthy = not row["found"] and not row["unknown"] and bool(measured)
+    healthy = not (row["found"] or row["unknown"] or row["killed"]) and bool(measured)
     document: dict[str, Any] = {
         "schema_version": 1,
         "timestamp": timestamp(row["ended"]),
         "host": os.uname().nodename,
         "run_id": row["run"],
         "dry_run": False,
-        "overall_success": row["healed"] == row["found"] and not row["unknown"] and bool(measured),
+        "overall_success": healthy or (row["found"] == row["healed"] > 0 and not _wrong(row)),
         "summary": "No issues detected. System is healthy." if healthy else _summary(row),
         "issues_detected": [_issue(each) for each in measured if each["severity"]],
         "actions_taken": [],
@@ -173,6 +177,8 @@ def _from_numbers(row: HistoryRow, measured: list[HistoryRow]) -> dict[str, Any]
         "notes": json.loads(row["notes"]),
         "recovered": [],
     }
+    if row["killed"]:
+        document["out_of_memory_kills"] = row["killed"]
     if not healthy:
         document["incomplete"] = True
         document["notes"] += [
@@ -182,11 +188,20 @@ def _from_numbers(row: HistoryRow, measured: list[HistoryRow]) -> dict[str, Any]
     return document
 
 
+def _wrong(row: HistoryRow) -> bool:
+    return bool(row["unknown"] or row["killed"])
+
+
 def _summary(row: HistoryRow) -> str:
     unknown = f" {row['unknown']} check(s) could not run." if row["unknown"] else ""
+    gone = f", {row['gone']} went away without help" if row["gone"] else ""
+    healed = row["healed"] - row["gone"]
+    if row["killed"]:
+        ended = f"Failed: the kernel ended {row['killed']} process(es) for want of memory"
+        return f"{ended}; {healed}/{row['found']} issue(s) healed{gone}.{unknown}"
     if not row["found"]:
         return f"No issues detected, but{unknown}" if unknown else "No check ran."
-    return f"{row['found']} issue(s) detected, {row['healed']} healed.{unknown}"
+    return f"{row['found']} issue(s) detected, {healed} healed{gone}.{unknown}"
 
 
 def _number(value: float | None) -> float | int | None:

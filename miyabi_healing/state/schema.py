@@ -107,8 +107,9 @@ MIGRATIONS = (
     ) strict;
     """,
     # 8: the report of each run that had something to say, as the difference to a text that several
-    # of them share; and what else the report of a healthy run says: its notes, and from where on a
-    # value would have been critical
+    # of them share; what else the report of a healthy run says (its notes, and from where on a
+    # value would have been critical); issues that went away without help, and processes that the
+    # kernel ended for want of memory
     """
     create table report_base (id integer primary key, text blob not null) strict;
     create table report (
@@ -117,6 +118,8 @@ MIGRATIONS = (
     create index report_by_base on report (base);
     alter table measurement add column critical real;
     alter table pass add column notes text not null default '[]';
+    alter table pass add column gone integer not null default 0;
+    alter table pass add column killed integer not null default 0;
     """,
 )
 

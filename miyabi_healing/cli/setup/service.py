@@ -31,7 +31,7 @@ from miyabi_healing.support.formatting import display
 
 
 @dataclass(frozen=True)
-class _ServicePlace:
+class ServicePlace:
     """Where services go: for the system or for one user, with that user's home."""
 
     system: bool
@@ -77,8 +77,8 @@ class _ServicePlace:
         return "system" if self.system else f"gui/{os.getuid()}"
 
 
-def here(system: bool) -> _ServicePlace:
-    return _ServicePlace(system, Path.home(), os.uname().nodename)
+def here(system: bool) -> ServicePlace:
+    return ServicePlace(system, Path.home(), os.uname().nodename)
 
 
 def default_kind(system: bool) -> str:
@@ -143,7 +143,7 @@ def crontab() -> bytes:
     return result.stdout if result.code == 0 else b""
 
 
-def steps_to_install(kind: str, job: service_units.Job, place: _ServicePlace) -> list[ServiceStep]:
+def steps_to_install(kind: str, job: service_units.Job, place: ServicePlace) -> list[ServiceStep]:
     """Everything to do for one kind of service; other kinds of ours are removed first. Raises
     NotInstalled, service_units.Unusable.
     """
@@ -186,7 +186,7 @@ def steps_to_install(kind: str, job: service_units.Job, place: _ServicePlace) ->
     return steps
 
 
-def removable(place: _ServicePlace) -> list[str]:
+def removable(place: ServicePlace) -> list[str]:
     """The kinds of service that can be there: no crontab of a user's where there is no cron."""
     return [
         kind
@@ -195,7 +195,7 @@ def removable(place: _ServicePlace) -> list[str]:
     ]
 
 
-def steps_to_remove(kinds: Sequence[str], place: _ServicePlace) -> list[ServiceStep]:
+def steps_to_remove(kinds: Sequence[str], place: ServicePlace) -> list[ServiceStep]:
     """Everything to do for these kinds to be gone: stopped first, then removed. Raises
     NotInstalled, service_units.Unusable.
     """

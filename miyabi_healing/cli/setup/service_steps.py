@@ -75,7 +75,7 @@ class RunProgram:
                 self.argv,
                 time_limit=STEP_TIME_LIMIT,
                 stdin=self.stdin,
-                environment=_bus(),
+                environment=bus(),
                 whole_environment=True,
             )
         except command_errors.ToolError as error:
@@ -93,7 +93,7 @@ def booted() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def _bus() -> dict[str, str]:
+def bus() -> dict[str, str]:
     """Where a user's systemd listens, also where no login has said so (sudo, cron)."""
     usual = f"/run/user/{os.geteuid()}"
     folder = os.environ.get("XDG_RUNTIME_DIR") or (usual if os.path.isdir(usual) else "")
@@ -141,7 +141,7 @@ def runs(kind: str, system: bool) -> bool:
         return sys.platform == "darwin"
     if kind == "cron":
         return True
-    socket = Path(_bus().get("XDG_RUNTIME_DIR") or "/nowhere") / "systemd" / "private"
+    socket = Path(bus().get("XDG_RUNTIME_DIR") or "/nowhere") / "systemd" / "private"
     return (
         booted() and commands.find_program("systemctl") is not None and (system or socket.exists())
     )
