@@ -4,6 +4,8 @@ of messages.
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_healing.model import config
-from miyabi_healing.report.alerts import decide
+from miyabi_healing.report.alerts import decide, queue
 from miyabi_healing.report.alerts.decide import Key, KnownIssue
+from miyabi_healing.report.alerts.message import Channel
+from miyabi_healing.state import reports
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.support.paths import JOURNAL
 
 HOUR = 3600.0
 RULES, BRAKES = config.AlertSettings(), config.PolicySettings()
@@ -160,6 +166,43 @@ def test_brake_that_is_only_a_wait_is_not_told() -> None:
         story.then(report(issue(), actions=[action(brake="paused until tomorrow by me: work")]))
         == []
     )
+
+
+RESTS = action(brake="cooldown: last tried 20 s ago; again in 100 s")
+
+
+def test_policy_that_comes_and_goes_is_told_once() -> None:
+    story = Story()
+    spent = report(issue(), actions=[action(brake="budget: 50 files a run")])
+    rests = report(issue(), actions=[RESTS])
+    told = [kind for _ in range(9) for each in (spent, rests) for kind in story.then(each)]
+    assert told == ["unhealed"]
+
+
+def test_issue_that_only_waits_for_its_healers_rest_is_not_told_yet() -> None:
+    rests = report(issue(), actions=[RESTS])
+    story = Story()
+    assert [story.then(rests) for _ in range(3)] == [[]] * 3
+    assert story.then(WRONG) == ["unhealed"]
+    assert Story().then(report(issue(99, "critical"), actions=[RESTS])) == ["unhealed"]
+
+
+def test_issue_that_rests_for_hours_is_told() -> None:
+    long = config.PolicySettings(cooldown=24 * HOUR)
+    told, _ = decide.decide(report(issue(), actions=[RESTS]), {}, long, RULES, 1e9)
+    assert [each.kind for each in told] == ["unhealed"]
+
+
+def test_what_somebody_was_told_is_kept_with_the_report(tmp_path: Path) -> None:
+    channel = Channel("test", lambda message, seconds: None)
+    document = report(issue())
+    with contextlib.closing(Journal(tmp_path / JOURNAL)) as journal:
+        journal.write("insert into pass values (1, 'RUN', 1, 1, 1, 1, 0, 0, 0, 0, '[]', 0, 0)", ())
+    queue.queue_alerts(document, config.Config(), [channel], tmp_path, False)
+    with contextlib.closing(Journal(tmp_path / JOURNAL)) as journal:
+        kept = reports.of_run(journal, "RUN")
+    assert kept == document
+    assert [row["kind"] for row in document["alerts"]] == ["unhealed"]
 
 
 def test_issue_that_has_not_lasted_long_enough_to_act_is_not_told_yet() -> None:

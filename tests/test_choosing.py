@@ -120,7 +120,7 @@ def journal(tmp_path: Path) -> Journal:
 def remember(
     journal: Journal, run: str, *checks: CheckResult, left_out: tuple[str, ...] = ()
 ) -> None:
-    history.record(journal, run, time.time(), checks, config.HistorySettings(), False, left_out)
+    history.record(journal, run, time.time(), checks, config.HistorySettings(), left_out=left_out)
 
 
 def found(name: str, wrong: bool = False) -> CheckResult:

@@ -287,7 +287,7 @@ def command(
         elif (as_json or not reason) and (
             not quiet or code != ExitCode.HEALTHY or document["issues_detected"]
         ):
-            _show(document, as_json, github)
+            _show(document, as_json, github, brief=quiet)
     finally:  # also where nobody reads what is shown
         if interrupts.guardian:
             supervised.reported()
@@ -327,10 +327,21 @@ def _show_line(document: Document, code: int) -> int:
     return nagios.exit_status(document, code)
 
 
-def _show(document: Document, as_json: bool, github: bool = False) -> None:
+def _show(document: Document, as_json: bool, github: bool = False, brief: bool = False) -> None:
+    """Print the report; of one that only says what the last one has said, no more than a line where
+    it is to be `brief` or goes to systemd's journal.
+    """
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
+    if "unchanged" in document and (brief or console.is_journal(console.STDOUT)):
+        from miyabi_healing.report import unchanged
+
+        if not unchanged.is_news(document):
+            words = unchanged.line(document)
+            in_journal = console.is_journal(console.STDOUT)
+            click.echo(console.marked(words, console.WARNING) if in_journal else words)
+            return
     from miyabi_healing.report import text
 
     look = style.current()

@@ -122,11 +122,19 @@ class _AlertRow(TypedDict):
     status: str
 
 
+class UnchangedRow(TypedDict):
+    """Since when nothing has changed, and when it was to be printed whole last."""
+
+    since: str
+    printed: str
+
+
 class Document(TypedDict):
     """The report of one run; one that could not run has no `quarantine` and no `duration_seconds`.
 
     `out_of_memory_kills` is there where there were some, `left_out` where not all checks that are
-    on were to run. What earlier versions did not write, their stored documents lack.
+    on were to run, `unchanged` where the run before it came to the same. What earlier versions did
+    not write, their stored documents lack.
     """
 
     schema_version: int
@@ -147,3 +155,4 @@ class Document(TypedDict):
     duration_seconds: NotRequired[float]
     out_of_memory_kills: NotRequired[int]
     left_out: NotRequired[list[str]]
+    unchanged: NotRequired[UnchangedRow]

@@ -50,9 +50,15 @@ def write_live(words: str) -> None:
 
 def plain_report(document: Document, code: int, wait: float, quiet: bool) -> str:
     """A line while all is well, the whole report when it is not; with `quiet`, nothing while all is
-    well.
+    well. With `quiet` and in systemd's journal, a line where it is what the last run has said.
     """
     journal = console.is_journal(console.STDOUT)
+    if "unchanged" in document and (quiet or journal):
+        from miyabi_healing.report import unchanged
+
+        if not unchanged.is_news(document):
+            words = unchanged.line(document)
+            return console.marked(words, console.WARNING) if journal else words
     if code != ExitCode.HEALTHY or document["issues_detected"]:
         return text.render_report(document, False, journal)
     when = formatting.time_text(document["timestamp"])

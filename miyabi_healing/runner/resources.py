@@ -330,15 +330,20 @@ class Resources:
                 journal.healthy(record.name, record.target)
 
     def keep_report(self, document: Document) -> str:
-        """Keep what the report of a run on record says besides its numbers. Raises nothing; returns
-        why that could not be, empty where it could.
+        """Keep what the report of a run on record says besides its numbers, and note in it whether
+        it is what the one before has said. Raises nothing; returns why that could not be, empty
+        where it could.
         """
         try:
             if self.number is None:
                 return ""
             if not is_plain(document):
+                from miyabi_healing.report import unchanged
                 from miyabi_healing.state import reports
 
+                before = reports.before(self.keeper.journal, self.number)
+                if same := unchanged.since(document, before):
+                    document["unchanged"] = same
                 reports.store(self.keeper.journal, self.number, document)
             elif notes := document["notes"]:
                 from miyabi_healing.state import history

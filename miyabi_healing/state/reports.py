@@ -59,6 +59,13 @@ def store(journal: Journal, number: int, document: Mapping[str, Any]) -> None:
         _bound(journal)
 
 
+def store_again(journal: Journal, document: Mapping[str, Any]) -> None:
+    """Keep what was added to the report of a run after it was recorded. Raises sqlite3.Error."""
+    row = journal.one("select max(id) from pass where run = ?", document["run_id"])
+    if row and row[0] is not None:
+        store(journal, row[0], document)
+
+
 def _bound(journal: Journal) -> None:
     """Let go of the oldest while all together are too large."""
     while True:
@@ -106,6 +113,11 @@ def of_run(journal: Journal, run: str) -> dict[str, Any] | None:
 def latest(journal: Journal) -> dict[str, Any] | None:
     """The report of the last run on record; None without one. Raises sqlite3.Error."""
     return _report(journal, history.find(journal, "true order by id desc limit 1"))
+
+
+def before(journal: Journal, number: int) -> dict[str, Any] | None:
+    """The report of the run before the one with that number in `pass`. Raises sqlite3.Error."""
+    return _report(journal, history.find(journal, "id < ? order by id desc limit 1", number))
 
 
 def containing(journal: Journal, words: Collection[str], most: int) -> Iterator[dict[str, Any]]:

@@ -28,6 +28,7 @@ _TOLD_BRAKES = (
     "quarantine limit",
     "time limit",
 )  # the others are waits that end by themselves, or a person's own wish
+_LONGEST_REST = 3600  # seconds that an issue may rest before somebody is told
 WORDS = {
     "unhealed": "not healed",
     "healed": "healed",
@@ -190,7 +191,7 @@ def decide(
         } | seen
     for key, finding in seen.items():
         before = known.get(key, KnownIssue())
-        if finding.state == "waiting":
+        if finding.state == "waiting" or _rests(finding, before, policy):
             remembered[key] = before
             continue
         wrong = finding.state in ("issue", "unknown")
@@ -208,6 +209,18 @@ def decide(
         if key not in seen and (recent or left_out):
             remembered[key] = before
     return alerts, {key: each for key, each in remembered.items() if each != KnownIssue()}
+
+
+def _rests(finding: _Finding, before: KnownIssue, policy: config.PolicySettings) -> bool:
+    """Whether an issue that nobody was told of only waits for its healer's rest to be over: a few
+    minutes later it is healed, or there is something to tell.
+    """
+    return (
+        finding.brake.startswith("cooldown:")
+        and finding.severity != "critical"
+        and before.state not in OPEN
+        and policy.cooldown <= _LONGEST_REST
+    )
 
 
 def _judge(
@@ -252,7 +265,9 @@ def _changed(
     tripped = finding.brake.split(":")[0]
     if before.state != state:
         return kind, KnownIssue(state, finding.severity, tripped, now, now, before.course)
-    after = replace(before, severity=finding.severity, brake=tripped or before.brake)
+    # a policy that is told is told once: one that comes and goes by itself does not make it new
+    known = tripped if tripped in _TOLD_BRAKES else before.brake
+    after = replace(before, severity=finding.severity, brake=known)
     return again, replace(after, told=now) if again else after
 
 

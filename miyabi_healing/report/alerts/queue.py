@@ -103,7 +103,11 @@ def queue_alerts(
         )
         told = _without_memory(document, settings)
         mail = Mail(tuple(to), state, _message_of(document, told)) if told else None
-    status = "planned" if dry_run else "queued"
+    _note(document, told, "planned" if dry_run else "queued")
+    return None if dry_run else mail
+
+
+def _note(document: Document, told: Sequence[Alert], status: str) -> None:
     document["alerts"] = [
         {
             "kind": each.kind,
@@ -114,7 +118,6 @@ def queue_alerts(
         }
         for each in told
     ]
-    return None if dry_run else mail
 
 
 def _foresee(document: Document, settings: config.Config, state: Path) -> list[Alert]:
@@ -134,7 +137,13 @@ def _enqueue(
     TooNew.
     """
     with _open_journal(state, document["notes"].append) as journal:
-        return _remember(journal, document, settings, to, time.time())
+        told = _remember(journal, document, settings, to, time.time())
+        if told:
+            from miyabi_healing.state import reports
+
+            _note(document, told, "queued")
+            reports.store_again(journal, document)
+        return told
 
 
 @contextlib.contextmanager

@@ -1,0 +1,114 @@
+"""Whether a run came to nothing but what the run before it came to: then its report is printed
+whole once a day, and otherwise in a line.
+
+The memory of it is the report itself, which the journal keeps: `unchanged` in it says since when
+the state has been the same, and when it was to be printed whole last.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from miyabi_healing.model.issue import Severity
+from miyabi_healing.support.formatting import DAY, duration_text, time_text
+from miyabi_healing.support.invocation import own_command
+
+if TYPE_CHECKING:
+    from miyabi_healing.report.document_types import UnchangedRow
+
+_DONE = ("applied", "failed", "undone")
+_RESTS = "cooldown"
+_FORM = "%Y-%m-%dT%H:%M:%S"
+
+
+def since(document: Mapping[str, Any], before: Mapping[str, Any] | None) -> UnchangedRow | None:
+    """What stands as ``unchanged`` in a report, by the one before it: ``since`` when, and when it
+    was ``printed`` whole; None where there is news.
+    """
+    if not before or before.get("incomplete") or not _is_same(document, before):
+        return None
+    known = before.get("unchanged") or dict.fromkeys(("since", "printed"), before["timestamp"])
+    ago = _seconds(document["timestamp"]) - _seconds(known["printed"])
+    due = not 0 <= ago < DAY  # or the clock was set back
+    return {"since": known["since"], "printed": document["timestamp"] if due else known["printed"]}
+
+
+def is_news(document: Mapping[str, Any]) -> bool:
+    """Whether a report is to be printed whole where little should be said."""
+    unchanged = document.get("unchanged")
+    return not unchanged or unchanged["printed"] == document["timestamp"]
+
+
+def line(document: Mapping[str, Any]) -> str:
+    """What is said instead, in a line."""
+    began, now = document["unchanged"]["since"], document["timestamp"]
+    lasts = duration_text(max(_seconds(now) - _seconds(began), 0))
+    parts = []
+    if issues := len(_open(document)):
+        parts.append(f"{issues} issue{'s' if issues > 1 else ''} remain{'' if issues > 1 else 's'}")
+    if errors := len(document["errors"]):
+        parts.append(f"{errors} check{'s' if errors > 1 else ''} could not run")
+    since_then = f"unchanged since {time_text(began).rpartition(':')[0]} ({lasts})"
+    way_out = f"{own_command()} show prints the report."
+    return f"{time_text(now)} {since_then}: {', '.join(parts)}; {way_out}"
+
+
+def _is_same(document: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    if not (_open(document) or document["errors"]) or _did_something(document):
+        return False
+    issues, earlier = _issues(document), _issues(before)
+    if document.get("out_of_memory_kills") or issues.keys() != earlier.keys():
+        return False
+    for key, (severity, ending) in issues.items():
+        was, ended = earlier[key]
+        # that a healer rests for a while after it has tried is no news of its own
+        if severity > was or ending not in (ended, _RESTS):
+            return False
+    same_errors = _words(document, "errors") == _words(before, "errors")
+    return same_errors and _words(document, "notes") <= _words(before, "notes")
+
+
+def _open(document: Mapping[str, Any]) -> list[Any]:
+    return [row for row in document["issues_detected"] if not row["healed"]]
+
+
+def _did_something(document: Mapping[str, Any]) -> bool:
+    steps = [step for action in document["actions_taken"] for step in action["steps"]]
+    steps += (document.get("quarantine") or {}).get("purged", [])
+    return bool(document["recovered"]) or any(step["status"] in _DONE for step in steps)
+
+
+def _issues(document: Mapping[str, Any]) -> dict[tuple[str, str], tuple[int, str]]:
+    """How bad each issue is, and how it ended: whether it was healed, what became of each action,
+    and the policies that held it back. Numbers change from run to run, and mean nothing.
+    """
+    found: dict[tuple[str, str], tuple[int, str]] = {}
+    for row in document["issues_detected"]:
+        endings = [row["healed"]]
+        for each in document["actions_taken"]:
+            if (each["issue"], each["target"]) == (row["name"], row["target"]):
+                held = [step["message"] for step in each["steps"] if step["status"] == "vetoed"]
+                brakes = sorted({_policy(text) for text in (each["brake"], *held) if text})
+                endings += [each["action"], each["status"], *brakes]
+        ending = _RESTS if "cooldown" in endings else repr(endings)
+        found[row["name"], row["target"]] = Severity[row["severity"].upper()], ending
+    return found
+
+
+def _policy(brake: str) -> str:
+    """The policy's name: ``cooldown``, ``attempts``; ``paused`` of a pause."""
+    return re.split(r"[: ]", brake, maxsplit=1)[0]
+
+
+def _words(document: Mapping[str, Any], key: str) -> set[str]:
+    """Errors or notes, without the numbers in them."""
+    rows = document[key]
+    texts = [each if isinstance(each, str) else str(sorted(each.items())) for each in rows]
+    return {re.sub(r"\d+", "#", text) for text in texts}
+
+
+def _seconds(stamp: str) -> float:
+    return time.mktime(time.strptime(stamp, _FORM))
