@@ -16,7 +16,8 @@ SCHEMA = json.loads((PROJECT / "miyabi_healing" / "report" / "report.schema.json
 
 def environment(**changes: str | None) -> dict[str, str]:
     """Ours, without what tells the program that it runs inside a test."""
-    merged = {**os.environ, "PYTEST_CURRENT_TEST": None, "PYTEST_XDIST_WORKER": None, **changes}
+    merged = {**os.environ, "PYTEST_CURRENT_TEST": None, "PYTEST_XDIST_WORKER": None}
+    merged |= {"COLUMNS": None, **changes}  # pytest sets it for its workers
     return {name: value for name, value in merged.items() if value is not None}
 
 

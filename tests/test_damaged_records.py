@@ -117,7 +117,7 @@ def test_damaged_manifest_is_named_by_every_run_and_command_and_ends_none(home: 
     for command in (("quarantine", "list"), ("quarantine", "list", "--json")):
         done = run(*command)
         assert (done.returncode, said in done.stderr) == (0, True)
-    assert "its manifest is damaged" in run("quarantine", "list").stdout
+    assert "its manifest is damaged" in run("quarantine", "list", "-v").stdout
     assert run("quarantine", "purge", held.name).returncode == 2
     done = run("rollback", "some-run")
     assert said in done.stderr

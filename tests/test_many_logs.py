@@ -515,7 +515,7 @@ def test_program_archives_them_lists_them_and_restores_one(home: Path) -> None:
     assert (code, [step["kind"] for step in action["steps"]]) == (0, ["archive logs"])
     assert action["details"]["logs_archived"] == 300
     assert len(json.dumps(document)) < 20_000
-    assert f"{folder}; 300 logs of it" in run("--config", file, "quarantine", "list").stdout
+    assert f"{folder}; 300 logs of it" in run("--config", file, "quarantine", "list", "-v").stdout
     done = run("--config", file, "rollback", "--file", str(folder / "0042.txt"))
     assert (done.returncode, [path.name for path in folder.iterdir()]) == (0, ["0042.txt"])
     assert run("--config", file, "rollback", "--file", "/nowhere/x.txt").returncode == 2

@@ -817,12 +817,12 @@ def test_what_one_step_took_goes_together(home: Path) -> None:
         "some-run/0001-worktree",
         "some-run/0001-worktree-admin",
     ]
-    assert run("quarantine", "purge", steps[0].target).returncode == 0
-    done = run("rollback")
-    assert (done.returncode, "1 part(s) of it are not in quarantine any more" in done.stdout) == (
-        1,
-        True,
-    )
+    listed = run("quarantine", "list", "-v").stdout
+    assert (listed.count("some-run/0001-worktree"), "1 worktree " in listed) == (1, True)
+    done = run("quarantine", "purge", steps[1].target)
+    assert done.stdout.startswith("Purged 1 thing(s), ")
+    assert quarantine.find_entries(state_of(home)) == []
+    assert run("rollback").returncode == 1
 
 
 def test_pause_holds_purging_too(home: Path) -> None:
@@ -840,7 +840,10 @@ def test_pause_holds_purging_too(home: Path) -> None:
 def test_listing_and_purging_by_hand(home: Path) -> None:
     do(home, set_aside(home / "a"), set_aside(home / "b"))
     done = run("quarantine", "list")
-    assert done.stdout.splitlines()[0].startswith("some-run/0001-quarantine  4.1 kB, until ")
+    assert done.stdout.startswith("some-run  2 files 8.2 kB · until ")
+    assert len(done.stdout.splitlines()) == 2
+    done = run("quarantine", "list", "some-run")
+    assert done.stdout.startswith("some-run/0001-quarantine  4.1 kB, until ")
     assert json.loads(run("quarantine", "list", "--json").stdout)["things"][1]["original"] == str(
         home / "b"
     )
@@ -849,7 +852,7 @@ def test_listing_and_purging_by_hand(home: Path) -> None:
     assert (
         run("quarantine", "purge", "--older-than", "1d").stdout == "Purged 0 thing(s), freed 0 B.\n"
     )
-    assert "would purge" in run("quarantine", "purge", "--all", "--dry-run").stdout
+    assert "Would purge 2 thing(s)" in run("quarantine", "purge", "--all", "--dry-run").stdout
     assert len(quarantine.find_entries(state_of(home))) == 2
     assert (
         run("quarantine", "purge", "some-run/0001-quarantine").stdout

@@ -16,6 +16,7 @@ from miyabi_healing.cli.common import (
     writing,
 )
 from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.report import layout
 from miyabi_healing.support.formatting import time_text, timestamp
 from miyabi_healing.support.invocation import own_command
 
@@ -42,10 +43,12 @@ def pause(given: CommandContext, seconds: float, reason: str) -> None:
         journal.pause(
             until, " ".join(reason.split()), os.environ.get("SUDO_USER") or getpass.getuser()
         )
-    click.echo(
+    words = (
         f"Healing is paused until {time_text(timestamp(until))}. "
         f"{own_command()} resume ends it earlier."
     )
+    for line in layout.wrapped(words, layout.screen_width(), rest="  "):
+        click.echo(line)
 
 
 @click.command()

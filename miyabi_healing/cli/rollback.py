@@ -125,10 +125,15 @@ def _show_rollback(
         return
     click.echo(f"Run {results[0].row.run}:")
     for each in results:
-        click.echo(
-            f"  {_STATUS_SIGNS[each.status]} {each.row.kind} {each.row.target} (step "
-            f"{each.row.id}): {each.message}"
-        )
-    click.echo(f"{done} of {len(results)} {what}(s) {'can be' if only_look else 'were'} undone.")
+        words = f"{each.row.kind} {each.row.target} (step {each.row.id}): {each.message}"
+        _say(words, f"  {_STATUS_SIGNS[each.status]} ", "      ")
+    _say(f"{done} of {len(results)} {what}(s) {'can be' if only_look else 'were'} undone.")
     if done and not only_look and respect_days:
-        click.echo(f"The next runs leave what was rolled back alone for {respect_days:g} days.")
+        _say(f"The next runs leave what was rolled back alone for {respect_days:g} days.")
+
+
+def _say(words: str, first: str = "", rest: str = "") -> None:
+    from miyabi_healing.report import layout
+
+    for line in layout.wrapped(words, layout.screen_width(), first, rest):
+        click.echo(line)

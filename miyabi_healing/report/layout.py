@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from miyabi_healing.report.style import LEAST
 
 _STAYS = "\N{NO-BREAK SPACE}"  # for a blank at which no line ends
-_WITH_UNIT = re.compile(r"(?<=[0-9]) (?=(?:[kMGT]?B|s|min|h|%)(?![\w]))")
+_WITH_UNIT = re.compile(r"(?<=[0-9]) (?=(?:[kMGT]?B|s|min|h|d|%)(?![\w/]))")
 
 
 def screen_width() -> float:
@@ -27,8 +27,8 @@ def screen_width() -> float:
 def wrapped(text: str, width: float, first: str = "", rest: str = "") -> Iterator[str]:
     """A text in lines of at most so many columns, which begin with `first` and `rest`.
 
-    Lines end between words; a word that is longer than a line, as a path can be, ends after a
-    slash, and only where it has none in its middle.
+    Lines end between words, not between a number and its unit; a word that is longer than a line,
+    as a path can be, ends after a slash, and only where it has none in its middle.
     """
     line, empty = first, True
     for word in _WITH_UNIT.sub(_STAYS, text).split(" "):

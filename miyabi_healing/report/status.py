@@ -11,6 +11,7 @@ from miyabi_healing.report.text import next_expiry
 from miyabi_healing.state import history, quarantine, retention, run_clock, run_lock, watch_presence
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.journal_rows import Pause
+from miyabi_healing.state.quarantine_things import things
 from miyabi_healing.state.run_clock import Moment, decided_by
 from miyabi_healing.support.formatting import (
     DAY,
@@ -101,7 +102,7 @@ def build_status(
         "paused": paused(pause, now) if pause else None,
         "tried": tried(known, config, now) if known else [],
         "quarantine": {
-            "things": len(held),
+            "things": len(things(held)),
             "bytes": sum(each.bytes for each in held),
             "limit_bytes": int(config.quarantine.gigabytes * 1e9),
             "next_expiry": timestamp(first[0]) if first else None,

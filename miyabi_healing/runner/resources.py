@@ -279,13 +279,16 @@ class Resources:
         rules = self.config.quarantine
         held = [each for each in quarantine.find_entries(self.state) if each.manifest]
         first: tuple[float, bool] | None = None
+        number = 0
         if held:
             from miyabi_healing.state import retention
+            from miyabi_healing.state.quarantine_things import things
 
+            number = len(things(held))
             first = retention.next_one(held, rules.days, self.last_moment())
         when, by_runs = first or (None, False)
         size, limit = sum(each.bytes for each in held), int(rules.gigabytes * 1e9)
-        return QuarantineSummary(len(held), size, limit, when, by_runs, rules.days)
+        return QuarantineSummary(number, size, limit, when, by_runs, rules.days)
 
     @property
     def has_quarantine(self) -> bool:
