@@ -53,7 +53,7 @@ def problems(
     good: dict[str, Any] = copy.deepcopy(dict(table))
     for path, message in _bad_pieces(table):
         found.append(Problem(sources.near(*path), message))
-        _leave_out(good, path)
+        _leave_out(good, path[:3])
     try:
         settings = config_loader.interpret(good, _SOURCE)
     except ConfigError as error:
@@ -93,7 +93,7 @@ def _bad_pieces(table: Mapping[str, Any]) -> Iterator[tuple[_Path, str]]:
                 config_loader.interpret(piece, _SOURCE)
             except ConfigError as error:
                 wrong = True
-                yield path, _numbered(_plain(error), path)
+                yield _numbered(_plain(error), path)
         if not wrong:
             try:
                 config_loader.interpret({section: value}, _SOURCE)
@@ -101,9 +101,13 @@ def _bad_pieces(table: Mapping[str, Any]) -> Iterator[tuple[_Path, str]]:
                 yield (section,), _plain(error)
 
 
-def _numbered(message: str, path: _Path) -> str:
-    """Of a row of an array that was read alone, its own number."""
-    return message.replace(", number 1", f", number {path[-1]}", 1) if len(path) == 3 else message
+def _numbered(message: str, path: _Path) -> tuple[_Path, str]:
+    """Of a row of an array that was read alone, its own number, and the key in it that is named."""
+    if len(path) < 3 or ", number 1" not in message:
+        return path, message
+    key = re.search(r", number 1\.([\w-]+)", message)
+    told = message.replace(", number 1", f", number {path[-1]}", 1)
+    return (*path, key[1]) if key else path, told
 
 
 def _pieces(section: str, value: Any) -> Iterator[tuple[_Path, dict[str, Any]]]:

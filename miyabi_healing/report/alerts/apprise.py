@@ -42,4 +42,4 @@ def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:
 
 
 def _is_good(alert: Alert) -> bool:
-    return alert.kind in ("healed", "recovered")
+    return alert.kind in ("healed", "recovered", "test")

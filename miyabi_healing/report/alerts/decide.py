@@ -37,6 +37,7 @@ WORDS = {
     "brake": "blocked",
     "flapping": "comes and goes",
     "unknown": "could not be checked",
+    "test": "a test",
 }
 
 

@@ -176,7 +176,7 @@ def deliver(mail: Mail, rules: config.AlertSettings) -> list[str]:
     if mail.direct:
         for channel in mail.to:
             try:
-                _try_channel(channel, mail.direct, rules.time_limit)
+                try_channel(channel, mail.direct, rules.time_limit)
             except NotSent as problem:
                 problems.append(f"could not be sent to {channel.name}: {problem}")
         return problems
@@ -266,7 +266,7 @@ def _deliver(journal: Journal, channel: Channel, rules: config.AlertSettings, no
         if due > now and due - now <= _BACKOFF[1]:
             return f"{left} message(s) to {channel.name} wait to be sent again"
         try:
-            _try_channel(channel, Message.load(text), end - time.monotonic())
+            try_channel(channel, Message.load(text), end - time.monotonic())
         except NotSent as problem:
             if problem.hopeless:
                 journal.write("delete from outbox where id=?", (number,))
@@ -300,7 +300,7 @@ def _drop(journal: Journal, channel: Channel, rules: config.AlertSettings, now: 
     )
 
 
-def _try_channel(channel: Channel, message: Message, seconds: float) -> None:
+def try_channel(channel: Channel, message: Message, seconds: float) -> None:
     """Send one message, in so many seconds at most. Raises NotSent, also for anything else that
     goes wrong.
     """

@@ -48,6 +48,7 @@ _SIGNS = {
     "brake": "⛔",
     "flapping": "🔁",
     "unknown": "❓",
+    "test": "✅",
 }
 # the client would log the address
 _SILENT = logging.Logger("miyabi_healing.slack", logging.CRITICAL)

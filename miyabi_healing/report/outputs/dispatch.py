@@ -78,6 +78,13 @@ def usable_channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
     """Who is alerted to what has changed: nobody, where nobody asked for it. What is missing for it
     is said, once while this process lives. Raises ConfigError.
     """
+    return channels(settings, _complain_once, slack)
+
+
+def channels(
+    settings: Config, say: Callable[[str], None], slack: bool = False
+) -> tuple[Channel, ...]:
+    """The same; what is missing is handed to `say`. Raises ConfigError."""
     rules = settings.alerts
     if not (
         slack or rules.slack or rules.apprise_urls_file or secrets.APPRISE in secrets.withdrawn
@@ -85,7 +92,7 @@ def usable_channels(settings: Config, slack: bool) -> tuple[Channel, ...]:
         return ()
     from miyabi_healing.report.alerts import queue
 
-    return queue.configured_channels(rules, slack, _complain_once)
+    return queue.configured_channels(rules, slack, say)
 
 
 def begin_run(settings: Config, dry_run: bool, part: bool = False) -> None:
