@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,8 @@ def make(home: Path, seconds: str, number: int) -> tuple[str, ...]:
     )
 
 
-def begin(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
+def begin(home: Path, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [*before, sys.executable, str(PROJECT / "self_healer.py"), *arguments]
     pipe = subprocess.PIPE
     # signals may leave its locks taken
     uncovered = environment(COVERAGE_PROCESS_START=None, COVERAGE_PROCESS_CONFIG=None)
@@ -105,6 +105,15 @@ def end(program: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
     document = json.loads(output)
     jsonschema.validate(document, SCHEMA)
     return program.returncode, document
+
+
+def test_nohup_keeps_a_run_going_when_its_terminal_goes(home: Path) -> None:
+    program = begin(home, *make(home, "5", 4), before=("nohup",))
+    wait_for(lambda: len(list((home / "things").iterdir())) == 2)
+    os.killpg(program.pid, signal.SIGHUP)
+    _, document = end(program)
+    (action,) = document["actions_taken"]
+    assert [step["status"] for step in action["steps"]] == ["applied"] * 5
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def enter() -> None:
         stream.flush()
     we = os.getpid()
     ours, theirs = os.pipe()
-    waited = {*interrupts.ASKING, signal.SIGCHLD}
+    waited = {*interrupts.heeded(), signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     child = os.fork()
     if child == 0:

@@ -19,6 +19,12 @@ guardian = 0  # the process that watches over this one and is the same program; 
 _putting_off = False
 
 
+def heeded() -> tuple[signal.Signals, ...]:
+    """The signals that ask to stop: not SIGHUP where it is ignored, as nohup(1) has it."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return tuple(each for each in ASKING if each != signal.SIGHUP or not ignored)
+
+
 class StopRequested(KeyboardInterrupt):
     """Somebody wants the program to stop. pytest ends a session on it as on Ctrl-C."""
 
@@ -65,7 +71,7 @@ def in_order() -> Iterator[None]:
     """Let the signals end what runs inside in order. Only a program's main thread can."""
     global received
     received = 0
-    before = {number: signal.signal(number, _note) for number in ASKING}
+    before = {number: signal.signal(number, _note) for number in heeded()}
     try:
         yield
     finally:
