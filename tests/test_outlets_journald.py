@@ -83,15 +83,14 @@ def test_json_stays_one_document(home: Path) -> None:
 
 
 def test_watch_marks_its_lines(home: Path) -> None:
-    from miyabi_healing.report import documents, live
+    from miyabi_healing.report import documents
 
-    document = {**documents.failed_report("why"), "errors": [], "summary": "all is well"}
+    document = documents.failed_report("why")
     ours, theirs = os.pipe()
     status = os.fstat(theirs)
     code = (
         "import json, sys; from miyabi_healing.report import live\n"
-        "document = json.loads(sys.argv[1])\n"
-        "for code in (0, 3): live.write_live(live.plain_report(document, code, 5, False))"
+        "live.write_live(live.changed_lines(False)(json.loads(sys.argv[1]), 5))"
     )
     program = subprocess.Popen(
         [sys.executable, "-c", code, json.dumps(document)],
@@ -103,6 +102,5 @@ def test_watch_marks_its_lines(home: Path) -> None:
     with os.fdopen(ours, encoding="utf-8") as stream:
         lines = stream.read().splitlines()
     assert program.wait(60) == 0
-    assert lines[0].endswith("all is well Next run in 5 s.")
-    assert {line[:3] for line in lines} == {"<6>"}
-    assert live.plain_report(document, 0, 5, True) == ""
+    assert [line[:3] for line in lines] == ["<6>", "<3>"]
+    assert lines[1].endswith("all checks: unknown (why)")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import select
 import shutil
 import signal
@@ -25,7 +24,6 @@ import pytest
 from program import SCHEMA, environment, run, settings
 
 from conftest import PROJECT, wait_for
-from miyabi_healing.report import live
 from miyabi_healing.runner.watch import run_process
 from miyabi_healing.runner.watch.loop import Schedule, offset_of
 
@@ -62,6 +60,7 @@ class Watching:
             self.process = subprocess.Popen(
                 [sys.executable, str(PROJECT / "self_healer.py"), *options],
                 cwd=home, env=environment(**(env or {})), stdout=subprocess.PIPE, stderr=errors,
+                start_new_session=True,  # with a terminal, SIGHUP means something else
             )  # fmt: skip
 
     def edit(self, act: str = "pass", value: int = 1) -> None:
@@ -69,12 +68,15 @@ class Watching:
         (self.folder / "new").write_text(CHECK.replace("ACT", act).replace("VALUE", str(value)))
         (self.folder / "new").rename(self.folder / "test_things.py")
 
-    def next(self, seconds: float = 15) -> dict[str, Any]:
+    def line(self, seconds: float = 15) -> str:
         assert self.process.stdout is not None
         assert select.select([self.process.stdout], [], [], seconds)[0], "no report came"
-        line = self.process.stdout.readline()
+        line: bytes = self.process.stdout.readline()
         assert line, self.errors.read_text()
-        document: dict[str, Any] = json.loads(line)
+        return line.decode().rstrip("\n")
+
+    def next(self, seconds: float = 15) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.line(seconds))
         import jsonschema
 
         jsonschema.validate(document, SCHEMA)
@@ -445,47 +447,34 @@ def test_parent_stays_the_same_size(watching: Any) -> None:
 
 def test_quiet_says_nothing_until_something_is_wrong(watching: Any) -> None:
     watch = watching("--quiet")
-    time.sleep(2)
+    wait_for(lambda: json.loads(run("history", "--json").stdout))  # a run has been made
     watch.edit(value=9)
-    assert watch.process.stdout is not None
-    assert select.select([watch.process.stdout], [], [], 10)[0]
-    assert watch.process.stdout.readline().startswith(b"====")
+    assert "things: " in (line := watch.line())
+    assert line.endswith("over the limit (9 of 5 things: no healer)")
+    watch.edit()
+    watch.edit(value=8)
+    assert watch.end() == 143
+    assert watch.errors.read_text() == ""
 
 
-def test_terminal_shows_each_metric_with_its_course(home: Path) -> None:
-    folder = home / "mine"
-    folder.mkdir()
-    (folder / "test_things.py").write_text(CHECK.replace("ACT", "pass").replace("VALUE", "3"))
-    ours, theirs = pty.openpty()
-    options = ("--config", settings(home), "--checks", str(folder), "--watch", "--interval", "0.2")
-    process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "self_healer.py"), *options],
-        cwd=home,
-        env=environment(TERM="xterm", COLUMNS="120", NO_COLOR=None),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    seen = b""
-    end = time.monotonic() + 15
-    while time.monotonic() < end and "▅▅".encode() not in seen:
-        if select.select([ours], [], [], 0.2)[0]:
-            seen += os.read(ours, 65536)
-    process.terminate()
-    wait_for(lambda: drained(process, ours))
-    os.close(ours)
-    assert process.returncode == 143
-    assert b"things" in seen
-    assert b"next run at" in seen
-    assert "▅▅".encode() in seen
+def test_pipe_gets_a_line_for_each_change_and_no_other(watching: Any) -> None:
+    watch = watching("--interval", "0.1")
+    assert "2 checks" in watch.line() or "within" in watch.line()
+    watch.edit(value=9)
+    line = watch.line()
+    assert line.endswith("things: within the limit → over the limit (9 of 5 things: no healer)")
+    watch.edit(value=2)
+    line = watch.line()
+    assert line.endswith("things: over the limit → within the limit (2 of 5 things)")
 
 
-def drained(process: subprocess.Popen[bytes], terminal: int) -> bool:
-    if select.select([terminal], [], [], 0)[0]:
-        with contextlib.suppress(OSError):
-            os.read(terminal, 65536)
-    return process.poll() is not None
+def test_watch_ends_when_its_reader_is_gone(watching: Any) -> None:
+    watch = watching(interval="3600")
+    watch.next()
+    watch.process.stdout.close()
+    watch.process.stdout = None
+    assert watch.process.wait(15) == 141
+    assert watch.errors.read_text() == ""
 
 
 def test_systemd_is_told_that_it_is_ready_alive_and_stopping(watching: Any, home: Path) -> None:
@@ -532,13 +521,6 @@ def test_schedule_is_shorter_while_issues_remain_and_every_host_has_its_place() 
     assert len(offsets) > 40
     assert max(offsets) < 30
     assert offset_of("host1", 300) == offset_of("host1", 300)
-
-
-def test_course_is_drawn_against_the_limit() -> None:
-    from collections import deque
-
-    assert live.spark(deque([0, 5, 10]), 10) == "▁▄█"
-    assert live.spark(deque([0.0]), 0) == "▁"
 
 
 # Signals to a run that is no child of ours

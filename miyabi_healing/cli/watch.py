@@ -9,7 +9,7 @@ from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.report.outputs import dispatch
 from miyabi_healing.runner import registry
-from miyabi_healing.support import config_loader, console
+from miyabi_healing.support import config_loader
 from miyabi_healing.support.console import stop
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def keep_watching(
         stop(str(error), ExitCode.USAGE)
     except ImportError as error:  # of a healer with options
         stop(str(error), ExitCode.UNKNOWN)
-    with live.showing(as_json, quiet, lines=verbose) as show:
+    with live.showing(as_json, quiet, lines=verbose) as view:
         return loop.WatchLoop(
             settings,
             partial(config_loader.load_config, config_file),
@@ -52,8 +52,7 @@ def keep_watching(
             slack,
             checks,
             loop.same_program(),
-            show,
-            say=console.complain,
+            view,
             time_limit=settings.watch.time_limit,
             choice=choice,
         ).run()

@@ -1,5 +1,5 @@
-"""What watch mode shows: a live view on a terminal, lines for logs elsewhere, one document a line
-for programs.
+"""What watch mode shows: a live view on a terminal, a line for each change elsewhere, one document
+a line for programs.
 """
 
 from __future__ import annotations
@@ -7,135 +7,140 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
-import time
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import click
-
-from miyabi_healing.model.exit_codes import ExitCode
-from miyabi_healing.report import text
-from miyabi_healing.support import console, formatting
+from miyabi_healing.support import console
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from miyabi_healing.report.document_types import Document
 
-_BARS = "▁▂▃▄▅▆▇█"
-_REMEMBERED = 24  # values of each metric that are drawn
-Show = Callable[["Document", int, float], None]
+_NO_SCREEN = ("", "dumb", "unknown")  # values of TERM
+
+
+class View(Protocol):
+    """What a watch tells what happens. Where nobody is left to see it, OSError (EIO, EPIPE)."""
+
+    tick: float | None
+    """After how many seconds it is to be drawn anew; None: never by itself."""
+
+    def begin_run(self) -> None:
+        """A run is at work from now on."""
+
+    def show(self, document: Document, wait: float) -> None:
+        """A run has ended; it is so many seconds to the next one."""
+
+    def say(self, words: str) -> None:
+        """Something went wrong outside a run."""
+
+    def redraw(self) -> None:
+        """Time has passed, or the screen has another size."""
+
+    def suspend(self) -> None:
+        """Give the terminal back until the next `redraw`."""
+
+
+@dataclass
+class Lines:
+    """Writes what it makes of each run, and nothing else."""
+
+    text_of: Callable[[Document, float], str]
+    tick: float | None = None
+
+    def begin_run(self) -> None:
+        pass
+
+    def show(self, document: Document, wait: float) -> None:
+        write_live(self.text_of(document, wait))
+
+    def say(self, words: str) -> None:
+        console.complain(words)
+
+    def redraw(self) -> None:
+        pass
+
+    def suspend(self) -> None:
+        pass
 
 
 @contextlib.contextmanager
-def showing(as_json: bool, quiet: bool, lines: bool = False) -> Iterator[Show]:
-    """The way to show a run: its document, its exit status, and how many seconds it is to the next
-    one. With `lines`, no view that stays in its place: others write to the terminal as well.
+def showing(as_json: bool, quiet: bool, lines: bool = False) -> Iterator[View]:
+    """The way to show runs. With `lines`, no view that stays in its place: others write to the
+    terminal as well.
     """
     if as_json:
-        yield lambda document, _code, _wait: write_live(json.dumps(document))
-    elif sys.stdout.isatty() and not (quiet or lines) and os.environ.get("TERM") != "dumb":
-        with _view() as show:
-            yield show
+        yield Lines(lambda document, _wait: json.dumps(document))
+    elif _has_screen() and not (quiet or lines):
+        from miyabi_healing.report.live_view import ScreenView
+
+        view = ScreenView.begin()
+        try:
+            yield view
+        finally:
+            with contextlib.suppress(OSError):
+                view.end()
     else:
-        yield lambda document, code, wait: write_live(plain_report(document, code, wait, quiet))
+        yield Lines(changed_lines(quiet))
+
+
+def changed_lines(quiet: bool) -> Callable[[Document, float], str]:
+    """What makes lines of runs; for systemd's journal, each has its priority."""
+    from miyabi_healing.report.change_lines import ChangeLines
+
+    journal, changes = console.is_journal(console.STDOUT), ChangeLines(quiet)
+
+    def text_of(document: Document, wait: float) -> str:
+        found = changes.of_run(document, wait)
+        return "\n".join(console.marked(line, level) if journal else line for level, line in found)
+
+    return text_of
 
 
 def write_live(words: str) -> None:
-    if words:
-        click.echo(words.rstrip("\n").encode(sys.stdout.encoding or "utf-8", "replace"))
+    """Write at once, past what Python would keep for later where it cannot be written."""
+    if not words:
+        return
+    sys.stdout.flush()
+    write_all(sys.stdout.fileno(), encoded(words.rstrip("\n") + "\n"))
 
 
-def plain_report(document: Document, code: int, wait: float, quiet: bool) -> str:
-    """A line while all is well, the whole report when it is not; with `quiet`, nothing while all is
-    well. With `quiet` and in systemd's journal, a line where it is what the last run has said.
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write the whole, also where another program has made the terminal or the pipe non-blocking.
+    Raises OSError.
     """
-    journal = console.is_journal(console.STDOUT)
-    if "unchanged" in document and (quiet or journal):
-        from miyabi_healing.report import unchanged
-
-        if not unchanged.is_news(document):
-            words = unchanged.line(document)
-            return console.marked(words, console.WARNING) if journal else words
-    if code != ExitCode.HEALTHY or document["issues_detected"]:
-        return text.render_report(document, False, journal)
-    when = formatting.time_text(document["timestamp"])
-    line = f"{when} {document['summary']} Next run in {wait:.0f} s."
-    return "" if quiet else console.marked(line, console.INFO) if journal else line
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
 
 
-@contextlib.contextmanager
-def _view() -> Iterator[Show]:
-    """A table that stays in its place: each metric against its limit, its recent course, the last
-    actions, the next run.
+def encoded(words: str) -> bytes:
+    """A text as standard output has it; signs that it cannot have are put in ASCII."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        return words.encode(encoding)
+    except UnicodeEncodeError:
+        from miyabi_healing.report.live_frame import TO_ASCII
+
+        return words.translate(TO_ASCII).encode(encoding, "replace")
+
+
+def _has_screen() -> bool:
+    """Whether standard output is a terminal that can be drawn on, and ours: a job in the background
+    would draw over its shell.
     """
-    from rich.console import Console
-    from rich.live import Live
-
-    courses: dict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
-    actions: deque[str] = deque(maxlen=5)
-    with Live(console=Console(), auto_refresh=False) as live:
-
-        def show(document: Document, _code: int, wait: float) -> None:
-            for metric in document["metrics"]:
-                courses[metric["name"], metric["target"]].append(metric["value"])
-            when = document["timestamp"].split("T")[1]
-            actions.extend(
-                f"{when} {each['action']}: {each['message']}" for each in document["actions_taken"]
-            )
-            live.update(_table(document, courses, list(actions), wait), refresh=True)
-
-        yield show
+    if not sys.stdout.isatty() or os.environ.get("TERM", "") in _NO_SCREEN:
+        return False
+    return owns_terminal(sys.stdout.fileno())
 
 
-def _table(
-    document: Document,
-    courses: dict[tuple[str, str], deque[float]],
-    actions: list[str],
-    wait: float,
-) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    due = formatting.timestamp(time.time() + wait).split("T")[1]
-    found = Table(
-        title=escape(document["summary"]),
-        caption=escape("\n".join([*actions, f"next run at {due}"])),
-        expand=True,
-    )
-    found.add_column("check", no_wrap=True)
-    found.add_column("target", overflow="fold")
-    for name in ("value", "limit"):
-        found.add_column(name, justify="right", no_wrap=True)
-    found.add_column("course", no_wrap=True)
-    for metric in document["metrics"]:
-        over = metric["value"] > metric["threshold"]
-        colour = "red" if over else "green"
-        unit = f" {metric['unit']}" if metric["unit"] else ""
-        value, limit = (
-            f"{formatting.plain_number(metric[key])}{escape(unit)}"
-            for key in ("value", "threshold")
-        )
-        course = spark(courses[metric["name"], metric["target"]], metric["threshold"])
-        found.add_row(
-            escape(metric["name"]), escape(metric["target"]), f"[{colour}]{value}[/]", limit, course
-        )
-    for error in document["errors"]:
-        found.add_row(
-            escape(error["check"] or "all checks"),
-            "",
-            "[red]unknown[/]",
-            "",
-            escape(error["message"]),
-        )
-    return found
-
-
-def spark(values: deque[float], threshold: float) -> str:
-    """The course of a metric; the highest bar is its limit, or what went over it."""
-    top = max([threshold, *values]) or 1
-    return "".join(
-        _BARS[min(int(max(value, 0) / top * (len(_BARS) - 1)), len(_BARS) - 1)] for value in values
-    )
+def owns_terminal(descriptor: int) -> bool:
+    """Whether we are in the foreground of a terminal, or it has none of its own."""
+    try:
+        return os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
+        return True

@@ -103,10 +103,14 @@ class Moment:
 
 def read_clocks() -> Reading:
     """Ask the host's clocks."""
+    return Reading(time.time(), since_boot(), boot_id())
+
+
+def since_boot() -> float:
+    """Seconds by the clock that nobody sets, and that goes on while the host sleeps."""
     # macOS has no CLOCK_BOOTTIME; there CLOCK_MONOTONIC counts while the host sleeps (its
     # clock_gettime(3))
-    boot = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-    return Reading(time.time(), boot, boot_id())
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @cache
