@@ -18,11 +18,19 @@ from program import environment, settings
 from screen import Terminal
 
 from conftest import PROJECT, wait_for
+from miyabi_healing.model.config import HistorySettings
+from miyabi_healing.model.issue import Limit
+from miyabi_healing.model.results import CheckResult
 from miyabi_healing.report.change_lines import ChangeLines
 from miyabi_healing.report.check_states import CheckState, Kind, states_of
 from miyabi_healing.report.live_frame import Picture, draw_frame, render_line
+from miyabi_healing.report.live_view import ScreenView
 from miyabi_healing.report.sparkline import sparkline
 from miyabi_healing.runner.watch import waiting
+from miyabi_healing.state import history
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.recent_runs import RecentRuns, read_recent
+from miyabi_healing.support.paths import JOURNAL
 
 SILENT = "Nothing safe to do; kept 28: 17 not merged, 9 with uncommitted work, 2 in use"
 STATES = [
@@ -281,6 +289,43 @@ def test_quiet_tells_what_got_worse_or_was_done_and_once_a_day_what_is_wrong_all
     ]
     log.run((9, "", {}))
     assert log.run((3, "", {})) == []
+
+
+# What the last runs measured
+
+
+def test_view_begins_with_the_courses_and_deeds_of_the_last_runs(tmp_path: Path) -> None:
+    assert read_recent(tmp_path / "none") == RecentRuns()
+    journal = Journal(tmp_path / JOURNAL)
+    for number in range(70):
+        measured: Any = {"value": float(number % 5), "description": ""}
+        checks = [CheckResult("things", "/a", Limit(5), measured=measured)]
+        history.record(journal, f"run {number}", 1000, checks, HistorySettings())
+    change = "update measurement set outcome = ?, value = ?, after = ?, actions = ? where pass = ?"
+    journal.write(change, ("healed", 9, 3, "mend: success", 68))
+    journal.write(change, ("unknown", 4, None, "", 69))
+    journal.write(change, ("issue", 7, None, "mend: skipped (paused)", 70))
+    journal.close()
+    recent = read_recent(tmp_path)
+    (course,) = recent.courses.values()
+    assert (len(course), list(course)[-5:]) == (64, [1, 9, 3, None, 7])
+    (deed,) = recent.deeds
+    assert (deed.key, deed.text, deed.healed) == (("things", "/a"), "mend: success", True)
+    assert (deed.before, deed.after) == (9, 3)
+
+
+@pytest.mark.usefixtures("home")
+def test_view_remembers_no_more_than_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull, "w") as nowhere:
+        monkeypatch.setattr(sys, "stdout", nowhere)
+        view = ScreenView.begin()
+        for number in range(100):
+            done = {**HEALED, "message": f"mended {number // 2}"}
+            view.show(document((3, "/stays", done), (3, f"/{number}", {})), 60)
+    assert {key[1]: len(course) for key, course in view.courses.items()} == {"/stays": 64, "/99": 1}
+    assert list(view.healed) == [("things", "/stays")]
+    assert len(view.done) == 5
+    assert view.done[-1].line.endswith(" mend /stays: mended 49 (2 times)")
 
 
 # What comes from outside

@@ -65,7 +65,7 @@ def read_recent(state: Path) -> RecentRuns:
     deeds: list[Deed] = []
     for ended, name, target, value, after, outcome, actions in reversed(rows):
         course = courses.setdefault((name, target), deque(maxlen=RUNS))
-        course.append(value)
+        course.append(None if outcome == "unknown" else value)
         if after is not None and after != value:
             course.append(after)
         if any(f": {each}" in actions for each in ("success", "partial", "failed")):
