@@ -55,6 +55,7 @@ ALLOWED = {
     "report/live.py": "standard output: what watch mode shows",
     "report/outputs/textfile.py": "what a killed write left beside the metrics file",
     "host/git/scratch_git.py": "its own scratch folder: whose it is, and its end",
+    "cli/setup/removal.py": "what uninstall removes: the state folder, the environment",
     "support/atomic_write.py": "files of the program's own that somebody asked for: units, a "
     "configuration",
 }

@@ -15,9 +15,8 @@ import pytest
 from program import environment, run
 
 from conftest import wait_for
-from miyabi_healing.cli import hooks
-from miyabi_healing.cli.common import Refusal
 from miyabi_healing.cli.setup import hook_files
+from miyabi_healing.cli.setup.hook_places import NoHook, find_file, write_file
 
 PROGRAM = ("/opt/it's 100 %/run_healing.sh", "--config", "/x/ü.toml")
 SETTINGS = [
@@ -158,8 +157,8 @@ def test_malformed_settings_are_named_with_their_line(home: Path) -> None:
 
 
 def test_agent_that_was_never_used_gets_no_folder(home: Path) -> None:
-    with pytest.raises(Refusal, match="start claude once"):
-        hooks.find_file("claude", ".")
+    with pytest.raises(NoHook, match="start claude once"):
+        find_file("claude", ".")
     assert not (home / ".claude").exists()
 
 
@@ -168,16 +167,16 @@ def test_somebody_elses_settings_are_left_alone(home: Path) -> None:
         pytest.skip("needs another user")
     (home / ".codex").mkdir()
     os.chown(home / ".codex", 12345, 12345)
-    with pytest.raises(Refusal, match="is not yours"):
-        hooks.find_file("codex", ".")
+    with pytest.raises(NoHook, match="is not yours"):
+        find_file("codex", ".")
 
 
 def test_file_that_changed_since_it_was_shown_is_not_written(home: Path) -> None:
     (home / ".codex").mkdir()
-    file = hooks.find_file("codex", ".")
+    file = find_file("codex", ".")
     file.path.write_text("theirs")
-    with pytest.raises(Refusal, match="changed meanwhile"):
-        hooks.write_file(file, b"ours")
+    with pytest.raises(NoHook, match="changed meanwhile"):
+        write_file(file, b"ours")
     assert file.path.read_text() == "theirs"
 
 
@@ -229,19 +228,19 @@ def test_git_hook_goes_where_git_looks_for_it(home: Path, repository: Path) -> N
     linked = home / "linked"
     git(repository, "worktree", "add", "-q", str(linked), "topic")
     where = repository / ".git" / "hooks" / "post-merge"
-    assert hooks.find_file("git", str(linked)).path == where
+    assert find_file("git", str(linked)).path == where
     shared = home / "shared hooks"
     shared.mkdir()
     git(repository, "config", "core.hooksPath", str(shared))
-    assert hooks.find_file("git", str(repository)).path == shared / "post-merge"
+    assert find_file("git", str(repository)).path == shared / "post-merge"
     git(repository, "config", "core.hooksPath", ".githooks")
     for folder in (repository, linked):
-        with pytest.raises(Refusal, match="is part of the project"):
-            hooks.find_file("git", str(folder))
+        with pytest.raises(NoHook, match="is part of the project"):
+            find_file("git", str(folder))
     git(repository, "config", "--unset", "core.hooksPath")
     where.write_text("#!/bin/sh\n")
     where.chmod(0o644)
-    with pytest.raises(Refusal, match="is not executable"):
-        hooks.find_file("git", str(repository))
-    with pytest.raises(Refusal, match="not a git repository"):
-        hooks.find_file("git", str(home))
+    with pytest.raises(NoHook, match="is not executable"):
+        find_file("git", str(repository))
+    with pytest.raises(NoHook, match="not a git repository"):
+        find_file("git", str(home))

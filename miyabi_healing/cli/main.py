@@ -74,6 +74,7 @@ class _Later(click.Group):
         "show": "show",
         "space": "space",
         "status": "status",
+        "uninstall": "uninstall",
         "why": "why",
         "worktrees": "worktrees",
     }
