@@ -1,8 +1,8 @@
 """Write everything in this folder anew: ``python3 noxfile.py --session deploy``.
 
 What ``miyabi-healing install`` would write for a program in /opt/miyabi-healing, to read or to
-copy; and what the wheel brings to ``share/``: completion for shells, and the manual page, whose
-options and commands are the program's own.
+copy; rules and a dashboard for the metrics; and what the wheel brings to ``share/``: completion for
+shells, and the manual page, whose options and commands are the program's own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from deploy import monitoring
 from miyabi_healing import __version__
 from miyabi_healing.cli.completion import completion_script
 from miyabi_healing.cli.main import command
@@ -111,7 +112,7 @@ def roff(text: str) -> str:
 
 def contents() -> dict[str, bytes]:
     """Everything that is generated."""
-    return {**services(), **share()}
+    return {**services(), **share(), **monitoring.contents()}
 
 
 if __name__ == "__main__":

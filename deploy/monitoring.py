@@ -1,0 +1,211 @@
+"""Alert rules for Prometheus and a dashboard for Grafana, for the metrics that
+``report/outputs/textfile.py`` writes.
+
+Every name of a metric is taken from what that module writes: one that it has no more, ends this.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import cast
+
+from miyabi_healing.model import config
+from miyabi_healing.report.document_types import Document
+from miyabi_healing.report.outputs.output import OutputRequest
+from miyabi_healing.report.outputs.textfile import metric_families
+
+_PREFIX = "miyabi_healing_"
+_RUN_IS_LATE = 3600  # seconds: four times what `install` has between two runs
+_EMPTY: dict[str, list[object]] = {"metrics": [], "issues_detected": [], "errors": []}
+_Json = dict[str, object]
+
+
+@cache
+def names() -> frozenset[str]:
+    """What the metrics are called, as Prometheus reads them."""
+    given = OutputRequest(cast("Document", _EMPTY), 0, config.Config(), False, 0)
+    return frozenset(
+        each.name + ("_total" if each.type == "counter" else "") for each in metric_families(given)
+    )
+
+
+def metric(short: str) -> str:
+    """The full name of a metric. Raises KeyError where there is none."""
+    if f"{_PREFIX}{short}" not in names():
+        raise KeyError(f"{short} is no metric; there are {', '.join(sorted(names()))}")
+    return f"{_PREFIX}{short}"
+
+
+def _rule(name: str, expression: str, wait: str, severity: str, summary: str, words: str) -> str:
+    return f"""
+      - alert: MiyabiHealing{name}
+        expr: {expression}
+        for: {wait}
+        labels:
+          severity: {severity}
+        annotations:
+          summary: {json.dumps(summary)}
+          description: {json.dumps(words)}
+"""
+
+
+def rules() -> bytes:
+    """The alert rules, as a rule file (promtool check rules)."""
+    value, up, limit = metric("check_value"), metric("check_up"), metric("check_threshold")
+    what = "{{ $labels.name }} {{ $labels.target }}"
+    where, healer = "on {{ $labels.instance }}", "{{ $labels.healer }}"
+    times = '{{ $value | printf "%.0f" }}'
+    every = "\n".join(
+        each.strip("\n")
+        for each in (
+            _rule(
+                "Issue", f"{up} == 0", "30m", "warning", f"{what} {where}",
+                "It was not healed for half an hour: 'miyabi-healing status' says why.",
+            ),
+            _rule(
+                "UnknownCheck", f"{metric('unknown_checks')} > 0", "1h", "warning",
+                f"{{{{ $value }}}} check(s) cannot run {where}",
+                "What they look at is unknown, not healthy: 'miyabi-healing --dry-run' says why.",
+            ),
+            _rule(
+                "NoRun", f"time() - {metric('last_run_timestamp_seconds')} > {_RUN_IS_LATE}", "5m",
+                "warning", f"no run for {{{{ $value | humanizeDuration }}}} {where}",
+                "The timer does not start it, or it hangs.",
+            ),
+            _rule(
+                "Unusable", f"{metric('exit_status')} == 2", "5m", "warning",
+                f"the configuration cannot be used {where}",
+                "Nothing is looked at: 'miyabi-healing --dry-run' names what is wrong in it.",
+            ),
+            _rule(
+                "RepairFails",
+                f'increase({metric("heals_total")}{{result="failed"}}[2h]) > 0', "0m", "warning",
+                f"{healer} failed {where}",
+                "'miyabi-healing history' shows when, and its report why.",
+            ),
+            _rule(
+                "HealedAgainAndAgain",
+                f'increase({metric("heals_total")}{{result="success"}}[6h]) > 6', "0m", "info",
+                f"{healer} healed {times} times {where}",
+                "In six hours. Something makes it again and again: the cause is elsewhere.",
+            ),
+            _rule(
+                "DiskFillsUp",
+                f'predict_linear({value}{{name="disk_space_critical"}}[6h], 4 * 3600) > {limit}'
+                f' and {up} == 1', "30m", "info", f"{{{{ $labels.target }}}} {where} fills up",
+                "At this pace it is over its limit in four hours.",
+            ),
+        )
+    )  # fmt: skip
+    head = "# Written by deploy/generate.py, for Prometheus (rule_files).\n"
+    return f"{head}groups:\n  - name: miyabi-healing\n    rules:\n{every}\n".encode()
+
+
+def dashboard() -> bytes:
+    """The dashboard, to import into Grafana."""
+    chosen = '{instance=~"$instance"}'
+    one = '{instance=~"$instance", name=~"$check"}'
+    late = f"time() - {metric('last_run_timestamp_seconds')}{chosen}"
+    panels = [
+        _stat("Issues that remain", f"sum({metric('issues')}{chosen})", "none", 1),
+        _stat("Checks that cannot run", f"sum({metric('unknown_checks')}{chosen})", "none", 1),
+        _stat("Longest time without a run", f"max({late})", "s", _RUN_IS_LATE),
+        _stat("Longest run", f"max({metric('last_run_duration_seconds')}{chosen})", "s", 60),
+        _table("What is wrong now", f"{metric('check_up')}{one} == 0"),
+        _course(
+            "Value / limit", "percentunit", 8,
+            (f"{metric('check_value')}{one} / ({metric('check_threshold')}{one} > 0)",
+             "{{instance}} {{name}} {{target}}"),
+        ),
+        _course(
+            "Values and limits", "short", 16,
+            (f"{metric('check_value')}{one}", "{{instance}} {{name}} {{target}}"),
+            (f"{metric('check_threshold')}{one}", "limit of {{name}} {{target}}"),
+        ),
+        _course(
+            "Runs of healers, in an hour", "short", 24,
+            (f"sum by (healer, result) (increase({metric('heals_total')}{chosen}[1h])) > 0",
+             "{{healer}}: {{result}}"),
+        ),
+    ]  # fmt: skip
+    for number, panel in enumerate(panels, 1):
+        panel["id"] = number
+        if number <= 4:
+            panel["gridPos"] = {"h": 4, "w": 6, "x": 6 * (number - 1), "y": 0}
+    variables = [
+        {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
+        _variable("instance", "Host", f"label_values({metric('issues')}, instance)"),
+        _variable("check", "Check", f"label_values({metric('check_value')}, name)"),
+    ]
+    page: _Json = {
+        "title": "Miyabi Healing",
+        "uid": "miyabi-healing",
+        "tags": ["miyabi-healing"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": True,
+        "refresh": "1m",
+        "time": {"from": "now-24h", "to": "now"},
+        "templating": {"list": variables},
+        "panels": panels,
+    }
+    return (json.dumps(page, indent=2) + "\n").encode()
+
+
+_SOURCE: _Json = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def _variable(name: str, label: str, query: str) -> _Json:
+    return {
+        "name": name, "label": label, "type": "query", "datasource": _SOURCE, "query": query,
+        "includeAll": True, "multi": True, "allValue": ".*", "refresh": 2, "sort": 1,
+        "current": {"text": "All", "value": "$__all"},
+    }  # fmt: skip
+
+
+def _panel(kind: str, title: str, place: tuple[int, int], *targets: _Json) -> _Json:
+    height, top = place
+    return {
+        "type": kind, "title": title, "datasource": _SOURCE,
+        "gridPos": {"h": height, "w": 24, "x": 0, "y": top},
+        "targets": [
+            {"refId": chr(ord("A") + number), "datasource": _SOURCE, **each}
+            for number, each in enumerate(targets)
+        ],
+    }  # fmt: skip
+
+
+def _stat(title: str, expression: str, unit: str, red: float) -> _Json:
+    steps = [{"color": "green", "value": None}, {"color": "red", "value": red}]
+    limits = {"mode": "absolute", "steps": steps}
+    return {
+        **_panel("stat", title, (4, 0), {"expr": expression, "instant": True}),
+        "fieldConfig": {"defaults": {"unit": unit, "thresholds": limits}, "overrides": []},
+        "options": {"colorMode": "background", "reduceOptions": {"calcs": ["lastNotNull"]}},
+    }
+
+
+def _table(title: str, expression: str) -> _Json:
+    target: _Json = {"expr": expression, "instant": True, "format": "table"}
+    hidden = dict.fromkeys(("Time", "Value", "__name__", "job"), True)
+    return {
+        **_panel("table", title, (4, 4), target),
+        "transformations": [{"id": "organize", "options": {"excludeByName": hidden}}],
+    }
+
+
+def _course(title: str, unit: str, top: int, *series: tuple[str, str]) -> _Json:
+    targets: list[_Json] = [{"expr": each, "legendFormat": legend} for each, legend in series]
+    return {
+        **_panel("timeseries", title, (8, top), *targets),
+        "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
+    }
+
+
+def contents() -> dict[str, bytes]:
+    """Both, by their names below this folder."""
+    return {
+        "monitoring/prometheus-rules.yml": rules(),
+        "monitoring/grafana-dashboard.json": dashboard(),
+    }
