@@ -5,6 +5,7 @@ git.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -27,6 +28,7 @@ if __name__ == "__main__":  # nox comes from a lock too, before it reads this fi
 
 import nox
 
+RUNNER = str(Path(__file__).resolve().parent / "requirements/runner.txt")
 nox.options.reuse_existing_virtualenvs = True
 
 
@@ -93,10 +95,14 @@ def package(session: nox.Session) -> None:
     if strange or missing:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
 
+    lock, wheels = ["--require-hashes", "--requirement", RUNNER], folder / "wheels"
+    download = ["pip", "download", "--quiet", "--no-deps", *lock, "--dest", str(wheels)]
+    session.run("python", "-m", *download)
     venv = folder / "venv"
     session.run("python", "-m", "venv", "--clear", str(venv))
-    for what in (["--require-hashes", "--requirement", "requirements/runner.txt"], [str(wheel)]):
-        session.run(str(venv / "bin/pip"), "install", "--quiet", "--no-deps", *what, external=True)
+    for what in (lock, [str(wheel)]):
+        offline = ["--no-index", "--find-links", str(wheels), "--no-deps"]
+        session.run(str(venv / "bin/pip"), "install", "--quiet", *offline, *what, external=True)
     session.run(str(venv / "bin/pip"), "check", external=True)
     home = {name: str(folder) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")}
     with session.chdir(folder):
@@ -114,6 +120,36 @@ def package(session: nox.Session) -> None:
             session.run(
                 str(venv / "bin/miyabi-healing"), *dry_install, external=True, silent=True, env=home
             )
+    install_as_a_tool(session, folder, wheel, wheels)
+
+
+def install_as_a_tool(session: nox.Session, folder: Path, wheel: Path, wheels: Path) -> None:
+    """As docs/install.md says, by uv and by pipx, but offline: from `wheels`."""
+    tools = {name: Path(sys.executable).with_name(name) for name in ("uv", "pipx")}
+    top = folder / "tools"
+    shutil.rmtree(top, ignore_errors=True)
+    places = {
+        "HOME": str(top),
+        "UV_CACHE_DIR": str(top / "cache"),
+        "UV_TOOL_DIR": str(top / "uv"),
+        "UV_TOOL_BIN_DIR": str(top / "uv-bin"),
+        "PIPX_HOME": str(top / "pipx"),
+        "PIPX_BIN_DIR": str(top / "pipx-bin"),
+        "PIPX_MAN_DIR": str(top / "man"),
+    }
+    links = f"--no-index --find-links {wheels}"
+    ways = {
+        "uv": ["tool", "install", "--offline", *links.split(), "--constraints", RUNNER],
+        "pipx": ["install", "--quiet", f"--pip-args={links} --constraint {RUNNER}"],
+    }
+    for name, words in ways.items():
+        session.run(str(tools[name]), *words, str(wheel), external=True, silent=True, env=places)
+        program = top / f"{name}-bin" / "miyabi-healing"
+        session.run(str(program), "--version", external=True, env=places)
+        remove = ["tool"] * (name == "uv") + ["uninstall", "miyabi-healing"]
+        session.run(str(tools[name]), *remove, external=True, silent=True, env=places)
+        if program.exists():
+            session.error(f"{name} has left {program}")
 
 
 @nox.session(default=False)
@@ -137,10 +173,8 @@ def lock(session: nox.Session) -> None:
     """Write requirements/*.txt anew from pyproject.toml (``-- --upgrade``: with the newest
     versions).
     """
-    session.install("uv")
-    compile_lock = (
-        "uv pip compile --quiet --universal --generate-hashes --python-version 3.11".split()
-    )
+    compile_lock = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet"]
+    compile_lock += ["--universal", "--generate-hashes", "--python-version", "3.11"]
     header = ["--custom-compile-command", "python3 noxfile.py --session lock"]
     for name, what in (
         ("runner", ["pyproject.toml"]),
@@ -165,4 +199,5 @@ def lock(session: nox.Session) -> None:
             "--output-file",
             f"requirements/{name}.txt",
             *session.posargs,
+            external=True,
         )
