@@ -140,6 +140,21 @@ def test_scripts_pass_shellcheck(script: Path) -> None:
     assert done.stdout == ""
 
 
+FORMS = sorted((PROJECT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.stem)
+def test_form_for_an_issue_is_one_that_github_shows(form: Path) -> None:
+    """By docs.github.com, Syntax for GitHub's form schema."""
+    parsed = yaml.safe_load(form.read_text())
+    assert set(parsed) - {"labels"} == {"name", "description", "body"}
+    fields = [each for each in parsed["body"] if each["type"] != "markdown"]
+    assert {each["type"] for each in fields} <= {"input", "textarea", "dropdown"}
+    assert len({each["id"] for each in fields}) == len(fields)
+    assert all(each["attributes"]["label"] for each in fields)
+    assert any(each.get("validations", {}).get("required") for each in fields)
+
+
 # Hooks of a self-hosted runner
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.cli.setup import hook_files
-from miyabi_healing.support import atomic_write, command_errors, commands
+from miyabi_healing.support import atomic_write, command_errors, commands, mount_answers
 from miyabi_healing.support.files import is_within
 from miyabi_healing.support.formatting import display
 
@@ -37,6 +37,7 @@ def find_file(kind: str, repo: str) -> HookFile:
     """
     path = _git_hook(Path(repo)) if kind == "git" else _agent_file(kind)
     try:
+        mount_answers.check(path)
         where = path.resolve()
         status = where.stat() if where.exists() else None
         if status and not stat.S_ISREG(status.st_mode):
