@@ -17,7 +17,7 @@ esac
 [ -z "$MIYABI_INPUT_CONFIG" ] || words+=(--config "$MIYABI_INPUT_CONFIG")
 read -r -d '' -a more <<<"$MIYABI_INPUT_ARGS" || true # it ends at no NUL
 
-report=$(mktemp "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/miyabi-healing-XXXXXX.json")
+report=$(mktemp -d "${RUNNER_TEMP:-${TMPDIR:-/tmp}}/miyabi-healing-XXXXXX")/report.json
 code=0
 "$GITHUB_ACTION_PATH/run_healing.sh" "${words[@]}" ${more[@]+"${more[@]}"} >"$report" || code=$?
 
