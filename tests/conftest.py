@@ -33,6 +33,14 @@ OWN_FOLDERS = (
 OWN_NAMES = (".pyc", ".coverage", "pytest-cache-files-", ".pytest_cache")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write tests/golden anew, for a person to read the difference",
+    )
+
+
 def place_of(name: object, folder: object) -> str:
     """The real path of a name relative to a directory descriptor."""
     path = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _COLOURS = {"success": "green", "partial": "yellow", "failed": "red", "skipped": "cyan"}
 _INDENT = "     "
 _MOST_FOLDERS = 5
+# How a message ends that counts the steps that were not carried out.
+_LEFT_OUT = re.compile(r" \([0-9]+ (?:skipped|blocked|failed|undone)\b.*\)$")
 _BESIDE = 120  # columns; further away, nobody sees what belongs together
 
 
@@ -59,9 +62,8 @@ def _brake_lines(actions: Sequence[ActionRow], style: Style) -> Iterator[str]:
             held.setdefault(each["brake"], []).append(each["action"])
     for brake, healers in held.items():
         lead = f"  {style.lead('blocked')}"
-        text = (
-            f"{brake}: {', '.join(dict.fromkeys(healers))} wait{'s' if len(healers) == 1 else ''}"
-        )
+        who = list(dict.fromkeys(healers))
+        text = f"{', '.join(who)} wait{'s' if len(who) == 1 else ''}: {brake}"
         yield from wrapped(text, style.width, lead, _INDENT)
 
 
@@ -101,7 +103,7 @@ def _heading(action: ActionRow, document: Document) -> str:
     if action["brake"]:
         held = len(action["steps"])
         return f"{name}: waits" + (f", {held} step{'s' if held != 1 else ''}" if held else "")
-    return f"{name}: {_without_kept(action)}"
+    return f"{name}: {_shortly(action)}"
 
 
 def _reach(action: ActionRow, document: Document, planned: Sequence[StepRow]) -> str:
@@ -122,11 +124,17 @@ def _issue(action: ActionRow, document: Document) -> IssueRow | None:
     return None
 
 
-def _without_kept(action: ActionRow) -> str:
-    """An action's message without the count of what was kept, which is said below it."""
+def _shortly(action: ActionRow) -> str:
+    """An action's message without what is said below it: what was kept, and what was not done."""
     kept = sum(each["count"] for each in action["kept"])
     text, found, _ = action["message"].rpartition(f"; kept {kept}: ")
-    return text if kept and found else action["message"]
+    text = text if kept and found else action["message"]
+    text = text.removeprefix(f"{action['action']} ")
+    if action["steps"] and text.startswith("Nothing done: "):
+        return "nothing done"
+    if action["steps"] and text.startswith("Undid "):
+        return text.partition(": ")[0]
+    return _LEFT_OUT.sub("", text)
 
 
 def _undo(action: ActionRow, document: Document) -> str:

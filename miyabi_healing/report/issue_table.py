@@ -88,8 +88,13 @@ def _level(issue: IssueRow) -> int:
 
 
 def _now(issue: IssueRow, actions: Sequence[ActionRow]) -> str:
-    """What was measured, and what the check that ran again measured where something was done."""
-    after = [each["details"].get("metric_after") for each in actions]
+    """What was measured, and what the check that ran again measured where something was done, or
+    it went away.
+    """
+    changed = issue["healed"] or any(
+        step["status"] == "applied" for each in actions for step in each["steps"]
+    )
+    after = [each["details"].get("metric_after") for each in actions if changed]
     known = [each for each in after if isinstance(each, (int, float))]
     if not known or known[-1] == issue["metric_value"]:
         return value_text(issue["metric_value"], issue)
@@ -144,6 +149,8 @@ def _became(issue: IssueRow, actions: Sequence[ActionRow]) -> tuple[str, str]:
         return "better, still over", "yellow"
     if any(each["brake"] for each in actions):
         return "waits", "cyan"
+    if any(step["status"] == "vetoed" for each in actions for step in each["steps"]):
+        return "held back", "cyan"
     return ("left as it is" if actions else "no healer"), "cyan"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FEW = 3  # things of a reason that are each named where they are said shortly
 _LONGEST = 80  # letters of a detail; all of them with -v
+_WITH_WAY_OUT = 300  # of one that says what to do
 
 _Groups = dict[str, list["KeptRow"]]
 
@@ -85,7 +86,7 @@ def _alike(kept: Sequence[KeptRow]) -> list[_Groups]:
             same = row.get("command", "")
             for name in (row["target"], os.path.basename(row["target"])):
                 same = same.replace(name, "…") if name else same
-            same = same or f" {reason}"
+            same = same.replace("'…'", "…") or f" {reason}"
             alike.setdefault(same, []).append(row)
     return [_by_reason(rows) for rows in alike.values()]
 
@@ -104,7 +105,7 @@ def _groups(groups: _Groups, folder: str, style: Style, indent: str) -> Iterator
             yield from wrapped(text, style.width, indent, deeper)
         else:
             details = {row["detail"] for row in rows}
-            same = f" – {_cut(details.pop(), style)}" if len(details) == 1 else ""
+            same = f" – {_cut(rows[0], style)}" if len(details) == 1 and rows[0]["detail"] else ""
             yield from wrapped(f"{_count(rows)} {reason}{same}:", style.width, indent, deeper)
             yield from names([_name(row, folder) for row in rows], style, deeper)
 
@@ -115,14 +116,17 @@ def _item(reason: str, rows: Sequence[KeptRow], folder: str, style: Style, numbe
 
 
 def _with_detail(row: KeptRow, folder: str, style: Style) -> str:
-    detail = _cut(row["detail"], style)
+    detail = _cut(row, style)
     return _name(row, folder) + (f" – {detail}" if detail else "")
 
 
-def _cut(text: str, style: Style) -> str:
-    if style.every_step or len(text) <= _LONGEST:
+def _cut(row: KeptRow, style: Style) -> str:
+    """A detail, as much of it as is worth a line; the whole of one that stands for a command."""
+    text = row["detail"]
+    most = _WITH_WAY_OUT if row.get("decide") and not row.get("command") else _LONGEST
+    if style.every_step or len(text) <= most:
         return text
-    return f"{text[:_LONGEST].rpartition(' ')[0].rstrip(' ,;:')} …"
+    return f"{text[:most].rpartition(' ')[0].rstrip(' ,;:')} …"
 
 
 def _commands(rows: Sequence[KeptRow], style: Style, indent: str) -> Iterator[str]:

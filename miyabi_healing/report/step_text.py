@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from miyabi_healing.report.folding import home_folded, places
 from miyabi_healing.report.layout import flowed, wrapped
+from miyabi_healing.report.ranges import ranged, template
 from miyabi_healing.report.style import Style
 from miyabi_healing.support.formatting import size_text
 
@@ -58,7 +59,6 @@ _MARKS = {
     "undone": "↩",
 }
 _MOST_NAMES = 12
-_NUMBER = re.compile(r"[0-9][0-9.,]*")
 _IN_BRACKETS = re.compile(r" \([^()]*\)")
 
 
@@ -67,9 +67,10 @@ def paragraph(steps: Sequence[StepRow], style: Style, indent: str) -> Iterator[s
     groups: dict[tuple[str, str, str], list[StepRow]] = {}
     for step in steps:
         done = step["status"] in ("applied", "planned")
-        key = (step["status"], step["kind"], "" if done else step["message"])
+        key = (step["status"], step["kind"], "" if done else template(step["message"]))
         groups.setdefault(key, []).append(step)
-    for (status, kind, message), rows in groups.items():
+    for (status, kind, _), rows in groups.items():
+        message = ranged([step["message"] for step in rows])
         yield from _group(status, kind, message, rows, style, indent)
 
 
@@ -78,19 +79,22 @@ def _group(
 ) -> Iterator[str]:
     words = _KINDS.get(kind, _Words(f"{kind}:", f"{kind}:", "", "steps"))
     verb = words.done if status == "applied" else words.plan
+    targets = [step["target"] for step in rows]
+    number = len(set(targets))
+    several = len(rows) > number  # each of them in parts
     deed = (
-        f"{verb} {words.one}{home_folded(rows[0]['target'])}"
-        if len(rows) == 1
-        else f"{verb} {len(rows)} {words.many}"
-    )
+        f"{verb} {words.one}{home_folded(targets[0])}"
+        if number == 1
+        else f"{verb} {number} {words.many}"
+    ) + (f", in {len(rows)} steps" if several else "")
     if fate := _NOT_DONE.get(status):
         text = f"{fate}: {deed}" + (f" ({message})" if message else "")
     else:
-        reason = common([step["reason"] for step in rows])
+        reason = common([step["reason"] for step in rows], without_numbers=several)
         text = f"{deed}: {reason}" if reason else deed
     yield from wrapped(text, style.width, indent, f"{indent}  ")
-    if len(rows) > 1:
-        yield from names([step["target"] for step in rows], style, f"{indent}  ")
+    if number > 1:
+        yield from names(targets, style, f"{indent}  ")
     if status == "applied":
         for said in dict.fromkeys(step["message"] for step in rows if step["message"]):
             yield from wrapped(said, style.width, f"{indent}  ", f"{indent}  ")
@@ -117,11 +121,14 @@ def names(targets: Sequence[str], style: Style, indent: str) -> Iterator[str]:
             break
 
 
-def common(reasons: Sequence[str]) -> str:
+def common(reasons: Sequence[str], without_numbers: bool = False) -> str:
     """What the reasons of several steps have in common: parts that are the same, those that differ
-    in numbers with the least and the largest, and of others what comes before their colon.
+    in numbers with the least and the largest, and of others what comes before their colon. Numbers
+    of parts of one thing would be taken for those of the whole.
     """
     split = [each.split("; ") for each in dict.fromkeys(reasons)]
+    if without_numbers:
+        split = [[part for part in each if part == template(part)] for each in split]
     if len(split) == 1:
         return "; ".join(split[0])
     kept = []
@@ -130,28 +137,9 @@ def common(reasons: Sequence[str]) -> str:
             kept.append(parts[0])
         elif len(leads := {part.partition(": ")[0] for part in parts}) == 1 and ": " in parts[0]:
             kept.append(leads.pop())
-        elif text := _ranged(parts):
+        elif text := ranged(parts) or ranged([_IN_BRACKETS.sub("", part) for part in parts]):
             kept.append(text)
     return "; ".join(kept)
-
-
-def _ranged(parts: Sequence[str]) -> str:
-    """Texts that are the same but for their numbers, and for what is in brackets; else nothing."""
-    if len({_NUMBER.sub("#", part) for part in parts}) > 1:
-        parts = [_IN_BRACKETS.sub("", part) for part in parts]
-    if len({_NUMBER.sub("#", part) for part in parts}) > 1:
-        return ""
-    columns = zip(*(_NUMBER.findall(part) for part in parts), strict=True)
-    ranges = iter([_range(column) for column in columns])
-    return _NUMBER.sub(lambda _: next(ranges), parts[0])
-
-
-def _range(numbers: Sequence[str]) -> str:
-    try:
-        ordered = sorted(set(numbers), key=lambda each: float(each.rstrip(".,")))
-    except ValueError:
-        return "…"
-    return ordered[0] if len(ordered) == 1 else f"{ordered[0]}–{ordered[-1]}"
 
 
 def one_by_one(steps: Sequence[StepRow], style: Style, indent: str) -> Iterator[str]:

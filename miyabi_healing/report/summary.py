@@ -12,6 +12,7 @@ from miyabi_healing.model.results import CheckResult, RunResult
 from miyabi_healing.support.formatting import figure
 
 if TYPE_CHECKING:
+    from miyabi_healing.model.actions import ActionResult
     from miyabi_healing.report.document_types import Document, MetricRow
 
 # Checks in a word, and what they look at where that are several.
@@ -53,7 +54,7 @@ def ending(check: CheckResult) -> Ending:
         return Ending.FAILED
     if "partial" in statuses:
         return Ending.PARTLY
-    if any(action.brake for action in check.actions):
+    if any(action.brake or _held_back(action) for action in check.actions):
         return Ending.WAITS
     return Ending.KEPT if check.actions else Ending.NO_HEALER
 
@@ -117,13 +118,27 @@ def _real(found: Sequence[CheckResult]) -> str:
 
 def _brakes(found: Sequence[CheckResult], endings: Sequence[Ending]) -> str:
     """What holds back those that wait, each reason once."""
-    reasons = dict.fromkeys(
-        action.brake
+    from miyabi_healing.report.ranges import counted
+
+    actions = [
+        action
         for check, each in zip(found, endings, strict=True)
         for action in check.actions
-        if each == Ending.WAITS and action.brake
-    )
-    return "; ".join(reasons)
+        if each == Ending.WAITS
+    ]
+    reasons = [action.brake for action in actions if action.brake]
+    for action in actions:
+        if not action.brake:
+            reasons += [reason for reason, _ in counted(_held_back(action))]
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def _held_back(action: ActionResult) -> list[str]:
+    """Why the policy let none of an action's steps be carried out; nothing where it let one."""
+    from miyabi_healing.model.actions import StepStatus
+
+    blocked = [each for each in action.outcomes if each.status == StepStatus.BLOCKED]
+    return [each.message for each in blocked] if len(blocked) == len(action.outcomes) else []
 
 
 def short_name(check: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from miyabi_healing.model.actions import ActionResult, StepStatus
 from miyabi_healing.model.plan import Kept, Plan
+from miyabi_healing.report.ranges import counted
 
 _NOT_DONE = (StepStatus.SKIPPED, StepStatus.BLOCKED, StepStatus.FAILED)
 
@@ -39,13 +40,12 @@ def message(action: ActionResult, dry_run: bool) -> str:
     statuses = Counter(each.status for each in action.outcomes)
     if not statuses[StepStatus.APPLIED]:
         told = (StepStatus.FAILED,) if statuses[StepStatus.UNDONE] else _NOT_DONE
-        why = Counter(each.message for each in action.outcomes if each.status in told)
+        why = counted(each.message for each in action.outcomes if each.status in told)
         if statuses[StepStatus.UNDONE]:
             undone = f"Undid {statuses[StepStatus.UNDONE]} step(s) because a later one failed"
-            return f"{undone}: {'; '.join(why)}{tail}"
+            return f"{undone}: {'; '.join(reason for reason, _ in why)}{tail}"
         lead = "; ".join(
-            f"{reason} ({number}x)" if number > 1 else reason
-            for reason, number in why.most_common(3)
+            f"{reason} ({number}x)" if number > 1 else reason for reason, number in why[:3]
         )
         return (f"Nothing done: {lead}" if lead else "Nothing safe to do") + tail
     text = _achieved(plan, action.counts, statuses[StepStatus.APPLIED])
