@@ -32,7 +32,7 @@ def home_folded(path: str) -> str:
 
 
 def places(targets: Sequence[str]) -> list[Place]:
-    """Targets by the folder that they lie in, in their order; what is no path stays as it is."""
+    """Targets by the folder that they lie in; first those that are no path, or alone in theirs."""
     found: dict[str, list[str]] = {}
     for each in targets:
         folder, _, name = each.rpartition("/")
@@ -45,7 +45,7 @@ def places(targets: Sequence[str]) -> list[Place]:
             made.append(Place(home_folded(folder), tuple(folded(names))))
         else:
             alone += [home_folded(f"{folder}/{name}") if folder else name for name in names]
-    return made + ([Place("", tuple(folded(alone)))] if alone else [])
+    return [Place("", tuple(folded(alone))), *made] if alone else made
 
 
 def folded(names: Sequence[str]) -> Iterator[Names]:
