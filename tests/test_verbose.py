@@ -61,7 +61,7 @@ def arguments(mine: Path) -> tuple[str, ...]:
 
 
 def test_checks_healers_programs_and_steps_are_told_with_their_times(mine: Path) -> None:
-    done = run("-v", "--json", *arguments(mine))
+    done = run("-vv", "--json", *arguments(mine))
     assert (done.returncode, json.loads(done.stdout)["overall_success"]) == (0, True)
     for told in (
         r"runner\.judging: check things: call failed, \d+\.\d{3} s",
@@ -78,7 +78,7 @@ def test_checks_healers_programs_and_steps_are_told_with_their_times(mine: Path)
 
 
 def test_failed_check_is_shown_with_its_file_and_line(mine: Path) -> None:
-    done = run("--verbose", "--dry-run", *arguments(mine))
+    done = run("-v", "--verbose", "--dry-run", *arguments(mine))
     assert f'    |   File "{mine / "test_things.py"}", line 8, in test_things' in done.stderr
     assert "    | AssertionError: assert 3 <= 1" in done.stderr
     assert "_pytest" not in done.stderr
@@ -86,7 +86,7 @@ def test_failed_check_is_shown_with_its_file_and_line(mine: Path) -> None:
 
 def test_healer_that_raises_is_shown_with_its_file_and_line(mine: Path) -> None:
     (mine / "healers" / "tidy.py").write_text("def tidy(context, issue, options):\n    1 / 0\n")
-    done = run("-v", *arguments(mine))
+    done = run("-vv", *arguments(mine))
     assert done.returncode == 1
     assert f'    |   File "{mine / "healers" / "tidy.py"}", line 2, in tidy' in done.stderr
     assert "    | ZeroDivisionError: division by zero" in done.stderr
@@ -96,16 +96,16 @@ def test_healer_that_raises_is_shown_with_its_file_and_line(mine: Path) -> None:
 def test_guard_and_goal_that_raise_are_shown_with_their_file_and_line(mine: Path) -> None:
     file = mine / "healers" / "tidy.py"
     file.write_text(HEALER.replace('"too many"', '"too many", guard=lambda: 1 / 0'))
-    done = run("-v", *arguments(mine))
+    done = run("-vv", *arguments(mine))
     assert f'File "{file}", line 9, in <lambda>' in done.stderr
     file.write_text(HEALER.replace("not list(", "1 / len("))
-    done = run("-v", *arguments(mine), MIYABI_HEALING__BRAKES__COOLDOWN="0")
+    done = run("-vv", *arguments(mine), MIYABI_HEALING__BRAKES__COOLDOWN="0")
     assert f'File "{file}", line 10, in <lambda>' in done.stderr
 
 
 def test_check_that_cannot_be_loaded_is_shown_with_its_file_and_line(mine: Path) -> None:
     (mine / "test_broken.py").write_text("\nimport no_such_module\n")
-    done = run("-v", *arguments(mine))
+    done = run("-vv", *arguments(mine))
     assert done.returncode == 3
     assert re.search(r"test_broken\.py cannot be loaded$", done.stderr, re.MULTILINE)
     assert "test_broken.py:2: in <module>" in done.stderr
@@ -116,7 +116,7 @@ def test_healer_with_options_that_cannot_be_loaded_is_named(mine: Path) -> None:
     file = mine / "healers" / "tidy.py"
     file.write_text("from miyabi_healing.api import quarentine\n")
     config = settings(mine.parent, "[healers.tidy]\nkeep = 1\n")
-    done = run("-v", "--config", config, "--checks", str(mine))
+    done = run("-vv", "--config", config, "--checks", str(mine))
     assert done.returncode == 3
     said = f"healer {file} cannot be loaded: ImportError: cannot import name 'quarentine'"
     assert said in done.stderr.splitlines()[-1]
@@ -148,7 +148,7 @@ def test_what_others_chose_reaches_nobody_raw_and_passes_for_no_record(mine: Pat
         )
     )
     (mine.parent / "things" / "\x1b[31m\nred").write_text("red")
-    done = run("-v", *arguments(mine))
+    done = run("-vv", *arguments(mine))
     lines = done.stderr.split("\n")
     assert all(line.isprintable() for line in lines)
     assert all(RECORD.match(line) or line.startswith("    | ") for line in lines[:-1])
@@ -162,13 +162,13 @@ def test_message_that_cannot_be_put_together_ends_nothing(mine: Path) -> None:
     (mine / "healers" / "tidy.py").write_text(
         HEALER.replace("    folder =", f"    {bad}\n    folder =", 1)
     )
-    done = run("-v", *arguments(mine))
+    done = run("-vv", *arguments(mine))
     assert done.returncode == 0
     assert "miyabi_healing_healers.tidy: a message that cannot be put together" in done.stderr
 
 
 def test_nobody_reads_it_and_the_run_goes_on(mine: Path) -> None:
-    command = [sys.executable, str(PROJECT / "self_healer.py"), "-v", "--json", *arguments(mine)]
+    command = [sys.executable, str(PROJECT / "self_healer.py"), "-vv", "--json", *arguments(mine)]
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as done:
@@ -180,7 +180,7 @@ def test_nobody_reads_it_and_the_run_goes_on(mine: Path) -> None:
 
 
 def test_watch_tells_of_each_pass_and_its_output_stays_json(mine: Path) -> None:
-    command = [sys.executable, str(PROJECT / "self_healer.py"), "-v", "--json", "--watch"]
+    command = [sys.executable, str(PROJECT / "self_healer.py"), "-vv", "--json", "--watch"]
     with subprocess.Popen(
         [*command, "--interval", "0.2", *arguments(mine)],
         env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -196,7 +196,7 @@ def test_watch_tells_of_each_pass_and_its_output_stays_json(mine: Path) -> None:
 
 
 def test_command_tells_as_well(home: Path) -> None:
-    done = run("-v", "--config", settings(home), "status")
+    done = run("-vv", "--config", settings(home), "status")
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 1)
 
@@ -205,7 +205,7 @@ def test_terminal_gets_lines_and_no_view_that_is_drawn_over(home: Path) -> None:
     """Where standard error is the same terminal, each would draw over the other."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, str(PROJECT / "self_healer.py"), "-v", "--config", settings(home),
+        [sys.executable, str(PROJECT / "self_healer.py"), "-vv", "--config", settings(home),
          "--watch", "--interval", "0.2"],
         cwd=home, env=environment(TERM="xterm", NO_COLOR="1"),
         stdin=theirs, stdout=theirs, stderr=theirs,

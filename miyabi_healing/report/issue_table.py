@@ -78,7 +78,7 @@ def _row(issue: IssueRow, document: Document, style: Style) -> _Row:
         limit_text(issue),
         ended,
     )
-    return _Row(cells, colour, _level(issue), issue)
+    return _Row(tuple(map(style.finished, cells)), colour, _level(issue), issue)
 
 
 def _level(issue: IssueRow) -> int:

@@ -42,8 +42,22 @@ def report_lines(document: Document, style: Style) -> Iterator[tuple[int, str]]:
     """Each with its priority (`miyabi_healing.support.console`)."""
     shown = cast("Document", style.shown(dict(document)))
     for level, line in _lines(shown, style):
-        done = style.finished(line)
-        yield level, done if style.colour else click.unstyle(done)
+        done = style.finished(line if style.colour else click.unstyle(line))
+        yield from (
+            (level, each) for each in ([done] if style.letters else _again(line, done, style))
+        )
+
+
+def _again(line: str, done: str, style: Style) -> Iterable[str]:
+    """A line that got too long by the letters that it is written in (three dots for one) as two."""
+    from rich.cells import cell_len
+
+    from miyabi_healing.report.layout import wrapped
+
+    if cell_len(line) > style.width or cell_len(done) <= style.width:
+        return (done,)
+    indent = " " * (len(done) - len(done.lstrip()))
+    return wrapped(done.lstrip(), style.width, indent, f"{indent}  ")
 
 
 def _lines(document: Document, style: Style) -> Iterator[tuple[int, str]]:
