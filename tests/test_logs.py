@@ -126,6 +126,22 @@ def test_log_that_is_only_its_last_lines_is_kept(tmp_path: Path) -> None:
     assert {each.reason for each in found.kept} == {"nothing to trim"}
 
 
+@pytest.mark.parametrize("days", [0, 100])
+def test_what_was_freed_is_what_the_filesystem_has_more_of(tmp_path: Path, days: float) -> None:
+    """Archived whole, or trimmed: the archive, its manifest and their folder are taken off."""
+    (tmp_path / "a.log").write_bytes(LINES * 20)
+    (step,) = plan(f"{tmp_path}/*.log", keep_lines=100, archive_after_days=days).steps
+    taken = blocks(tmp_path)
+    done = apply(step, context(tmp_path))
+    assert 0 <= taken - blocks(tmp_path) - done.freed <= 4096
+
+
+def blocks(folder: Path) -> int:
+    """The bytes that the files in a folder occupy."""
+    files = [each for each in folder.rglob("*") if each.is_file()]
+    return sum(each.lstat().st_blocks * 512 for each in files)
+
+
 def test_plan_promises_what_trimming_frees(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_bytes(LINES * 100)
     (step,) = plan(f"{tmp_path}/*.log", keep_lines=100).steps

@@ -11,6 +11,7 @@ import pytest
 from program import report, settings
 from test_delete import carry_out, fill, plan
 
+from miyabi_healing.gate.primitives.room import came_back
 from miyabi_healing.host import filesystems
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.host.readings import Host
@@ -74,6 +75,21 @@ def test_deleting_stops_where_a_snapshot_holds_it_all(mounted: Mounted) -> None:
     assert told.counts["caches_cleaned"] == 0
     assert first.stop in wording.message(told, dry_run=False)
     assert list(root.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("gone", "gain", "freed"),
+    [
+        (10_000_000, 9_000_000, 10_000_000),  # others write as well
+        (10_000_000, 3_000_000, 3_000_000),  # snapshots or copies have the rest
+        (10_000_000, -5_000_000, 0),
+        (400_000, 0, 400_000),  # too little to be told from what others write
+    ],
+)
+def test_what_most_of_it_stays_of_counts_by_the_filesystem(
+    gone: int, gain: int, freed: int
+) -> None:
+    assert came_back(gone, gain) == freed
 
 
 @pytest.mark.root

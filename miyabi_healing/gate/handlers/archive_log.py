@@ -78,7 +78,7 @@ class ArchiveLogHandler(StepHandler[ArchiveLog]):
             os.fsync(folder)
             place.write_manifest(parent_times=times)
         return StepResult(
-            freed=used(status) - size,
+            freed=max(used(status) - place.occupied, 0),
             details={"archived_bytes": archive.raw},
             undo={"entry": str(place.folder)},
             later=size,

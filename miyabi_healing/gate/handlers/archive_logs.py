@@ -114,7 +114,7 @@ class ArchiveLogsHandler(StepHandler[ArchiveLogs]):
                 del place.manifest["touched"]
                 raise Refused(_words(left))
             place.write_manifest(parent_times=times, stayed=sorted(left))
-        freed = sum(each.log.bytes for each in going) - bundle.size
+        freed = max(sum(each.log.bytes for each in going) - place.occupied, 0)
         details: dict[str, object] = {"archived_bytes": bundle.raw, "logs_archived": len(going)}
         if left:
             details["left_alone"] = {display(name): why for name, why in [*left.items()][:20]}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
-from miyabi_healing.gate.primitives.room import Room, nothing_came_back
+from miyabi_healing.gate.primitives.room import Room, came_back, nothing_came_back
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host import cache_deletion, caches
@@ -265,7 +265,7 @@ class DeleteHandler(StepHandler[Delete]):
         stop = nothing_came_back(tally.freed, gain)
         left = f"{len(tally.left)} left" if tally.left else ""
         return StepResult(
-            freed=max(gain, 0) if stop else tally.freed,
+            freed=came_back(tally.freed, gain),
             message="; ".join(filter(None, (left, stop))),
             details=details,
             in_vain=bool(stop),

@@ -15,7 +15,7 @@ from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler, Undo
 from miyabi_healing.gate.primitives import quarantine_locations, quarantine_restore
 from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
-from miyabi_healing.gate.primitives.room import Room, nothing_came_back
+from miyabi_healing.gate.primitives.room import Room, came_back, nothing_came_back
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.model.steps import Purge
 from miyabi_healing.state import quarantine
@@ -92,7 +92,7 @@ class PurgeHandler(StepHandler[Purge]):
             raise OSError(f"{len(left)} thing(s) would not go: {left[0]}")
         gain = room.gained(freed)
         stop = nothing_came_back(freed, gain)
-        return StepResult(freed=max(gain, 0) if stop else freed, message=stop, stop=stop)
+        return StepResult(freed=came_back(freed, gain), message=stop, stop=stop)
 
     def cost(self, step: Purge, deadline: float) -> Cost:
         return Cost(files=1, bytes=max(weigh_tree(step.folder / "thing", deadline), step.bytes))

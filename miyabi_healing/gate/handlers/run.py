@@ -9,7 +9,7 @@ from pathlib import Path
 
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
-from miyabi_healing.gate.primitives.room import Room, nothing_came_back
+from miyabi_healing.gate.primitives.room import Room, came_back, nothing_came_back
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host.process_status import read_process
 from miyabi_healing.model.steps import Run
@@ -81,7 +81,7 @@ class RunHandler(StepHandler[Run]):
         gone = before - after if before is not None and after is not None else 0
         gain = room.gained(max(gone, 0))
         stop = nothing_came_back(gone, gain)
-        freed = max(gain if stop or after is None else gone, 0)
+        freed = max(gain, 0) if after is None else came_back(max(gone, 0), gain)
         message = stop or ("" if freed else "it ended well and freed nothing")
         return StepResult(freed, message, details, in_vain=bool(stop) or not freed, stop=stop)
 

@@ -68,7 +68,7 @@ class TrimLogHandler(StepHandler[TrimLog]):
             place.write_manifest(
                 taken=where.cut, **ways, left_size=after.st_size, left_mtime_ns=after.st_mtime_ns
             )
-            freed = used(status) - used(os.fstat(descriptor)) - archive.size
+            freed = used(status) - used(os.fstat(descriptor)) - place.occupied
         details: dict[str, object] = {
             "archived_bytes": archive.raw,
             "way": "collapsed" if collapsed else "punched",

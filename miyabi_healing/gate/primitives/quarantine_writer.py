@@ -27,7 +27,7 @@ from miyabi_healing.gate.primitives.quarantine_restore import discard, put_back
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.state import quarantine
 from miyabi_healing.state.quarantine import QuarantineEntry
-from miyabi_healing.support.files import open_beneath
+from miyabi_healing.support.files import open_beneath, used
 from miyabi_healing.support.formatting import display
 
 # another place may do; a full or failing disk will not
@@ -46,6 +46,12 @@ class WrittenEntry(QuarantineEntry):
     @property
     def manifest_file(self) -> Path:
         return self.folder / "manifest.json"
+
+    @property
+    def occupied(self) -> int:
+        """The bytes that an entry takes whose payload is one file: with its folder and manifest."""
+        parts = (self.folder, self.manifest_file, self.payload)
+        return sum(used(os.lstat(each)) for each in parts)
 
     def write_manifest(self, **facts: object) -> None:
         """Add facts to the manifest, durably: a crash leaves the old one or the new one."""

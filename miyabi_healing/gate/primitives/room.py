@@ -48,6 +48,13 @@ class Room:
         return gain
 
 
+def came_back(gone: int, gain: int) -> int:
+    """The bytes that deleting `gone` of them has freed: these, unless the filesystem has far less
+    more room (`Room.gained`), as where snapshots or copies share most blocks; then what it has.
+    """
+    return gone if gone < LEAST or gain >= gone * _ENOUGH else max(gain, 0)
+
+
 def nothing_came_back(gone: int, gain: int) -> str:
     """Why nothing more is to be deleted: so many bytes went, and the filesystem has no more room.
     Empty where it has, or where that cannot be told.
