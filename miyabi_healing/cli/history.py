@@ -61,14 +61,14 @@ def history(
         )
         return
     for row in rows:
-        click.echo(_course_line(row) if issue else _pass_line(row))
+        click.echo(_course_line(row) if issue else pass_line(row))
     if not rows:
         click.echo(
             "Nothing is remembered yet." if issue is None else "It was not measured in that time."
         )
 
 
-def _pass_line(row: dict[str, Any]) -> str:
+def pass_line(row: dict[str, Any]) -> str:
     bad = row["unknown"] or row["killed"] or row["healed"] < row["found"] or not row["checks"]
     sign = "↩" if row["rolled_back"] else "❌" if bad else "✅"
     what = f"{row['found']} issue(s), {row['healed'] - row['gone']} healed"

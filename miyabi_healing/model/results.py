@@ -76,6 +76,7 @@ class RunResult:
     are lines for people. `purged` is what left the quarantine because its time had come.
     `out_of_memory_kills` is how many processes the kernel ended meanwhile for want of memory.
     `left_out` are the checks that are on and were not to run: of these it says nothing.
+    `interrupted` is whether the run came to its end before everything was checked.
     """
 
     run_id: str
@@ -89,3 +90,4 @@ class RunResult:
     quarantine: QuarantineSummary
     out_of_memory_kills: int = 0
     left_out: tuple[str, ...] = ()
+    interrupted: bool = False

@@ -51,7 +51,10 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         for each in json_report.get("collectors", [])
         if each["outcome"] == "failed"
     ]
+    if result.interrupted and not errors:
+        errors.append({"check": "", "message": "the run was interrupted"})
     found = [check for check in checks.values() if check.issue]
+    any_ran = any(test["outcome"] != "skipped" for test in tests)  # off in the configuration
     actions = [action for check in found for action in check.actions]
     healed = sum(check.healed for check in found)
     document: Document = {
@@ -62,9 +65,9 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         "dry_run": result.dry_run,
         "overall_success": not errors
         and healed == len(found)
-        and bool(tests)
+        and any_ran
         and not result.out_of_memory_kills,
-        "summary": summarize(found, len(errors), result, bool(tests)),
+        "summary": summarize(found, len(errors), result, any_ran),
         "issues_detected": [_issue_row(check) for check in found],
         "actions_taken": [_action_row(action, result.dry_run) for action in actions],
         "metrics": [metric for test in tests if (metric := _metric_row(test, checks))],

@@ -75,6 +75,8 @@ def summarize(found: Sequence[CheckResult], errors: int, result: RunResult, any_
 
 def _summary(found: Sequence[CheckResult], errors: int, result: RunResult, any_test: bool) -> str:
     unknown = f" {errors} check(s) could not run." if errors else ""
+    if result.interrupted:
+        unknown = " The run was interrupted before everything was checked."
     number = len(found)
     if killed := result.out_of_memory_kills:
         healed = sum(check.healed for check in found)
@@ -84,6 +86,8 @@ def _summary(found: Sequence[CheckResult], errors: int, result: RunResult, any_t
         )
     if not any_test:
         return f"No check ran.{unknown}"
+    if not found and result.interrupted:
+        return f"No issues detected so far.{unknown}"
     if not found:
         return (
             f"No issues detected, but{unknown}"

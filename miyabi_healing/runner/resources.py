@@ -257,7 +257,7 @@ class Resources:
             for row, what in self.recovered
         )
 
-    def result(self, checks: Mapping[str, CheckResult]) -> RunResult:
+    def result(self, checks: Mapping[str, CheckResult], interrupted: bool = False) -> RunResult:
         """What the run came to, for its report; also when everything is closed."""
         return RunResult(
             self.run_id,
@@ -271,6 +271,7 @@ class Resources:
             self._held(),
             max(memory.out_of_memory_kills() - self.kills_before, 0),
             self.left_out,
+            interrupted,
         )
 
     def _held(self) -> QuarantineSummary:

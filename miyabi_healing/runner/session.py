@@ -158,11 +158,8 @@ def _document(json_report: Mapping[str, Any], launch: Launch, code: int) -> Docu
     from miyabi_healing.report import documents
 
     assert launch.resources is not None  # a run that pytest reports on has some
-    document = documents.build_report(json_report, launch.resources.result(launch.records))
-    if code == _INTERRUPTED and not document["errors"]:
-        document["errors"].append({"check": "", "message": "the run was interrupted"})
-        document["overall_success"] = False
-    return document
+    interrupted = code == _INTERRUPTED
+    return documents.build_report(json_report, launch.resources.result(launch.records, interrupted))
 
 
 def _verdict(document: Document) -> int:
