@@ -60,8 +60,11 @@ def history(
             json.dumps([{**row, "ended": timestamp(row["ended"])} for row in rows], indent=2)
         )
         return
-    for row in rows:
-        click.echo(_course_line(row) if issue else pass_line(row))
+    from miyabi_healing.report import layout
+
+    lines = (_course_line(row) if issue else pass_line(row) for row in rows)
+    for line in layout.fitted(lines, layout.screen_width()):
+        click.echo(line)
     if not rows:
         click.echo(
             "Nothing is remembered yet." if issue is None else "It was not measured in that time."

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -81,6 +82,16 @@ class _Later(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.modules)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with the first words of its help, up to where they may end: none cut short."""
+        rows = []
+        for name in self.list_commands(ctx):
+            found = self.get_command(ctx, name)
+            words = " ".join(((found.help if found else "") or "").split())
+            rows.append((name, re.split(r"[.:;](?: |$)", words)[0]))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.modules:

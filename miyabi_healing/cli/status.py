@@ -23,7 +23,7 @@ def status(given: CommandContext, as_json: bool) -> None:
     last one is too old, could not check all, or was rolled back.
     """
     from miyabi_healing.cli.setup.installed import find_installed
-    from miyabi_healing.report import status
+    from miyabi_healing.report import layout, status
 
     chosen = settings(given)
     state = paths.state_folder()
@@ -32,7 +32,7 @@ def status(given: CommandContext, as_json: bool) -> None:
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        for line in status.status_lines(document):
+        for line in layout.fitted(status.status_lines(document), layout.screen_width()):
             click.echo(line)
     if status.is_wrong(document):
         sys.exit(ExitCode.ISSUES)

@@ -42,6 +42,14 @@ def wrapped(text: str, width: float, first: str = "", rest: str = "") -> Iterato
     yield line.rstrip().replace(_STAYS, " ")
 
 
+def fitted(lines: Iterable[str], width: float) -> Iterator[str]:
+    """Lines that are too long, broken between words; what goes on is indented a little more."""
+    for line in lines:
+        text = line.lstrip(" ")
+        indent = line[: len(line) - len(text)]
+        yield from wrapped(text, width, indent, indent + "    ") if text else (line,)
+
+
 def _parts(word: str, width: float) -> Iterator[str]:
     """A word in pieces that fit."""
     if cell_len(word) <= width:
