@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from program import report, run, settings
-from test_alerts import HOUR, WRONG, Story
+from test_alerts import CRASHED, HOUR, WRONG, Story
 from test_alerts import issue as alerted
 from test_alerts import report as document_of
 
@@ -140,9 +140,22 @@ def test_what_was_left_out_keeps_its_last_reading(journal: Journal, tmp_path: Pa
     assert [row["name"] for row in document["issues"]] == ["disk"]
     lines = list(status.status_lines(document))
     assert "Not checked then, and shown as an earlier run left it: disk" in lines
-    assert "Never checked: logs" in lines
+    assert "❓ Not known, as never checked: logs" in lines
+    assert not status.is_known(document)
     assert [row["outcome"] for row in history.course(journal, "disk", 0, 9)] == ["issue"]
     assert history.names(journal) == ["disk", "swap"]
+
+
+def test_run_of_a_part_does_not_make_old_readings_new(journal: Journal, tmp_path: Path) -> None:
+    remember(journal, "first", found("disk"), found("swap"))
+    journal.write("update pass set ended = ended - 864000", ())
+    assert status.build_status(journal, tmp_path, EVERY)["stale"]
+    remember(journal, "second", found("swap"), left_out=("disk",))
+    document = status.build_status(journal, tmp_path, EVERY)
+    assert (document["stale"], document["age_seconds"] < 60) == (True, True)
+    assert "✅ Nothing was wrong." not in list(status.status_lines(document))
+    remember(journal, "third", found("swap"), found("disk"))
+    assert not status.build_status(journal, tmp_path, EVERY)["stale"]
 
 
 def test_whole_run_ends_what_an_earlier_one_has_left(journal: Journal) -> None:
@@ -158,6 +171,9 @@ def test_nobody_is_told_that_what_was_left_out_is_well() -> None:
     story, part = Story(), {**document_of(healthy=(("swap", ""),)), "left_out": ["disk"]}
     unknown = document_of(errors=[{"check": "logs", "message": "no"}], healthy=())
     assert story.then(WRONG) == ["unhealed"]
+    assert story.then(CRASHED) == ["unknown"]
+    assert story.then(part) == [], "that a part could run does not end that all could not"
+    assert story.then(WRONG) == ["recovered"]
     assert story.then(unknown) == ["unknown"]
     assert story.then(part, after=48 * HOUR) == [], "neither recovered nor forgotten"
     assert set(story.known) >= {("disk", "/"), ("logs", "")}

@@ -59,9 +59,11 @@ def build_status(
     pause = known.paused(now) if known else None
     held = [each for each in quarantine.find_entries(state) if each.manifest]
     first = retention.next_one(held, config.quarantine.days, now)
-    undone = history.undone_since(known, latest) if known and latest else None
+    basis = history.oldest_reading(known, latest) if known and latest else None
+    undone = history.undone_since(known, basis) if known and basis else None
     watching = watch_presence.find_running(state)
     age = now.wall - latest["ended"] if latest else None
+    oldest = now.wall - basis["ended"] if basis else None
     limit = (
         stale_after(services, watching.due - latest["ended"])
         if latest and watching
@@ -82,7 +84,7 @@ def build_status(
         "age_seconds": None if age is None else round(age),
         "stale_after_seconds": round(limit),
         # a wall clock that was set back says nothing of how old it is
-        "stale": age is not None and not -_LEAST <= age <= limit,
+        "stale": oldest is not None and not -_LEAST <= oldest <= limit,
         "services": [
             {
                 "kind": each.kind,
@@ -144,6 +146,7 @@ def is_known(document: StatusDocument) -> bool:
         document["rolled_back"],
         document["stale"],
         not document["checks"],
+        document["never_checked"],
     )
     return not any(doubts)
 
@@ -237,7 +240,7 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
     if earlier := [name for name in document["left_out"] if name not in never]:
         yield f"Not checked then, and shown as an earlier run left it: {', '.join(earlier)}"
     if never:
-        yield f"Never checked: {', '.join(never)}"
+        yield f"❓ Not known, as never checked: {', '.join(never)}"
     for row in document["issues"]:
         yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
         yield (
@@ -259,11 +262,12 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
             f"{time_text(undone['last'])}. {own_command()} checks again."
         )
     if document["stale"]:
-        yield f"❓ Not known: the last run is too old. {own_command()} checks again."
+        what = "what an earlier run left" if document["left_out"] else "the last run"
+        yield f"❓ Not known: {what} is too old. {own_command()} checks again."
     elif when and not document["checks"]:
         yield "❓ Not known: no check ran."
     elif when and not is_wrong(document) and is_known(document):
-        yield "✅ Nothing was wrong" + (" in what was checked." if never else ".")
+        yield "✅ Nothing was wrong."
     for name in document["waived"]:
         yield f"📌 {name} is waived."
     if pause := document["paused"]:

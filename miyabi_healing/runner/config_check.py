@@ -106,7 +106,7 @@ def _numbered(message: str, path: _Path) -> tuple[_Path, str]:
     if len(path) < 3 or ", number 1" not in message:
         return path, message
     key = re.search(r", number 1\.([\w-]+)", message)
-    told = message.replace(", number 1", f", number {path[-1]}", 1)
+    told = re.sub(", number 1", f", number {path[-1]}", message, count=1)
     return (*path, key[1]) if key else path, told
 
 

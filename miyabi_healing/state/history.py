@@ -268,6 +268,13 @@ def _earlier(journal: Journal, latest: int) -> list[tuple[str, int]]:
     return [(name, number) for name, number in rows if number is not None]
 
 
+def oldest_reading(journal: Journal, latest: HistoryRow) -> HistoryRow:
+    """The run that the oldest of what `last` gives was measured in: what is known is as old."""
+    numbers = [number for _, number in _earlier(journal, latest["id"])]
+    rows = find(journal, "id = ?", min(numbers)) if numbers else []
+    return rows[0] if rows else latest
+
+
 def left_out(journal: Journal, number: int) -> list[str]:
     """The checks that a run was not to run."""
     query = "select name from measurement where pass = ? and outcome = ? order by rowid"

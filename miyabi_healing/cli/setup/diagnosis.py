@@ -290,7 +290,8 @@ def _last_run(chosen: Config) -> _Found:
     age = duration_text(max(document["age_seconds"], 0))
     when = f"{time_text(document['last_pass'])}, {age} ago"
     if document["stale"]:
-        words = f"{when}: runs should be no further apart than {_interval(document)}"
+        part = " of a part of the checks" if document["left_out"] else ""
+        words = f"{when}{part}: runs of all should be no further apart than {_interval(document)}"
         yield Finding("last run", WARNING, words, own_command())
     else:
         yield Finding("last run", OK, f"{when}; {own_command()} status says how it stands")

@@ -125,7 +125,7 @@ def _findings(document: Document) -> Iterator[_Finding]:
     unknown = {(row["check"], row.get("target", "")): row["message"] for row in document["errors"]}
     for (name, target), message in unknown.items():
         yield _Finding(name, target, "unknown", message, "high")
-    if ("", "") not in unknown:
+    if ("", "") not in unknown and not document.get("left_out"):  # which is no proof for all
         yield _Finding("", "", "healthy")
     for metric in document["metrics"]:
         key = metric["name"], metric["target"]
@@ -184,7 +184,7 @@ def decide(
     left_out = set(document.get("left_out", ()))
     # the run ran: what could not be checked before, and is no error now, is over; of a run of a
     # part, what it has measured itself says so
-    if seen["", ""].state == "healthy" and not left_out:
+    if not left_out and seen["", ""].state == "healthy":
         seen = {
             key: _Finding(*key, "healthy")
             for key, before in known.items()
