@@ -93,6 +93,16 @@ class _Later(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in self.modules or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from miyabi_healing.support.near_matches import did_you_mean
+
+        raise click.UsageError(f"No such command {name!r}; {did_you_mean(name, self.modules)}", ctx)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.modules:
             return None

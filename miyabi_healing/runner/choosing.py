@@ -35,13 +35,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What that comes to: the checks to run, those left out that would run otherwise, the files to
-    read, and what people should know.
+    """What that comes to: the checks to run, those left out that would run otherwise, the files of
+    which none is to run, and what people should know.
     """
 
     names: frozenset[str]
     left_out: tuple[str, ...]
-    files: tuple[Path, ...]
+    ignored: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -66,7 +66,9 @@ def choose(choice: Choice, where: Folders, config: Config) -> Chosen:
     return Chosen(
         names,
         tuple(name for name in every if name not in names and name not in off),
-        tuple(dict.fromkeys(each.file for each in sources if each.name in names)),
+        tuple(sorted(
+            {each.file for each in sources} - {each.file for each in sources if each.name in names}
+        )),
         tuple(f"{name} was asked for, but is {off[name]}" for name in asked
               if name in only and name in off),
     )  # fmt: skip

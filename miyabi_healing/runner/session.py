@@ -124,7 +124,7 @@ def run_checks(
             try:
                 code = int(
                     pytest.main(
-                        arguments(where, junitxml, chosen.files if chosen else where.checks),
+                        arguments(where, junitxml, chosen.ignored if chosen else ()),
                         plugins=[plugin, pytest_jsonreport.plugin, launch, catch],
                     )
                 )
@@ -188,13 +188,16 @@ def _unwritable(file: Path) -> str:
     return "" if os.access(folder, os.W_OK | os.X_OK) else "its folder cannot be written"
 
 
-def arguments(where: registry.Folders, junitxml: Path | None, places: Sequence[Path]) -> list[str]:
-    """pytest over these folders or files, as we need it: our own settings alone, whatever lies in
-    the current folder or in PYTEST_ADDOPTS.
+def arguments(
+    where: registry.Folders, junitxml: Path | None, ignored: Sequence[Path] = ()
+) -> list[str]:
+    """pytest over the folders but for some files, as we need it: our own settings alone, whatever
+    lies in the current folder or in PYTEST_ADDOPTS.
     """
     left_out = _NEVER_USED if len(where.checks) > 1 or junitxml else _NEVER_USED + _NOT_OURS
     return [
-        *map(str, places),
+        *(str(folder) for folder in where.checks),
+        *(f"--ignore={file}" for file in ignored),
         *([f"--junitxml={junitxml}"] if junitxml else []),
         f"--config-file={Path(__file__).with_name('pass.ini')}",
         "--noconftest",

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 _MOST = 3  # that are named
-_LEAST, _MARGIN = 0.5, 0.15  # how alike (difflib's ratio), and how much less than the nearest
+_LEAST, _MARGIN = 0.6, 0.15  # how alike (difflib's ratio), and how much less than the nearest
 
 
 def near_matches(wrong: str, valid: Iterable[str]) -> list[str]:
@@ -19,9 +19,9 @@ def near_matches(wrong: str, valid: Iterable[str]) -> list[str]:
         for each in names
         if plain and (each.lower().startswith(plain) or plain in each.lower().split("_"))
     ]
-    alike = difflib.get_close_matches(plain, names, n=_MOST, cutoff=_LEAST)
+    alike = sorted(names, key=lambda each: -_likeness(plain, each)) if plain else []
     best = _likeness(plain, alike[0]) if alike else 0
-    alike = [each for each in alike if _likeness(plain, each) > best - _MARGIN]
+    alike = [each for each in alike if _likeness(plain, each) >= max(_LEAST, best - _MARGIN)]
     return list(dict.fromkeys([*words, *alike]))[:_MOST]
 
 
@@ -34,5 +34,10 @@ def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     return f"did you mean {', '.join(most)}{' or ' if most else ''}{last}?"
 
 
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
+def _likeness(wrong: str, name: str) -> float:
+    """How alike they are, from 0 to 1: to the whole of the name, or a little less to a word."""
+    whole, *words = (
+        difflib.SequenceMatcher(None, wrong, each).ratio()
+        for each in (name.lower(), *name.lower().split("_"))
+    )
+    return max(whole, *(each - _MARGIN for each in words))
