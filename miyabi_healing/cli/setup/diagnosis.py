@@ -34,7 +34,7 @@ from miyabi_healing.support.invocation import own_command
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _PATIENCE = 5.0  # seconds for a tool to say its version
-_LITTLE_ROOM = 100 << 20  # bytes: below, what is set aside soon does not fit
+_LITTLE_ROOM, _LEAST_ROOM = 100 << 20, 1 << 20  # bytes: what is set aside soon, or now, is too much
 _NETWORK = (
     "nfs",
     "nfs4",
@@ -153,8 +153,13 @@ def _caches(chosen: Config) -> _Found:
     lost: dict[str, str] = {}
     for cache in caches.find_caches(chosen.caches):
         ways = [each for each in (cache.kind.gentle, cache.kind.strong) if each]
-        if ways and not any(cache_steps.is_installed(cache, each) for each in ways):
-            rest = "it is cleaned by path alone" if cache.kind.deletable else "it is left alone"
+        if (
+            cache.allowed
+            and ways
+            and not any(cache_steps.is_installed(cache, each) for each in ways)
+        ):
+            by_path = cache.kind.deletable and not cache.kind.of_system
+            rest = "it is cleaned by path alone" if by_path else "it is left alone"
             lost.setdefault(f"{ways[0][0]}", f"{display(cache.path)}: {rest}")
     for tool, what in lost.items():
         yield Finding("tools", WARNING, f"{tool} is not there for {what}", f"install {tool}")
@@ -200,6 +205,9 @@ def _state(_: Config) -> _Found:
     elif not os.access(there, os.W_OK | os.X_OK) or os.statvfs(there).f_flag & os.ST_RDONLY:
         words = f"{where} cannot be written: nothing is healed, as nothing can be recorded"
         yield Finding("state", PROBLEM, words, "make it writable, or set XDG_STATE_HOME")
+    elif free < _LEAST_ROOM:
+        words = f"{where} has {size_text(free)} left: nothing more can be set aside"
+        yield Finding("state", PROBLEM, words, f"{own_command()} space {display(there)}")
     elif free < _LITTLE_ROOM:
         yield Finding("state", WARNING, f"{where} has {size_text(free)} left")
     else:
