@@ -89,6 +89,8 @@ def package(session: nox.Session) -> None:
     needed += [f"{stem}.data/data/{file}" for file in shared]
     missing = {
         *needed,
+        "miyabi_healing/report/page/page.html",
+        "miyabi_healing/report/page/style.css",
         "miyabi_healing/report/report.schema.json",
         "miyabi_healing/runner/pass.ini",
     } - set(names)

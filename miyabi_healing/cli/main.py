@@ -70,6 +70,7 @@ class _Later(click.Group):
         "list": "listing:list_all",
         "pause": "pause",
         "quarantine": "quarantine",
+        "report": "report",
         "resume": "pause",
         "rollback": "rollback",
         "show": "show",

@@ -204,9 +204,16 @@ class MetricsSettings:
 
 @dataclass(frozen=True, repr=False)
 class ReportSettings:
-    """How the report for people looks: `emoji` says whether it has any."""
+    """How the report for people looks: `emoji` says whether it has any; `html` is the file that
+    each run writes its page to, for a browser, none where it is empty.
+    """
 
     emoji: bool = True
+    html: str = ""
+
+    def __post_init__(self) -> None:
+        if self.html and not self.html.startswith(("/", "~")):
+            raise ValueError(f"html must be an absolute path, not {self.html!r}")
 
 
 @dataclass(frozen=True, repr=False)

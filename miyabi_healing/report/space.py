@@ -167,6 +167,11 @@ def detail_lines(details: Mapping[str, Any]) -> Iterator[str]:
         yield f"     {note[:1].upper()}{note[1:]}"
 
 
+def named_folders(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The largest folders that a report's details have, as far as they have our form."""
+    return _rows(details, "largest_folders")
+
+
 def _rows(details: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     """Rows that any healer may have under that key, as long as they have our form."""
     wanted = {"largest_folders": ("path", "verdict", "what", "bytes", "files", "at_least")}

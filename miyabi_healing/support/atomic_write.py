@@ -26,11 +26,11 @@ def create(path: Path, data: bytes, mode: int = 0o600) -> None:
     _sync(path.parent)
 
 
-def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
+def replace(path: Path, data: bytes, mode: int = 0o644, folder_mode: int = 0o755) -> None:
     """Put a file in its place as a whole, or not at all, and durably; a link there is replaced, not
     followed. Raises OSError.
     """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=folder_mode, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         os.fchmod(descriptor, mode)

@@ -63,6 +63,9 @@ _OUTPUTS: tuple[Output, ...] = (
         lambda given: bool(given.settings.metrics.textfile) and not given.dry_run,
         for_all=True,
     ),
+    _Module(
+        "html", "outputs.html", lambda given: bool(given.settings.report.html) and not given.dry_run
+    ),
     _Module("github", "outputs.github", lambda given: bool(given.annotate)),
     _Module("alerts", "alerts.queue", lambda given: given.mail is not None),
     _Module("ping", "outputs.ping", _pings, for_all=True),

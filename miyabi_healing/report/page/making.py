@@ -1,0 +1,94 @@
+"""Making the page and putting it in its place."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from miyabi_healing.model.config import Config
+from miyabi_healing.report.page.contents import build_page
+from miyabi_healing.report.page.parts import Page
+from miyabi_healing.state.store import open_read_only
+from miyabi_healing.support import atomic_write, mount_answers
+from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_KEEP = "\N{NO-BREAK SPACE}"
+_FOLDER = Path(__file__).parent
+
+
+class CannotWrite(Exception):
+    """Where the page was to go cannot be written; the message is one line."""
+
+
+def make_page(state: Path, config: Config, document: Mapping[str, Any] | None = None) -> str:
+    """The page, after a run with its `document`, else of the last run on record.
+
+    Raises OSError, TooNew, sqlite3.Error.
+    """
+    with open_read_only(state) as journal:
+        page = build_page(journal, document, state, config, time.time())
+    return render(page)
+
+
+def render(page: Page) -> str:
+    """The page as HTML: whatever came from the host is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER, encoding="utf-8"),
+        autoescape=True,
+        finalize=_printable,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["slashes"] = _slashes
+    return environment.get_template("page.html").render(page=page)
+
+
+def _printable(value: object) -> object:
+    """Any text as one printable line, whoever it came from; blanks that keep words together are
+    ours.
+    """
+    if type(value) is not str:  # what is markup was text before
+        return value
+    return _KEEP.join(map(display, value.split(_KEEP)))
+
+
+def _slashes(path: str) -> Markup:
+    """A path that is broken after its slashes where it has to be."""
+    from markupsafe import Markup, escape
+
+    return Markup("/<wbr>").join(escape(_printable(each)) for each in path.split("/"))
+
+
+def write_page(path: Path, words: str, private: bool = False) -> None:
+    """Put the page in its place as a whole, or not at all, for all to read unless it is `private`.
+    Raises CannotWrite.
+    """
+    data = words.encode("utf-8", "backslashreplace")
+    file_mode, folder_mode = (0o600, 0o700) if private else (0o644, 0o755)
+    try:
+        mount_answers.check(path)
+        if _is_taken(path):
+            raise CannotWrite(f"{display(path)} is no regular file")
+        atomic_write.replace(path, data, mode=file_mode, folder_mode=folder_mode)
+    except mount_answers.NoAnswer as error:
+        raise CannotWrite(str(error)) from None
+    except OSError as error:
+        raise CannotWrite(f"{display(path)}: {error.strerror}") from None
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether a device, a link or a folder is there: none of these is to be replaced."""
+    try:
+        return not stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
