@@ -533,3 +533,14 @@ def glance_at_space(path: str) -> None:
     true = largest_rows(look_at(path, places, lambda told: None).tree, places, (), by_bytes)
     missed = {row.path for row in true[:5]} - {row.path for row in seen}
     print(f'{{"glance": {taken}, "missed": {len(missed)}}}')
+
+
+def make_page(state: str) -> None:
+    """Make the page of a state folder; how large it is."""
+    from pathlib import Path
+
+    from miyabi_healing.model.config import Config
+    from miyabi_healing.report.page.making import make_page
+
+    words = make_page(Path(state), Config())
+    print(f'{{"kilobytes": {len(words.encode()) / 1e3}}}')
