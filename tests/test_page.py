@@ -99,6 +99,7 @@ def test_hours_without_a_run_are_a_hole_and_no_line(tmp_path: Path) -> None:
 
 def test_host_that_is_checked_once_a_day_has_no_holes(tmp_path: Path) -> None:
     rows = [(NOW - number * DAY, disk(20)) for number in range(20, -1, -1)]
+    rows[9] = (rows[9][0] + 12 * HOUR, disk(20))  # it was off for a while
     found = courses(history(tmp_path, rows), now=NOW + HOUR, buckets=240)
     drawn = charts.plot(found.values[0], found, NOW + HOUR, str)
     assert (drawn.holes, drawn.line.count("M"), found.interval) == ((), 1, DAY)
@@ -124,6 +125,22 @@ def test_value_that_is_not_measured_any_more_is_named_without_a_picture(tmp_path
     found = page_of(history(tmp_path, rows))
     assert [each.where for each in found.charts] == ["/"]
     assert found.unshown == (f"disk /mnt (last {words.day(NOW - 30 * DAY)})",)
+
+
+def test_check_that_is_skipped_has_no_picture(tmp_path: Path) -> None:
+    book = pagework.journal(tmp_path)
+    skipped = ("swap_usage", "", None, None, 90, "%", "healthy")
+    pagework.run_at(book, NOW, [disk(20), skipped])
+    book.close()
+    assert [each.title for each in page_of(tmp_path).charts] == ["disk"]
+
+
+@pytest.mark.parametrize(("count", "down"), [(12, charts.HEIGHT), (13, charts.HEIGHT // 12)])
+def test_lines_of_many_heals_do_not_hide_the_course(count: int, down: int) -> None:
+    buckets = tuple(Bucket(NOW - n * HOUR, 1, 9, 1, 0, 1, 1) for n in range(count, 0, -1))
+    course = Course("x", "", "%", 9, 1, "healthy", "", NOW, buckets)
+    drawn = charts.plot(course, Courses(NOW - 20 * HOUR, NOW, HOUR), NOW, str)
+    assert drawn.heals.count(f"V{down}") == drawn.heals.count("M") == count
 
 
 def test_last_heal_is_in_the_caption_with_what_it_came_to(page: Page) -> None:
@@ -405,9 +422,11 @@ def test_page_stays_small_however_restless_the_values_are(page: Page, number: in
 
 def test_page_takes_the_place_of_a_file_alone(tmp_path: Path) -> None:
     link, folder, file = tmp_path / "link", tmp_path / "folder", tmp_path / "file"
+    pipe = tmp_path / "pipe"
     folder.mkdir()
     link.symlink_to(file)
-    for taken in (link, folder, Path("/dev/null")):
+    os.mkfifo(pipe)
+    for taken in (link, folder, pipe):
         with pytest.raises(making.CannotWrite, match="is no regular file"):
             making.write_page(taken, "x")
     assert not file.exists()
