@@ -7,9 +7,14 @@ import math
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from miyabi_healing.state import reports
+from miyabi_healing.model.config import Config
+from miyabi_healing.report.page.contents import build_page
+from miyabi_healing.report.page.parts import Page
+from miyabi_healing.state import reports, run_clock
 from miyabi_healing.state.journal import Journal
+from miyabi_healing.state.store import open_read_only
 from miyabi_healing.support.formatting import timestamp
 
 NOW = 1_795_600_000.0 // 300 * 300
@@ -105,6 +110,16 @@ def world(state: Path, runs: int = 400, step: float = 3600, **changes: Any) -> P
     for number, intended in held:
         set_aside(state, number, intended)
     return state
+
+
+def page_of(state: Path, document: dict[str, Any] | None = None, now: float = NOW + 60) -> Page:
+    """The page as it was at a moment by the wall clock."""
+    reading = run_clock.read_clocks()._replace(wall=now)
+    with (
+        mock.patch.object(run_clock, "read_clocks", return_value=reading),
+        open_read_only(state) as book,
+    ):
+        return build_page(book, document, state, Config(), now)
 
 
 def set_aside(state: Path, step: int, moment: float, run: str = RUN) -> None:

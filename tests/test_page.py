@@ -13,12 +13,11 @@ from typing import Any
 
 import pagework
 import pytest
-from pagework import NOW, RUN
+from pagework import NOW, RUN, page_of
 from program import run, settings
 
 from miyabi_healing.model.config import Config, ReportSettings
 from miyabi_healing.report.page import charts, kept, making, treemap, words
-from miyabi_healing.report.page.contents import build_page
 from miyabi_healing.report.page.parts import Page
 from miyabi_healing.state.courses import Bucket, Course, Courses, read_courses
 from miyabi_healing.state.store import open_read_only
@@ -36,11 +35,6 @@ def courses(state: Path, now: float = NOW, buckets: int = 24) -> Courses:
     with open_read_only(state) as book:
         assert book
         return read_courses(book, now - 90 * DAY, now, buckets)
-
-
-def page_of(state: Path, document: dict[str, Any] | None = None, now: float = NOW + 60) -> Page:
-    with open_read_only(state) as book:
-        return build_page(book, document, state, Config(), now)
 
 
 def history(state: Path, rows: list[tuple[float, Any]]) -> Path:
@@ -258,7 +252,7 @@ def test_what_was_kept_is_as_the_last_action_on_it_left_it(tmp_path: Path) -> No
 def test_quarantine_is_listed_by_run_with_its_end(page: Page) -> None:
     (row,) = page.quarantine.rows
     assert (row.what, row.size) == ("16 worktrees", "5.8 MB")
-    assert row.until == page.quarantine.first
+    assert row.until == page.quarantine.first == words.day(NOW + 30 * DAY)
     assert row.command.endswith(f" rollback {RUN}")
 
 
@@ -290,9 +284,9 @@ def test_verdict_is_not_known_once_steps_were_rolled_back(tmp_path: Path) -> Non
 
 
 def test_verdict_is_not_known_where_runs_have_stopped(world: Path) -> None:
+    assert page_of(world, now=NOW + 20 * HOUR).verdict.tone == "bad"
     verdict = page_of(world, now=NOW + 30 * HOUR).verdict
     assert verdict.text == "Not known: the last run was 30 h ago."
-    assert page_of(world, now=NOW + 2 * HOUR).verdict.tone == "bad"
 
 
 def test_run_that_could_not_begin_is_what_its_page_says(world: Path) -> None:
@@ -362,9 +356,7 @@ def test_nothing_from_the_host_becomes_markup(tmp_path: Path) -> None:
     row = ("20261125T160000-1", HOSTILE, "disk_space_critical", HOSTILE, "run", "x", NOW, NOW)
     book.write(f"{pagework.STEP} (?, ?, ?, ?, ?, ?, '', '', ?, ?, 'applied', 0, '{{}}')", row)
     book.close()
-    with open_read_only(state) as opened:
-        made = build_page(opened, None, state, Config(), NOW + 60)
-    text = making.render(made)
+    text = making.render(page_of(state))
     page = Elements()
     page.feed(text)
     names = {name for name, _ in page.found}

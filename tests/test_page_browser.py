@@ -11,7 +11,6 @@ import pagework
 import pytest
 from browser import Browser, browser, find_chromium
 
-from miyabi_healing.model.config import Config
 from miyabi_healing.report.page import making
 
 pytestmark = pytest.mark.skipif(
@@ -94,7 +93,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     pagework.world(folder / "state", runs=120, kept=kept)
     file = folder / "page.html"
-    file.write_text(making.make_page(folder / "state", Config()))
+    file.write_text(making.render(pagework.page_of(folder / "state")))
     return file
 
 

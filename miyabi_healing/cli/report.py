@@ -61,6 +61,7 @@ def _last_page(chosen: Config) -> Path:
 
 def _make(file: str, chosen: Config) -> Path | None:
     """The page's file; None where it went to standard output. Raises Refusal."""
+    from miyabi_healing.cli.setup.installed import find_installed
     from miyabi_healing.report.page import making, places
     from miyabi_healing.state.journal import TooNew
 
@@ -68,7 +69,7 @@ def _make(file: str, chosen: Config) -> Path | None:
     usual = file == _USUAL
     path = places.usual(state) if usual else Path(os.path.abspath(os.path.expanduser(file)))
     try:
-        page = making.make_page(state, chosen)
+        page = making.make_page(state, chosen, services=find_installed())
         if file == "-":
             click.echo(page.encode("utf-8", "backslashreplace"), nl=False)
             return None

@@ -18,7 +18,7 @@ from miyabi_healing.report.page.parts import Chart, Page, Space
 from miyabi_healing.report.page.space_map import space_of
 from miyabi_healing.report.page.state_now import lines, state_of, tiles, verdict
 from miyabi_healing.report.space import folded
-from miyabi_healing.report.status import build_status
+from miyabi_healing.report.status import Service, build_status
 from miyabi_healing.state import history, quarantine, reports, run_clock
 from miyabi_healing.state.courses import Course, Courses, Heal, read_courses
 from miyabi_healing.state.journal import Journal
@@ -38,9 +38,10 @@ def build_page(
     state: Path,
     config: Config,
     now: float,
+    services: Sequence[Service] = (),
 ) -> Page:
     """The page as of `now`. `document` is the report of the run that has just ended; None for the
-    last one that the journal has. Raises sqlite3.Error.
+    last one that the journal has. `services` are what begins runs. Raises sqlite3.Error.
     """
     known = journal if journal and journal.version >= 3 else None
     program = own_command()
@@ -49,7 +50,7 @@ def build_page(
         document = reports.latest(known)
     moment = journal.now() if journal else run_clock.unknown_moment()
     entries = quarantine.find_entries(state)
-    status = build_status(journal, state, config)
+    status = build_status(journal, state, config, services)
     looked = _looked(known, document) if known else []
     kept = kept_groups((each for _, each in looked), program)
     held = quarantine_rows(entries, config.quarantine, moment, program)

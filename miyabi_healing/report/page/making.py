@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from miyabi_healing.support.formatting import display
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from miyabi_healing.report.status import Service
+
 _KEEP = "\N{NO-BREAK SPACE}"
 _FOLDER = Path(__file__).parent
 
@@ -27,13 +29,19 @@ class CannotWrite(Exception):
     """Where the page was to go cannot be written; the message is one line."""
 
 
-def make_page(state: Path, config: Config, document: Mapping[str, Any] | None = None) -> str:
-    """The page, after a run with its `document`, else of the last run on record.
+def make_page(
+    state: Path,
+    config: Config,
+    document: Mapping[str, Any] | None = None,
+    services: Sequence[Service] = (),
+) -> str:
+    """The page, after a run with its `document`, else of the last run on record; `services` are
+    what begins runs.
 
     Raises OSError, TooNew, sqlite3.Error.
     """
     with open_read_only(state) as journal:
-        page = build_page(journal, document, state, config, time.time())
+        page = build_page(journal, document, state, config, time.time(), services)
     return render(page)
 
 

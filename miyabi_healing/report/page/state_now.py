@@ -20,8 +20,6 @@ from miyabi_healing.report.space import folded
 from miyabi_healing.state.courses import Course, Courses
 from miyabi_healing.support.formatting import display, duration_text, size_text
 
-_LATE = 3  # usual intervals, and some minutes: then what is known is old
-_MINUTES = 600
 _VALUES = 2  # tiles
 _MOST = 20  # lines of a kind
 
@@ -39,9 +37,8 @@ def verdict(
         steps = words.many(undone["steps"], "step")
         text = f"Not known: {steps} of a run rolled back since, the last {when}"
         return Line(f"{text}.", WARN, program)
-    if is_late(courses):
-        ago = duration_text(courses.end - courses.known_until)
-        return Line(f"Not known: the last run was {ago} ago.", WARN, program)
+    if status.get("stale"):
+        return Line(f"Not known: the last run was {_ago(status['age_seconds'])}.", WARN, program)
     freed = _freed(document)
     summary = f"{document['summary'].removesuffix('.')} · {freed}" if freed else document["summary"]
     if any(not each["healed"] for each in document["issues_detected"]):
@@ -49,10 +46,10 @@ def verdict(
     return Line(summary, GOOD if document["overall_success"] else WARN)
 
 
-def is_late(courses: Courses) -> bool:
-    """Whether there should have been a run since the last one."""
-    usual = _LATE * courses.interval + _MINUTES
-    return bool(courses.interval) and courses.end - courses.known_until > usual
+def _ago(seconds: float) -> str:
+    if seconds < 0:
+        return f"{duration_text(-seconds)} from now by this clock"
+    return f"{duration_text(seconds)} ago"
 
 
 def _freed(document: Mapping[str, Any]) -> str:
