@@ -148,9 +148,7 @@ class _Somewhere(click.Path):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "-d", "--dry-run", is_flag=True, help="Show what would be done; change nothing."
-)
+@click.option("-d", "--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option(
     "-j", "--json", "as_json", is_flag=True, help="Print the report as one JSON document."
 )

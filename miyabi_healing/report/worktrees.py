@@ -4,7 +4,6 @@ for any width of a screen.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import click
 from rich.cells import cell_len
 
 from miyabi_healing.model.worktree_survey import WorktreeRow, WorktreeSurvey
+from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.layout import padded, wrapped
 from miyabi_healing.support.formatting import DAY, duration_text, size_text, timestamp
 
@@ -93,7 +93,7 @@ def _table(trees: Sequence[dict[str, Any]], width: float) -> Iterator[str]:
     sizes = _sizes(_SHORT, numbers)
     yield _line(_SHORT, sizes)
     for row, cells in zip(trees, numbers, strict=True):
-        yield from wrapped(folded(row["path"]), width)
+        yield from wrapped(home_folded(row["path"]), width)
         yield _line(cells, sizes)
         yield from _branch(row, width)
         yield from _verdict(row, width)
@@ -147,20 +147,13 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     idle = row["idle_days"]
     least = "≥ " if row["at_least"] else ""
     return (
-        folded(row["path"]),
+        home_folded(row["path"]),
         row["branch"] or f"detached {commit}".rstrip(),
         "?" if idle is None else duration_text(max(0, idle * DAY)),
         least + size_text(row["own_bytes"]),
         least + size_text(row["regenerable_bytes"]),
         least + size_text(row["shared_bytes"]),
     )
-
-
-def folded(path: str) -> str:
-    """A path with ``~`` for the home that it is in."""
-    home = os.path.expanduser("~")
-    below = home != "/" and (path == home or path.startswith(home + "/"))
-    return f"~{path[len(home) :]}" if below else path
 
 
 def _words(row: dict[str, Any]) -> str:
@@ -200,7 +193,7 @@ def _leftover_folders(rows: Sequence[dict[str, Any]], width: float) -> Iterator[
     yield from wrapped(head, width)
     for row in rows:
         least = "at least " if row["at_least"] else ""
-        text = f"{folded(row['path'])}: {least}{size_text(row['own_bytes'])}; {row['why']}"
+        text = f"{home_folded(row['path'])}: {least}{size_text(row['own_bytes'])}; {row['why']}"
         yield from wrapped(text, width, "  ", _INDENT)
 
 

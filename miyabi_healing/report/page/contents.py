@@ -10,6 +10,7 @@ from typing import Any
 
 from miyabi_healing import __version__
 from miyabi_healing.model.config import Config
+from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.page import charts, words
 from miyabi_healing.report.page.deeds import read_deeds
 from miyabi_healing.report.page.held import quarantine_rows
@@ -17,7 +18,6 @@ from miyabi_healing.report.page.kept import kept_groups
 from miyabi_healing.report.page.parts import Chart, Page, Space
 from miyabi_healing.report.page.space_map import space_of
 from miyabi_healing.report.page.state_now import lines, state_of, tiles, verdict
-from miyabi_healing.report.space import folded
 from miyabi_healing.report.status import Service, build_status
 from miyabi_healing.state import history, quarantine, reports, run_clock
 from miyabi_healing.state.courses import Course, Courses, Heal, read_courses
@@ -139,7 +139,7 @@ def _part(course: Course) -> float:
 
 
 def _name(course: Course) -> str:
-    return f"{words.short_name(course.name)} {folded(display(course.target))}".strip()
+    return f"{words.short_name(course.name)} {home_folded(display(course.target))}".strip()
 
 
 def _chart(course: Course, courses: Courses) -> Chart:
@@ -147,7 +147,7 @@ def _chart(course: Course, courses: Courses) -> Chart:
     state, tone = state_of(course)
     return Chart(
         title=words.short_name(course.name),
-        where=folded(display(course.target)),
+        where=home_folded(display(course.target)),
         now=text(course.value),
         limit=text(course.threshold),
         state=state,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.page import words
 from miyabi_healing.report.page.parts import Deed
-from miyabi_healing.report.space import folded
 from miyabi_healing.state import reports
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.quarantine import QuarantineEntry
@@ -63,7 +63,7 @@ def _deed(
     return Deed(
         when=words.moment(began, now),
         what=display(action.get("message", "")) or f"{words.many(steps, 'step')} by {healer}",
-        where=f"{words.short_name(issue)} {folded(display(target))}".strip(),
+        where=f"{words.short_name(issue)} {home_folded(display(target))}".strip(),
         change=_change(before, after, unit),
         undo=undo,
         undone=why,
