@@ -235,20 +235,13 @@ def measure(request: pytest.FixtureRequest) -> _Measure:
     def note(value: float, description: str, used_by: _UsedBy | None = None) -> float:
         if not math.isfinite(value):
             raise ValueError(f"{value} is no measurement")
-        measured = cast("Measurement", _Measured(value=float(value), description=description))
+        measured: Measurement = {"value": float(value), "description": description}
         if used_by and value > request.node.stash[LIMITS].threshold:
             _add_users(measured, used_by)
         request.node.user_properties.append(("measured", measured))
         return value
 
     return note
-
-
-class _Measured(dict[str, object]):
-    """A measurement; as text, and so in JUnit XML, its description."""
-
-    def __str__(self) -> str:
-        return str(self["description"])
 
 
 def _add_users(measured: Measurement, used_by: _UsedBy) -> None:

@@ -16,9 +16,23 @@ from miyabi_healing.support.formatting import plain_number
 HEALED = "HEALED"  # as the terminal says it
 
 
+class _Measured(dict[str, object]):
+    """A measurement; as text, which is what stands in the XML, its description. Workers of xdist
+    could not send it.
+    """
+
+    def __str__(self) -> str:
+        return str(self["description"])
+
+
 def describe(record: CheckResult, reports: Sequence[pytest.TestReport]) -> None:
     """Add the properties to the report that they are read from: a check's last one."""
     for report in reports[-1:]:
+        said = [
+            (name, _Measured(value) if name == "measured" and isinstance(value, dict) else value)
+            for name, value in report.user_properties
+        ]
+        report.user_properties[:] = said
         report.user_properties += properties(record, all(each.passed for each in reports))
 
 

@@ -275,7 +275,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         if not any(report.when == "call" for report in last):
             last, reports = reports, last
         shown = [each for each in reports if each.failed and each.when != "call"] + last
-        if getattr(item.config.option, "xmlpath", None):
+        if getattr(item.config.option, "xmlpath", None) and not hasattr(item.config, "workerinput"):
             from miyabi_healing.runner import junit
 
             junit.describe(record, shown)
