@@ -171,7 +171,12 @@ class _Somewhere(click.Path):
     is_flag=True,
     help="Tell Slack what has changed; the webhook is in SLACK_WEBHOOK_URL.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print nothing while all is well, and what stays as it is in a line, whole once a day.",
+)
 @click.option(
     "-v",
     "--verbose",

@@ -31,8 +31,8 @@ _USUAL = "-usual-"  # no FILE was given
 @as_json
 @click.pass_obj
 def report(given: CommandContext, file: str | None, as_json: bool) -> None:
-    """Where the last page is; with --html, make one: how the host stands, the course of every
-    value, what was done, kept and set aside.
+    """A page for a browser, or where the last one is. With --html, make one: how the host stands,
+    the course of every value, what was done, kept and set aside.
 
     One file for any browser, without scripts; it loads nothing. A run makes it where [report] html
     names a file. Changes nothing else.
