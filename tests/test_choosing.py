@@ -111,6 +111,9 @@ def test_summary_claims_no_more_than_was_checked() -> None:
     said = summarize([], 0, outcome("a", "b", left_out=("c",)), True)
     assert said == "No issues detected. Not checked: c."
     assert "healthy" in summarize([], 0, outcome("a", left_out=()), True)
+    nothing = outcome("a", left_out=("b",))
+    nothing.checks["a"].skipped = True
+    assert summarize([], 0, nothing, False) == "No check ran. Not checked: b."
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def summarize(found: Sequence[CheckResult], errors: int, result: RunResult, any_
     words = _summary(found, errors, result, any_test)
     if not result.left_out:
         return words
-    ran = dict.fromkeys(check.name for check in result.checks.values())
+    ran = dict.fromkeys(check.name for check in result.checks.values() if not check.skipped)
     part = f"Only {', '.join(ran)} {'was' if len(ran) == 1 else 'were'} checked."
     if len(ran) > len(result.left_out) or not ran:
         part = f"Not checked: {', '.join(result.left_out)}."
