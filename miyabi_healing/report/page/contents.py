@@ -10,7 +10,6 @@ from typing import Any
 
 from miyabi_healing import __version__
 from miyabi_healing.model.config import Config
-from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.page import charts, words
 from miyabi_healing.report.page.deeds import read_deeds
 from miyabi_healing.report.page.held import quarantine_rows
@@ -139,7 +138,7 @@ def _part(course: Course) -> float:
 
 
 def _name(course: Course) -> str:
-    return f"{words.short_name(course.name)} {home_folded(display(course.target))}".strip()
+    return f"{words.short_name(course.name)} {words.place(course.target)}".strip()
 
 
 def _chart(course: Course, courses: Courses) -> Chart:
@@ -147,7 +146,7 @@ def _chart(course: Course, courses: Courses) -> Chart:
     state, tone = state_of(course)
     return Chart(
         title=words.short_name(course.name),
-        where=home_folded(display(course.target)),
+        where=words.place(course.target),
         now=text(course.value),
         limit=text(course.threshold),
         state=state,

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.page import words
 from miyabi_healing.report.page.parts import Deed
 from miyabi_healing.state import reports
@@ -63,7 +62,7 @@ def _deed(
     return Deed(
         when=words.moment(began, now),
         what=display(action.get("message", "")) or f"{words.many(steps, 'step')} by {healer}",
-        where=f"{words.short_name(issue)} {home_folded(display(target))}".strip(),
+        where=f"{words.short_name(issue)} {words.place(target)}".strip(),
         change=_change(before, after, unit),
         undo=undo,
         undone=why,

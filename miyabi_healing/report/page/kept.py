@@ -8,9 +8,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.page.parts import KeptGroup, Thing
-from miyabi_healing.report.page.words import short_name
+from miyabi_healing.report.page.words import place, short_name
 from miyabi_healing.support.formatting import display
 
 _MOST = 40  # things of one reason that are listed
@@ -57,7 +56,7 @@ def _thing(row: Mapping[str, Any], reason: str, program: str) -> Thing:
     detail = display(row.get("detail", ""))
     return Thing(
         name=name or target,
-        folder=home_folded(os.path.dirname(target)) if is_path else "",
+        folder=place(os.path.dirname(target)) if is_path else "",
         detail="" if detail == reason else detail,
         count=count,
         why=_why(target, is_path, program),

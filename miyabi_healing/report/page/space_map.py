@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.page.parts import GOOD, OWN, QUIET, WARN, Cell, Folder, Space
 from miyabi_healing.report.page.treemap import squarify
+from miyabi_healing.report.page.words import place
 from miyabi_healing.report.space import named_folders
 from miyabi_healing.support.formatting import display, size_text
 
@@ -45,7 +45,7 @@ def _space(
         for (_, row), area in zip(sized, areas, strict=True)
     ]
     return Space(
-        where=home_folded(display(glance.get("path") or action.get("target", ""))),
+        where=place(glance.get("path") or action.get("target", "")),
         when=when,
         cells=tuple(cells),
         folders=tuple(_folder(row, by) for _, row in sized),
@@ -65,7 +65,7 @@ def _text(row: Mapping[str, Any], by: str) -> str:
 def _folder(row: Mapping[str, Any], by: str) -> Folder:
     return Folder(
         size=_text(row, by),
-        path=home_folded(display(row["path"])),
+        path=place(row["path"]),
         verdict=display(row["verdict"]),
         what=display(row["what"]),
         tone=_TONES.get(row["verdict"], QUIET),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.page import words
 from miyabi_healing.report.page.parts import (
     BAD,
@@ -73,7 +72,7 @@ def lines(
     if document is None:
         return
     for row in document.get("errors", ())[:_MOST]:
-        where = home_folded(row.get("target") or "")
+        where = words.place(row.get("target") or "")
         name = f"{words.short_name(row['check'])} {where}".strip() or "all checks"
         yield Line(f"{name} could not be checked: {row['message']}", WARN)
     for row in [each for each in document["issues_detected"] if not each["healed"]][:_MOST]:
@@ -122,7 +121,7 @@ def _value_tile(course: Course, courses: Courses) -> Tile:
     highest = words.value_text(max(highs), course.unit) if highs else ""
     span = words.span_text(courses.end - courses.begin)
     return Tile(
-        label=f"{words.short_name(course.name)} {home_folded(display(course.target))}".strip(),
+        label=f"{words.short_name(course.name)} {words.place(course.target)}".strip(),
         number=words.value_text(course.value, course.unit),
         rest=f"of {words.value_text(course.threshold, course.unit)}",
         note=state or (f"at most {highest} in the last {span}" if highest else ""),

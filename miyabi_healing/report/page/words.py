@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from miyabi_healing.report.folding import home_folded
 from miyabi_healing.support.formatting import DAY, display, duration_text, plain_number, size_text
 
 _SHORT = {
@@ -26,6 +27,11 @@ _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 def short_name(check: str) -> str:
     """What a check measures: ``disk`` for ours, its name in words for others."""
     return _SHORT.get(check) or display(check).replace("_", " ")
+
+
+def place(path: str) -> str:
+    """A path for people, with ``~`` for the home that it is in."""
+    return home_folded(display(path))
 
 
 def value_text(value: float | None, unit: str) -> str:
