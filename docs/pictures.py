@@ -317,7 +317,7 @@ def photograph(page: str, folder: Path) -> None:
         for scheme in ("light", "dark"):
             chromium.open(file, WIDTH, scheme)
             end = chromium.run("document.querySelector('.map').getBoundingClientRect().bottom")
-            (DOCS / f"page-{scheme}.png").write_bytes(chromium.picture(round(end) + 32))
+            (DOCS / f"page-{scheme}.png").write_bytes(chromium.picture(round(end) + 10))
 
 
 if __name__ == "__main__":

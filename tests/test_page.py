@@ -200,6 +200,23 @@ def test_deed_has_the_command_that_undoes_it_while_that_can_be_done(page: Page) 
     assert (shown["disk"].undo, shown["disk"].undone) == ("", "cannot be undone")
 
 
+def test_one_step_of_a_run_that_did_more_has_a_command_of_its_own(tmp_path: Path) -> None:
+    """To take a lock back, nobody has to take worktrees back, too."""
+    state = pagework.world(tmp_path / "state", runs=2)
+    book = pagework.journal(state)
+    what = (RUN, "fix_git_locks", "stale_git_lock", "/srv/src/app", "quarantine", "x")
+    values = "(?, ?, ?, ?, ?, ?, '', '', ?, ?, 'applied', 0, ?)"
+    cursor = book.write(f"{pagework.STEP} {values}", (*what, NOW, NOW, '{"entries": ["1"]}'))
+    book.close()
+    number = cursor.lastrowid
+    assert number
+    pagework.set_aside(state, number, NOW)
+    shown = {each.where.split()[0]: each for each in page_of(state).deeds}
+    assert shown["git"].undo.endswith(f" rollback --step {number}")
+    assert shown["worktrees"].undo.endswith(f" rollback {RUN}")
+    assert shown["worktrees"].undone == "undoes all of that run"
+
+
 def test_deed_that_was_rolled_back_is_marked_and_offers_nothing(page: Page) -> None:
     (taken_back,) = [each for each in page.deeds if each.taken_back]
     assert taken_back.undo == ""

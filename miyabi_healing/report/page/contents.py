@@ -180,7 +180,7 @@ def _caption(course: Course, courses: Courses) -> str:
         said.append(f"not known {words.times(unknown)}")
     if course.last < courses.known_until:
         said.append(f"measured last {words.moment(course.last, courses.end)}")
-    return " · ".join(said)
+    return "\N{NO-BREAK SPACE}· ".join(said)
 
 
 def _heals(count: int, heal: Heal, unit: str, now: float) -> str:

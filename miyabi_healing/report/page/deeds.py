@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from miyabi_healing.report.page import words
 from miyabi_healing.report.page.parts import Deed
@@ -18,6 +19,7 @@ _MOST = 12  # deeds; `history` has the others
 # counts those that set something aside at all.
 _DEEDS = """
     select run, healer, issue, issue_target, min(intended), count(*),
+        max(case when id in (select value from json_each(?)) then id end),
         sum(status = 'rolled back'), max(case status when 'rolled back' then finished end),
         sum(id in (select value from json_each(?))),
         sum(json_valid(undo) and coalesce(json_array_length(undo, '$.entries'), 0) > 0)
@@ -30,50 +32,68 @@ _VALUES = """
 """
 
 
+class _Row(NamedTuple):
+    """What a healer did for an issue in a run. Of its `steps`, so many are `undone`, so many can be
+    (`held`, `last` is one of these), and so many `kept` something for that.
+    """
+
+    run: str
+    healer: str
+    issue: str
+    target: str
+    began: float
+    steps: int
+    last: int | None
+    undone: int
+    undone_at: float | None
+    held: int
+    kept: int
+
+
 def read_deeds(
     journal: Journal, held: Iterable[QuarantineEntry], program: str, now: float
 ) -> tuple[Deed, ...]:
     """The last deeds, the newest first. Raises sqlite3.Error."""
     steps = sorted({each.step for each in held if not each.manifest.get("purging")})
-    rows = journal.all(_DEEDS, json.dumps(steps), _MOST)
-    runs = list(dict.fromkeys(row[0] for row in rows))
-    values = {
-        (run, name, target): rest
-        for run, name, target, *rest in journal.all(_VALUES, json.dumps(runs))
-    }
-    documents = {run: reports.of_run(journal, run) or {} for run in runs}
+    rows = [_Row(*each) for each in journal.all(_DEEDS, *[json.dumps(steps)] * 2, _MOST)]
+    runs = Counter(each.run for each in rows if each.held)
+    names = json.dumps([each.run for each in rows])
+    values = {tuple(key): rest for *key, rest in _values(journal, names)}
+    documents = {run: reports.of_run(journal, run) or {} for run in {each.run for each in rows}}
     return tuple(
-        _deed(row, values.get((row[0], row[2], row[3])), documents[row[0]], program, now)
+        _deed(
+            row,
+            values.get((row.run, row.issue, row.target), ""),
+            documents[row.run],
+            _undo(row, runs[row.run] > 1, program, now),
+            now,
+        )
         for row in rows
     )
 
 
+def _values(journal: Journal, runs: str) -> Iterator[tuple[str, str, str, str]]:
+    """Run, check, target, and what its value was before and after, in words."""
+    for run, name, target, before, after, unit in journal.all(_VALUES, runs):
+        if before is not None and after is not None:
+            change = words.change(words.bare(before, unit, after), words.value_text(after, unit))
+            yield run, name, target, change
+
+
 def _deed(
-    row: Sequence[Any],
-    value: Sequence[Any] | None,
-    document: Mapping[str, Any],
-    program: str,
-    now: float,
+    row: _Row, change: str, document: Mapping[str, Any], undo: tuple[str, str], now: float
 ) -> Deed:
-    run, healer, issue, target, began, steps, undone, undone_at, held, kept = row
-    action = _action(document, healer, issue, target)
-    before, after, unit = value if value else (None, None, "")
-    undo, why = _undo(run, steps, undone, undone_at, held, kept, program, now)
+    action = _action(document, row.healer, row.issue, row.target)
+    plainly = f"{words.many(row.steps, 'step')} by {row.healer}"
     return Deed(
-        when=words.moment(began, now),
-        what=display(action.get("message", "")) or f"{words.many(steps, 'step')} by {healer}",
-        where=f"{words.short_name(issue)} {words.place(target)}".strip(),
-        change=_change(before, after, unit),
-        undo=undo,
-        undone=why,
-        taken_back=undone == steps,
+        when=words.moment(row.began, now),
+        what=display(action.get("message", "")) or plainly,
+        where=f"{words.short_name(row.issue)} {words.place(row.target)}".strip(),
+        change=change,
+        undo=undo[0],
+        undone=undo[1],
+        taken_back=row.undone == row.steps,
     )
-
-
-def _change(before: float | None, after: float | None, unit: str) -> str:
-    if before is None or after is None:
-        return ""
-    return words.change(words.bare(before, unit, after), words.value_text(after, unit))
 
 
 def _action(document: Mapping[str, Any], healer: str, issue: str, target: str) -> Mapping[str, Any]:
@@ -85,17 +105,20 @@ def _action(document: Mapping[str, Any], healer: str, issue: str, target: str) -
     return {}
 
 
-def _undo(
-    run: str, steps: int, undone: int, undone_at: float | None, held: int, kept: int,
-    program: str, now: float,
-) -> tuple[str, str]:  # fmt: skip
+def _undo(row: _Row, is_one_of_several: bool, program: str, now: float) -> tuple[str, str]:
     """The command that undoes it, and what else is to be said of that."""
-    if undone == steps:
-        return "", f"rolled back {words.moment(undone_at or 0, now)}"
-    said = [f"{undone} of {steps} rolled back"] if undone else []
-    if held:
-        if held + undone < steps:
-            said.append(f"{held} of {words.many(steps, 'step')}")
-        return f"{program} rollback {run}", ", ".join(said)
-    said.append("its time in quarantine is over" if kept > undone else "cannot be undone")
-    return "", ", ".join(said)
+    if row.undone == row.steps:
+        return "", f"rolled back {words.moment(row.undone_at or 0, now)}"
+    said = [f"{row.undone} of {row.steps} rolled back"] if row.undone else []
+    if not row.held:
+        over = row.kept > row.undone
+        return "", ", ".join(
+            (*said, "its time in quarantine is over" if over else "cannot be undone")
+        )
+    if row.held + row.undone < row.steps:
+        said.append(f"{row.held} of {words.many(row.steps, 'step')}")
+    if row.held == 1:
+        return f"{program} rollback --step {row.last}", ", ".join(said)
+    if is_one_of_several:
+        said.append("undoes all of that run")
+    return f"{program} rollback {row.run}", ", ".join(said)
