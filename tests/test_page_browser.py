@@ -6,18 +6,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pagework
 import pytest
 from browser import Browser, browser, find_chromium
 
-from miyabi_healing.report.page import making
+from miyabi_healing.report.page import contents, making
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None or sys.platform != "linux", reason="needs Chromium, as Debian has it"
 )
 LONG = "abranchnamethatsomebodymadewithoutasingleblankinitandwithoutanyend" * 2
-SCREENS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
+SCREENS = [
+    *((width, scheme) for width in (390, 1280) for scheme in ("light", "dark")),
+    (768, "light"),
+]
 # Every text with its colour and what is behind it, as WCAG 2.2, 1.4.3 and "contrast ratio", say.
 CONTRAST = """
 (() => {
@@ -93,7 +97,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     pagework.world(folder / "state", runs=120, kept=kept)
     file = folder / "page.html"
-    file.write_text(making.render(pagework.page_of(folder / "state")))
+    program = "/opt/tools/a/folder/of/its/own/miyabi-healing/run_healing.sh"
+    with mock.patch.object(contents, "own_command", return_value=program):
+        made = pagework.page_of(folder / "state")
+    file.write_text(making.render(made))
     return file
 
 
