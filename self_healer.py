@@ -12,6 +12,7 @@ import sys
 ROOT = os.path.dirname(os.path.realpath(__file__))
 MODULES = (
     "click",
+    "jinja2",
     "msgspec",
     "platformdirs",
     "prometheus_client",
