@@ -99,6 +99,15 @@ def test_host_that_is_checked_once_a_day_has_no_holes(tmp_path: Path) -> None:
     assert (drawn.holes, drawn.line.count("M"), found.interval) == ((), 1, DAY)
 
 
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [(3.97, "4 s"), (60.2, "1 min"), (299.3, "5 min"), (3601.0, "hour"), (DAY - 4, "day")],
+)
+def test_pace_is_said_without_what_runs_are_late(tmp_path: Path, pace: float, said: str) -> None:
+    state = history(tmp_path, [(NOW - number * pace, disk(20)) for number in range(5, -1, -1)])
+    assert page_of(state).checked.endswith(f" A run every {said}.")
+
+
 def test_runs_that_could_not_measure_are_a_hole_and_are_counted(tmp_path: Path) -> None:
     rows = [(NOW - number * 300, disk(20)) for number in range(100, -1, -1)]
     rows[40:60] = [(moment, disk(None, "unknown")) for moment, _ in rows[40:60]]

@@ -107,10 +107,15 @@ def _checked(courses: Courses, now: float) -> str:
         return ""
     ago = now - courses.known_until
     age = f", {duration_text(ago)} before this page was made" if ago >= 60 else ""
-    usual = interval_text(round(courses.interval / 60) * 60 or courses.interval)
+    usual = interval_text(_rounded(courses.interval))
     usual = {"1 h": "hour", "24 h": "day"}.get(usual, usual)
     every = f" A run every {usual}." if courses.interval >= 1 else ""
     return f"Checked {words.moment(courses.known_until, now)}{age}.{every}"
+
+
+def _rounded(seconds: float) -> int:
+    """A pace without what single runs are early or late."""
+    return round(seconds) if seconds < 90 else round(seconds / 60) * 60
 
 
 def _shown(courses: Courses) -> tuple[list[Course], list[str]]:
