@@ -136,8 +136,9 @@ class Terminal:
 
     def end(self) -> int:
         """The exit status, once all that it wrote was read."""
+        end = time.monotonic() + 20
         while self.master >= 0 and self.read():
-            pass
+            assert time.monotonic() < end, "it has not ended"
         return self.process.wait(20)
 
     def close(self) -> None:
