@@ -108,7 +108,7 @@ class Terminal:
     def keys(self, data: bytes) -> None:
         os.write(self.master, data)
 
-    def until(self, right: Callable[[list[str]], bool], seconds: float = 20) -> list[str]:
+    def until(self, right: Callable[[list[str]], bool], seconds: float = 40) -> list[str]:
         """The first screen that is `right`."""
         end = time.monotonic() + seconds
         while not right(self.screen.lines):
@@ -136,10 +136,10 @@ class Terminal:
 
     def end(self) -> int:
         """The exit status, once all that it wrote was read."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 40
         while self.master >= 0 and self.read():
             assert time.monotonic() < end, "it has not ended"
-        return self.process.wait(20)
+        return self.process.wait(40)
 
     def close(self) -> None:
         self.process.kill()

@@ -195,6 +195,7 @@ def only(made: Any) -> CheckState:
 def test_what_becomes_of_an_issue_is_its_state() -> None:
     assert only(document((3, "", {}))).kind == Kind.WITHIN
     assert only(document((9, "", {}))).detail == "no healer"
+    assert only(document((9, "", {"from": 8}))).points == (9,)
     waits = only(document((9, "", {"brake": "cooldown: last tried 4 s ago; again in 9 s"})))
     assert (waits.kind, waits.detail[:9]) == (Kind.WAITS, "cooldown:")
     tried = only(document((9, "", {"status": "failed", "message": "it failed"})))
@@ -308,7 +309,7 @@ def test_view_begins_with_the_courses_and_deeds_of_the_last_runs(tmp_path: Path)
     change = "update measurement set outcome = ?, value = ?, after = ?, actions = ? where pass = ?"
     journal.write(change, ("healed", 9, 3, "mend: success", 68))
     journal.write(change, ("unknown", 4, None, "", 69))
-    journal.write(change, ("issue", 7, None, "mend: skipped (paused)", 70))
+    journal.write(change, ("issue", 7, 7.1, "mend: skipped (paused)", 70))
     journal.close()
     recent = read_recent(tmp_path)
     (course,) = recent.courses.values()
@@ -462,7 +463,7 @@ def test_watch_ends_with_its_terminal(terminal: Any, home: Path, to_file: bool) 
         if not to_file:
             seen.until(lambda lines: any("next run" in line for line in lines))
         seen.hang_up()
-        assert seen.process.wait(15) == 129
+        assert seen.process.wait(30) == 129
     said = (home / "log").read_text()
     assert said.count("\n") == to_file, said
 
@@ -476,7 +477,7 @@ def test_run_at_work_ends_in_order_when_the_terminal_goes(terminal: Any, home: P
     seen = terminal("--interval", "3600", act=act)
     wait_for((home / "began").exists)
     seen.hang_up()
-    assert seen.process.wait(15) == 129
+    assert seen.process.wait(30) == 129
     assert (home / "ended").exists()
 
 
@@ -491,4 +492,4 @@ def test_nohup_keeps_the_watch_when_its_terminal_goes(terminal: Any, home: Path)
         before = (home / "log").read_text().count("\n")
         wait_for(lambda: (home / "log").read_text().count("\n") > before + 2)
         seen.process.terminate()
-        assert seen.process.wait(15) == 143
+        assert seen.process.wait(30) == 143

@@ -473,7 +473,7 @@ def test_watch_ends_when_its_reader_is_gone(watching: Any) -> None:
     watch.next()
     watch.process.stdout.close()
     watch.process.stdout = None
-    assert watch.process.wait(15) == 141
+    assert watch.process.wait(30) == 141
     assert watch.errors.read_text() == ""
 
 

@@ -92,9 +92,7 @@ class CheckState:
     @property
     def points(self) -> tuple[float | None, ...]:
         """What the run adds to the course: the value, and what it was before it was healed."""
-        if self.before is None or self.before == self.value:
-            return (self.value,)
-        return self.before, self.value
+        return (self.before, self.value) if self.kind == Kind.HEALED else (self.value,)
 
     @property
     def news(self) -> str:

@@ -66,7 +66,7 @@ def read_recent(state: Path) -> RecentRuns:
     for ended, name, target, value, after, outcome, actions in reversed(rows):
         course = courses.setdefault((name, target), deque(maxlen=RUNS))
         course.append(None if outcome == "unknown" else value)
-        if after is not None and after != value:
+        if outcome == "healed" and after is not None:
             course.append(after)
         if any(f": {each}" in actions for each in ("success", "partial", "failed")):
             deeds.append(Deed(ended, (name, target), actions, value, after, outcome == "healed"))
