@@ -91,6 +91,8 @@ def begin(home: Path, *arguments: str, before: Sequence[str] = ()) -> subprocess
         stderr=pipe,
         text=True,
         start_new_session=True,
+        # the tests may run under nohup
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 
