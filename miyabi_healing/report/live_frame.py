@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import click
 
 from miyabi_healing.report.check_states import BAD, CheckState, Key, Kind, counts
+from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.layout import padded, wrapped
 from miyabi_healing.report.sparkline import over_limit, sparkline
 
@@ -166,7 +166,7 @@ def _columns(states: Sequence[CheckState], picture: Picture, width: int) -> _Col
     now = max([3, *(len(each.now) for each in states)])
     limit = max([5, *(len(each.limit) for each in states)])
     words = max([5, *(len(_words(each, picture)) for each in states)])
-    where = max((len(with_tilde(each.target)) for each in states), default=0)
+    where = max((len(home_folded(each.target)) for each in states), default=0)
     rest = width - (2 + name + 2 + now + 2 + limit + 2 + 2 + words)
     longest = max((len(course) for course in picture.courses.values()), default=0)
     where = min(where, max(rest * 3 // 5 - 2, rest - 2 - longest, _WHERE))
@@ -188,7 +188,7 @@ def _table_row(
 ) -> list[Line]:
     sign, plain, colour = _MARKS[state.kind]
     dots = picture.dots
-    target = _tail_of(with_tilde(state.target), columns.where, dots)
+    target = _tail_of(home_folded(state.target), columns.where, dots)
     where = f"{padded(target, columns.where)}  " if columns.where else ""
     words = _words(state, picture)
     line: Line = [
@@ -213,7 +213,7 @@ def _narrow_row(state: CheckState, picture: Picture, width: int, details: bool) 
         end = f" {_value(state) or state.kind.value}"
         label = _clip(state.label, width - 2 - len(end), picture.dots)
         return [[mark, (padded(label, width - 2 - len(end)), ""), (end, colour)]]
-    target = _tail_of(with_tilde(state.target), width - 3 - len(state.name), picture.dots)
+    target = _tail_of(home_folded(state.target), width - 3 - len(state.name), picture.dots)
     words, value = _words(state, picture), _value(state)
     room = width - 2 - len(value) - len(words) - 3
     line: Line = [
@@ -254,12 +254,6 @@ def _shortened(text: str, width: int, lead: str, most: int, picture: Picture) ->
         return lines
     last = f"{lines[most - 1]} {lines[most].strip()}"
     return [*lines[: most - 1], _clip(last, width, picture.dots, cut=True)]
-
-
-def with_tilde(path: str) -> str:
-    """A path with the home folder as ``~``."""
-    home = os.path.expanduser("~").rstrip("/")
-    return f"~{path.removeprefix(home)}" if home and path.startswith(f"{home}/") else path
 
 
 def _clip(text: str, width: int, dots: str, cut: bool = False) -> str:

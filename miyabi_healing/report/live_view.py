@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from miyabi_healing.report.check_states import CheckState, Key, Kind, deeds, states_of
+from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.live import owns_terminal, write_all
-from miyabi_healing.report.live_frame import Picture, draw_frame, render_line, with_tilde
+from miyabi_healing.report.live_frame import Picture, draw_frame, render_line
 from miyabi_healing.state import recent_runs
 from miyabi_healing.state.run_clock import since_boot
 from miyabi_healing.support import paths
@@ -197,12 +198,12 @@ def _deed_text(deed: recent_runs.Deed) -> str:
     """What an earlier run did."""
     numbers = [plain_number(each) for each in (deed.before, deed.after) if each is not None]
     change = f", {' → '.join(numbers)}" if len(numbers) == 2 else ""
-    what = f"{deed.key[0]} {with_tilde(deed.key[1])}".rstrip()
+    what = f"{deed.key[0]} {home_folded(deed.key[1])}".rstrip()
     return f"{what}: {deed.text}{change}"
 
 
 def _action_text(action: ActionRow) -> str:
-    where = f" {with_tilde(action['target'])}" if action["target"] else ""
+    where = f" {home_folded(action['target'])}" if action["target"] else ""
     return f"{action['action']}{where}: {action['message']}"
 
 
