@@ -221,10 +221,12 @@ def test_check_that_cannot_be_loaded_is_told_until_it_can(watching: Any, home: P
 
 
 def test_process_that_keeps_the_checks_may_be_killed(watching: Any) -> None:
-    watch = watching(interval="1")
+    watch = watching(interval="3600")
     watch.next()
     (keeper,) = psutil.Process(watch.process.pid).children()
     keeper.kill()
+    wait_for(lambda: keeper.status() == psutil.STATUS_ZOMBIE)
+    watch.process.send_signal(signal.SIGHUP)
     assert watch.next()["summary"] == HEALTHY
     assert watch.errors.read_text() == ""
     assert psutil.Process(watch.process.pid).children() != [keeper]
