@@ -421,10 +421,9 @@ def passed(held: Policy, *outcomes: str) -> None:
     """Passes that went so, in this order."""
     assert held.journal
     for outcome in outcomes:
-        values = (1, "things", "", 2.0, None, 1.0, "", outcome, "", "", "")
-        held.journal.write(
-            "insert into measurement values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values
-        )
+        values = (1, "things", "", 2.0, None, 1.0, "", outcome, "", "", "", None)
+        marks = ", ".join("?" * len(values))
+        held.journal.write(f"insert into measurement values ({marks})", values)
 
 
 def test_watch_mode_acts_on_what_lasts(tmp_path: Path, clock: Clock) -> None:
