@@ -167,7 +167,8 @@ def sort_one(
     old = held.closed and age >= options.archive_after_days * DAY
     gone = 0 if old or file.size < WORTH else trimmable(file, options)
     if not old and gone < WORTH:
-        young = f"closed, but touched in the last {options.archive_after_days:g} days"
+        days = options.archive_after_days
+        young = f"closed, but touched in the last {'day' if days == 1 else f'{days:g} days'}"
         found.keep(file, "nothing to trim", young if held.closed and file.size else "")
     elif why := logs.no_text(file.path, status):
         found.keep(file, "no log", why)

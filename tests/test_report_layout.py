@@ -229,6 +229,17 @@ def test_no_emoji_is_left_without_them_and_all_of_it_is_ascii_where_that_is_all(
     assert text.render_report(made, False, style=Style(encoding="ascii")).isascii()
 
 
+def test_lines_of_other_commands_lose_their_emoji_and_never_those_of_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    lines = ["❌ it is ❌.log", "⚠️  odd", "  ✅ well", "~/✅", "a " * 30]
+    assert list(layout.fitted(lines, 40)) == [
+        *("✗ it is ❌.log", "! odd", "  ✓ well", "~/✅"),
+        *(("a " * 20).rstrip(), "    " + ("a " * 10).rstrip()),
+    ]
+
+
 def test_names_keep_what_an_encoding_lacks_as_escapes() -> None:
     made: Any = report([], notes=["a file: ~/🔧 – é.log"])
     said = text.render_report(made, False, style=Style(encoding="ascii"))

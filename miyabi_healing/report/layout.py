@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 
-from miyabi_healing.report.style import LEAST
+from miyabi_healing.report.style import LEAST, current
 
 _STAYS = "\N{NO-BREAK SPACE}"  # for a blank at which no line ends
 _WITH_UNIT = re.compile(r"(?<=[0-9]) (?=(?:[kMGT]?B|s|min|h|d|%)(?![\w/]))")
@@ -42,11 +42,18 @@ def wrapped(text: str, width: float, first: str = "", rest: str = "") -> Iterato
     yield line.rstrip().replace(_STAYS, " ")
 
 
+def unbroken(command: str) -> str:
+    """A command to copy, in a text that is wrapped: on one line where a line can hold it."""
+    return command.replace(" ", _STAYS)
+
+
 def fitted(lines: Iterable[str], width: float) -> Iterator[str]:
-    """Lines that are too long, broken between words; what goes on is indented a little more."""
+    """Lines that are too long, broken between words; what goes on is indented a little more. A mark
+    at the start of one is as standard output has marks.
+    """
     for line in lines:
-        text = line.lstrip(" ")
-        indent = line[: len(line) - len(text)]
+        text = current().marked(line.lstrip(" "))
+        indent = line[: len(line) - len(line.lstrip(" "))]
         yield from wrapped(text, width, indent, indent + "    ") if text else (line,)
 
 

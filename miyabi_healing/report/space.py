@@ -13,7 +13,8 @@ import click
 
 from miyabi_healing.model.space import SpacePicture
 from miyabi_healing.report.folding import home_folded
-from miyabi_healing.report.layout import padded, wrapped
+from miyabi_healing.report.layout import padded, unbroken, wrapped
+from miyabi_healing.report.style import current
 from miyabi_healing.support.files import MEGABYTE
 from miyabi_healing.support.formatting import printable, size_text, timestamp
 from miyabi_healing.support.invocation import own_command
@@ -49,7 +50,7 @@ def space_lines(document: Mapping[str, Any], width: float) -> Iterator[str]:
             yield ""
         yield from _picture(each, width)
     for each in document["unknown"]:
-        yield from wrapped(each, width, "❌ ", _INDENT)
+        yield from wrapped(each, width, current().lead("bad"), _INDENT)
 
 
 def _picture(row: Mapping[str, Any], width: float) -> Iterator[str]:
@@ -115,7 +116,7 @@ def _remarks(row: Mapping[str, Any]) -> Iterator[str]:
             f"closed them or ended: {holders}{_more(row['deleted'])}"
         )
     if held := row["quarantine_bytes"]:
-        yield f"In quarantine: {size_text(held)} ({own_command()} quarantine list)"
+        yield f"In quarantine: {size_text(held)} ({unbroken(f'{own_command()} quarantine list')})"
     yield from (f"{note[:1].upper()}{note[1:]}" for note in row["notes"])
     if row["unexplained"] is not None and row["unexplained"] > row["used"] * _LEAST_TOLD:
         yield f"Not found in any folder: {size_text(row['unexplained'])}; {_where_else(row)}"
@@ -153,9 +154,10 @@ def detail_lines(details: Mapping[str, Any]) -> Iterator[str]:
     glance = glance if isinstance(glance, dict) else {}
     by = "files" if glance.get("by") == "files" else "space"
     if rows:
+        command = unbroken(f"{own_command()} space {glance.get('path', '')}")
         told = "" if glance.get("whole", True) else (
             f", by a glance at {glance.get('entries', 0):,} entries "
-            f"({own_command()} space {glance.get('path', '')} looks at all)"
+            f"({command} looks at all)"
         )  # fmt: skip
         yield f"     What takes most {by}{told}:"
         for row in rows:

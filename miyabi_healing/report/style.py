@@ -85,6 +85,15 @@ class Style:
         mark = self.mark(name)
         return f"{mark} " if mark else ""
 
+    def marked(self, line: str) -> str:
+        """A line that begins with an emoji of ours, which it may not have here, with its mark."""
+        if self.emoji and self.letters:
+            return line
+        for emoji, plain in MARKS.values():
+            if line.startswith(emoji):
+                return f"{plain} {line[len(emoji) :].lstrip()}".lstrip()
+        return line
+
     def finished(self, line: str) -> str:
         """A line of ours in the letters that there are."""
         if self.letters:

@@ -155,11 +155,13 @@ def short_name(check: str) -> str:
 def numbers(document: Document, every: bool = False) -> Iterator[str]:
     """What was measured and is within its limits, check by check, what is nearest to its limit
     first: ``worktrees 13 of 15``. Several that are far from theirs are counted, unless `every` is
-    wanted. What is waived or unknown is not among it.
+    wanted. What is waived, unknown, or told as an issue is not among it.
     """
+    told = {row["name"] for row in document["issues_detected"]}
     fine: dict[str, list[MetricRow]] = {}
     for row in document["metrics"]:
-        if row["outcome"] in ("passed", "healed") and row["value"] <= row["threshold"]:
+        within = row["outcome"] == "passed" and row["value"] <= row["threshold"]
+        if within and row["name"] not in told:
             fine.setdefault(row["name"], []).append(row)
     worst = {name: max(rows, key=_share) for name, rows in fine.items()}
     ordered = sorted(worst, key=lambda name: -_share(worst[name]))

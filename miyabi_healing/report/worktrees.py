@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from miyabi_healing.model.worktree_survey import WorktreeRow, WorktreeSurvey
 from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.layout import padded, wrapped
+from miyabi_healing.report.style import current
 from miyabi_healing.support.formatting import DAY, duration_text, size_text, timestamp
 
 WorktreesDocument = dict[str, Any]
@@ -72,7 +73,7 @@ def worktrees_lines(document: WorktreesDocument, width: float) -> Iterator[str]:
     if document["unknown"]:
         yield ""
         for each in document["unknown"]:
-            yield from wrapped(each, width, "❌ ", _INDENT)
+            yield from wrapped(each, width, current().lead("bad"), _INDENT)
 
 
 def _table(trees: Sequence[dict[str, Any]], width: float) -> Iterator[str]:
