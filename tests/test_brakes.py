@@ -183,7 +183,7 @@ def test_what_was_rolled_back_is_left_alone(mine: Path) -> None:
     assert run("rollback").returncode == 0
     code, document = once(mine, "[brakes]\ncooldown = 0\n")
     assert (code, things(mine)) == (1, 3)
-    assert "rolled back by hand (step 3): left alone until " in message(document)
+    assert "rolled back by hand (step 1–3): left alone until " in message(document)
     assert once(mine, "[brakes]\ncooldown = 0\nrespect_days = 0\n")[0] == 0
     assert things(mine) == 0
 

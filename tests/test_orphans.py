@@ -664,7 +664,7 @@ exit 0
         env=environment(), check=True, timeout=100, cwd=home,
     )  # fmt: skip
     assert "3 × playwright-mcp (" in (home / "nagios").read_text()
-    said = (home / "text").read_text()
+    said = " ".join((home / "text").read_text().split())
     assert "3 × playwright-mcp (" in said
     assert "its program is not named in may_end" in said
     document = json.loads((home / "json").read_text())

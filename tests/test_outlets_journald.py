@@ -56,7 +56,7 @@ def test_every_line_of_a_report_has_its_priority(home: Path, severity: str, leve
     assert code == 1
     lines = output.splitlines()
     assert all(line[0] == "<" and line[1] in "3456" and line[2] == ">" for line in lines), output
-    assert f"<{level}>     Found things\\n<0>and a second line" in lines
+    assert f"<{level}>  things ({severity}): Found things\\n<0>and a second line" in lines
     assert "<6>❌ Some issues remain: see above." in lines
 
 

@@ -308,7 +308,7 @@ def test_cron_line_runs_a_pass_that_says_something_only_when_something_is_wrong(
         home, "[checks.large_log_files]\nthreshold = 0\n[healers.prune_logs]\nenabled = false\n"
     )
     done = cron_shell(through_cron(line), home)
-    assert "large_log_files" in (home / "logged").read_text()
+    assert "prune_logs" in (home / "logged").read_text()
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")  # its own, not the logger's
 
 

@@ -698,8 +698,8 @@ def test_report_of_a_full_disk_names_what_takes_it(
     (row,) = action["details"]["largest_folders"]
     assert (row["path"], row["verdict"]) == (str(point / "home/films"), "unknown")
     assert row["bytes"] >= 18_000 * KB
-    said = "".join(text.render_report(document, colour=False))
-    assert f"[unknown] {point}/home/films" in said
+    said = " ".join(text.render_report(document, colour=False).split())
+    assert f"[unknown] {point}/home/films" in said.replace("/ ", "/")
     assert "What takes most space:" in said
 
 

@@ -12,8 +12,7 @@ import click
 from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.issue_table import change, limit_text
 from miyabi_healing.report.kept_text import kept_lines
-from miyabi_healing.report.layout import at_both_ends, flowed, wrapped
-from miyabi_healing.report.side_text import shortened, titled
+from miyabi_healing.report.layout import at_both_ends, flowed, shortened, titled, wrapped
 from miyabi_healing.report.step_text import one_by_one, paragraph
 from miyabi_healing.report.style import Style
 from miyabi_healing.support import console

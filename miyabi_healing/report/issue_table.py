@@ -12,8 +12,7 @@ import click
 from rich.cells import cell_len
 
 from miyabi_healing.report.folding import home_folded
-from miyabi_healing.report.layout import padded, wrapped
-from miyabi_healing.report.side_text import shortened, titled
+from miyabi_healing.report.layout import padded, shortened, titled, wrapped
 from miyabi_healing.report.style import Style
 from miyabi_healing.report.summary import short_name
 from miyabi_healing.support import console

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 
-from miyabi_healing.report.style import LEAST, current
+from miyabi_healing.report.style import LEAST, Style, current
 
 _STAYS = "\N{NO-BREAK SPACE}"  # for a blank at which no line ends
+_SHOWN = 12  # of a list; all of them with -v
 _WITH_UNIT = re.compile(r"(?<=[0-9]) (?=(?:[kMGT]?B|s|min|h|d|%)(?![\w/]))")
 
 
@@ -104,3 +105,18 @@ def at_both_ends(left: str, right: str, width: int, indent: str) -> Iterator[str
         yield f"{left}{' ' * room}{right}"
     else:
         yield from (*lines, f"{indent}{right}")
+
+
+def titled(mark: str, title: str, style: Style) -> tuple[str, str]:
+    """The title of a section, and the line below it."""
+    return f"{style.lead(mark)}{title}", "-" * 40
+
+
+def shortened(rows: Iterable[str], style: Style, most: int = _SHOWN) -> Iterator[str]:
+    """A long list ends with how much was left out."""
+    every = list(rows)
+    if style.every_step or len(every) <= most:
+        yield from every
+    else:
+        yield from every[:most]
+        yield f"… and {len(every) - most} more (-v shows them)"

@@ -4,22 +4,20 @@ and checks that could not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from miyabi_healing.report.folding import home_folded
-from miyabi_healing.report.layout import wrapped
+from miyabi_healing.report.layout import shortened, titled, wrapped
 from miyabi_healing.report.style import Style
-from miyabi_healing.report.text import next_expiry
 from miyabi_healing.support import console
-from miyabi_healing.support.formatting import size_text, time_text
+from miyabi_healing.support.formatting import expiry_text, size_text, time_text
 from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
 
 _ALERTS = {"queued": "being sent", "planned": "would be sent"}
-_SHOWN = 12  # of a list; all of them with -v
 
 
 def side_lines(document: Document, style: Style) -> Iterator[tuple[int, str]]:
@@ -32,21 +30,6 @@ def side_lines(document: Document, style: Style) -> Iterator[tuple[int, str]]:
         (console.ERROR, _errors(document, style)),
     ):
         yield from ((level, row) for row in rows)
-
-
-def titled(mark: str, title: str, style: Style) -> tuple[str, str]:
-    """The title of a section, and the line below it."""
-    return f"{style.lead(mark)}{title}", "-" * 40
-
-
-def shortened(rows: Iterable[str], style: Style, most: int = _SHOWN) -> Iterator[str]:
-    """A long list ends with how much was left out."""
-    every = list(rows)
-    if style.every_step or len(every) <= most:
-        yield from every
-    else:
-        yield from every[:most]
-        yield f"… and {len(every) - most} more (-v shows them)"
 
 
 def _recovered(document: Document, style: Style) -> Iterator[str]:
@@ -68,7 +51,11 @@ def _quarantine(document: Document, style: Style) -> Iterator[str]:
     yield from titled("quarantine", "Quarantine:", style)
     if row["things"]:
         things = f"{row['things']} thing{'s' if row['things'] != 1 else ''}"
-        first = f"; {next_expiry(row)}" if row["next_expiry"] else ""
+        first = (
+            f"; {expiry_text(row['next_expiry'], row.get('next_expiry_by'))}"
+            if row["next_expiry"]
+            else ""
+        )
         yield from wrapped(
             f"{things}, {size_text(row['bytes'])}{first}", style.width, "  ", "     "
         )
@@ -111,8 +98,9 @@ def _errors(document: Document, style: Style) -> Iterator[str]:
     yield from titled("warning", "Checks That Could Not Run:", style)
     checks: dict[str, list[str]] = {}  # what is unknown to several is said once
     for error in document["errors"]:
-        target = home_folded(error.get("target", ""))
-        name = f"{error['check'] or 'all checks'} {target}".rstrip()
+        target = error.get("target", "")
+        name = error["check"] or "all checks"
+        name += f" {home_folded(target)}" if target and target not in error["message"] else ""
         checks.setdefault(error["message"], []).append(name)
     for message, names in checks.items():
         lead = f"  {style.lead('bad')}"

@@ -17,7 +17,7 @@ from miyabi_healing.report import style as styles
 from miyabi_healing.report.style import Style
 from miyabi_healing.report.summary import numbers
 from miyabi_healing.support import console
-from miyabi_healing.support.formatting import time_text
+from miyabi_healing.support.formatting import expiry_text, time_text
 from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
@@ -163,9 +163,4 @@ def closing(document: Document, style: Style) -> str:
 
 def next_expiry(row: Mapping[str, Any]) -> str:
     """When the first thing leaves the quarantine, for people."""
-    only = (
-        ", as only time that runs see pass counts"
-        if row.get("next_expiry_by") == "run clock"
-        else ""
-    )
-    return f"the first goes on {time_text(row['next_expiry'])} at the earliest{only}"
+    return expiry_text(row["next_expiry"], row.get("next_expiry_by"))

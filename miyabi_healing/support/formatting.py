@@ -41,6 +41,13 @@ def time_text(stamp: str) -> str:
     return stamp.replace("T", " ")
 
 
+def expiry_text(stamp: str, decided_by: str | None) -> str:
+    """When the first thing leaves the quarantine, for people; a clock of runs may decide that."""
+    runs = decided_by == "run clock"
+    only = ", as only time that runs see pass counts" if runs else ""
+    return f"the first goes on {time_text(stamp)} at the earliest{only}"
+
+
 def minute_text(seconds: float) -> str:
     """Seconds since the epoch for people, to the minute: ``2026-01-31 12:00``."""
     return time_text(timestamp(seconds)).rpartition(":")[0]
