@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import re
 import signal
 import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 from click.core import ParameterSource
 
 from miyabi_healing import __version__
+from miyabi_healing.cli.command_table import (
+    AnyPath,
+    LazyCommands,
+    complete_check_names,
+    interval_seconds,
+)
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.report import style
@@ -40,13 +44,10 @@ _YES = ("1", "true", "t", "yes", "y", "on")
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from miyabi_healing.report.alerts.message import Channel
     from miyabi_healing.report.document_types import Document
     from miyabi_healing.runner.choosing import Choice
 
-_INTERVAL = 300.0  # seconds between two runs of --watch
 _EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
     "3 something could not be checked, "
@@ -54,96 +55,8 @@ _EPILOG = (
 )
 
 
-class _Later(click.Group):
-    """Loads a subcommand when somebody asks for it: a run needs none."""
-
-    # The module of each command, and what the command is called in it where that is another word.
-    modules: ClassVar = {
-        "completion": "completion",
-        "config": "configuration:configuration",
-        "doctor": "doctor",
-        "explain": "explain",
-        "history": "history",
-        "hooks": "hooks",
-        "init": "init",
-        "install": "install",
-        "list": "listing:list_all",
-        "pause": "pause",
-        "quarantine": "quarantine",
-        "report": "report",
-        "resume": "pause",
-        "rollback": "rollback",
-        "show": "show",
-        "space": "space",
-        "status": "status",
-        "uninstall": "uninstall",
-        "why": "why",
-        "worktrees": "worktrees",
-    }
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(self.modules)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each with the first words of its help, up to where they may end: none cut short."""
-        rows = []
-        for name in self.list_commands(ctx):
-            found = self.get_command(ctx, name)
-            words = " ".join(((found.help if found else "") or "").split())
-            rows.append((name, re.split(r"[.:;](?: |$)", words)[0]))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name in self.modules or name.startswith("-") or ctx.resilient_parsing:
-            return super().resolve_command(ctx, args)
-        from miyabi_healing.support.near_matches import did_you_mean
-
-        raise click.UsageError(f"No such command {name!r}; {did_you_mean(name, self.modules)}", ctx)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.modules:
-            return None
-        module, _, name = self.modules[cmd_name].partition(":")
-        found: click.Command = getattr(
-            importlib.import_module(f"miyabi_healing.cli.{module}"), name or cmd_name
-        )
-        return found
-
-
-def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    """An interval as it was given. Raises UsageError where there is nothing to repeat."""
-    if context.get_parameter_source("interval") == ParameterSource.DEFAULT:
-        return _INTERVAL
-    from miyabi_healing.cli.common import Duration
-
-    return Duration(plain_seconds=True).convert(value, parameter, context)
-
-
-def _names(context: click.Context, parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """What a shell completes ``--only`` and ``--skip`` with."""
-    from miyabi_healing.cli.choice import complete_names
-
-    return complete_names(context, parameter, text)
-
-
-class _Somewhere(click.Path):
-    """A path that is not looked at, as click would: it may lie on a mount that does not answer."""
-
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str:
-        return os.fspath(value)
-
-
 @click.group(
-    cls=_Later,
+    cls=LazyCommands,
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -154,15 +67,16 @@ class _Somewhere(click.Path):
 )
 @click.option("-w", "--watch", is_flag=True, help="Keep running, one run every interval.")
 @click.option(
-    "-i", "--interval", default="5m", show_default=True, callback=_seconds, metavar="DURATION",
+    "-i", "--interval", default="5m", show_default=True, metavar="DURATION",
+    callback=interval_seconds,
     help="Between two runs with --watch: 30s, 5m, 1h; 90 is seconds.",
 )  # fmt: skip
 @click.option(
-    "--only", multiple=True, metavar="NAME[,NAME]", shell_complete=_names,
+    "--only", multiple=True, metavar="NAME[,NAME]", shell_complete=complete_check_names,
     help="Run these checks alone: by a check's name, or a healer's for all that call it.",
 )  # fmt: skip
 @click.option(
-    "--skip", multiple=True, metavar="NAME[,NAME]", shell_complete=_names,
+    "--skip", multiple=True, metavar="NAME[,NAME]", shell_complete=complete_check_names,
     help="Run all checks but these.",
 )  # fmt: skip
 @click.option(
@@ -197,20 +111,16 @@ class _Somewhere(click.Path):
 )
 @click.option(
     "--junitxml",
-    type=_Somewhere(),
+    type=AnyPath(),
     metavar="FILE",
     help="Write the results to FILE as JUnit XML as well.",
 )
 @click.option(
-    "--config",
-    "config_file",
-    type=_Somewhere(),
-    metavar="FILE",
-    help="Read this configuration file.",
+    "--config", "config_file", type=AnyPath(), metavar="FILE", help="Read this configuration file."
 )
 @click.option(
     "--checks",
-    type=_Somewhere(),
+    type=AnyPath(),
     metavar="DIR",
     multiple=True,
     help="A further folder with checks, and with healers in healers/.",
