@@ -293,7 +293,7 @@ def roll_back(repository: str, state: str) -> None:
     config = Config(git=GitSettings(repos=(repository,)))
     keeper = JournalKeeper(Path(state), print)
     context = Context(Host(config), "later", Path(state), allowed(config))
-    rows = rollback.choose(Path(state), keeper.journal, "bench", None)
+    rows = rollback.choose(Path(state), keeper.journal, "bench")
     rollback.carry_out_rollback(rows, context, keeper.journal)
     keeper.close()
 

@@ -91,6 +91,6 @@ def retire_all(repo: Path, where: Context, budgets: Budgets | None = None) -> li
 
 def undo_all(where: Context) -> list[tuple[str, str]]:
     with work(where) as prepared:
-        rows = rollback.choose(where.state, prepared.journal, None, None)
+        rows = rollback.choose(where.state, prepared.journal, None)
         done = rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
     return [(each.status, each.message) for each in done]

@@ -238,7 +238,7 @@ def roll_back(top: Path, run: str = "run") -> list[str]:
     """What a rollback of a run came to, step by step."""
     with work(context(top, "later")) as prepared:
         try:
-            rows = rollback.choose(top / "state", prepared.journal, run, None)
+            rows = rollback.choose(top / "state", prepared.journal, run)
         except rollback.Unknown:
             return []
         return [

@@ -140,8 +140,8 @@ def test_check_imports_nothing_of_the_engine_and_is_short(file: Path) -> None:
 # What a healthy run needs, and nothing else: whoever adds a line here makes every run of every
 # host heavier.
 OURS = """
-    cli cli.command_table cli.main host host.filesystems host.git host.git.lock_places host.git.locks
-    host.git.repositories host.git.repository_paths host.logs host.memory
+    cli cli.command_table cli.main host host.filesystems host.git host.git.lock_places
+    host.git.locks host.git.repositories host.git.repository_paths host.logs host.memory
     host.process_status host.processes host.readings host.swap host.tmpfs model model.config
     model.exit_codes model.identity model.issue model.limit_settings model.results report
     report.documents report.outputs report.outputs.dispatch report.style report.summary report.text

@@ -84,7 +84,7 @@ def test_quarantine_that_others_planted_is_never_given_back_from(
     quarantine_locations.register(where.state, shared / quarantine_locations.FOLDER)
     assert quarantine.find_entries(where.state) == []
     with work(where) as prepared, pytest.raises(rollback.Unknown):
-        rollback.choose(where.state, prepared.journal, None, None)
+        rollback.choose(where.state, prepared.journal, None)
     assert undo.entries(where.state, "zzz-run", 1) == []
     assert list((shared / "root's").iterdir()) == []
 
@@ -173,7 +173,7 @@ def test_worktree_that_is_put_back_does_not_go_through_its_owners_link(
     (developer / "trees").unlink()
     (developer / "aside").rename(developer / "trees")
     with work(context(top, developer)) as prepared:
-        rows = rollback.choose(top / "state", prepared.journal, None, None)
+        rows = rollback.choose(top / "state", prepared.journal, None)
         assert [
             each.status
             for each in rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
@@ -189,7 +189,7 @@ def test_administrative_folder_is_not_made_through_its_owners_link(
     (developer / "repo" / ".git" / "worktrees").rmdir()
     turn(developer / "repo" / ".git", top / "root's")
     with work(context(top, developer)) as prepared:
-        rows = rollback.choose(top / "state", prepared.journal, None, None)
+        rows = rollback.choose(top / "state", prepared.journal, None)
         assert [
             each.status
             for each in rollback.carry_out_rollback(rows, prepared.context, prepared.journal)

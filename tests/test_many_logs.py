@@ -94,7 +94,7 @@ def held(folder: Path) -> list[QuarantineEntry]:
 
 def roll_back(folder: Path) -> list[rollback.Undone]:
     with work(context(folder.parent)) as prepared:
-        rows = rollback.choose(folder.parent / "state", prepared.journal, "run", None)
+        rows = rollback.choose(folder.parent / "state", prepared.journal, "run")
         return rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
 
 

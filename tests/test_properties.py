@@ -217,7 +217,7 @@ def test_carrying_out_and_rolling_back_is_as_if_nothing_had_been(
             event(f"{outcome.step.kind}: {outcome.status}")
         if any(outcome.status == "applied" for outcome in outcomes):
             with work(context) as prepared:
-                rows = rollback.choose(context.state, prepared.journal, None, None)
+                rows = rollback.choose(context.state, prepared.journal, None)
                 results = rollback.carry_out_rollback(rows, context, prepared.journal)
             assert {each.status for each in results} == {"undone"}
         assert snapshot(top / "home") == before

@@ -431,7 +431,7 @@ def test_rollback_makes_the_folders_again_that_git_clean_took_away(
     git(repo, "clean", "-fdxq")
     shutil.rmtree(repo / ".agent", ignore_errors=True)
     with work(where) as prepared:
-        rows = rollback.choose(where.state, prepared.journal, None, None)
+        rows = rollback.choose(where.state, prepared.journal, None)
         assert [
             each.status for each in rollback.carry_out_rollback(rows, where, prepared.journal)
         ] == ["undone"]

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -73,7 +74,9 @@ def undo_all(
     home: Path, run_id: str | None = None, step: int | None = None
 ) -> list[rollback.Undone]:
     with work(context(home, "later")) as prepared:
-        rows = rollback.choose(state_of(home), prepared.journal, run_id, step)
+        rows = rollback.choose(
+            state_of(home), prepared.journal, run_id, () if step is None else (step,)
+        )
         return rollback.carry_out_rollback(rows, prepared.context, prepared.journal)
 
 
@@ -131,12 +134,30 @@ def test_one_run_or_one_step_can_be_named(home: Path) -> None:
     assert [(home / name).exists() for name in "abc"] == [True, True, False]
 
 
+def test_steps_of_one_action_can_be_named(home: Path) -> None:
+    do(home, *(set_aside(home / name) for name in "abcd"), run_id="first")
+    do(home, set_aside(home / "e"), run_id="second")
+    done = run("rollback", "--step", "2-3,5")
+    assert done.returncode == 0
+    assert [(home / name).exists() for name in "abcde"] == [False, True, True, False, True]
+    assert re.findall(r"Run (\w+):|step ([0-9])", done.stdout) == [
+        ("second", ""), ("", "5"), ("first", ""), ("", "3"), ("", "2")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["3-1", "a", "1-", "-1", "1,,2", "1-999999999", ""])
+def test_what_is_no_step_is_refused(home: Path, text: str) -> None:
+    done = run("rollback", f"--step={text}")
+    assert (done.returncode, "is no step, as 17, or range" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("third",), "there is no run 'third'; the last ones: second, first"),
         (("--step", "9"), "there is no step 9"),
         (("first", "--step", "2"), "there is no step 2 in run first"),
+        (("--step", "1-3"), "there is no step 3"),
     ],
 )
 def test_unknown_run_or_step_is_told(home: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,12 +28,37 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.rollback import Undone
 
 
+_NUMBERS = re.compile(r"([0-9]{1,15})(?:-([0-9]{1,15}))?")
+_MOST_STEPS = 100_000  # in one range: no run has more
 _STATUS_SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible": "–", "nothing": "–"}
+
+
+class StepNumbers(click.ParamType):  # type: ignore[type-arg]
+    """``17``, ``1-19``, ``1-19,23``: the numbers of steps."""
+
+    name = "steps"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        numbers: list[int] = []
+        for part in str(value).split(","):
+            found = _NUMBERS.fullmatch(part.strip())
+            first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+            if not 0 <= last - first < _MOST_STEPS:
+                self.fail(f"{part!r} is no step, as 17, or range of steps, as 1-19", param, ctx)
+            numbers += range(first, last + 1)
+        return tuple(numbers)
 
 
 @click.command()
 @click.argument("run_id", required=False)
-@click.option("--step", type=int, metavar="N", help="Undo this one step: its number in the report.")
+@click.option(
+    "--step", "steps", type=StepNumbers(), default=(), metavar="N[-M]",
+    help="Undo these steps alone, as the report numbers them: 17, 1-19, or 1-19,23.",
+)  # fmt: skip
 @click.option(
     "--file", "files", multiple=True, metavar="PATH",
     help="Restore this one log, where many were archived together.",
@@ -43,17 +69,17 @@ _STATUS_SIGNS = {"undone": "↩", "planned": "·", "refused": "✗", "impossible
 def rollback(
     given: CommandContext,
     run_id: str | None,
-    step: int | None,
+    steps: tuple[int, ...],
     files: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Undo what the last run did, or the run or the step that is named.
+    """Undo what the last run did, or the run or the steps that are named.
 
     What the world has moved on from is refused, with the reason. What was rolled back is left alone
     by the next runs.
     """
-    if files and (run_id or step is not None):
+    if files and (run_id or steps):
         raise Refusal(
             "--file finds the run by itself: give neither RUN_ID nor --step", ExitCode.USAGE
         )
@@ -70,7 +96,7 @@ def rollback(
                     restore_file.restore_all(files, context, journal, only_look=True)
                     if files
                     else undoing.describe_rollback(
-                        undoing.choose(context.state, journal, run_id, step), context
+                        undoing.choose(context.state, journal, run_id, steps), context
                     )
                 )
         else:
@@ -79,7 +105,7 @@ def rollback(
                     restore_file.restore_all(files, context, journal, only_look=False)
                     if files
                     else undoing.carry_out_rollback(
-                        undoing.choose(context.state, journal, run_id, step), context, journal
+                        undoing.choose(context.state, journal, run_id, steps), context, journal
                     )
                 )
     except undoing.Unknown as error:
@@ -123,8 +149,9 @@ def _show_rollback(
         ]
         click.echo(json.dumps({"dry_run": only_look, "steps": rows}, indent=2))
         return
-    click.echo(f"Run {results[0].row.run}:")
-    for each in results:
+    for before, each in zip((None, *results), results, strict=False):
+        if before is None or before.row.run != each.row.run:
+            click.echo(f"Run {each.row.run}:")
         words = f"{each.row.kind} {each.row.target} (step {each.row.id}): {each.message}"
         _say(words, f"  {_STATUS_SIGNS[each.status]} ", "      ")
     _say(f"{done} of {len(results)} {what}(s) {'can be' if only_look else 'were'} undone.")

@@ -24,7 +24,7 @@ def restore_file(
     """
     place = Path(os.path.abspath(os.path.expanduser(path)))
     entry = _newest(context.state, place)
-    (row,) = choose(context.state, journal, entry.run, entry.step)
+    (row,) = choose(context.state, journal, entry.run, (entry.step,))
     if entry.kind != "log-bundle":
         (seen,) = describe_rollback([row], context)
         if seen.status != "planned" or only_look or journal is None:

@@ -33,21 +33,15 @@ class Unknown(Exception):
     """There is no such run or step; the message says what there is."""
 
 
-def choose(state: Path, journal: Journal | None, run: str | None, step: int | None) -> list[Row]:
-    """The steps of a run, the last first: the run named, or the last one that did something. Raises
-    Unknown.
+def choose(
+    state: Path, journal: Journal | None, run: str | None, steps: Sequence[int] = ()
+) -> list[Row]:
+    """The steps of a run, the last first: the run named, or the last one that did something; or
+    the steps with these numbers. Raises Unknown.
     """
     held = _from_quarantine(state)
-    if step is not None:
-        found = [
-            row
-            for row in [journal.step(step) if journal else None, *held]
-            if row and row.id == step
-        ]
-        found = [row for row in found if run in (None, row.run)]
-        if not found:
-            raise Unknown(f"there is no step {step}{f' in run {run}' if run else ''}")
-        return found[:1]
+    if steps:
+        return [_step(number, journal, held, run) for number in sorted(set(steps), reverse=True)]
     runs = list(
         dict.fromkeys([*(journal.runs() if journal else []), *(row.run for row in reversed(held))])
     )
@@ -63,6 +57,13 @@ def choose(state: Path, journal: Journal | None, run: str | None, step: int | No
         if row.status not in ("skipped", None)
     }
     return [rows[number] for number in sorted(rows, reverse=True)]
+
+
+def _step(number: int, journal: Journal | None, held: Sequence[Row], run: str | None) -> Row:
+    for row in [journal.step(number) if journal else None, *held]:
+        if row and row.id == number and run in (None, row.run):
+            return row
+    raise Unknown(f"there is no step {number}{f' in run {run}' if run else ''}")
 
 
 def _from_quarantine(state: Path) -> list[Row]:

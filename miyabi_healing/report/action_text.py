@@ -146,10 +146,21 @@ def _undo(action: ActionRow, document: Document) -> str:
         return "cannot be undone"
     if document["dry_run"]:
         return "undo: rollback" if len(can) == len(done) else "undo: rollback, in part"
-    if len(can) == 1 == len(done) and can[0]["number"]:
-        return f"undo: {own_command()} rollback --step {can[0]['number']}"
     part = "" if len(can) == len(done) else f" ({len(can)} of {len(done)} steps)"
-    return f"undo: {own_command()} rollback {document['run_id']}{part}"
+    numbers = [each["number"] for each in can]
+    which = f"--step {ranges(numbers)}" if all(numbers) else document["run_id"]
+    return f"undo: {own_command()} rollback {which}{part}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers as ``rollback --step`` takes them: ``1-19,23``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, each)) for each in parts)
 
 
 def _undo_lines(document: Document, style: Style) -> Iterator[str]:
@@ -161,10 +172,7 @@ def _undo_lines(document: Document, style: Style) -> Iterator[str]:
     ]
     if document["dry_run"] or len(undoable) < 2:
         return
-    text = (
-        f"rollback {document['run_id']} undoes all that this run did and can be undone; "
-        "with --step N one step (-v has their numbers)"
-    )
+    text = f"rollback {document['run_id']} undoes all that this run did and can be undone"
     yield from wrapped(text, style.width, "  ", "  ")
     yield ""
 
