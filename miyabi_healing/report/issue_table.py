@@ -12,7 +12,7 @@ import click
 from rich.cells import cell_len
 
 from miyabi_healing.report.folding import home_folded
-from miyabi_healing.report.layout import padded, shortened, titled, wrapped
+from miyabi_healing.report.layout import end_of_path, padded, shortened, titled, wrapped
 from miyabi_healing.report.style import Style
 from miyabi_healing.report.summary import short_name
 from miyabi_healing.support import console
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _INDENT, _GAP = "  ", "  "
 _WHERE = 1  # the column that goes to a line of its own where there is no room
 _NUMBERS = (2, 3)  # columns of figures
+_LEAST_WHERE = 24  # columns for a path of which the end is shown
 _MOST_USERS = 3
 # What the table says of these as well.
 _SAID = (
@@ -176,6 +177,11 @@ def _table(head: tuple[str, ...], rows: Sequence[_Row], style: Style) -> Iterato
         else:
             yield from _aligned(head, rows, widths, style)
         return
+    gaps = len(_GAP) * (len(widths) - 1)
+    if (left := room - sum(widths) - gaps + widths[_WHERE]) >= _LEAST_WHERE:
+        widths[_WHERE] = left
+        yield from _aligned(head, [_clipped(row, left, style) for row in rows], widths, style)
+        return
     del widths[_WHERE]
     if sum(widths) + len(_GAP) * (len(widths) - 1) <= room:
         yield from _aligned(head, rows, widths, style, below=True)
@@ -185,6 +191,12 @@ def _table(head: tuple[str, ...], rows: Sequence[_Row], style: Style) -> Iterato
         text = f"{check} {where}: {now}, limit {limit}; {head[-1]}: {ended}"
         for line in wrapped(text, style.width, _INDENT, f"{_INDENT}   "):
             yield row.level, line
+
+
+def _clipped(row: _Row, width: int, style: Style) -> _Row:
+    """With the end of what is too long: what is said below has the whole."""
+    where = end_of_path(row.cells[_WHERE], width, style.finished("…"))
+    return row._replace(cells=(*row.cells[:_WHERE], where, *row.cells[_WHERE + 1 :]))
 
 
 def _aligned(

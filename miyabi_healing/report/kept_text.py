@@ -143,6 +143,8 @@ def _shortly(reason: str, rows: Sequence[KeptRow], folder: str, style: Style) ->
     number = _count(rows)
     if len(rows) == 1:
         return f"{number} {reason} ({_with_detail(rows[0], folder, style)})"
-    if len(rows) <= _FEW:
-        return f"{number} {reason} ({', '.join(_name(row, folder) for row in rows)})"
-    return f"{number} {reason}"
+    details = {row["detail"] for row in rows}
+    same = _cut(rows[0], style) if len(details) == 1 else ""
+    shown = ", ".join(_name(row, folder) for row in rows) if len(rows) <= _FEW else ""
+    more = " – ".join(filter(None, (shown, same)))
+    return f"{number} {reason}" + (f" ({more})" if more else "")

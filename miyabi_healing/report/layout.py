@@ -88,6 +88,18 @@ def flowed(
     yield from wrapped(between.join(words), width, first, rest)
 
 
+def end_of_path(text: str, width: int, dots: str) -> str:
+    """The end of a path that fits, since its last names tell more: whole names, where that leaves
+    enough to go by.
+    """
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > max(width - len(dots), 0):
+        text = text[1:]
+    names = text[max(text.find("/"), 0) :]
+    return (dots + (names if 2 * len(names) > len(text) else text))[: max(width, 0)]
+
+
 def padded(text: str, width: int, right: bool = False) -> str:
     """A text filled up with blanks to so many columns."""
     blanks = " " * max(0, width - cell_len(text))

@@ -10,7 +10,7 @@ import click
 
 from miyabi_healing.report.check_states import BAD, CheckState, Key, Kind, counts
 from miyabi_healing.report.folding import home_folded
-from miyabi_healing.report.layout import padded, wrapped
+from miyabi_healing.report.layout import end_of_path, padded, wrapped
 from miyabi_healing.report.sparkline import over_limit, sparkline
 
 _TABLE_FROM = 72  # columns; narrower screens have two lines a check
@@ -188,7 +188,7 @@ def _table_row(
 ) -> list[Line]:
     sign, plain, colour = _MARKS[state.kind]
     dots = picture.dots
-    target = _tail_of(home_folded(state.target), columns.where, dots)
+    target = end_of_path(home_folded(state.target), columns.where, dots)
     where = f"{padded(target, columns.where)}  " if columns.where else ""
     words = _words(state, picture)
     line: Line = [
@@ -213,7 +213,7 @@ def _narrow_row(state: CheckState, picture: Picture, width: int, details: bool) 
         end = f" {_value(state) or state.kind.value}"
         label = _clip(state.label, width - 2 - len(end), picture.dots)
         return [[mark, (padded(label, width - 2 - len(end)), ""), (end, colour)]]
-    target = _tail_of(home_folded(state.target), width - 3 - len(state.name), picture.dots)
+    target = end_of_path(home_folded(state.target), width - 3 - len(state.name), picture.dots)
     words, value = _words(state, picture), _value(state)
     room = width - 2 - len(value) - len(words) - 3
     line: Line = [
@@ -263,18 +263,6 @@ def _clip(text: str, width: int, dots: str, cut: bool = False) -> str:
     if cell_len(text) <= width and not cut:
         return text
     return set_cell_size(text, max(width - len(dots), 0)).rstrip() + dots[: max(width, 0)]
-
-
-def _tail_of(text: str, width: int, dots: str) -> str:
-    """The end of a text that fits: of a path, its last names tell more."""
-    from rich.cells import cell_len
-
-    if cell_len(text) <= width:
-        return text
-    while text and cell_len(text) > max(width - len(dots), 0):
-        text = text[1:]
-    names = text[max(text.find("/"), 0) :]  # whole names, where that leaves enough to go by
-    return (dots + (names if 2 * len(names) > len(text) else text))[: max(width, 0)]
 
 
 def _cut(line: Line, width: int, dots: str = "") -> Line:
