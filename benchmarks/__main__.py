@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import harness
 
-AROUND = ("harness", "launch", "ours", "__main__")
+AROUND = ("forecast", "harness", "launch", "ours", "__main__")
 
 
 def topics() -> dict[str, harness.Topic]:
