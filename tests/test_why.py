@@ -337,6 +337,9 @@ def test_thing_in_quarantine_says_until_when_and_its_command_restores_it(home: P
     assert tree.exists()
     code, said = run("--config", config, "why", str(tree), cwd=repo)
     assert (code, said.splitlines()[0]) == (0, f"{tree} (worktree)")
+    assert "stays for now: rolled back by hand (step 1): left alone until " in " ".join(
+        said.split()
+    )
 
 
 def test_entry_that_cannot_be_relied_on_is_uncertain(home: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
     from miyabi_healing.host.explain.question import Question
-    from miyabi_healing.model.explanation import Place
+    from miyabi_healing.model.explanation import Explanation, Place
     from miyabi_healing.model.plan import Plan
 
 
@@ -46,7 +47,10 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         found = list(explanations(question))
         there = question.pid is None and os.path.lexists(question.path)
         place = _place(question) if there else None
-        past = [] if question.pid else _past(question)
+        past = []
+        if question.pid is None:
+            found = [_respected(question, each) for each in found]
+            past = _past(question)
     if not (found or there or past):
         what = "no such process" if question.pid else "nothing there, nor in quarantine"
         raise Refusal(f"{display(thing)}: {what}", ExitCode.USAGE)
@@ -58,6 +62,29 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         for line in words.explanation_lines(document, layout.screen_width()):
             click.echo(line, color=colour)
     sys.exit(ExitCode.HEALTHY if document["certain"] else ExitCode.UNKNOWN)
+
+
+def _respected(question: Question, found: Explanation) -> Explanation:
+    """What would go now, but was rolled back by hand lately, is left alone until a day."""
+    from miyabi_healing.gate.handlers.table import HANDLERS
+    from miyabi_healing.gate.policy import by_hand_text
+    from miyabi_healing.report.explanations import would_go
+    from miyabi_healing.support.formatting import DAY
+
+    seconds = question.config.policy.respect_days * DAY
+    with reading(question.state) as journal:
+        if not journal or not would_go(found.verdict):
+            return found
+        rows = [journal.rolled_back(kind, found.target, seconds, question.now) for kind in HANDLERS]
+    if not (row := max(filter(None, rows), key=lambda each: each[1], default=None)):
+        return found
+    sooner = "to have it go sooner: "
+    others = [each for each in found.changes if not each.startswith(sooner)]
+    return replace(
+        found,
+        verdict=f"stays for now: {by_hand_text(*row)}; then: {found.verdict}",
+        changes=(f"{sooner}a lower respect_days in [policy]", *others),
+    )
 
 
 def _past(question: Question) -> list[dict[str, Any]]:

@@ -186,7 +186,7 @@ class Policy:
         seconds = self.config.policy.respect_days * DAY
         if not (found := self.journal.rolled_back(step.kind, step.target, seconds, self.now)):
             return None
-        return f"rolled back by hand (step {found[0]}): left alone until {minute_text(found[1])}"
+        return by_hand_text(*found)
 
     def too_early(self, step: Step) -> str | None:
         """Why a thing must not be purged yet: until then it can be had back, which is a promise.
@@ -221,3 +221,8 @@ class Policy:
 
 
 _ONLY_RUNS = " at the earliest (only time that runs see pass counts)"
+
+
+def by_hand_text(step: int, until: float) -> str:
+    """That a step was rolled back by somebody, and until when at least its target is left alone."""
+    return f"rolled back by hand (step {step}): left alone until {minute_text(until)}"

@@ -21,6 +21,15 @@ _SECTIONS = (
 _GOOD = ("may go", "goes", "the next run", "is cleaned")
 
 
+def would_go(verdict: str) -> bool:
+    """Whether a verdict says that the next run may change the thing."""
+    return verdict.startswith(_GOOD)
+
+
+def _may_go(verdict: str) -> bool:
+    return would_go(verdict.rpartition("; then: ")[2])
+
+
 def build_explanations(
     word: str,
     found: Sequence[Explanation],
@@ -48,7 +57,7 @@ def explanation_lines(document: dict[str, Any], width: float) -> Iterator[str]:
     for each in document["explanations"]:
         yield from wrapped(f"{each['target']} ({each['kind']})", width)
         first, *rest = wrapped(each["verdict"], width, _INDENT, _INDENT * 2)
-        yield click.style(first, fg="green" if each["verdict"].startswith(_GOOD) else "yellow")
+        yield click.style(first, fg="green" if would_go(each["verdict"]) else "yellow")
         yield from rest
         for key, title in _SECTIONS:
             if each[key]:
@@ -84,8 +93,11 @@ def _place_lines(document: dict[str, Any], width: float) -> Iterator[str]:
         yield from wrapped(place["path"], width)
         what = "no worktree, git lock, log or known cache, and nothing of the quarantine's"
         yield from wrapped(f"is {what}: no healer touches it", width, _INDENT, _INDENT * 2)
-    root = f"in the allowed folder {place['root']}" if place["root"] else "in no allowed folder"
-    text = f"It lies on {place['filesystem']}, {root}."
+    root = f", in the allowed folder {place['root']}" if place["root"] else ""
+    # a worktree may go wherever it is: its repository is what has to be allowed
+    if not root and not any(_may_go(each["verdict"]) for each in document["explanations"]):
+        root = ", in no allowed folder"
+    text = f"It lies on {place['filesystem']}{root}."
     yield from wrapped(text, width, _INDENT, _INDENT * 2)
     for note in place["notes"]:
         yield from wrapped(note, width, _INDENT, _INDENT * 2)
