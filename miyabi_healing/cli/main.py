@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
     "3 something could not be checked, "
-    "75 another run is at work, 130 and 143 asked to stop by SIGINT or SIGTERM."
+    "75 another run is at work, 129, 130 or 143 asked to stop by SIGHUP, SIGINT or SIGTERM."
 )
 
 

@@ -293,7 +293,7 @@ def _last_run(chosen: Config) -> _Found:
     with open_read_only(state) as journal:
         document = build_status(journal, state, chosen, find_installed())
     if document["last_pass"] is None:
-        yield Finding("last run", WARNING, "there was none yet", f"{own_command()} --dry-run")
+        yield Finding("last run", WARNING, "none yet; a dry run does not count", own_command())
         return
     age = duration_text(max(document["age_seconds"], 0))
     when = f"{time_text(document['last_pass'])}, {age} ago"
