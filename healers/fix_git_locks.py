@@ -55,7 +55,7 @@ def fix_git_locks(context: HealerContext, issue: Issue, options: None) -> Plan:
         tuple(take_away(lock, folders, older_than) for lock in found),
         Goal("no stale lock is left", lambda: not stale(folders, older_than)),
         kept=tuple(kept),
-        done=lambda counts: f"Removed {counts['locks_removed']} stale lock file(s)",
+        done=lambda counts: f"Set aside {counts['locks_removed']} stale lock file(s)",
         expects=expects,
     )
 

@@ -307,7 +307,7 @@ def trim(file: LogFile, gone: int, options: Options) -> TrimLog:
     fate = "kept compressed" if options.archive else "gone for good"
     return trim_log(
         file.path,
-        f"{size_text(file.size)}; its last {options.keep_lines} lines stay, the rest is {fate}",
+        f"{size_text(file.size)}; the last {options.keep_lines} lines stay, the rest is {fate}",
         keep_lines=options.keep_lines,
         keep_bytes=int(options.keep_megabytes * MEGABYTE),
         archive=options.archive,

@@ -55,7 +55,8 @@ def hash_of(name: str) -> int:
 def trim(name: str, size: int) -> TrimLog:
     path = Path(HOME, "logs", name)
     return TrimLog(
-        target=str(path), reason=f"{size} MB; its last 1000 lines stay, the rest compressed",
+        target=str(path),
+        reason=f"{size} MB; the last 1000 lines stay, the rest is kept compressed",
         bytes=int(size * 0.85e6), later=int(size * 0.15e6), counts="logs_trimmed",
         undo="what was cut off is put back in front", path=path, identity=NOBODY,
         keep_lines=1000, keep_bytes=10_000_000,
@@ -122,7 +123,7 @@ WORDS: dict[str, Callable[[Counter[str]], str]] = {
     "prune_logs": lambda n: (
         f"Archived {n['logs_archived']} and trimmed {n['logs_trimmed']} log files"
     ),
-    "fix_git_locks": lambda n: f"Removed {n['locks_removed']} stale lock file(s)",
+    "fix_git_locks": lambda n: f"Set aside {n['locks_removed']} stale lock file(s)",
     "kill_zombies": lambda n: f"8 zombie(s) reaped: sent {n['signals_to_end']} signal(s)",
     "cleanup_disk": lambda n: f"Cleaned {n['caches_cleaned']} cache part(s)",
 }

@@ -86,7 +86,7 @@ def test_status_says_what_is_wrong_and_what_holds_healing_back(home: Path) -> No
     where = world(home)
     report(*where)
     done = run("status")
-    assert (done.returncode, done.stdout.splitlines()[2]) == (0, "✅ Nothing was wrong.")
+    assert (done.returncode, done.stdout.splitlines()[2]) == (0, "✅ Nothing was wrong at its end.")
     (home / "logs" / "app.log").write_bytes(LINES)
     run("pause", "--for", "1h", "--reason", "a release")
     report(*where)

@@ -178,6 +178,7 @@ def test_only_numbers_that_run_on_are_folded() -> None:
     [
         (["step 1, at noon", "step 16, at noon"], "step 1–16, at noon"),
         (["until 2025-12-02 10:10", "until 2025-12-02 10:10"], "until 2025-12-02 10:10"),
+        (["until 2025-12-02 10:10", "until 2025-12-02 10:12"], "until 2025-12-02 10:10–10:12"),
         (["tip 2dd9fd8", "tip 3dd9fd8"], ""),  # a commit's name is no number
         (["a 1", "b 1"], ""),
         (["9.5 MB", "10.0 MB"], "9.5–10.0 MB"),

@@ -242,7 +242,7 @@ def test_what_is_said_of_the_end_is_true_by_both_clocks(home: Path) -> None:
         document["quarantine"]["next_expiry"][:10],
         document["quarantine"]["next_expiry_by"],
     ) == (day, "run clock")
-    wanted = f"the first goes on {day} "
+    wanted = f"the first is deleted on {day} "
     for said in (run("status").stdout, run("--config", settings(home), "--dry-run").stdout):
         words = " ".join(said.split())
         assert wanted in words

@@ -78,7 +78,10 @@ def test_two_issues_are_counted_by_how_each_ended(one: Case, other: Case) -> Non
     endings = [one.ending, other.ending]
     said = summarize([check(one), check(other)], 0, result(), True)
     for each in set(endings) - {Ending.HEALED}:
-        assert f" {endings.count(each)} {each.value}" in said
+        words = each.value
+        if endings.count(each) > 1:
+            words = words.replace("left as it is", "left as they are")
+        assert f" {endings.count(each)} {words}" in said
     if Ending.HEALED in endings and set(endings) != {Ending.HEALED}:
         assert said.startswith("Healed 1/2 issues. ")
 
@@ -95,3 +98,10 @@ def test_nothing_is_called_healthy_that_could_not_be_checked() -> None:
     assert "healthy" not in summarize([], 1, result(), True)
     assert summarize([], 0, result(), False) == "No check ran."
     assert summarize([], 0, result(), True) == "No issues detected. System is healthy."
+
+
+def test_reasons_that_differ_in_their_numbers_alone_are_one() -> None:
+    brakes = [f"rolled back by hand (step {number}): left alone until noon" for number in (1, 2, 3)]
+    checks = [check(Case(Ending.WAITS, "skipped", brake=each)) for each in brakes]
+    said = summarize(checks, 0, result(), True)
+    assert said.endswith("3 waiting: rolled back by hand (step 1–3): left alone until noon.")

@@ -253,12 +253,12 @@ class Witness:
         found = []
         if self.confined:
             found.append(
-                f"{self.confined}: what lies on mounts from outside was kept, but for [safety] "
-                "ours_alone"
+                f"{self.confined}, and who is outside cannot be seen: what lies on mounts from "
+                "outside was kept, except in [safety] ours_alone"
             )
         if self.hidden:
             found.append(
-                f"{self.hidden}: what others could be using was kept, but for [safety] ours_alone"
+                f"{self.hidden}: what others could be using was kept, except in [safety] ours_alone"
             )
         # but for a few, which are named where they matter
         sees_all = visibility.sees_everybody()

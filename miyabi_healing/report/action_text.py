@@ -129,7 +129,7 @@ def _shortly(action: ActionRow) -> str:
     text, found, _ = action["message"].rpartition(f"; kept {kept}: ")
     text = text if kept and found else action["message"]
     text = text.removeprefix(f"{action['action']} ")
-    if action["steps"] and text.startswith("Nothing done: "):
+    if action["steps"] and text.startswith(("Nothing done: ", "Dry run: nothing done: ")):
         return "nothing done"
     if action["steps"] and text.startswith("Undid "):
         return text.partition(": ")[0]
@@ -172,7 +172,7 @@ def _undo_lines(document: Document, style: Style) -> Iterator[str]:
     ]
     if document["dry_run"] or len(undoable) < 2:
         return
-    text = f"rollback {document['run_id']} undoes all that this run did and can be undone"
+    text = f"rollback {document['run_id']} undoes all of this run that can be undone"
     yield from wrapped(text, style.width, "  ", "  ")
     yield ""
 
@@ -188,7 +188,7 @@ def _room(action: ActionRow, document: Document, style: Style) -> Iterator[str]:
         if freed or any(each["bytes"] for each in done):
             parts.append(f"freed {size_text(freed)}")
     elif expected := sum(each["bytes"] for each in planned):
-        parts.append(f"frees up to {size_text(expected)} (an estimate)")
+        parts.append(f"frees about {size_text(expected)} (an estimate)")
     if later := sum(each["bytes_later"] for each in rows):
         most = "" if done else "up to "
         parts.append(f"{most}{size_text(later)} in quarantine {_until(document, bool(done))}")

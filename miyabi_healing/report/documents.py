@@ -165,7 +165,7 @@ def _trouble(test: Mapping[str, Any], record: CheckResult | None) -> ErrorRow | 
     return (
         None
         if "call" in test or skipped
-        else {"check": name, "target": target, "message": "it was interrupted"}
+        else {"check": name, "target": target, "message": "the run was interrupted"}
     )
 
 

@@ -43,4 +43,8 @@ def _range(numbers: Sequence[str]) -> str:
         ordered = sorted(set(numbers), key=float)
     except ValueError:  # a moment
         ordered = sorted(set(numbers))
-    return ordered[0] if len(ordered) == 1 else f"{ordered[0]}–{ordered[-1]}"
+    first, last = ordered[0], ordered[-1]
+    day, _, hour = last.partition(" ")
+    if hour and first.startswith(f"{day} "):
+        last = hour
+    return first if len(ordered) == 1 else f"{first}–{last}"

@@ -267,7 +267,7 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
     elif when and not document["checks"]:
         yield "❓ Not known: no check ran."
     elif when and not is_wrong(document) and is_known(document):
-        yield "✅ Nothing was wrong."
+        yield "✅ Nothing was wrong at its end."
     for name in document["waived"]:
         yield f"📌 {name} is waived."
     if pause := document["paused"]:

@@ -29,6 +29,7 @@ _NAMES = {
     "tmpfs_usage": ("tmpfs", "filesystems"),
 }
 
+_KEPT_SEVERAL = "left as they are, as nothing safe can be done"
 _FAR = 0.01  # of a limit: less is not worth a number
 _WORTH_COUNTING = 3  # checks that are said by their number
 
@@ -116,12 +117,13 @@ def _real(found: Sequence[CheckResult]) -> str:
     for each in Ending:
         if each != Ending.HEALED and (count := endings.count(each)):
             reasons = f": {_brakes(found, endings)}" if each == Ending.WAITS else ""
-            rest.append(f"{count} {each.value}{reasons}.")
+            words = _KEPT_SEVERAL if each == Ending.KEPT and count > 1 else each.value
+            rest.append(f"{count} {words}{reasons}.")
     return " ".join((lead, *rest))
 
 
 def _brakes(found: Sequence[CheckResult], endings: Sequence[Ending]) -> str:
-    """What holds back those that wait, each reason once."""
+    """What holds back those that wait, each reason once; those that differ in numbers as one."""
     from miyabi_healing.report.ranges import counted
 
     actions = [
@@ -133,8 +135,8 @@ def _brakes(found: Sequence[CheckResult], endings: Sequence[Ending]) -> str:
     reasons = [action.brake for action in actions if action.brake]
     for action in actions:
         if not action.brake:
-            reasons += [reason for reason, _ in counted(_held_back(action))]
-    return "; ".join(dict.fromkeys(reasons))
+            reasons += _held_back(action)
+    return "; ".join(reason for reason, _ in counted(reasons))
 
 
 def _held_back(action: ActionResult) -> list[str]:

@@ -18,7 +18,6 @@ from miyabi_healing.report.style import Style
 from miyabi_healing.report.summary import numbers
 from miyabi_healing.support import console
 from miyabi_healing.support.formatting import expiry_text, time_text
-from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
@@ -90,6 +89,8 @@ def _head_lines(document: Document, style: Style) -> Iterator[str]:
     yield from (rule, title, rule, "")
     yield f"{style.lead('when')}Timestamp: {time_text(document['timestamp'])}"
     verdict = click.style("Success", fg="green") if good else click.style("Issues remain", fg="red")
+    if document["errors"] and not document["issues_detected"]:
+        verdict = click.style("Not known", fg="red")
     yield f"{style.lead('good' if good else 'bad')}Overall: {verdict}"
     yield from _fitting(f"{style.lead('summary')}Summary: {document['summary']}", style, "   ")
     yield ""
@@ -149,7 +150,7 @@ def closing(document: Document, style: Style) -> str:
     if not document["overall_success"]:
         steps = [step for action in document["actions_taken"] for step in action["steps"]]
         if document["dry_run"] and any(step["status"] == "planned" for step in steps):
-            hint = f"{style.lead('hint')}{own_command()} without --dry-run carries this out"
+            hint = f"{style.lead('hint')}The same command without --dry-run carries this out"
             every = (
                 "" if style.every_step or len(steps) < 2 else f"; -v shows all {len(steps)} steps"
             )

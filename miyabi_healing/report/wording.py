@@ -34,20 +34,17 @@ def message(action: ActionResult, dry_run: bool) -> str:
         what = (
             f"{len(planned)} step(s) planned, until {goal_text(plan)}"
             if planned
-            else "nothing safe to do"
+            else _no_step(action, "nothing done", "nothing safe to do")
         )
         return f"Dry run: {what}{tail}"
     statuses = Counter(each.status for each in action.outcomes)
     if not statuses[StepStatus.APPLIED]:
-        told = (StepStatus.FAILED,) if statuses[StepStatus.UNDONE] else _NOT_DONE
-        why = counted(each.message for each in action.outcomes if each.status in told)
         if statuses[StepStatus.UNDONE]:
+            failed = [each for each in action.outcomes if each.status == StepStatus.FAILED]
+            why = counted(each.message for each in failed)
             undone = f"Undid {statuses[StepStatus.UNDONE]} step(s) because a later one failed"
             return f"{undone}: {'; '.join(reason for reason, _ in why)}{tail}"
-        lead = "; ".join(
-            f"{reason} ({number}x)" if number > 1 else reason for reason, number in why[:3]
-        )
-        return (f"Nothing done: {lead}" if lead else "Nothing safe to do") + tail
+        return _no_step(action, "Nothing done", "Nothing safe to do") + tail
     text = _achieved(plan, action.counts, statuses[StepStatus.APPLIED])
     if action.passed is False:
         text += ", still over the limit"
@@ -60,6 +57,13 @@ def message(action: ActionResult, dry_run: bool) -> str:
         if statuses[status]
     ]
     return text + (f" ({', '.join(left_out)})" if left_out else "") + tail
+
+
+def _no_step(action: ActionResult, lead: str, otherwise: str) -> str:
+    """Why none of a plan's steps was or would be carried out; `otherwise` where it has none."""
+    why = counted(each.message for each in action.outcomes if each.status in _NOT_DONE)
+    told = [f"{reason} ({number}x)" if number > 1 else reason for reason, number in why[:3]]
+    return f"{lead}: {'; '.join(told)}" if told else otherwise
 
 
 def _blocked_by(action: ActionResult) -> str:

@@ -313,7 +313,7 @@ class Resources:
         journal = self.keeper.journal
         records = list(records)
         if interrupted and not (records[-1].measured or records[-1].issue or records[-1].error):
-            records[-1].error = "it was interrupted"
+            records[-1].error = "the run was interrupted"
         self.number = history.record(
             journal,
             self.run_id,

@@ -45,7 +45,7 @@ def expiry_text(stamp: str, decided_by: str | None) -> str:
     """When the first thing leaves the quarantine, for people; a clock of runs may decide that."""
     runs = decided_by == "run clock"
     only = ", as only time that runs see pass counts" if runs else ""
-    return f"the first goes on {time_text(stamp)} at the earliest{only}"
+    return f"the first is deleted on {time_text(stamp)} at the earliest{only}"
 
 
 def minute_text(seconds: float) -> str:
