@@ -177,6 +177,22 @@ def test_quarantine_that_cannot_be_read_or_reached_keeps_everything(
         assert (code, "is not mounted" in said) == (1, True)
 
 
+@pytest.mark.parametrize("opened", ["", "20251126T103000-1"])
+def test_quarantine_that_others_can_enter_is_not_taken_for_an_empty_one(
+    home: Path, asked: tuple[str, ...], opened: str
+) -> None:
+    base = home / "usb" / ".miyabi-healing"
+    entry = base / "20251126T103000-1" / "0001-file"
+    entry.mkdir(parents=True)
+    (entry / "thing").write_text("dear to somebody")
+    for folder in (base, entry.parent, entry):
+        folder.chmod(0o755 if folder == base / opened else 0o700)
+    state = home / ".local" / "state" / "miyabi-healing"
+    (state / "bases").write_text(json.dumps(str(base)) + "\n")
+    code, said = refused(asked, home)
+    assert (code, f"{base / opened} in quarantine is not yours alone" in said) == (1, True)
+
+
 def test_what_others_put_into_the_state_folder_stays_and_is_named(home: Path) -> None:
     state = paths.state_folder()
     state.mkdir(parents=True, mode=0o700)

@@ -138,7 +138,31 @@ def damage(state: Path, held: Iterable[QuarantineEntry]) -> list[str]:
         for each in held
         if each.damage or (not each.manifest and os.path.lexists(each.payload))
     ]
-    return [*listed(state)[1], *found]
+    return [*listed(state)[1], *_unseen(state), *found]
+
+
+def _unseen(state: Path) -> Iterator[str]:
+    """The folders of the quarantine that hold something nobody looks at: they are not ours alone,
+    or cannot be read.
+    """
+    for base in locations(state):
+        if mount_answers.is_silent(base):
+            yield f"{display(base)} in quarantine does not answer"
+            continue
+        for folder in (base, *subfolders(base)):
+            try:
+                with os.scandir(folder) as entries:
+                    holds = any(True for _ in entries)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                yield f"{display(folder)} in quarantine cannot be read: {error.strerror}"
+                continue
+            if holds and not paths.is_private_folder(folder):
+                yield (
+                    f"{display(folder)} in quarantine is not yours alone, so what is in it counts "
+                    "for nothing: chmod 700 it, if nobody else put anything there"
+                )
 
 
 def find_entries(state: Path) -> list[QuarantineEntry]:
