@@ -122,6 +122,48 @@ def test_file_that_cannot_have_it_is_left_alone_and_its_line_named(
     assert str(refused.value).startswith(said)
 
 
+@pytest.mark.parametrize("kind", ["claude", "codex", "git"])
+def test_hook_that_somebody_changed_is_neither_taken_for_gone_nor_added_again(kind: str) -> None:
+    ours = hook_files.with_hook(kind, None, PROGRAM, False)
+    changed = ours.replace(b"hooks (3)", b"hooks (3) #") if kind == "claude" else (
+        ours.replace(b"\n", b"\r\n")
+    )  # fmt: skip
+    for edit in (
+        lambda: hook_files.without_hook(kind, changed),
+        lambda: hook_files.with_hook(kind, changed, PROGRAM, False),
+    ):
+        with pytest.raises(hook_files.Unwritable, match="not as it was written"):
+            edit()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has groups to give")
+def test_group_and_attributes_of_a_file_stay(home: Path) -> None:
+    settings = home / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text("{}\n")
+    os.chown(settings, -1, 4711)
+    settings.chmod(0o640)
+    attributes = {"user.mine": b"1"}
+    try:
+        os.setxattr(settings, "user.mine", b"1")
+    except (OSError, AttributeError):  # this filesystem, or this system, has none
+        attributes = {}
+    write_file(find_file("claude", "."), b"{ }\n")
+    status = settings.stat()
+    assert (status.st_gid, status.st_mode & 0o777) == (4711, 0o640)
+    assert all(os.getxattr(settings, name) == value for name, value in attributes.items())
+
+
+def test_folder_of_hooks_that_repositories_share_is_named(home: Path) -> None:
+    for name in ("one", "hooks"):
+        (home / name).mkdir()
+    for words in (["init", "-q"], ["config", "core.hooksPath", str(home / "hooks")]):
+        subprocess.run(["git", *words], cwd=home / "one", check=True)
+    shown = run("hooks", "install", "git", "--dry-run", cwd=home / "one").stdout
+    assert f"{home}/hooks (core.hooksPath) is not this repository's alone" in shown
+    assert not (home / "hooks" / "post-merge").exists()
+
+
 def test_command_shows_first_asks_and_takes_back(home: Path) -> None:
     folder = home / "dotfiles"
     folder.mkdir()

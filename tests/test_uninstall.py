@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from program import environment, settings
 
-from miyabi_healing.cli.setup import removal, service_units
+from miyabi_healing.cli.setup import hook_files, removal, service_units
 from miyabi_healing.state import run_lock, watch_presence
 from miyabi_healing.support import paths
 
@@ -175,6 +175,16 @@ def test_quarantine_that_cannot_be_read_or_reached_keeps_everything(
         (state / "bases").write_text(json.dumps(str(home / "usb" / ".miyabi-healing")) + "\n")
         code, said = refused(asked, home)
         assert (code, "is not mounted" in said) == (1, True)
+
+
+def test_hook_that_cannot_be_taken_out_keeps_everything(home: Path, asked: tuple[str, ...]) -> None:
+    ours = hook_files.with_hook("claude", None, ("/opt/run_healing.sh",), False)
+    settings = json.loads(ours)
+    settings["hooks"]["SessionEnd"][0]["hooks"].append({"type": "command", "command": "mine"})
+    (home / ".claude").mkdir()
+    (home / ".claude" / "settings.json").write_text(json.dumps(settings))
+    code, said = refused(asked, home)
+    assert (code, "take ours out by hand; nothing was removed" in said) == (1, True)
 
 
 @pytest.mark.parametrize("opened", ["", "20251126T103000-1"])

@@ -66,6 +66,11 @@ def _install_hook(
     if after == file.data:
         click.echo(f"It is installed already: {display(file.path)}")
         return
+    if file.shared:
+        click.echo(
+            f"{display(file.path.parent)} (core.hooksPath) is not this repository's alone: a merge "
+            "in any that uses it has a run made."
+        )
     _change(file, after, yes, dry_run or given.dry_run)
     if kind == "codex" and not (dry_run or given.dry_run):
         click.echo("Codex starts no new hook before you trust it: type /hooks in it once.")

@@ -38,10 +38,12 @@ _WATCH_UNIT = f"{paths.NAME}-watch.service"
 
 @dataclass(frozen=True)
 class _Found:
-    """All that is there to be removed. `hooks` are kinds of hooks and their files."""
+    """All that is there to be removed. `hooks` are their files, and what is left of each
+    without ours.
+    """
 
     services: tuple[tuple[bool, Sequence[ServiceStep]], ...]
-    hooks: tuple[tuple[str, HookFile], ...]
+    hooks: tuple[tuple[HookFile, bytes | None], ...]
     files: tuple[Path, ...]
     quarantine: tuple[QuarantineEntry, ...]
     states: tuple[StateFolder, ...]
@@ -159,9 +161,11 @@ def _require_no_watch() -> None:
         raise Refusal(f"a watch is at work (process {watch.pid}): end it first", ExitCode.BUSY)
 
 
-def _hooks(chosen: config.Config) -> list[tuple[str, HookFile]]:
-    """Our hooks: of agents, and of git in the repositories that are looked after."""
-    from miyabi_healing.cli.setup.hook_places import NoHook, find_file
+def _hooks(chosen: config.Config) -> list[tuple[HookFile, bytes | None]]:
+    """Our hooks: of agents, and of git in the repositories that are looked after. Raises Refusal
+    for one that cannot be taken out.
+    """
+    from miyabi_healing.cli.setup.hook_places import NoHook, file_without_hook, find_file
     from miyabi_healing.host.git import repository_paths
 
     found: dict[Path, tuple[str, HookFile]] = {}
@@ -171,7 +175,10 @@ def _hooks(chosen: config.Config) -> list[tuple[str, HookFile]]:
             file = find_file(kind, repo)
             if file.has_ours:
                 found[file.path] = kind, file
-    return list(found.values())
+    try:
+        return [(file, file_without_hook(kind, file)) for kind, file in found.values()]
+    except NoHook as problem:
+        raise Refusal(f"{problem}; nothing was removed", ExitCode.ISSUES) from None
 
 
 def _files(chosen: config.Config) -> list[Path]:
@@ -201,7 +208,7 @@ def _told(found: _Found) -> list[str]:
         for _, steps in found.services
         for step in steps
     ]
-    lines += [f"take our hook out of {display(file.path)}" for _, file in found.hooks]
+    lines += [f"take our hook out of {display(file.path)}" for file, _ in found.hooks]
     lines += [f"remove {display(path)}" for path in found.files]
     if found.quarantine:
         size = size_text(sum(each.bytes for each in found.quarantine))
@@ -235,7 +242,7 @@ def _what_stays(chosen: config.Config) -> list[str]:
 def _remove(found: _Found, chosen: config.Config) -> None:
     """Do it, the program's own environment last. Raises Refusal."""
     from miyabi_healing.cli.setup import removal, service_steps
-    from miyabi_healing.cli.setup.hook_places import NoHook, file_without_hook, write_file
+    from miyabi_healing.cli.setup.hook_places import NoHook, write_file
     from miyabi_healing.state import quarantine
     from miyabi_healing.support import atomic_write
 
@@ -246,8 +253,8 @@ def _remove(found: _Found, chosen: config.Config) -> None:
             for step in service_steps.carry_out_service_steps(steps, system, lambda line: None):
                 stayed.append(f"to be run where services are at work: {step}")
         _require_no_watch()
-        for kind, file in found.hooks:
-            write_file(file, file_without_hook(kind, file))
+        for file, after in found.hooks:
+            write_file(file, after)
         for path in found.files:
             atomic_write.remove_file(path)
         if found.states:

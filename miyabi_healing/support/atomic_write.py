@@ -26,14 +26,24 @@ def create(path: Path, data: bytes, mode: int = 0o600) -> None:
     _sync(path.parent)
 
 
-def replace(path: Path, data: bytes, mode: int = 0o644, folder_mode: int = 0o755) -> None:
+def replace(
+    path: Path, data: bytes, mode: int = 0o644, folder_mode: int = 0o755, like: Path | None = None
+) -> None:
     """Put a file in its place as a whole, or not at all, and durably; a link there is replaced, not
-    followed. Raises OSError.
+    followed. It gets the group and the extended attributes (access lists are some) of `like`.
+    Raises OSError.
     """
     path.parent.mkdir(mode=folder_mode, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
+        if like:
+            os.fchown(descriptor, -1, os.stat(like).st_gid)
         os.fchmod(descriptor, mode)
+        if like and hasattr(os, "listxattr"):
+            for attribute in os.listxattr(like):
+                value = os.getxattr(like, attribute)
+                if value != _attribute(descriptor, attribute):
+                    os.setxattr(descriptor, attribute, value)
         _fill(descriptor, data)
         os.replace(name, path)
     except BaseException:
@@ -41,6 +51,16 @@ def replace(path: Path, data: bytes, mode: int = 0o644, folder_mode: int = 0o755
             os.unlink(name)
         raise
     _sync(path.parent)
+
+
+def _attribute(descriptor: int, name: str) -> bytes | None:
+    """An extended attribute as it is now: a security label may be right by itself, and no right of
+    ours to set.
+    """
+    try:
+        return os.getxattr(descriptor, name)
+    except OSError:
+        return None
 
 
 def _fill(descriptor: int, data: bytes) -> None:

@@ -63,9 +63,10 @@ def without_hook(kind: str, before: bytes) -> bytes | None:
     """
     if MARKER.encode() not in before:
         return before
-    if kind == "claude":
-        return _without_settings(before)
-    after = _without_block(before)
+    after = _without_settings(before) if kind == "claude" else _without_block(before)
+    if after and (left := after.find(MARKER.encode())) >= 0:
+        line = after.count(b"\n", 0, left) + 1
+        raise Unwritable(f":{line}: our hook is not as it was written; take it out by hand")
     return None if after in (_ALONE, _SHELL + _ALONE) else after
 
 

@@ -20,11 +20,15 @@ class NoHook(Exception):
 
 @dataclass(frozen=True)
 class HookFile:
-    """The file that a hook is in, without links, and what it holds; None where it is not there."""
+    """The file that a hook is in, without links, and what it holds; None where it is not there.
+
+    `shared` is that it is git's for more than one repository.
+    """
 
     path: Path
     data: bytes | None
     mode: int
+    shared: bool = False
 
     @property
     def has_ours(self) -> bool:
@@ -35,7 +39,7 @@ def find_file(kind: str, repo: str) -> HookFile:
     """The file of a kind of hook as it is now. Raises NoHook where it cannot, or must not, be
     written.
     """
-    path = _git_hook(Path(repo)) if kind == "git" else _agent_file(kind)
+    path, shared = _git_hook(Path(repo)) if kind == "git" else (_agent_file(kind), False)
     try:
         mount_answers.check(path)
         where = path.resolve()
@@ -53,7 +57,8 @@ def find_file(kind: str, repo: str) -> HookFile:
             f"{display(where)} is not executable, so git never runs it: chmod +x, or move it away"
         )
     new = 0o755 if kind == "git" else 0o600
-    return HookFile(where, data, stat.S_IMODE(status.st_mode) if status else new)
+    mode = stat.S_IMODE(status.st_mode) if status else new
+    return HookFile(where, data, mode, shared)
 
 
 def file_without_hook(kind: str, file: HookFile) -> bytes | None:
@@ -81,9 +86,9 @@ def _agent_file(kind: str) -> Path:
     return folder / name
 
 
-def _git_hook(repo: Path) -> Path:
-    """Where git looks for the hook (core.hooksPath; that of the main worktree in linked ones).
-    Raises NoHook.
+def _git_hook(repo: Path) -> tuple[Path, bool]:
+    """Where git looks for the hook (core.hooksPath; that of the main worktree in linked ones), and
+    whether other repositories may have theirs there, too. Raises NoHook.
     """
     asked = ("--path-format=absolute", "--git-common-dir", "--git-path", "hooks", "--show-cdup")
     try:
@@ -101,7 +106,8 @@ def _git_hook(repo: Path) -> Path:
             f"{display(folder)} (core.hooksPath) is part of the project: whoever clones it would "
             "have the hook"
         )
-    return Path(folder) / hook_files.GIT_HOOK
+    shared = not is_within(folder, common)
+    return Path(folder) / hook_files.GIT_HOOK, shared
 
 
 def _above(path: Path) -> Path:
@@ -117,6 +123,7 @@ def write_file(file: HookFile, after: bytes | None) -> None:
         if after is None:
             atomic_write.remove_file(file.path)
         else:
-            atomic_write.replace(file.path, after, mode=file.mode)
+            like = None if file.data is None else file.path
+            atomic_write.replace(file.path, after, mode=file.mode, like=like)
     except OSError as error:
         raise NoHook(f"{display(file.path)}: {error.strerror}") from None
