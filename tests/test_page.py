@@ -455,6 +455,19 @@ def test_page_takes_the_place_of_a_file_alone(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "page").stat().st_mode & 0o777 == 0o600
 
 
+def test_page_takes_the_place_of_no_file_but_an_older_page(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.touch()
+    for _ in range(2):  # an empty file, and a page
+        making.write_page(file, making.render(page))
+    assert making.is_page(file)
+    mine = "<!doctype html>\n<p>dear to somebody"
+    file.write_text(mine)
+    with pytest.raises(making.CannotWrite, match="is no page of ours"):
+        making.write_page(file, making.render(page))
+    assert file.read_text() == mine
+
+
 def test_page_is_made_after_a_run_and_found_again(home: Path) -> None:
     none = run("report")
     assert (none.returncode, none.stdout) == (2, "")
@@ -475,4 +488,4 @@ def test_page_is_made_after_a_run_and_found_again(home: Path) -> None:
 
 def test_page_file_is_named_by_an_absolute_path() -> None:
     with pytest.raises(ValueError, match="html must be an absolute path"):
-        ReportSettings("x.html")
+        ReportSettings(html="x.html")

@@ -5,13 +5,14 @@ nothing else is touched.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from program import environment, settings
+from program import environment, run, settings
 
 from miyabi_healing.cli.setup import hook_files, removal, service_units
 from miyabi_healing.state import run_lock, watch_presence
@@ -215,6 +216,28 @@ def test_what_others_put_into_the_state_folder_stays_and_is_named(home: Path) ->
     assert list(removal.remove_state(found, [])) == [f"{state}: notes.txt, sealed"]
     assert sorted(each.name for each in state.iterdir()) == ["notes.txt", "sealed"]
     assert (home / "dear").exists()
+
+
+def test_single_files_go_only_as_they_were_made(home: Path, asked: tuple[str, ...]) -> None:
+    fish = home / ".config" / "fish" / "completions" / "miyabi-healing.fish"
+    fish.parent.mkdir(parents=True)
+    page, pipe = home / "page.html", home / "metrics"
+    os.mkfifo(pipe)  # is not waited for
+    config = f'[report]\nhtml = "{page}"\n[metrics]\ntextfile = "{pipe}"\n'
+    command = [*asked[:3], settings(home, config), "uninstall", "--user", "--dry-run"]
+
+    def told() -> list[str]:
+        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        return [each for each in (str(fish), str(page), str(pipe)) if each in done.stdout]
+
+    script = run("completion", "fish").stdout
+    fish.write_text(script)
+    page.write_text('<!doctype html>\n<meta name="generator" content="Miyabi Healing 0.1.0">\n')
+    assert told() == [str(fish), str(page)]
+    fish.write_text(f"{script}\nabbr mh miyabi-healing\n")
+    page.write_text("<!doctype html>\n<p>mine\n")
+    assert told() == []
 
 
 def test_environment_that_is_not_ours_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from miyabi_healing.cli.common import (
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.state import run_lock
-from miyabi_healing.support import console, paths
+from miyabi_healing.support import console, mount_answers, paths
 from miyabi_healing.support.formatting import display, size_text
 from miyabi_healing.support.invocation import own_command
 
@@ -182,21 +183,31 @@ def _hooks(chosen: config.Config) -> list[tuple[HookFile, bytes | None]]:
 
 
 def _files(chosen: config.Config) -> list[Path]:
-    """Single files: the metrics, and fish's completion as `completion` prints it."""
+    """Single files: the metrics, the page, and fish's completion as `completion` prints it."""
     from miyabi_healing.cli.completion import completion_script
+    from miyabi_healing.report.page import making
 
     root = click.get_current_context().find_root()
     fish = Path.home() / ".config/fish/completions" / f"{paths.NAME}.fish"
-    metrics = chosen.metrics.textfile
-    candidates = [(fish, completion_script("fish", root.command).encode())]
-    if metrics:
-        candidates.append((Path(os.path.expanduser(metrics)), b"# HELP miyabi_healing_"))
+    script = completion_script("fish", root.command).encode().strip()
+    candidates: list[tuple[str | Path, Callable[[Path], bool]]] = [
+        (fish, lambda path: path.read_bytes().strip() == script),
+        (chosen.metrics.textfile, _are_metrics),
+        (chosen.report.html, making.is_page),
+    ]
     found = []
-    for path, begin in candidates:
+    for name, is_ours in candidates:
+        path = Path(os.path.expanduser(name))
         with contextlib.suppress(OSError):
-            if not path.is_symlink() and path.stat().st_uid == os.geteuid():
-                found += [path] if path.read_bytes().startswith(begin) else []
+            mount_answers.check(path)
+            status = path.lstat()
+            mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+            found += [path] if mine and is_ours(path) else []
     return found
+
+
+def _are_metrics(path: Path) -> bool:
+    return path.read_bytes().startswith(b"# HELP miyabi_healing_")
 
 
 def _told(found: _Found) -> list[str]:

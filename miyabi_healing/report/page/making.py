@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _KEEP = "\N{NO-BREAK SPACE}"
 _FOLDER = Path(__file__).parent
+_MADE_BY = b'<meta name="generator" content="Miyabi Healing '
+_HEAD = 4096  # bytes of a page in which that stands
 
 
 class CannotWrite(Exception):
@@ -85,8 +87,8 @@ def write_page(path: Path, words: str, private: bool = False) -> None:
     file_mode, folder_mode = (0o600, 0o700) if private else (0o644, 0o755)
     try:
         mount_answers.check(path)
-        if _is_taken(path):
-            raise CannotWrite(f"{display(path)} is no regular file")
+        if reason := _objection(path):
+            raise CannotWrite(f"{display(path)} {reason}")
         atomic_write.replace(path, data, mode=file_mode, folder_mode=folder_mode)
     except mount_answers.NoAnswer as error:
         raise CannotWrite(str(error)) from None
@@ -94,9 +96,24 @@ def write_page(path: Path, words: str, private: bool = False) -> None:
         raise CannotWrite(f"{display(path)}: {error.strerror}") from None
 
 
-def _is_taken(path: Path) -> bool:
-    """Whether a device, a link or a folder is there: none of these is to be replaced."""
+def is_page(path: Path) -> bool:
+    """Whether a regular file, not a link to one, is a page that was made here. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return regular and _MADE_BY in file.read(_HEAD)
+
+
+def _objection(path: Path) -> str | None:
+    """Why what is there is not to be replaced: a device, a link, a folder, a file of somebody's;
+    None where it may be.
+    """
     try:
-        return not stat.S_ISREG(os.lstat(path).st_mode)
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return "is no regular file"
+        if status.st_size and not is_page(path):
+            return "is no page of ours: it stays; name another file, or take it away"
     except FileNotFoundError:
-        return False
+        pass
+    return None
