@@ -194,7 +194,8 @@ def test_show_is_toml_with_the_source_of_each_value_and_no_secret(
 
 
 def test_secrets_are_stars_and_names_of_their_files_are_not() -> None:
-    assert config_sources.redacted("api_token", "abc") == "***"
+    for key in ("api_token", "Authorization", "private_key", "slack_hook", "passphrase"):
+        assert config_sources.redacted(key, "abc") == "***"
     assert config_sources.redacted("place", "https://me:word@host/x") == "***"
     assert config_sources.redacted("token_file", "/etc/secret") == "/etc/secret"
     assert config_sources.redacted("row", {"password": "x", "pattern": "y"}) == {

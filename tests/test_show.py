@@ -146,6 +146,20 @@ def test_unknown_run_says_how_to_list_them(journal: Journal, word: str) -> None:
     assert (done.exit_code, "history lists the runs" in done.output) == (2, True)
 
 
+def test_journal_with_a_damaged_page_is_named_in_a_line(journal: Journal) -> None:
+    recorded(journal, "run-1")
+    root, size = journal.one(
+        "select rootpage, (select page_size from pragma_page_size) from sqlite_master "
+        "where name = 'pass'"
+    )
+    journal.close()
+    with (state_folder() / JOURNAL).open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xee" * size)
+    result = shown()
+    assert (result.exit_code, "malformed" in result.output) == (3, True)
+
+
 def test_nothing_is_on_record(home: Path) -> None:
     assert (shown().exit_code, "no run is on record yet" in shown().output) == (2, True)
 

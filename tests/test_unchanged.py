@@ -104,6 +104,9 @@ NEWS: dict[str, dict[str, Any]] = {
     "a step failed": changed("actions_taken", steps=[{"status": "failed", "message": ""}]),
     "a crash was repaired": {"recovered": [{"step": 1}]},
     "something left the quarantine": {"quarantine": {"purged": [{"status": "applied"}]}},
+    "a decision more": changed(
+        "actions_taken", kept=[{"target": "/w/9", "reason": "not merged", "decide": True}]
+    ),
     "unknown": {"errors": [{"check": "disk", "message": "no answer"}]},
     "a new note": {"notes": ["the quarantine is full"]},
     "out of memory": {"out_of_memory_kills": 1},
@@ -125,6 +128,7 @@ def test_what_has_changed_is_printed_whole(name: str) -> None:
         changed("actions_taken", brake="cooldown: last tried 20 s ago; again in 100 s"),
         changed("issues_detected", severity="low"),
         changed("actions_taken", steps=[{"status": "skipped", "message": "in use by 4711"}]),
+        changed("actions_taken", kept=[{"target": "/w/9", "reason": "in use", "decide": False}]),
     ],
 )
 def test_what_means_nothing_is_no_change(same: dict[str, Any]) -> None:
@@ -146,6 +150,20 @@ def test_unknown_checks_stay_unknown_in_a_line() -> None:
     broken = {"errors": [{"check": "mine", "message": "line 12: no"}], "issues_detected": []}
     second = later(15, later(0, None, **broken), **broken)
     assert "1 check could not run" in unchanged.line(second)
+
+
+def test_another_target_is_news_though_only_a_number_tells_it_from_the_first() -> None:
+    row = {"check": "disk", "target": "/mnt/disk1", "message": "no answer for 3 s"}
+    first = later(0, None, errors=[row])
+    assert not unchanged.is_news(later(15, first, errors=[{**row, "message": "no answer for 9 s"}]))
+    assert unchanged.is_news(later(15, first, errors=[row, {**row, "target": "/mnt/disk2"}]))
+
+
+def test_decision_that_was_told_is_no_news_and_nor_is_one_less() -> None:
+    rows = [{"target": each, "reason": "not merged", "decide": True} for each in ("/a", "/b")]
+    first = later(0, None, **changed("actions_taken", kept=rows))
+    for left in (rows, rows[:1]):
+        assert not unchanged.is_news(later(15, first, **changed("actions_taken", kept=left)))
 
 
 def test_only_numbers_of_the_run_before_are_no_ground() -> None:

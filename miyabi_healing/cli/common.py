@@ -134,7 +134,9 @@ def _recover(context: Context, journal: Journal) -> None:
 
 @contextlib.contextmanager
 def reading(state: Path) -> Iterator[Journal | None]:
-    """The journal, to look at only. Raises Refusal where it cannot be read."""
+    """The journal, to look at only. Raises Refusal where it cannot be read, also while it is."""
+    import sqlite3
+
     from miyabi_healing.state.journal import TooNew
     from miyabi_healing.state.store import open_read_only
 
@@ -143,4 +145,10 @@ def reading(state: Path) -> Iterator[Journal | None]:
             journal = held.enter_context(open_read_only(state))
         except (OSError, TooNew) as error:
             raise Refusal(str(error), ExitCode.UNKNOWN) from None
-        yield journal
+        try:
+            yield journal
+        except sqlite3.Error as error:
+            why = (
+                f"the journal in {display(state)} cannot be read: {error}; the next run begins anew"
+            )
+            raise Refusal(why, ExitCode.UNKNOWN) from None

@@ -67,8 +67,10 @@ def _is_same(document: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         # that a healer rests for a while after it has tried is no news of its own
         if severity > was or ending not in (ended, _RESTS):
             return False
-    same_errors = _words(document, "errors") == _words(before, "errors")
-    return same_errors and _words(document, "notes") <= _words(before, "notes")
+    if not _to_decide(document) <= _to_decide(before):
+        return False
+    same_errors = _errors(document) == _errors(before)
+    return same_errors and _notes(document) <= _notes(before)
 
 
 def _open(document: Mapping[str, Any]) -> list[Any]:
@@ -103,11 +105,28 @@ def _policy(brake: str) -> str:
     return re.split(r"[: ]", brake, maxsplit=1)[0]
 
 
-def _words(document: Mapping[str, Any], key: str) -> set[str]:
-    """Errors or notes, without the numbers in them."""
-    rows = document[key]
-    texts = [each if isinstance(each, str) else str(sorted(each.items())) for each in rows]
-    return {re.sub(r"\d+", "#", text) for text in texts}
+def _to_decide(document: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What was kept for a person to decide about: nothing else will ever clear it."""
+    return {
+        (action["action"], row["target"])
+        for action in document["actions_taken"]
+        for row in action["kept"]
+        if row.get("decide")
+    }
+
+
+def _errors(document: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    """Each check that could not run, by its whole name and target, and why, without numbers."""
+    rows = document["errors"]
+    return {(row["check"], row.get("target", ""), _plain(row["message"])) for row in rows}
+
+
+def _notes(document: Mapping[str, Any]) -> set[str]:
+    return set(map(_plain, document["notes"]))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
 
 
 def _seconds(stamp: str) -> float:

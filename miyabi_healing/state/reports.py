@@ -186,7 +186,7 @@ def _from_numbers(row: HistoryRow, measured: list[HistoryRow]) -> dict[str, Any]
         "actions_taken": [],
         "metrics": [_metric(each) for each in measured if each["value"] is not None],
         "errors": [_error(each) for each in measured if each["outcome"] == "unknown"],
-        "notes": json.loads(row["notes"]),
+        "notes": _notes(row["notes"]),
         "recovered": [],
     }
     if row["killed"]:
@@ -198,6 +198,13 @@ def _from_numbers(row: HistoryRow, measured: list[HistoryRow]) -> dict[str, Any]
             *(f"{each['name']}: {each['actions']}" for each in measured if each["actions"]),
         ]
     return document
+
+
+def _notes(text: str) -> list[str]:
+    try:
+        return [str(each) for each in json.loads(text)]
+    except (ValueError, TypeError):  # this much was damaged
+        return ["the notes of this run cannot be read"]
 
 
 def _wrong(row: HistoryRow) -> bool:

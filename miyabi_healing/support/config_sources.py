@@ -16,7 +16,10 @@ from miyabi_healing.support import config_lines, config_loader
 from miyabi_healing.support.formatting import display
 
 DEFAULT = "default"
-_SECRET = re.compile(r"token|secret|passw|api_?key|credential|webhook|urls?$")
+_SECRET = re.compile(
+    r"token|secret|passw|passphrase|(api|access|private)_?key|credential|authori[sz]ation|cookie|"
+    r"hook|urls?$"
+)
 _WITH_PASSWORD = re.compile(r"^\w[\w+.-]*://[^/\s]*:[^/\s]*@")
 
 
