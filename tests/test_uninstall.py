@@ -211,10 +211,14 @@ def test_what_others_put_into_the_state_folder_stays_and_is_named(home: Path) ->
     (state / "sealed").symlink_to(home / "dear")
     for name in ("journal.sqlite3", "journal.sqlite3.damaged-20251126T103000-1-wal", "notes.txt"):
         (state / name).write_text("x")
+    (state / "manifests" / "mine.jsonl").mkdir(parents=True)
+    (state / "manifests" / "run.jsonl").write_text("")
     (found,) = removal.state_folders()
-    assert found.others == ("notes.txt", "sealed")
-    assert list(removal.remove_state(found, [])) == [f"{state}: notes.txt, sealed"]
-    assert sorted(each.name for each in state.iterdir()) == ["notes.txt", "sealed"]
+    assert found.others == ("manifests/mine.jsonl", "notes.txt", "sealed")
+    assert list(removal.remove_state(found, [])) == [f"{state}: manifests, notes.txt, sealed"]
+    left = ["manifests", "notes.txt", "sealed"]
+    assert sorted(each.name for each in state.iterdir()) == left
+    assert [each.name for each in (state / "manifests").iterdir()] == ["mine.jsonl"]
     assert (home / "dear").exists()
 
 

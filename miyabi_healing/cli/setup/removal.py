@@ -111,15 +111,17 @@ def state_folders() -> list[StateFolder]:
 
 
 def _look_into(path: Path) -> StateFolder:
-    files, others = [], []
+    files, others = list[str](), list[str]()
     with os.scandir(path) as entries:
         for each in entries:
             known = _STATE_FILES.fullmatch(each.name) and each.is_file(follow_symlinks=False)
             if known:
                 files.append(each.name)
             elif each.name == "manifests" and each.is_dir(follow_symlinks=False):
-                files += [f"manifests/{name}" for name in sorted(os.listdir(each.path))
-                          if name.endswith(".jsonl")]  # fmt: skip
+                with os.scandir(each.path) as below:
+                    for one in below:
+                        ours = one.name.endswith(".jsonl") and one.is_file(follow_symlinks=False)
+                        (files if ours else others).append(f"manifests/{one.name}")
             elif each.name != "quarantine":
                 others.append(each.name)
     return StateFolder(path, tuple(sorted(files)), tuple(sorted(others)))
