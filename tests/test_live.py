@@ -176,7 +176,10 @@ def document(*checks: tuple[float, str, dict[str, Any]], **changes: Any) -> Any:
             issues.append({**row, "metric_value": found, "severity": "medium", "healed": healed})
         metrics.append({**row, "value": value, "outcome": "passed"})
         if action:
-            empty = {"kept": [], "brake": "", "message": "Nothing safe to do", "status": "skipped"}
+            empty: dict[str, Any] = {
+                "kept": [], "steps": [], "brake": "", "message": "Nothing safe to do",
+                "status": "skipped",
+            }  # fmt: skip
             actions.append({
                 **empty, "action": "mend", "issue": "things", "target": target, **action
             })  # fmt: skip
@@ -198,6 +201,9 @@ def test_what_becomes_of_an_issue_is_its_state() -> None:
     assert only(document((9, "", {"from": 8}))).points == (9,)
     waits = only(document((9, "", {"brake": "cooldown: last tried 4 s ago; again in 9 s"})))
     assert (waits.kind, waits.detail[:9]) == (Kind.WAITS, "cooldown:")
+    blocked = {"status": "vetoed", "message": "rolled back by hand: left alone for 7 days"}
+    waits = only(document((9, "", {"steps": [blocked, blocked]})))
+    assert (waits.kind, waits.detail) == (Kind.WAITS, blocked["message"])
     tried = only(document((9, "", {"status": "failed", "message": "it failed"})))
     assert (tried.kind, tried.detail) == (Kind.OVER, "it failed")
     healed = only(document((3, "", {"from": 9, "healed": True, "status": "success"})))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from miyabi_healing.report.ranges import counted
 from miyabi_healing.support.formatting import duration_text, plain_number
 
 if TYPE_CHECKING:
@@ -186,12 +187,24 @@ def _kind(
         by_us = any(each["status"] == "success" for each in actions)
         return (Kind.HEALED, "") if by_us else (Kind.WITHIN, "it went away without help")
     tried = any(each["status"] in DEEDS for each in actions)
-    brake = next((each["brake"] for each in reversed(actions) if each["brake"]), "")
-    if brake and not tried:
-        return Kind.WAITS, brake
+    policy = blocked_by(actions)
+    if policy and not tried:
+        return Kind.WAITS, policy
     if not actions:
         return Kind.OVER, "" if dry_run else "no healer"
     return Kind.OVER, actions[-1]["message"] + _to_decide(actions)
+
+
+def blocked_by(actions: Sequence[ActionRow]) -> str:
+    """Which policy blocks the last plan that one blocks, or steps of it; empty where none does."""
+    for action in reversed(actions):
+        brake: str = action["brake"]
+        if brake:
+            return brake
+        messages = [each["message"] for each in action["steps"] if each["status"] == "vetoed"]
+        if messages:
+            return "; ".join(reason for reason, _ in counted(messages))
+    return ""
 
 
 def _to_decide(actions: Iterable[Mapping[str, Any]]) -> str:

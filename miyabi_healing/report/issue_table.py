@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 from rich.cells import cell_len
 
+from miyabi_healing.report.check_states import blocked_by
 from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.layout import end_of_path, padded, shortened, titled, wrapped
 from miyabi_healing.report.style import Style
@@ -121,8 +122,6 @@ def value_text(value: float, issue: IssueRow) -> str:
 def _would_be(issue: IssueRow, actions: Sequence[ActionRow]) -> str:
     if not actions:
         return "as it is: no healer"
-    if any(each["brake"] for each in actions):
-        return "as it is: waits"
     planned = [
         (each, step)
         for each in actions
@@ -130,7 +129,7 @@ def _would_be(issue: IssueRow, actions: Sequence[ActionRow]) -> str:
         if step["status"] == "planned"
     ]  # fmt: skip
     if not planned:
-        return "as it is"
+        return "as it is: waits" if blocked_by(actions) else "as it is"
     expected = [each.get("expected") for each in actions]
     if expected[-1] is not None:
         return value_text(expected[-1], issue)
@@ -142,15 +141,13 @@ def _became(issue: IssueRow, actions: Sequence[ActionRow]) -> tuple[str, str]:
     """How an issue ended, as the summary counts it, and its colour."""
     statuses = {each["status"] for each in actions}
     if issue["healed"]:
-        return ("healed", "green") if "success" in statuses else ("went away by itself", "green")
+        return ("healed", "green") if "success" in statuses else ("went away without help", "green")
     if "failed" in statuses:
         return "failed", "red"
     if "partial" in statuses:
         return "better, still over", "yellow"
-    if any(each["brake"] for each in actions):
+    if blocked_by(actions):
         return "waits", "cyan"
-    if any(step["status"] == "vetoed" for each in actions for step in each["steps"]):
-        return "held back", "cyan"
     return ("left as it is" if actions else "no healer"), "cyan"
 
 

@@ -47,7 +47,7 @@ _NOT_DONE = {
     "not needed": "not needed any more",
     "skipped": "left alone",
     "undone": "undone, because a later step failed",
-    "vetoed": "held back",
+    "vetoed": "blocked",
 }
 _MARKS = {
     "applied": "✓",

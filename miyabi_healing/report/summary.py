@@ -55,7 +55,7 @@ def ending(check: CheckResult) -> Ending:
         return Ending.FAILED
     if "partial" in statuses:
         return Ending.PARTLY
-    if any(action.brake or _held_back(action) for action in check.actions):
+    if any(action.brake or _blocked(action) for action in check.actions):
         return Ending.WAITS
     return Ending.KEPT if check.actions else Ending.NO_HEALER
 
@@ -135,16 +135,15 @@ def _brakes(found: Sequence[CheckResult], endings: Sequence[Ending]) -> str:
     reasons = [action.brake for action in actions if action.brake]
     for action in actions:
         if not action.brake:
-            reasons += _held_back(action)
+            reasons += _blocked(action)
     return "; ".join(reason for reason, _ in counted(reasons))
 
 
-def _held_back(action: ActionResult) -> list[str]:
-    """Why the policy let none of an action's steps be carried out; nothing where it let one."""
+def _blocked(action: ActionResult) -> list[str]:
+    """Which policies blocked steps of an action, one a step."""
     from miyabi_healing.model.actions import StepStatus
 
-    blocked = [each for each in action.outcomes if each.status == StepStatus.BLOCKED]
-    return [each.message for each in blocked] if len(blocked) == len(action.outcomes) else []
+    return [each.message for each in action.outcomes if each.status == StepStatus.BLOCKED]
 
 
 def short_name(check: str) -> str:

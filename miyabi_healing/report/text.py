@@ -157,8 +157,10 @@ def closing(document: Document, style: Style) -> str:
             return f"{hint}{every}."
         return f"{bad}Some issues remain: see above."
     good = style.lead("good")
-    if document["issues_detected"]:
-        return f"{good}All issues have been addressed successfully!"
+    if document["issues_detected"]:  # what went away by itself, nobody has addressed
+        by_us = any(action["status"] == "success" for action in document["actions_taken"])
+        all_of_it = "All issues have been addressed successfully!"
+        return f"{good}{all_of_it if by_us else 'Nothing is left to do.'}"
     return f"{good}Nothing to do."
 
 
