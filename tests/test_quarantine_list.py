@@ -65,7 +65,7 @@ def test_every_run_is_a_line_with_what_undoes_it(tmp_path: Path, width: int) -> 
             "20251126T103000-47  2 worktrees 12.3 kB, 300 logs 4.1 kB, 1 lock 0 B · until "
         )
         assert lines[0].endswith("· rollback 20251126T103000-47")
-        assert lines[2].startswith("304 things, 20.5 kB; ")
+        assert lines[2].startswith("5 things, 20.5 kB; ")
 
 
 def test_document_keeps_a_row_for_every_entry(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_all_that_was_made_is_gone_and_nothing_before_it_is_said(home: Path, cop
     (home / "things").mkdir()
     (home / ".claude").mkdir()
     (home / ".claude" / "settings.json").write_text('{"model": "x"}')
-    textfile = home / "metrics.prom"
-    config = settings(home, f'[metrics]\ntextfile = "{textfile}"\n[extend]\nfolders = ["~/mine"]\n')
+    outputs = '[metrics]\ntextfile = "~/metrics.prom"\n[report]\nhtml = "~/page.html"\n'
+    config = settings(home, f'{outputs}[extend]\nfolders = ["~/mine"]\n')
     before = tree(home)
     for number in range(3):
         (home / "things" / f"thing {number}").write_text("x")
@@ -94,6 +94,7 @@ def test_all_that_was_made_is_gone_and_nothing_before_it_is_said(home: Path, cop
     assert start("hooks", "install", "claude", "--yes")[0] == 0
     assert start("install", "--user", "--kind", "cron")[0] == 0
     made = tree(home)
+    assert {"metrics.prom", "page.html"} <= made
     for words, code, said in (
         (("--yes",), 1, "are in quarantine and would be lost"),
         (("--with-quarantine",), 2, "without a terminal it needs --yes"),
@@ -104,7 +105,7 @@ def test_all_that_was_made_is_gone_and_nothing_before_it_is_said(home: Path, cop
         assert (tree(home), (copy / ".venv").exists()) == (made, True)
     status, shown = start("uninstall", "--user", "--with-quarantine", "--yes")
     assert (status, "Traceback" in shown) == (0, False), shown
-    for said in ("run crontab -r", "take our hook out", "3 thing(s) in quarantine", "Removed."):
+    for said in ("run crontab -r", "take our hook out", "is in quarantine: 3 thing(s)", "Removed."):
         assert said in shown
     assert f"Your configuration stays: {config}" in shown
     assert tree(home) - {".local", ".local/state"} == before

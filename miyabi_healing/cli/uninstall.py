@@ -116,13 +116,20 @@ def _require_no_loss(found: _Found, with_quarantine: bool) -> None:
             ExitCode.ISSUES,
         )
     if found.quarantine and not with_quarantine:
-        size = size_text(sum(each.bytes for each in found.quarantine))
         raise Refusal(
-            f"{len(found.quarantine)} thing(s), {size}, are in quarantine and would be lost: "
+            f"{_counted(found.quarantine)}, are in quarantine and would be lost: "
             f"'{own_command()} quarantine list' shows them, 'rollback RUN' restores them, "
             f"--with-quarantine deletes them; {nothing}",
             ExitCode.ISSUES,
         )
+
+
+def _counted(held: Sequence[QuarantineEntry]) -> str:
+    """How much is in quarantine, by the number that `quarantine list` has."""
+    from miyabi_healing.state.quarantine_things import things
+
+    size = size_text(sum(each.bytes for each in held))
+    return f"{len(things(held))} thing(s), {size}"
 
 
 def _look(chosen: config.Config, system: bool) -> _Found:
@@ -222,8 +229,7 @@ def _told(found: _Found) -> list[str]:
     lines += [f"take our hook out of {display(file.path)}" for file, _ in found.hooks]
     lines += [f"remove {display(path)}" for path in found.files]
     if found.quarantine:
-        size = size_text(sum(each.bytes for each in found.quarantine))
-        lines.append(f"delete {len(found.quarantine)} thing(s) in quarantine for good, {size}")
+        lines.append(f"delete for good what is in quarantine: {_counted(found.quarantine)}")
     for each in found.states:
         kept = f"; not ours, stays: {', '.join(map(display, each.others))}" if each.others else ""
         lines.append(f"remove {display(each.path)}, with the journal{kept}")

@@ -91,7 +91,7 @@ def _run_line(row: _Row) -> str:
 
 
 def _sum_line(document: _Row) -> str:
-    number = sum(each["count"] for row in document["runs"] for each in row["counts"])
+    number = sum(row["things"] for row in document["runs"])
     if not number:
         return "The quarantine is empty."
     ways = (
