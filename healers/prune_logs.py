@@ -49,6 +49,7 @@ from miyabi_healing.api import (
     trim_log,
 )
 
+UNSEEN = "could be held"  # a person may know who cannot be seen here; nothing else will tell
 RATIO = 0.15  # what zstd leaves of ordinary logs
 WORTH = 16 << 10  # bytes; an archive with its manifest and folder takes nearly as much
 MOST_NAMED = 20  # logs of a folder that are kept for one reason; of more, only the folder is named
@@ -162,7 +163,8 @@ def sort_one(
     if held.trouble:
         return held.trouble
     if not held.closed and (seen := writers.seen(file.name, status)).blind and not seen.alone:
-        return f"holders unknown: {seen.blind}"
+        found.keep(file, UNSEEN, f"holders unknown: {seen.blind}")
+        return None
     age = time.time() - file.last
     old = held.closed and age >= options.archive_after_days * DAY
     gone = 0 if old or file.size < WORTH else trimmable(file, options)
@@ -217,12 +219,18 @@ def named(found: Sorted) -> list[Kept]:
     """The logs that are kept, one by one; of many in a folder, what they take together."""
     kept = []
     for (folder, reason, detail), files in found.kept.items():
+        decide = reason == UNSEEN
         if len(files) <= MOST_NAMED:
-            kept += [Kept(str(file), reason, detail or size_text(file.size)) for file in files]
+            kept += [
+                Kept(str(file), reason, detail or size_text(file.size), decide=decide)
+                for file in files
+            ]
             continue
         size = size_text(sum(file.size for file in files))
         text = f"{size}; {detail}" if detail else size
-        kept.append(Kept(f"{display(folder)}: {len(files)} files", reason, text, len(files)))
+        kept.append(
+            Kept(f"{display(folder)}: {len(files)} files", reason, text, len(files), decide)
+        )
     return kept
 
 

@@ -304,3 +304,8 @@ def test_whatever_happens_every_alert_is_ended_and_nothing_is_told_twice(
         open_ones -= {key for key in open_ones if key not in story.known}  # waived
     assert open_ones == set()
     assert all(each.state not in decide.OPEN for each in story.known.values())
+
+
+def test_age_is_said_as_people_say_it() -> None:
+    made = decide.Alert("new", "lock", "", "low", "", 10_834.62, 600, "s", (), "", "", 0)
+    assert made.measured == "3 h of 10 min"

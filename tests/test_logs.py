@@ -540,8 +540,8 @@ def test_own_writer_with_an_offset_gets_a_hole_not_a_shift(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("alone", "days", "expected"),
     [
-        (False, 0, "kept: holders unknown"),
-        (False, 1, "kept: holders unknown"),
+        (False, 0, "kept: holders unknown True"),
+        (False, 1, "kept: holders unknown True"),
         (True, 0, "ArchiveLog"),
         (True, 1, "TrimLog"),
     ],
@@ -573,7 +573,7 @@ os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 
 config = Config(safety=Safety(ours_alone=(str(folder),) if sys.argv[3] == "True" else ()))
 found = t.plan(f"{folder}/*", config=config, keep_lines=10, archive_after_days=float(sys.argv[2]))
 for each in found.kept:
-    print("kept:", each.detail.partition(":")[0])
+    print("kept:", each.detail.partition(":")[0], each.decide)
 where = t.context(folder, config=config)
 for step in found.steps or [t.trim(folder / "app.log.1")]:
     reason = t.recheck(step, where) or users.in_use(step, where)

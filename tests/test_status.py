@@ -17,7 +17,7 @@ from miyabi_healing.model.results import CheckResult
 from miyabi_healing.report import status
 from miyabi_healing.state import history, reports
 from miyabi_healing.state.journal import Journal
-from miyabi_healing.support.formatting import DAY
+from miyabi_healing.support.formatting import DAY, figure
 
 LIMIT = Limit(15)
 HOUR = 3600
@@ -53,6 +53,35 @@ def looked(journal: Journal | None, *services: Installed) -> tuple[list[str], in
     document = status.build_status(journal, Path("/nowhere"), config.Config(), services)
     code = 1 if status.is_wrong(document) else 0 if status.is_known(document) else 3
     return list(status.status_lines(document)), code
+
+
+def test_issue_has_its_value_as_people_say_it(journal: Journal) -> None:
+    limit = Limit(600, unit="s")
+    old = Issue("stale_git_lock", "/r", "Found 1 stale lock file(s)", 10_834.62, limit)
+    measured: Any = {"value": old.metric_value, "description": "Found some"}
+    recorded(journal, CheckResult(old.name, "/r", limit, old, measured=measured), check(found=True))
+    lines, _ = looked(journal)
+    assert [line for line in lines if "limit" in line] == [
+        "   3 h (limit 10 min)",
+        "   18 (limit 15)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "limit", "said"),
+    [
+        (10_834.62, "s", 600, "3 h"),
+        (610.4, "s", 600, "610.4 s"),  # rounded, it would be as long as is allowed
+        (600, "s", 600, "10 min"),
+        (90.2, "%", 90, "90.2 %"),
+        (97.3, "%", 90, "97 %"),
+        (3.04, "MB", 1, "3 MB"),
+    ],
+)
+def test_value_over_its_limit_never_looks_like_it(
+    value: float, unit: str, limit: float, said: str
+) -> None:
+    assert figure(value, unit, limit) == said
 
 
 def test_no_run_yet_is_not_known() -> None:

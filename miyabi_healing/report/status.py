@@ -16,8 +16,8 @@ from miyabi_healing.state.run_clock import Moment, decided_by
 from miyabi_healing.support.formatting import (
     DAY,
     duration_text,
+    figure,
     interval_text,
-    plain_number,
     size_text,
     time_text,
     timestamp,
@@ -243,9 +243,9 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
         yield f"❓ Not known, as never checked: {', '.join(never)}"
     for row in document["issues"]:
         yield f"❌ {row['name']} ({row['severity']}): {row['description']}"
+        limit, unit = row["threshold"], row["unit"]
         yield (
-            f"   {plain_number(row['value'])} of {plain_number(row['threshold'])} "
-            f"{row['unit']}".rstrip()
+            f"   {figure(row['value'], unit, limit)} (limit {figure(limit, unit, limit)})"
             + (f"; {row['actions']}" if row["actions"] else "")
         )
     if killed := document["out_of_memory_kills"]:

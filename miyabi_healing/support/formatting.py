@@ -92,7 +92,9 @@ def figure(value: float, unit: str, beside: float | None = None) -> str:
     ``54 %``, ``81 MB``, ``61 min``, ``15``.
     """
     if unit == "s":
-        return duration_text(value)
+        text = duration_text(value)
+        same = beside not in (None, value) and text == duration_text(beside or 0)
+        return f"{plain_number(value)} s" if same else text
     if value == beside:  # a limit as it was set
         return f"{plain_number(value)} {unit}".rstrip()
     digits = 0 if abs(value) >= 10 or value == int(value) or unit == "%" else 1

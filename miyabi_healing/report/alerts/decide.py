@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from miyabi_healing.model import config
 from miyabi_healing.model.issue import Severity
 from miyabi_healing.support.flapping import WINDOW, is_flapping
-from miyabi_healing.support.formatting import plain_number
+from miyabi_healing.support.formatting import figure, plain_number
 from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
@@ -106,9 +106,11 @@ class Alert:
 
     @property
     def measured(self) -> str:
-        """``97.2 % of 90 %``; empty where nothing was measured."""
+        """``97.2 % of 90 %``, ``3 h of 10 min``; empty where nothing was measured."""
         if self.value is None or self.threshold is None:
             return ""
+        if self.unit == "s":
+            return f"{figure(self.value, 's', self.threshold)} of {figure(self.threshold, 's')}"
         unit = f" {self.unit}" if self.unit else ""
         return f"{plain_number(self.value)}{unit} of {plain_number(self.threshold)}{unit}"
 
