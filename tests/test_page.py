@@ -21,7 +21,7 @@ from miyabi_healing.report.page import charts, kept, making, treemap, words
 from miyabi_healing.report.page.parts import Page
 from miyabi_healing.state.courses import Bucket, Course, Courses, read_courses
 from miyabi_healing.state.store import open_read_only
-from miyabi_healing.support.formatting import DAY
+from miyabi_healing.support.formatting import DAY, day_text
 
 HOUR = 3600.0
 DISK = ("disk_space_critical", "/")
@@ -127,7 +127,7 @@ def test_value_that_is_not_measured_any_more_is_named_without_a_picture(tmp_path
     rows = [(NOW - 30 * DAY, old), *((NOW - n * 300, disk(20)) for n in range(20, -1, -1))]
     found = page_of(history(tmp_path, rows))
     assert [each.where for each in found.charts] == ["/"]
-    assert found.unshown == (f"disk /mnt (last {words.day(NOW - 30 * DAY)})",)
+    assert found.unshown == (f"disk /mnt (last {day_text(NOW - 30 * DAY, NOW)})",)
 
 
 def test_check_that_is_skipped_has_no_picture(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_what_was_kept_is_as_the_last_action_on_it_left_it(tmp_path: Path) -> No
 def test_quarantine_is_listed_by_run_with_its_end(page: Page) -> None:
     (row,) = page.quarantine.rows
     assert (row.what, row.size) == ("16 worktrees", "5.8 MB")
-    assert row.until == page.quarantine.first == words.day(NOW + 30 * DAY)
+    assert row.until == page.quarantine.first == day_text(NOW + 30 * DAY, NOW)
     assert row.command.endswith(f" rollback {RUN}")
 
 

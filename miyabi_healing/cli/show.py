@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,16 +42,17 @@ def show(given: CommandContext, run: str, as_json: bool) -> None:
         more = {"steps": undone[0], "last": timestamp(undone[1])} if undone else None
         click.echo(json.dumps({**document, "rolled_back": more}, indent=2))
         return
-    from miyabi_healing.report import text
+    from miyabi_healing.report import style, text
 
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    look = style.current()
     head = f"Run {document['run_id']}, as it was reported then."
     if undone:
         number, last = undone
         steps = "1 step of it was" if number == 1 else f"{number} steps of it were"
         head += f" Since then {steps} rolled back, the last at {minute_text(last)}."
-    words = f"{head}\n{text.render_report(cast('Document', document), colour)}"
-    click.echo(words.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
+    report = text.render_report(cast("Document", document), look.colour, style=look)
+    words = f"{head}\n{report}"
+    click.echo(words.encode(sys.stdout.encoding or "utf-8", "backslashreplace"), nl=False)
 
 
 def _find(journal: Journal | None, run: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def space(
     until then. Changes nothing.
     """
     from miyabi_healing.host.space import picture
-    from miyabi_healing.report import layout
+    from miyabi_healing.report import layout, style
     from miyabi_healing.report import space as words
 
     chosen = settings(given)
@@ -72,7 +72,7 @@ def space(
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        colour = None if "NO_COLOR" not in os.environ else False
+        colour = style.current().colour
         for line in words.space_lines(document, layout.screen_width()):
             click.echo(line, color=colour)
     sys.exit(_status(found, unknown, picture.INTERRUPTED))

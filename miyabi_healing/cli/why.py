@@ -38,7 +38,7 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
     """
     from miyabi_healing.host.explain.kinds import explanations
     from miyabi_healing.report import explanations as words
-    from miyabi_healing.report import layout
+    from miyabi_healing.report import layout, style
 
     chosen = settings(given)
     with console.progress_line(silent=False) as progress:
@@ -58,7 +58,7 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        colour = None if "NO_COLOR" not in os.environ else False
+        colour = style.current().colour
         for line in words.explanation_lines(document, layout.screen_width()):
             click.echo(line, color=colour)
     sys.exit(ExitCode.HEALTHY if document["certain"] else ExitCode.UNKNOWN)

@@ -43,7 +43,7 @@ def worktrees(
     from miyabi_healing.cli.our_healers import options_of
     from miyabi_healing.host.git.worktree_survey import survey
     from miyabi_healing.host.git.worktrees import Waits
-    from miyabi_healing.report import layout, worktrees
+    from miyabi_healing.report import layout, style, worktrees
 
     chosen = settings(given)
     options = options_of(chosen, "cleanup_worktrees")
@@ -56,7 +56,7 @@ def worktrees(
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        colour = None if "NO_COLOR" not in os.environ else False
+        colour = style.current().colour
         for line in worktrees.worktrees_lines(document, layout.screen_width()):
             click.echo(line, color=colour)
     sys.exit(ExitCode.UNKNOWN if document["unknown"] else ExitCode.HEALTHY)

@@ -16,7 +16,7 @@ from miyabi_healing.report.layout import at_both_ends, flowed, shortened, titled
 from miyabi_healing.report.step_text import one_by_one, paragraph
 from miyabi_healing.report.style import Style
 from miyabi_healing.support import console
-from miyabi_healing.support.formatting import DAY, plain_number, size_text
+from miyabi_healing.support.formatting import DAY, plain_number, size_text, timestamp_seconds
 from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _until(document: Document, done: bool) -> str:
         return "until it is emptied"
     if not done:
         return f"for {days:g} days"
-    began = time.mktime(time.strptime(document["timestamp"], "%Y-%m-%dT%H:%M:%S"))
+    began = timestamp_seconds(document["timestamp"])
     return f"until {time.strftime('%Y-%m-%d', time.localtime(began + float(days) * DAY))}"
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from miyabi_healing.support import console
+from miyabi_healing.support.terminal import owns_terminal, write_all
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import Document
@@ -107,24 +107,13 @@ def write_live(words: str) -> None:
     write_all(sys.stdout.fileno(), encoded(words.rstrip("\n") + "\n"))
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write the whole, also where another program has made the terminal or the pipe non-blocking.
-    Raises OSError.
-    """
-    while data:
-        try:
-            data = data[os.write(descriptor, data) :]
-        except BlockingIOError:
-            select.select([], [descriptor], [])
-
-
 def encoded(words: str) -> bytes:
     """A text as standard output has it; signs that it cannot have are put in ASCII."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         return words.encode(encoding)
     except UnicodeEncodeError:
-        from miyabi_healing.report.live_frame import TO_ASCII
+        from miyabi_healing.report.style import TO_ASCII
 
         return words.translate(TO_ASCII).encode(encoding, "replace")
 
@@ -136,11 +125,3 @@ def _has_screen() -> bool:
     if not sys.stdout.isatty() or os.environ.get("TERM", "") in _NO_SCREEN:
         return False
     return owns_terminal(sys.stdout.fileno())
-
-
-def owns_terminal(descriptor: int) -> bool:
-    """Whether we are in the foreground of a terminal, or it has none of its own."""
-    try:
-        return os.tcgetpgrp(descriptor) == os.getpgrp()
-    except OSError:
-        return True

@@ -12,25 +12,23 @@ from miyabi_healing.report.check_states import BAD, CheckState, Key, Kind, count
 from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.layout import end_of_path, padded, wrapped
 from miyabi_healing.report.sparkline import over_limit, sparkline
+from miyabi_healing.report.style import TO_ASCII
 
 _TABLE_FROM = 72  # columns; narrower screens have two lines a check
 _NAME, _WHERE, _COURSE = 24, 8, 8  # columns: at most, at least, at least
 _DETAIL_LINES = 2  # of why nothing was done; the report has it all
 _MARKS = {
-    Kind.OVER: ("✗", "x", "red"),
-    Kind.UNKNOWN: ("?", "?", "yellow"),
-    Kind.WAITS: ("–", "-", "yellow"),
-    Kind.HEALED: ("✓", "+", "green"),
-    Kind.WAIVED: ("–", "-", ""),
-    Kind.WITHIN: ("✓", "+", "green"),
+    Kind.OVER: ("✗", "red"),
+    Kind.UNKNOWN: ("?", "yellow"),
+    Kind.WAITS: ("–", "yellow"),
+    Kind.HEALED: ("✓", "green"),
+    Kind.WAIVED: ("–", ""),
+    Kind.WITHIN: ("✓", "green"),
 }
 _SEVERITIES = ("critical", "high", "medium", "low", "")
-# what terminals without Unicode show instead of signs that messages have
-_ASCII = {"…": "...", "→": "->", "–": "-", "·": "-", "✓": "+", "✗": "x", "“": '"', "”": '"'}
-TO_ASCII = str.maketrans(_ASCII)
 
-Style = str  # "bold", "dim", a colour, or empty
-Line = list[tuple[str, Style]]
+Look = str  # "bold", "dim", a colour, or empty
+Line = list[tuple[str, Look]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def render_line(line: Line, colour: bool, blocks: bool = True) -> str:
     return text if blocks else text.translate(TO_ASCII)
 
 
-def _styled(words: str, style: Style) -> str:
+def _styled(words: str, style: Look) -> str:
     if style in ("bold", "dim"):
         return click.style(words, bold=style == "bold" or None, dim=style == "dim" or None)
     return click.style(words, fg=style)
@@ -186,13 +184,13 @@ def _titles(states: Sequence[CheckState], picture: Picture, width: int) -> Line:
 def _table_row(
     state: CheckState, picture: Picture, width: int, columns: _Columns, details: bool
 ) -> list[Line]:
-    sign, plain, colour = _MARKS[state.kind]
+    sign, colour = _MARKS[state.kind]
     dots = picture.dots
     target = end_of_path(home_folded(state.target), columns.where, dots)
     where = f"{padded(target, columns.where)}  " if columns.where else ""
     words = _words(state, picture)
     line: Line = [
-        (f"{sign if picture.blocks else plain} ", colour),
+        (f"{sign} ", colour),
         (f"{padded(_clip(state.name, columns.name, dots), columns.name)}  {where}", ""),
         (f"{padded(state.now, columns.now, right=True)}", colour if state.kind in BAD else ""),
         (f"  {padded(state.limit, columns.limit, right=True)}  ", ""),
@@ -207,8 +205,8 @@ def _table_row(
 
 
 def _narrow_row(state: CheckState, picture: Picture, width: int, details: bool) -> list[Line]:
-    sign, plain, colour = _MARKS[state.kind]
-    mark = (f"{sign if picture.blocks else plain} ", colour)
+    sign, colour = _MARKS[state.kind]
+    mark = (f"{sign} ", colour)
     if not details:
         end = f" {_value(state) or state.kind.value}"
         label = _clip(state.label, width - 2 - len(end), picture.dots)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from miyabi_healing.report.check_states import CheckState, Key, Kind, deeds, states_of
 from miyabi_healing.report.folding import home_folded
-from miyabi_healing.report.live import owns_terminal, write_all
 from miyabi_healing.report.live_frame import Picture, draw_frame, render_line
 from miyabi_healing.state import recent_runs
 from miyabi_healing.state.run_clock import since_boot
 from miyabi_healing.support import paths
 from miyabi_healing.support.formatting import DAY, display, minute_text, plain_number
+from miyabi_healing.support.terminal import owns_terminal, write_all
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import ActionRow, Document

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from miyabi_healing.report import style
 from miyabi_healing.report.layout import wrapped
 from miyabi_healing.state import run_clock
 from miyabi_healing.state.quarantine_things import QuarantinedThing
 from miyabi_healing.state.run_clock import Moment
-from miyabi_healing.support.formatting import display, size_text, timestamp
+from miyabi_healing.support.formatting import (
+    day_text,
+    display,
+    size_text,
+    timestamp,
+    timestamp_seconds,
+)
 
 _Row = dict[str, Any]
 
@@ -75,7 +81,7 @@ def run_lines(document: _Row, width: float) -> Iterator[str]:
 
 
 def _run_line(row: _Row) -> str:
-    dot = _dot()
+    dot = style.current().finished("·")
     held = ", ".join(
         f"{each['count']} {_plural(each['what'], each['count'])} {size_text(each['bytes'])}"
         for each in row["counts"]
@@ -83,7 +89,7 @@ def _run_line(row: _Row) -> str:
     parts = [f"{row['run']}  {held}"]
     if row["until"]:
         sure = " at the earliest" if row["until_by"] == "run clock" else ""
-        parts.append(f"until {_day(row['until'])}{sure}")
+        parts.append(f"until {day_text(timestamp_seconds(row['until']), time.time())}{sure}")
         parts.append(row["rollback"])
     if row["damaged"]:
         parts.append(f"{row['damaged']} of it cannot be relied on: -v says why")
@@ -131,22 +137,3 @@ def _things(number: int) -> str:
 
 def _plural(word: str, number: int) -> str:
     return word if number == 1 else f"{word}s"
-
-
-def _day(stamp: str) -> str:
-    """``25 Dec``, and the year where it is another."""
-    when, now = time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"), time.localtime()
-    year = "" if when.tm_year == now.tm_year else f" {when.tm_year}"
-    return f"{when.tm_mday} {_MONTHS[when.tm_mon - 1]}{year}"
-
-
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-
-
-def _dot() -> str:
-    """What stands between the parts of a line, where the output has it."""
-    try:
-        "·".encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return "-"
-    return "·"

@@ -48,9 +48,9 @@ MARKS = {
     "skipped": _Mark("⏭️ ", "–"),
 }
 # The others, for encodings without them.
-_LETTERS = str.maketrans(
+TO_ASCII = str.maketrans(
     {"✓": "+", "✗": "x", "·": "|", "…": "...", "→": "->", "–": "-", "×": "x", "≥": ">=", "↩": "<",
-     "↷": ">", "─": "-"}
+     "↷": ">", "─": "-", "“": '"', "”": '"'}
 )  # fmt: skip
 _PROBE = "✓✗·…→–×"
 
@@ -98,7 +98,7 @@ class Style:
         """A line of ours in the letters that there are."""
         if self.letters:
             return line
-        return line.translate(_LETTERS).encode(self.encoding, "backslashreplace").decode(
+        return line.translate(TO_ASCII).encode(self.encoding, "backslashreplace").decode(
             self.encoding
         )  # fmt: skip
 

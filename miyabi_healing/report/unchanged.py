@@ -8,12 +8,11 @@ the state has been the same, and when it was to be printed whole last.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.model.issue import Severity
-from miyabi_healing.support.formatting import DAY, duration_text, time_text
+from miyabi_healing.support.formatting import DAY, duration_text, time_text, timestamp_seconds
 from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _DONE = ("applied", "failed", "undone")
 _RESTS = "cooldown"
-_FORM = "%Y-%m-%dT%H:%M:%S"
 
 
 def since(document: Mapping[str, Any], before: Mapping[str, Any] | None) -> UnchangedRow | None:
@@ -31,7 +29,7 @@ def since(document: Mapping[str, Any], before: Mapping[str, Any] | None) -> Unch
     if not before or before.get("incomplete") or not _is_same(document, before):
         return None
     known = before.get("unchanged") or dict.fromkeys(("since", "printed"), before["timestamp"])
-    ago = _seconds(document["timestamp"]) - _seconds(known["printed"])
+    ago = timestamp_seconds(document["timestamp"]) - timestamp_seconds(known["printed"])
     due = not 0 <= ago < DAY  # or the clock was set back
     return {"since": known["since"], "printed": document["timestamp"] if due else known["printed"]}
 
@@ -45,7 +43,7 @@ def is_news(document: Mapping[str, Any]) -> bool:
 def line(document: Mapping[str, Any]) -> str:
     """What is said instead, in a line."""
     began, now = document["unchanged"]["since"], document["timestamp"]
-    lasts = duration_text(max(_seconds(now) - _seconds(began), 0))
+    lasts = duration_text(max(timestamp_seconds(now) - timestamp_seconds(began), 0))
     parts = []
     if issues := len(_open(document)):
         parts.append(f"{issues} issue{'s' if issues > 1 else ''} remain{'' if issues > 1 else 's'}")
@@ -127,7 +125,3 @@ def _notes(document: Mapping[str, Any]) -> set[str]:
 
 def _plain(text: str) -> str:
     return re.sub(r"\d+", "#", text)
-
-
-def _seconds(stamp: str) -> float:
-    return time.mktime(time.strptime(stamp, _FORM))

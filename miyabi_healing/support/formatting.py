@@ -6,6 +6,7 @@ import os
 import time
 
 DAY = 86_400  # seconds
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
 def display(path: object) -> str:
@@ -34,6 +35,18 @@ def size_text(count: float) -> str:
 def timestamp(seconds: float | None = None) -> str:
     """Seconds since the epoch, or now, as every report has them: ``2026-01-31T12:00:00``, local."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
+def timestamp_seconds(stamp: str) -> float:
+    """A report's timestamp as seconds since the epoch. Raises ValueError, OverflowError."""
+    return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
+
+
+def day_text(seconds: float, now: float | None = None) -> str:
+    """A day for people: ``25 Nov``; with the year where that is not the one of `now`."""
+    then = time.localtime(seconds)
+    year = "" if now is None or then.tm_year == time.localtime(now).tm_year else f" {then.tm_year}"
+    return f"{then.tm_mday} {_MONTHS[then.tm_mon - 1]}{year}"
 
 
 def time_text(stamp: str) -> str:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from miyabi_healing.report.page.parts import Mark, Plot
-from miyabi_healing.report.page.words import day
 from miyabi_healing.state.courses import Bucket, Course, Courses
-from miyabi_healing.support.formatting import DAY
+from miyabi_healing.support.formatting import DAY, day_text
 
 WIDTH, HEIGHT = 480, 120  # units; no screen shows a chart much wider
 _ROOM = 1.12  # above the highest value or limit
@@ -175,8 +174,8 @@ def time_marks(begin: float, end: float) -> tuple[Mark, ...]:
         at = _later(moment, number * step)
         part = (at - begin) / span
         if _FIRST_LABEL <= part <= _LAST_LABEL:
-            marks.append(Mark(_percent(part), day(at) if step >= DAY else _clock(at)))
-    last = day(end) if step >= DAY else _clock(end)
+            marks.append(Mark(_percent(part), day_text(at) if step >= DAY else _clock(at)))
+    last = day_text(end) if step >= DAY else _clock(end)
     return (*marks, Mark(100, last))
 
 

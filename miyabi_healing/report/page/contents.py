@@ -21,7 +21,7 @@ from miyabi_healing.report.status import Service, build_status
 from miyabi_healing.state import history, quarantine, reports, run_clock
 from miyabi_healing.state.courses import Course, Courses, Heal, read_courses
 from miyabi_healing.state.journal import Journal
-from miyabi_healing.support.formatting import DAY, display, duration_text, interval_text
+from miyabi_healing.support.formatting import DAY, day_text, display, duration_text, interval_text
 from miyabi_healing.support.invocation import own_command
 
 _BUCKETS, _FEWEST = 240, 48  # of a course: with many of them, each has less of the page
@@ -123,7 +123,7 @@ def _shown(courses: Courses) -> tuple[list[Course], list[str]]:
     since = courses.known_until - max(_LATELY * courses.interval, 2 * DAY)
     values = [each for each in courses.values if each.last >= since and _is_of_use(each)]
     gone = [
-        f"{_name(each)} (last {words.day(each.last)})"
+        f"{_name(each)} (last {day_text(each.last, courses.end)})"
         for each in courses.values
         if each.last < since and _is_of_use(each)
     ]

@@ -10,7 +10,7 @@ from miyabi_healing.report.page import words
 from miyabi_healing.report.page.parts import Held, Quarantine
 from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.state.run_clock import Moment
-from miyabi_healing.support.formatting import display
+from miyabi_healing.support.formatting import day_text, display
 
 _MOST = 15  # runs
 _KINDS = {
@@ -37,7 +37,7 @@ def quarantine_rows(
         rows=tuple(_held(run, found, rules, now, program) for run, found in newest[:_MOST]),
         size=words.size(size),
         limit=words.size(rules.gigabytes * 1e9),
-        first=words.day(min(ends)) if ends else "",
+        first=day_text(min(ends), now.wall) if ends else "",
         is_full=size > rules.gigabytes * 1e9,
         more=max(len(newest) - _MOST, 0),
     )
@@ -54,7 +54,7 @@ def _held(
         when=words.moment(min(each.time for each in found), now.wall),
         what=", ".join(_counted(kind, count) for kind, count in kinds.most_common()),
         size=words.size(sum(each.bytes for each in found)),
-        until=words.day(end),
+        until=day_text(end, now.wall),
         command=f"{program} rollback {run}",
     )
 

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import time
 
+from miyabi_healing.report import summary
 from miyabi_healing.report.folding import home_folded
-from miyabi_healing.support.formatting import DAY, display, duration_text, plain_number, size_text
+from miyabi_healing.support.formatting import (
+    DAY,
+    day_text,
+    display,
+    duration_text,
+    plain_number,
+    size_text,
+    timestamp_seconds,
+)
 
-_SHORT = {
-    "disk_space_critical": "disk",
-    "excessive_worktrees": "worktrees",
-    "worktree_space": "worktrees' space",
-    "zombie_processes": "zombies",
-    "orphaned_processes": "orphans",
-    "stale_git_lock": "git lock",
-    "large_log_files": "logs",
-    "high_memory_usage": "memory",
-    "swap_usage": "swap",
-    "tmpfs_usage": "tmpfs",
-}
 _BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "B": 1.0, "bytes": 1.0}
 _KEEP = "\N{NO-BREAK SPACE}"
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
 def short_name(check: str) -> str:
     """What a check measures: ``disk`` for ours, its name in words for others."""
-    return _SHORT.get(check) or display(check).replace("_", " ")
+    return display(summary.short_name(check)).replace("_", " ")
 
 
 def place(path: str) -> str:
@@ -71,20 +67,13 @@ def change(before: str, after: str) -> str:
 def moment(seconds: float, now: float | None = None) -> str:
     """``25 Nov 16:00``; with the year where that is not the one of `now`."""
     then = time.localtime(seconds)
-    year = "" if now is None or then.tm_year == time.localtime(now).tm_year else f" {then.tm_year}"
-    return f"{day(seconds)}{year} {then.tm_hour:02}:{then.tm_min:02}".replace(" ", _KEEP)
-
-
-def day(seconds: float) -> str:
-    """``25 Nov``."""
-    then = time.localtime(seconds)
-    return f"{then.tm_mday} {_MONTHS[then.tm_mon - 1]}"
+    return f"{day_text(seconds, now)} {then.tm_hour:02}:{then.tm_min:02}".replace(" ", _KEEP)
 
 
 def seconds_of(stamp: str) -> float:
     """A report's timestamp as seconds since the epoch; 0 for what is none."""
     try:
-        return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
+        return timestamp_seconds(stamp)
     except (ValueError, OverflowError):
         return 0
 
