@@ -198,7 +198,7 @@ def test_outputs_that_speak_for_all_checks_say_nothing_of_a_part(
     monkeypatch.setattr(dispatch._Module, "send", lambda self, _: sent.append(self.name))
     for part in (False, True):
         dispatch.send_outputs(document_of(), 0, EVERY, dry_run=False, seconds=0, part=part)
-    assert sent == ["textfile", "github", "alerts", "ping", "github", "alerts"]
+    assert sent == ["textfile", "html", "github", "alerts", "ping", "github", "alerts"]
 
 
 @pytest.mark.parametrize("arguments", [("--watch",), ()])

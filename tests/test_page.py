@@ -20,6 +20,7 @@ from miyabi_healing.model.config import Config, ReportSettings
 from miyabi_healing.report.page import charts, kept, making, treemap, words
 from miyabi_healing.report.page.parts import Page
 from miyabi_healing.state.courses import Bucket, Course, Courses, read_courses
+from miyabi_healing.state.history import LEFT_OUT
 from miyabi_healing.state.store import open_read_only
 from miyabi_healing.support.formatting import DAY, day_text
 
@@ -320,6 +321,26 @@ def test_run_that_could_not_begin_is_what_its_page_says(world: Path) -> None:
 
     verdict = page_of(world, dict(failed_report("no space left"))).verdict
     assert (verdict.text, verdict.tone) == ("The checks could not run: no space left", "bad")
+
+
+def test_run_of_a_part_is_no_good_verdict_and_hides_no_issue_of_the_others(tmp_path: Path) -> None:
+    book = pagework.journal(tmp_path)
+    memory = ("high_memory_usage", "", 3, None, 90, "%", "healthy")
+    zombies = ("zombie_processes", "", 9, None, 5, "", "issue")
+    left_out = ("zombie_processes", "", None, None, 0, "", LEFT_OUT)
+    pagework.run_at(book, NOW - 60, [memory, zombies])
+    pagework.run_at(book, NOW, [memory, left_out])
+    book.close()
+    document = pagework.report(
+        issues_detected=[], actions_taken=[], left_out=["zombie_processes"],
+        summary="No issues detected. Only high_memory_usage was checked.", overall_success=True,
+    )  # fmt: skip
+    found = page_of(tmp_path, document)
+    assert found.verdict.tone == "warn"
+    worst = found.charts[0]
+    assert (worst.title, worst.now, worst.limit) == ("zombies", "9", "5")
+    assert [each.tone for each in found.lines] == ["bad"]
+    assert "as an earlier run left it" in found.lines[0].more
 
 
 def test_check_that_could_not_run_is_no_good_verdict(tmp_path: Path) -> None:

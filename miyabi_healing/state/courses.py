@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from miyabi_healing.state.history import LEFT_OUT
 from miyabi_healing.state.journal import Journal
 
 _LEAST_VERSION = 3  # of a journal that has measurements
@@ -94,7 +95,7 @@ def read_courses(journal: Journal, since: float, now: float, buckets: int) -> Co
     found: dict[tuple[str, str], list[Bucket]] = {}
     heals: dict[tuple[str, str], int] = {}
     for first, last, ended in _bounds(journal, begin, now, width):
-        for name, target, heal, *numbers in journal.all(_BUCKET, first, last):
+        for name, target, heal, *numbers in journal.all(_BUCKET, first, last, LEFT_OUT):
             found.setdefault((name, target), []).append(Bucket(ended, *numbers))
             if heal is not None:
                 heals[name, target] = heal
@@ -111,7 +112,7 @@ _BUCKET = """
         min(min(value, coalesce(after, value))), max(max(value, coalesce(after, value))),
         count(value), sum(outcome = 'unknown'), coalesce(sum(value > threshold), 0),
         sum(outcome = 'healed')
-    from measurement where pass between ? and ? group by name, target
+    from measurement where pass between ? and ? and outcome != ? group by name, target
 """
 
 
@@ -146,9 +147,9 @@ def _interval(journal: Journal, begin: float, now: float) -> float:
 def _last(journal: Journal, name: str, target: str) -> Course:
     query = (
         f"select {_MEASURED}, ended from measurement join pass on pass.id = pass where name = ? "
-        "and target = ? order by pass desc limit 1"
+        "and target = ? and outcome != ? order by pass desc limit 1"
     )
-    row = journal.one(query, name, target)
+    row = journal.one(query, name, target, LEFT_OUT)
     name, target, value, after, threshold, unit, outcome, description, ended = row
     return Course(
         name=name,

@@ -44,6 +44,7 @@ def read_recent(state: Path) -> RecentRuns:
     """
     import sqlite3
 
+    from miyabi_healing.state.history import LEFT_OUT
     from miyabi_healing.state.journal import TooNew
     from miyabi_healing.state.store import open_read_only
 
@@ -55,9 +56,9 @@ def read_recent(state: Path) -> RecentRuns:
             rows = journal.database.execute(
                 "select ended, name, target, value, after, outcome, actions "
                 "from measurement join pass on pass.id = measurement.pass "
-                "where pass > (select max(id) from pass) - ? "
+                "where pass > (select max(id) from pass) - ? and outcome != ? "
                 "order by measurement.rowid desc limit ?",
-                (RUNS, _MOST_ROWS),
+                (RUNS, LEFT_OUT, _MOST_ROWS),
             ).fetchall()
     except (OSError, TooNew, sqlite3.Error):
         return RecentRuns()

@@ -64,7 +64,10 @@ _OUTPUTS: tuple[Output, ...] = (
         for_all=True,
     ),
     _Module(
-        "html", "outputs.html", lambda given: bool(given.settings.report.html) and not given.dry_run
+        "html",
+        "outputs.html",
+        lambda given: bool(given.settings.report.html) and not given.dry_run,
+        for_all=True,
     ),
     _Module("github", "outputs.github", lambda given: bool(given.annotate)),
     _Module("alerts", "alerts.queue", lambda given: given.mail is not None),

@@ -42,6 +42,8 @@ def verdict(
     summary = f"{document['summary'].removesuffix('.')} · {freed}" if freed else document["summary"]
     if any(not each["healed"] for each in document["issues_detected"]):
         return Line(summary, BAD)
+    if document.get("left_out"):  # a run of a part says nothing of the others
+        return Line(summary, WARN, program)
     return Line(summary, GOOD if document["overall_success"] else WARN)
 
 
@@ -77,6 +79,10 @@ def lines(
         yield Line(f"{name} could not be checked: {row['message']}", WARN)
     for row in [each for each in document["issues_detected"] if not each["healed"]][:_MOST]:
         yield Line(row["description"], BAD, more=_reason(row, document))
+    for row in status.get("issues", ()) if document.get("left_out") else ():
+        if row["name"] in document["left_out"]:
+            more = f"{row['severity']} · as an earlier run left it"
+            yield Line(row["description"], BAD, more=more)
     for name in status.get("waived", ()):
         yield Line(f"{words.short_name(name)} is waived.", QUIET)
 
