@@ -313,7 +313,8 @@ def test_view_begins_with_the_courses_and_deeds_of_the_last_runs(tmp_path: Path)
         checks = [CheckResult("things", "/a", Limit(5), measured=measured)]
         rules = HistorySettings()
         history.record(journal, f"run {number}", 1000, checks, rules, left_out=["others"])
-    change = "update measurement set outcome = ?, value = ?, after = ?, actions = ? where pass = ?"
+    change = "update measurement set outcome = ?, value = ?, after = ?, actions = ? "
+    change += "where name = 'things' and pass = ?"
     journal.write(change, ("healed", 9, 3, "mend: success", 68))
     journal.write(change, ("unknown", 4, None, "", 69))
     journal.write(change, ("issue", 7, 7.1, "mend: skipped (paused)", 70))
