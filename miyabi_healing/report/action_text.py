@@ -13,6 +13,7 @@ from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.issue_table import change, limit_text
 from miyabi_healing.report.kept_text import kept_lines
 from miyabi_healing.report.layout import at_both_ends, flowed, shortened, titled, wrapped
+from miyabi_healing.report.ranges import step_ranges
 from miyabi_healing.report.step_text import one_by_one, paragraph
 from miyabi_healing.report.style import Style
 from miyabi_healing.support import console
@@ -148,19 +149,8 @@ def _undo(action: ActionRow, document: Document) -> str:
         return "undo: rollback" if len(can) == len(done) else "undo: rollback, in part"
     part = "" if len(can) == len(done) else f" ({len(can)} of {len(done)} steps)"
     numbers = [each["number"] for each in can]
-    which = f"--step {ranges(numbers)}" if all(numbers) else document["run_id"]
+    which = f"--step {step_ranges(numbers)}" if all(numbers) else document["run_id"]
     return f"undo: {own_command()} rollback {which}{part}"
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Numbers as ``rollback --step`` takes them: ``1-19,23``."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ",".join("-".join(map(str, each)) for each in parts)
 
 
 def _undo_lines(document: Document, style: Style) -> Iterator[str]:

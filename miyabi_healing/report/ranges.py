@@ -38,6 +38,17 @@ def counted(texts: Iterable[str]) -> list[tuple[str, int]]:
     return sorted(found, key=lambda each: -each[1])
 
 
+def step_ranges(numbers: Sequence[int]) -> str:
+    """Numbers as ``rollback --step`` takes them: ``1-19,23``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, each)) for each in parts)
+
+
 def _range(numbers: Sequence[str]) -> str:
     try:
         ordered = sorted(set(numbers), key=float)

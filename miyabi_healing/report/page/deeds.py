@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from miyabi_healing.report.page import words
 from miyabi_healing.report.page.parts import Deed
+from miyabi_healing.report.ranges import step_ranges
 from miyabi_healing.state import reports
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.quarantine import QuarantineEntry
 from miyabi_healing.support.formatting import display
 
 _MOST = 12  # deeds; `history` has the others
+_LONGEST = 20  # letters of steps' numbers that have room in the column
 # What each healer did in each run. A step is held where what it set aside is in quarantine; `kept`
 # counts those that set something aside at all.
 _DEEDS = """
     select run, healer, issue, issue_target, min(intended), count(*),
-        max(case when id in (select value from json_each(?)) then id end),
+        group_concat(case when id in (select value from json_each(?)) then id end),
         sum(status = 'rolled back'), max(case status when 'rolled back' then finished end),
         sum(id in (select value from json_each(?))),
         sum(json_valid(undo) and coalesce(json_array_length(undo, '$.entries'), 0) > 0)
@@ -34,7 +35,7 @@ _VALUES = """
 
 class _Row(NamedTuple):
     """What a healer did for an issue in a run. Of its `steps`, so many are `undone`, so many can be
-    (`held`, `last` is one of these), and so many `kept` something for that.
+    (`held`, `ids` are these, with commas between them), and so many `kept` something for that.
     """
 
     run: str
@@ -43,7 +44,7 @@ class _Row(NamedTuple):
     target: str
     began: float
     steps: int
-    last: int | None
+    ids: str | None
     undone: int
     undone_at: float | None
     held: int
@@ -56,7 +57,6 @@ def read_deeds(
     """The last deeds, the newest first. Raises sqlite3.Error."""
     steps = sorted({each.step for each in held if not each.manifest.get("purging")})
     rows = [_Row(*each) for each in journal.all(_DEEDS, *[json.dumps(steps)] * 2, _MOST)]
-    runs = Counter(each.run for each in rows if each.held)
     names = json.dumps([each.run for each in rows])
     values = {tuple(key): rest for *key, rest in _values(journal, names)}
     documents = {run: reports.of_run(journal, run) or {} for run in {each.run for each in rows}}
@@ -65,7 +65,7 @@ def read_deeds(
             row,
             values.get((row.run, row.issue, row.target), ""),
             documents[row.run],
-            _undo(row, runs[row.run] > 1, program, now),
+            _undo(row, program, now),
             now,
         )
         for row in rows
@@ -105,7 +105,7 @@ def _action(document: Mapping[str, Any], healer: str, issue: str, target: str) -
     return {}
 
 
-def _undo(row: _Row, is_one_of_several: bool, program: str, now: float) -> tuple[str, str]:
+def _undo(row: _Row, program: str, now: float) -> tuple[str, str]:
     """The command that undoes it, and what else is to be said of that."""
     if row.undone == row.steps:
         return "", f"rolled back {words.moment(row.undone_at or 0, now)}"
@@ -117,8 +117,7 @@ def _undo(row: _Row, is_one_of_several: bool, program: str, now: float) -> tuple
         )
     if row.held + row.undone < row.steps:
         said.append(f"{row.held} of {words.many(row.steps, 'step')}")
-    if row.held == 1:
-        return f"{program} rollback --step {row.last}", ", ".join(said)
-    if is_one_of_several:
-        said.append("undoes all of that run")
-    return f"{program} rollback {row.run}", ", ".join(said)
+    numbers = step_ranges([int(each) for each in (row.ids or "").split(",")])
+    if len(numbers) <= _LONGEST:
+        return f"{program} rollback --step {numbers}", ", ".join(said)
+    return f"{program} rollback {row.run}", ", ".join((*said, "undoes all of that run"))
