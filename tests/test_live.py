@@ -24,6 +24,7 @@ from conftest import PROJECT, wait_for
 from miyabi_healing.model.config import HistorySettings
 from miyabi_healing.model.issue import Limit
 from miyabi_healing.model.results import CheckResult
+from miyabi_healing.report import live_view
 from miyabi_healing.report.change_lines import ChangeLines
 from miyabi_healing.report.check_states import CheckState, Kind, states_of
 from miyabi_healing.report.live_frame import Picture, draw_frame, render_line
@@ -32,7 +33,7 @@ from miyabi_healing.report.sparkline import sparkline
 from miyabi_healing.runner.watch import waiting
 from miyabi_healing.state import history
 from miyabi_healing.state.journal import Journal
-from miyabi_healing.state.recent_runs import RecentRuns, read_recent
+from miyabi_healing.state.recent_runs import Deed, RecentRuns, read_recent
 from miyabi_healing.state.run_clock import since_boot
 from miyabi_healing.support.paths import JOURNAL
 
@@ -501,3 +502,8 @@ def test_nohup_keeps_the_watch_when_its_terminal_goes(terminal: Any, home: Path)
         wait_for(lambda: (home / "log").read_text().count("\n") > before + 2)
         seen.process.terminate()
         assert seen.process.wait(30) == 143
+
+
+def test_what_an_earlier_run_did_has_its_values_as_people_say_them() -> None:
+    deed = Deed(0, ("stale_git_lock", "/a"), "fix_git_locks: success", 3704.34, 0, True, "s")
+    assert live_view._deed_text(deed).endswith("fix_git_locks: success, 62 min → 0 s")

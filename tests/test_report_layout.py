@@ -12,7 +12,7 @@ from program import run
 from rich.cells import cell_len
 from situations import ALL_SITUATIONS, report
 
-from miyabi_healing.report import folding, layout, ranges, text
+from miyabi_healing.report import folding, issue_table, layout, ranges, text
 from miyabi_healing.report import style as styles
 from miyabi_healing.report.kept_text import kept_lines
 from miyabi_healing.report.step_text import names
@@ -277,3 +277,9 @@ def test_program_takes_the_options(home: Any) -> None:
     said = run("--dry-run", "--config", config, COLUMNS="60").stdout
     assert "Miyabi Self-Healing Report" in said
     assert "🔧" not in said
+
+
+def test_change_that_nobody_would_see_is_said_once() -> None:
+    found: Any = {"metric_value": 96.01, "threshold": 90, "unit": "%"}
+    assert issue_table.change(found, 96.04) == "96 %"
+    assert issue_table.change(found, 97.2) == "96 → 97 %"

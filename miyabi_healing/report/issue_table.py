@@ -103,8 +103,12 @@ def _now(issue: IssueRow, actions: Sequence[ActionRow]) -> str:
 
 
 def change(issue: IssueRow, after: float) -> str:
-    """An issue's value, and what it became or would become: ``86 → 12 MB``."""
+    """An issue's value, and what it became or would become: ``86 → 12 MB``; once, where a reader
+    sees no difference.
+    """
     value = value_text(issue["metric_value"], issue)
+    if value == value_text(after, issue):
+        return value
     short = value.removesuffix(f" {issue['unit']}") if issue["unit"] != "s" else value
     return f"{short} → {value_text(after, issue)}"
 

@@ -21,7 +21,7 @@ from miyabi_healing.report.live_frame import Picture, draw_frame, render_line
 from miyabi_healing.state import recent_runs
 from miyabi_healing.state.run_clock import since_boot
 from miyabi_healing.support import paths
-from miyabi_healing.support.formatting import DAY, display, minute_text, plain_number
+from miyabi_healing.support.formatting import DAY, display, figure, minute_text
 from miyabi_healing.support.terminal import owns_terminal, write_all
 
 if TYPE_CHECKING:
@@ -196,8 +196,9 @@ class ScreenView:
 
 def _deed_text(deed: recent_runs.Deed) -> str:
     """What an earlier run did."""
-    numbers = [plain_number(each) for each in (deed.before, deed.after) if each is not None]
-    change = f", {' → '.join(numbers)}" if len(numbers) == 2 else ""
+    change = ""
+    if deed.before is not None and deed.after is not None:
+        change = f", {figure(deed.before, deed.unit)} → {figure(deed.after, deed.unit)}"
     what = f"{deed.key[0]} {home_folded(deed.key[1])}".rstrip()
     return f"{what}: {deed.text}{change}"
 

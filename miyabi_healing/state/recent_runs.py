@@ -26,6 +26,7 @@ class Deed:
     before: float | None
     after: float | None
     healed: bool
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_recent(state: Path) -> RecentRuns:
             if journal is None or journal.version < 3:
                 return RecentRuns()
             rows = journal.database.execute(
-                "select ended, name, target, value, after, outcome, actions "
+                "select ended, name, target, value, after, unit, outcome, actions "
                 "from measurement join pass on pass.id = measurement.pass "
                 "where pass > (select max(id) from pass) - ? and outcome != ? "
                 "order by measurement.rowid desc limit ?",
@@ -64,11 +65,12 @@ def read_recent(state: Path) -> RecentRuns:
         return RecentRuns()
     courses: dict[Key, Course] = {}
     deeds: list[Deed] = []
-    for ended, name, target, value, after, outcome, actions in reversed(rows):
+    for ended, name, target, value, after, unit, outcome, actions in reversed(rows):
         course = courses.setdefault((name, target), deque(maxlen=RUNS))
         course.append(None if outcome == "unknown" else value)
         if outcome == "healed" and after is not None:
             course.append(after)
         if any(f": {each}" in actions for each in ("success", "partial", "failed")):
-            deeds.append(Deed(ended, (name, target), actions, value, after, outcome == "healed"))
+            healed = outcome == "healed"
+            deeds.append(Deed(ended, (name, target), actions, value, after, healed, unit))
     return RecentRuns(courses, tuple(deeds))
