@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 LEAST, MOST = 40, 200  # columns; what is narrower, or wider, is written as for these
 IN_A_PIPE = 100
+_UNKNOWN = 80
 
 
 class _Mark(NamedTuple):
@@ -152,6 +153,7 @@ def _columns(terminal: bool) -> int:
     if not terminal:
         return IN_A_PIPE
     try:
-        return min(max(LEAST, os.get_terminal_size(sys.stdout.fileno()).columns), MOST)
+        found = os.get_terminal_size(sys.stdout.fileno()).columns
     except (OSError, ValueError):
         return IN_A_PIPE
+    return min(max(LEAST, found), MOST) if found else _UNKNOWN  # tty_ioctl(4): 0 is not known
