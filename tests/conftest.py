@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from miyabi_healing.support import mount_answers
+from miyabi_healing.support import invocation, mount_answers
 
 PROJECT = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = (
@@ -128,6 +128,12 @@ def system_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from miyabi_healing.host import caches
 
     monkeypatch.setattr(caches, "of_system", lambda settings: ())
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that was invoked in a test's own process is named in no other's hints."""
+    monkeypatch.setattr(invocation, "_options", [])
 
 
 @pytest.fixture(autouse=True)

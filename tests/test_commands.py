@@ -465,3 +465,15 @@ def test_check_rows_are_worded_from_the_document_alone() -> None:
         "     /x: broken",
     ]
     assert CheckSource("x", Path("/x"), 1).why_off(Config()) == ""
+
+
+# What it suggests
+
+
+def test_suggested_commands_read_the_same_configuration(home: Path) -> None:
+    """Copied without it, they would act on whatever a host has by default."""
+    file = home / "a b.toml"
+    file.write_text("[history]\ndays = 1\n")
+    done = run("--config", str(file), "status")
+    assert f"--config '{file}' install" in " ".join(done.stdout.split())
+    assert "--config" not in run("status").stdout

@@ -38,7 +38,7 @@ from miyabi_healing.support import (
     startup,
 )
 from miyabi_healing.support.console import stop
-from miyabi_healing.support.invocation import COMPLETE_VARIABLE, own_command
+from miyabi_healing.support.invocation import COMPLETE_VARIABLE, own_command, use_configuration
 
 _YES = ("1", "true", "t", "yes", "y", "on")
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
@@ -137,6 +137,7 @@ def command(
 
     With --dry-run: show the plan and change nothing.
     """
+    use_configuration(config_file)
     style.wish(emoji=not no_emoji, every_step=verbose > 0)
     debug = verbose > 1 or os.environ.get("MIYABI_HEALING_DEBUG", "").lower() in _YES
     if debug:

@@ -11,12 +11,24 @@ from miyabi_healing.support.formatting import display
 # how shells ask the program for what could come next, whatever it was called as (click)
 COMPLETE_VARIABLE = "_MIYABI_HEALING_COMPLETE"
 _SCRIPT, _MAIN = "run_healing.sh", "self_healer.py"
+_options: list[str] = []
+
+
+def use_configuration(file: str | None) -> None:
+    """Have commands that are suggested from here on read the same configuration: without it, they
+    would speak of, and heal, something else.
+    """
+    _options[:] = ["--config", shell_word(file)] if file is not None else []
 
 
 def own_command() -> str:
-    """The command that started it: ``./run_healing.sh``, ``python3 self_healer.py``, or
-    ``miyabi-healing``, from the current folder.
+    """The command that started it, with the configuration that it was given: ``./run_healing.sh``,
+    ``python3 self_healer.py``, or ``miyabi-healing``, from the current folder.
     """
+    return " ".join((_program(), *_options))
+
+
+def _program() -> str:
     called = sys.argv[0] if sys.argv else ""
     if os.path.basename(called) != _MAIN:
         return "miyabi-healing"
