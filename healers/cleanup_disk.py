@@ -83,8 +83,8 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
         ),
         kept=tuple(ways.kept),
         done=lambda n: (
-            f"Cleaned {n['caches_cleaned']} cache part(s), set {n['downloads_quarantined']} "
-            "download(s) aside"
+            f"Cleaned {n['caches_cleaned']} cache part(s)"
+            + (f", set {moved} download(s) aside" if (moved := n["downloads_quarantined"]) else "")
         ),
         expects=partial(expected, issue, mount),
         details={"deleted_but_open": deleted_rows(files.files, mount.device)},

@@ -239,13 +239,13 @@ def largest(pair: tuple[int, LogFile]) -> int:
 
 
 def words(counts: Counter[str]) -> str:
-    freed = size_text(counts["bytes_freed"])
-    aside = counts["logs_set_aside"]
-    more = f", set {aside} compressed ones aside" if aside else ""
-    return (
-        f"Archived {counts['logs_archived']} and trimmed {counts['logs_trimmed']} log files{more}, "
-        f"freed {freed}"
+    kinds = (
+        ("archived {} log file(s)", "logs_archived"),
+        ("shortened {} log file(s)", "logs_trimmed"),
+        ("set {} compressed one(s) aside", "logs_set_aside"),
     )
+    done = [words.format(counts[key]) for words, key in kinds if counts[key]]
+    return f"{', '.join((*done, 'freed ')).capitalize()}{size_text(counts['bytes_freed'])}"
 
 
 def trimmable(file: LogFile, options: Options) -> int:

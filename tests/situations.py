@@ -120,9 +120,7 @@ GOALS = {
 }
 WORDS: dict[str, Callable[[Counter[str]], str]] = {
     "cleanup_worktrees": lambda n: f"Cleaned {n['worktrees_removed']} worktrees",
-    "prune_logs": lambda n: (
-        f"Archived {n['logs_archived']} and trimmed {n['logs_trimmed']} log files"
-    ),
+    "prune_logs": lambda n: f"Shortened {n['logs_trimmed']} log file(s)",
     "fix_git_locks": lambda n: f"Set aside {n['locks_removed']} stale lock file(s)",
     "kill_zombies": lambda n: f"8 zombie(s) reaped: sent {n['signals_to_end']} signal(s)",
     "cleanup_disk": lambda n: f"Cleaned {n['caches_cleaned']} cache part(s)",
@@ -220,7 +218,7 @@ def report(
     quarantine = QuarantineSummary(*held, 50_000_000_000, expiry if held[0] else None, days=30)
     result = RunResult(
         RUN, dry_run, blocked, {f"test_{number}": each for number, each in enumerate(checks)},
-        tuple(unknown), tuple(notes), (), (), quarantine,
+        tuple(unknown), tuple(notes), (), (), quarantine, interrupted=bool(interrupted),
     )  # fmt: skip
     document = documents.build_report({"tests": tests, "duration": 0.312}, result)
     document["timestamp"], document["host"] = WHEN, "host"

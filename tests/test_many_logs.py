@@ -438,7 +438,7 @@ def test_more_than_a_thousand_make_several_steps_and_the_budget_says_what_it_cut
     assert len(seen(folder)) == 30
     action = ActionResult("prune_logs", ISSUE, found, outcomes)
     told = message(action, dry_run=False)
-    assert told.startswith("Archived 100 and trimmed 0 log files, freed ")
+    assert told.startswith("Archived 100 log file(s), freed ")
     assert "(1 blocked: budget: 100 files a run)" in told
     few = plan(f"{folder}/*", config=Config(budgets=Budgets(files=9)), archive_after_days=0)
     assert [len(step.files) for step in few.steps] == [9, 9, 9]  # type: ignore[attr-defined]

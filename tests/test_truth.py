@@ -17,7 +17,7 @@ from miyabi_healing.cli import history as history_command
 from miyabi_healing.cli.common import CommandContext
 from miyabi_healing.cli.show import show
 from miyabi_healing.model import config
-from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
+from miyabi_healing.model.actions import INTERRUPTED, ActionResult, Outcome, StepStatus
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Goal, Kept, Plan
 from miyabi_healing.model.results import CheckResult, QuarantineSummary, RunResult
@@ -78,7 +78,13 @@ class Way:
         return not (self.error or self.interrupted or self.no_check)
 
     @property
+    def stopped(self) -> bool:
+        return self.problem == INTERRUPTED
+
+    @property
     def failed(self) -> bool:
+        if self.stopped:
+            return False
         return (self.remains and bool(self.problem or FAILED in (self.outcomes or ()))) or (
             self.remains and self.changed and self.after >= 10
         )
@@ -200,6 +206,8 @@ def test_report_says_what_happened(way: Way) -> None:
     if way.changed or healthy:
         assert "nothing was changed" not in said
     assert ("1 failed" in said) == (way.failed and not way.dry_run)
+    assert ("1 stopped before its end" in said) == way.stopped
+    assert ("failed" in words) <= (way.failed or FAILED in (way.outcomes or ()) or bool(way.killed))
     assert ("carries this out" in words) == (StepStatus.PLANNED in (way.outcomes or ()))
     assert ("What could not be checked is unknown" in words) == (bool(way.error) or way.interrupted)
     assert ("want of memory" in said) == bool(way.killed)

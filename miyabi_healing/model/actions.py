@@ -65,10 +65,13 @@ class ActionStatus(StrEnum):
     SKIPPED = "skipped"
 
 
+INTERRUPTED = "interrupted"
+
+
 @dataclass
 class ActionResult:
     """One run of a healer for one issue. `passed` and `value_after` are set by the
-    check that ran again.
+    check that ran again. `problem` is why it failed, `INTERRUPTED` where it was asked to stop.
     """
 
     healer: str
@@ -80,6 +83,11 @@ class ActionResult:
     duration: float = 0
     passed: bool | None = None
     value_after: float | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody asked the run to stop meanwhile: that is no failure."""
+        return self.problem == INTERRUPTED
 
     @property
     def counts(self) -> Counter[str]:

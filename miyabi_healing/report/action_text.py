@@ -146,7 +146,7 @@ def _undo(action: ActionRow, document: Document) -> str:
     if not can:
         return "cannot be undone"
     if document["dry_run"]:
-        return "undo: rollback" if len(can) == len(done) else "undo: rollback, in part"
+        return "can be undone" if len(can) == len(done) else "can be undone in part"
     part = "" if len(can) == len(done) else f" ({len(can)} of {len(done)} steps)"
     numbers = [each["number"] for each in can]
     which = f"--step {step_ranges(numbers)}" if all(numbers) else document["run_id"]

@@ -60,7 +60,9 @@ class KeptRow(TypedDict):
 
 
 class ActionRow(TypedDict):
-    """One run of a healer for one issue."""
+    """One run of a healer for one issue; `stopped` is there where somebody asked the run to stop
+    meanwhile.
+    """
 
     action: str
     status: str
@@ -74,6 +76,7 @@ class ActionRow(TypedDict):
     brake: str
     steps: list[StepRow]
     kept: list[KeptRow]
+    stopped: NotRequired[bool]
 
 
 class MetricRow(TypedDict):

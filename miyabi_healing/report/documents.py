@@ -221,7 +221,7 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
     if action.freed_later:
         details["bytes_freed_later"] = action.freed_later
     text = message(action, dry_run)
-    return {
+    row: ActionRow = {
         "action": action.healer,
         "status": action.status.value,
         "message": f"{text}; the healer's details cannot be written as JSON: {trouble}"
@@ -247,6 +247,9 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
             for each in kept
         ],
     }
+    if action.stopped:
+        row["stopped"] = True
+    return row
 
 
 def _details(action: ActionResult) -> object:

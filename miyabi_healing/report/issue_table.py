@@ -146,6 +146,8 @@ def _became(issue: IssueRow, actions: Sequence[ActionRow]) -> tuple[str, str]:
     statuses = {each["status"] for each in actions}
     if issue["healed"]:
         return ("healed", "green") if "success" in statuses else ("went away without help", "green")
+    if any(each.get("stopped") for each in actions):
+        return "stopped", "yellow"
     if "failed" in statuses:
         return "failed", "red"
     if "partial" in statuses:

@@ -40,6 +40,7 @@ class Ending(Enum):
     HEALED = "healed"
     GONE = "went away without help"
     PARTLY = "partly healed"
+    STOPPED = "stopped before its end"
     FAILED = "failed"
     WAITS = "waiting"
     KEPT = "left as it is, as nothing safe can be done"
@@ -51,6 +52,8 @@ def ending(check: CheckResult) -> Ending:
     statuses = {action.status.value for action in check.actions}
     if check.healed:
         return Ending.HEALED if "success" in statuses else Ending.GONE
+    if any(action.stopped for action in check.actions):
+        return Ending.STOPPED
     if "failed" in statuses:
         return Ending.FAILED
     if "partial" in statuses:
@@ -107,7 +110,7 @@ def _real(found: Sequence[CheckResult]) -> str:
     healed = endings.count(Ending.HEALED)
     if healed == len(found):
         return f"Successfully healed {healed} issue(s)."
-    tried = {Ending.HEALED, Ending.PARTLY, Ending.FAILED} & set(endings)
+    tried = {Ending.HEALED, Ending.PARTLY, Ending.STOPPED, Ending.FAILED} & set(endings)
     lead = (
         f"Healed {healed}/{len(found)} issues."
         if tried

@@ -19,6 +19,8 @@ def message(action: ActionResult, dry_run: bool) -> str:
     if action.problem:
         applied = sum(each.status == StepStatus.APPLIED for each in action.outcomes)
         before = f"; {applied} step(s) had been applied" if applied else ""
+        if action.stopped:
+            return f"{action.healer} was stopped before its end{before}"
         return f"{action.healer} failed: {' '.join(action.problem.split())}{before}"
     plan = action.plan
     kept = _count_kept(plan.kept) if plan else ""

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from miyabi_healing.host.context import HealerContext
-from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
+from miyabi_healing.model.actions import INTERRUPTED, ActionResult, Outcome, StepStatus
 from miyabi_healing.model.plan import Plan, fault
 from miyabi_healing.runner import registry
 from miyabi_healing.runner.resources import Resources
@@ -76,7 +76,7 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
         )
         _trace(resources, healer, error)
     except BaseException:
-        action.problem = "interrupted"
+        action.problem = INTERRUPTED
         raise
     finally:
         action.duration = time.monotonic() - begun
