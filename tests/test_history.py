@@ -71,7 +71,7 @@ def test_check_that_is_off_is_not_remembered_as_healthy(home: Path) -> None:
 def test_dry_run_is_not_remembered(home: Path) -> None:
     report(*world(home), "--dry-run")
     assert not (home / ".local").exists()
-    assert run("history").stdout == "Nothing is remembered yet.\n"
+    assert run("history").stdout == "No run yet.\n"
 
 
 def test_unknown_check_is_told_with_the_nearest(home: Path) -> None:

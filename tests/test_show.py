@@ -161,7 +161,7 @@ def test_journal_with_a_damaged_page_is_named_in_a_line(journal: Journal) -> Non
 
 
 def test_nothing_is_on_record(home: Path) -> None:
-    assert (shown().exit_code, "no run is on record yet" in shown().output) == (2, True)
+    assert (shown().exit_code, "no run yet" in shown().output) == (2, True)
 
 
 def test_what_was_rolled_back_since_is_said_first(journal: Journal) -> None:

@@ -67,7 +67,7 @@ def history(
         click.echo(line)
     if not rows:
         click.echo(
-            "Nothing is remembered yet." if issue is None else "It was not measured in that time."
+            "No run yet." if issue is None else "It was not measured in that time."
         )
 
 

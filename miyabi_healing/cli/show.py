@@ -60,11 +60,11 @@ def _find(journal: Journal | None, run: str) -> dict[str, Any]:
     from miyabi_healing.state import history, reports
 
     if journal is None:
-        raise Refusal("no run is on record yet", ExitCode.USAGE)
+        raise Refusal("no run yet", ExitCode.USAGE)
     if run == _LAST:
         document = reports.latest(journal)
         if document is None:
-            raise Refusal("no run is on record yet", ExitCode.USAGE)
+            raise Refusal("no run yet", ExitCode.USAGE)
         return document
     found = [run] if run in (like := history.runs_like(journal, run)) else like
     if len(found) > 1:

@@ -20,7 +20,7 @@ from miyabi_healing.cli.setup.service_units import UNIT_NAME
 MARKER = "Written by miyabi-healing hooks"
 KINDS = ("claude", "codex", "git")
 GIT_HOOK = "post-merge"  # after a merge, git pull included: what was merged may go, once it is idle
-_ALONE = b"# Made for this alone:\n"  # heads a file that was not there
+_ALONE = b"# This file was made for the hook alone:\n"  # heads a file that was not there
 _SHELL = b"#!/bin/sh\n"
 _BEGIN, _END = f"# BEGIN {MARKER}\n", f"# END {MARKER}\n"
 _KEYS = ("hooks", "SessionEnd")
