@@ -110,8 +110,8 @@ KEPT = (
     tree("usb22", "locked", "on a usb stick",
          "git -C /home/me/src/app/.git worktree unlock {}"),
     tree("inuse24", "in use", "106 kB, by zsh (pid 4711)"),
-    tree("young0", "not idle", "115 kB, last used 0.1 days ago (git's index), idle is 7"),
-    tree("young1", "not idle", "111 kB, last used 2.0 days ago (its reflog), idle is 7"),
+    tree("young0", "not idle", "115 kB, last used 2 h ago (git's index), idle after 7 days"),
+    tree("young1", "not idle", "111 kB, last used 2.0 days ago (its reflog), idle after 7 days"),
 )  # fmt: skip
 GOALS = {
     "cleanup_worktrees": "every worktree that may go is gone",
@@ -277,7 +277,7 @@ def kept() -> Document:
                                          ("node", 1.2))),
     )  # fmt: skip
     trees = action("cleanup_worktrees", WORKTREES, [], [*KEPT, *(
-        tree(f"young-{number:02}", "not idle", f"last used {number} days ago, idle is 7")
+        tree(f"young-{number:02}", "not idle", f"last used {number} days ago, idle after 7 days")
         for number in range(3, 20)
     )])  # fmt: skip
     return report([found(WORKTREES, [trees], 29), found(FULL, [disk], 97.3), found(memory)])

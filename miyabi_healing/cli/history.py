@@ -66,9 +66,7 @@ def history(
     for line in layout.fitted(lines, layout.screen_width()):
         click.echo(line)
     if not rows:
-        click.echo(
-            "No run yet." if issue is None else "It was not measured in that time."
-        )
+        click.echo("No run yet." if issue is None else "It was not measured in that time.")
 
 
 def pass_line(row: dict[str, Any]) -> str:

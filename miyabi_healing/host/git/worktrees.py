@@ -33,7 +33,7 @@ from miyabi_healing.host.git.verdict import Answer, Reason, Verdict, judged
 from miyabi_healing.host.users import Witness, words
 from miyabi_healing.support import deadline
 from miyabi_healing.support.command_errors import OutOfTime, ToolError
-from miyabi_healing.support.formatting import DAY, display
+from miyabi_healing.support.formatting import DAY, display, duration_text
 from miyabi_healing.support.invocation import shell_word
 
 _MOST_AT_A_TIME = 4
@@ -321,15 +321,19 @@ class WorktreeInspector:
 
 def by_its_last_use(used: LastUse, wait: float) -> Answer:
     """Whether nobody has used it for so many days."""
-    when = f"last used {_days(used.days)} days ago ({display(used.shown_by)})"
+    when = f"last used {_days(used.days)} ago ({display(used.shown_by)})"
     if used.days < wait:
-        return Reason("not idle", f"{when}, idle is {wait:g}", f"it is idle after {wait:g} days")
+        return Reason(
+            "not idle", f"{when}, idle after {wait:g} days", f"it is idle after {wait:g} days"
+        )
     return when
 
 
 def _days(days: float) -> str:
-    """Days, with tenths only where they tell something."""
-    return f"{max(days, 0):.{0 if days >= 10 else 1}f}"
+    """How many days, with tenths only where they tell something; less than two in hours."""
+    if days < 2:
+        return duration_text(max(days, 0) * DAY)
+    return f"{days:.{0 if days >= 10 else 1}f} days"
 
 
 def _of_each(
