@@ -20,12 +20,16 @@ from miyabi_healing.support import mount_answers
 
 GOLDEN = Path(__file__).parent / "golden"
 LOOKS = {
-    **{f"{width} columns": Style(width=width) for width in (60, 80, 120, 200)},
-    "60 columns, no emoji": Style(width=60, emoji=False),
-    "120 columns, no emoji": Style(width=120, emoji=False),
+    f"{width} columns"
+    + (", a terminal" if screen else "")
+    + ("" if emoji else ", no emoji"): Style(
+        width=width, emoji=emoji, colour=screen, terminal=screen
+    )
+    for width in (60, 80, 120, 200)
+    for screen in (False, True)
+    for emoji in (True, False)
+} | {
     "40 columns, ASCII": Style(width=40, encoding="ascii"),
-    "80 columns, a terminal": Style(width=80, colour=True, terminal=True),
-    "120 columns, a terminal, no emoji": Style(width=120, colour=True, terminal=True, emoji=False),
     "100 columns, every step": Style(width=100, every_step=True),
 }
 
