@@ -33,6 +33,17 @@ OWN_FOLDERS = (
 OWN_NAMES = (".pyc", ".coverage", "pytest-cache-files-", ".pytest_cache")
 
 
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores SIGINT (sh(1)), and so would all that tests
+    start and ask to end by it.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(number, usual)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
