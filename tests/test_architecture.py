@@ -52,7 +52,7 @@ ALLOWED = {
     "runner/watch/prefork.py": "the pipe to the watch that it makes runs for",
     "state/run_lock.py": "the lock file of the state folder, and that folder",
     "state/journal.py": "the journal in the state folder, and that folder",
-    "report/live.py": "standard output: what watch mode shows",
+    "support/terminal.py": "standard output: what watch mode shows",
     "report/outputs/textfile.py": "what a killed write left beside the metrics file",
     "host/git/scratch_git.py": "its own scratch folder: whose it is, and its end",
     "cli/setup/removal.py": "what uninstall removes: the state folder, the environment",
