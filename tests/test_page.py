@@ -17,8 +17,8 @@ from pagework import NOW, RUN, page_of
 from program import run, settings
 
 from miyabi_healing.model.config import Config, ReportSettings
-from miyabi_healing.report.page import charts, kept, making, treemap, words
-from miyabi_healing.report.page.parts import Page
+from miyabi_healing.report.page import charts, kept, making, state_now, treemap, words
+from miyabi_healing.report.page.parts import KeptGroup, Page, Quarantine
 from miyabi_healing.state.courses import Bucket, Course, Courses, read_courses
 from miyabi_healing.state.history import LEFT_OUT
 from miyabi_healing.state.store import open_read_only
@@ -521,3 +521,17 @@ def test_page_is_made_after_a_run_and_found_again(home: Path) -> None:
 def test_page_file_is_named_by_an_absolute_path() -> None:
     with pytest.raises(ValueError, match="html must be an absolute path"):
         ReportSettings(html="x.html")
+
+
+def test_tile_of_what_is_to_be_decided_counts_what_it_has_no_room_for() -> None:
+    groups = [
+        KeptGroup(reason, "worktrees", count, decide, (), 0)
+        for reason, count, decide in (
+            ("not merged", 2, True), ("dirty", 3, True), ("not idle", 9, False),
+            ("locked", 1, True), ("untracked", 4, True), ("detached", 1, True),
+        )
+    ]  # fmt: skip
+    *_, tile = state_now.tiles((), Courses(0, 1), Quarantine((), "", "", "", False, 0), groups)
+    assert (tile.number, tile.note) == ("11", "2 not merged, 3 dirty, 1 locked, 5 more")
+    *_, tile = state_now.tiles((), Courses(0, 1), Quarantine((), "", "", "", False, 0), groups[2:3])
+    assert (tile.number, tile.note) == ("0", "nothing waits for a person")

@@ -19,6 +19,7 @@ from miyabi_healing.report.page.parts import (
 from miyabi_healing.state.courses import Course, Courses
 from miyabi_healing.support.formatting import display, duration_text, size_text
 
+_REASONS = 3  # of what is to be decided, in its tile
 _VALUES = 2  # tiles
 _MOST = 20  # lines of a kind
 
@@ -114,11 +115,18 @@ def tiles(
             label="to decide",
             number=f"{sum(each.count for each in decide):,}",
             rest="",
-            note=", ".join(f"{each.count} {each.reason}" for each in decide[:3])
-            or "nothing waits for a person",
+            note=_by_reason(decide) or "nothing waits for a person",
             tone=WARN if decide else QUIET,
         ),
     )
+
+
+def _by_reason(decide: Sequence[KeptGroup]) -> str:
+    """The first reasons with their numbers, and how many things have others."""
+    parts = [f"{each.count:,} {each.reason}" for each in decide[:_REASONS]]
+    if left := sum(each.count for each in decide[_REASONS:]):
+        parts.append(f"{left:,} more")
+    return ", ".join(parts)
 
 
 def _value_tile(course: Course, courses: Courses) -> Tile:
