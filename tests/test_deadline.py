@@ -150,7 +150,7 @@ def test_worker_threads_do_not_keep_a_program_that_is_asked_to_stop(home: Path) 
         output, _ = program.communicate(timeout=20)
     assert program.returncode == 143
     assert json.loads(output)["actions_taken"][0]["message"].startswith(
-        "cleanup_worktrees failed: interrupted"
+        "cleanup_worktrees was stopped before its end"
     )
 
 

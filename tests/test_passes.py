@@ -139,7 +139,7 @@ def test_dry_run_lists_the_same_steps_and_changes_nothing(mine: Path) -> None:
 
 def test_dry_run_prints_each_step_with_its_undo(mine: Path) -> None:
     short = run("--dry-run", *arguments(mine))
-    assert "undo: rollback" in short.stdout
+    assert "can be undone" in short.stdout
     assert "moved back" not in short.stdout
     done = run("--dry-run", "-v", *arguments(mine))
     assert "quarantine" in done.stdout

@@ -133,7 +133,7 @@ def test_signal_ends_the_step_in_hand_and_the_pass_reports(
     assert (ended, time.monotonic() - began < 5) == (code, True)
     (action,) = document["actions_taken"]
     assert [step["status"] for step in action["steps"]] == ["applied", "applied"]
-    assert action["message"].startswith("tidy failed: interrupted")
+    assert action["message"].startswith("tidy was stopped before its end")
     assert document["errors"][-1]["message"] in ("it was interrupted", "the run was interrupted")
     journal = journal_of(home)
     assert [(row.kind, row.status) for row in journal.rows("true")] == [

@@ -38,7 +38,12 @@ from miyabi_healing.support import (
     startup,
 )
 from miyabi_healing.support.console import stop
-from miyabi_healing.support.invocation import COMPLETE_VARIABLE, own_command, use_configuration
+from miyabi_healing.support.invocation import (
+    COMPLETE_VARIABLE,
+    own_command,
+    own_program,
+    use_configuration,
+)
 
 _YES = ("1", "true", "t", "yes", "y", "on")
 FORKS = sys.platform == "linux"  # on macOS, system libraries may break in a fork
@@ -300,7 +305,7 @@ def _show_error(error: click.ClickException) -> None:
     if any(error.option_name in each.opts for each in command.params):
         click.echo(
             (
-                f"It goes before the command: {own_command()} {error.option_name} "
+                f"It goes before the command: {own_program()} {error.option_name} "
                 f"... {error.ctx.info_name}"
             ),
             err=True,

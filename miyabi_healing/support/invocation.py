@@ -25,10 +25,11 @@ def own_command() -> str:
     """The command that started it, with the configuration that it was given: ``./run_healing.sh``,
     ``python3 self_healer.py``, or ``miyabi-healing``, from the current folder.
     """
-    return " ".join((_program(), *_options))
+    return " ".join((own_program(), *_options))
 
 
-def _program() -> str:
+def own_program() -> str:
+    """The same without any option."""
     called = sys.argv[0] if sys.argv else ""
     if os.path.basename(called) != _MAIN:
         return "miyabi-healing"
