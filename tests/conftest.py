@@ -81,6 +81,8 @@ def started_here(pid: int) -> bool:
             process.status() == psutil.STATUS_ZOMBIE
             or os.getpid() in [pid, *(each.pid for each in process.parents())]
             or "PYTEST_VERSION" in process.environ()
+            # it was dying: its parent and its environment are gone before it is a zombie
+            or process.status() == psutil.STATUS_ZOMBIE
         )
     except psutil.NoSuchProcess:
         return True
@@ -227,7 +229,8 @@ def start() -> Iterator[Callable[..., psutil.Popen]]:
     for process in started:
         children = process.children(recursive=True) if process.is_running() else []
         for each in [process, *children]:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            # what is dying already may look like nobody's: the others are ended all the same
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, PermissionError):
                 each.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):
