@@ -264,3 +264,18 @@ def test_environment_that_is_not_ours_stays(home: Path, monkeypatch: pytest.Monk
     removal.remove_environment(cached)
     assert not (home / ".cache" / "miyabi-healing").exists()
     assert (home / ".cache").exists()
+
+
+@pytest.mark.root
+def test_environment_of_somebody_else_stays(tmp_path: Path) -> None:
+    """As root in a checkout of somebody's: it was made for them."""
+    folder = tmp_path / ".venv"
+    folder.mkdir()
+    for name in ("runner.txt", "pyvenv.cfg"):
+        (folder / name).touch()
+    assert removal.environment_objection(folder) is None
+    os.chown(folder, 65534, 65534)
+    assert removal.environment_objection(folder) == "is not yours"
+    with pytest.raises(removal.NotOurs, match="is not yours"):
+        removal.remove_environment(folder)
+    assert (folder / "pyvenv.cfg").exists()
