@@ -12,6 +12,8 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
+from miyabi_healing.foresight.tidying import falls_of
+
 Until = Callable[[float], float]
 Numbers = Sequence[float]
 Peer = Callable[[Numbers, Numbers], Until]
@@ -91,23 +93,7 @@ def falls(values: Numbers) -> list[tuple[int, int]]:
     """
     changes = [abs(after - before) for before, after in itertools.pairwise(values)]
     enough = max(6 * statistics.median(changes), 0.1 * (max(values) - min(values)))
-    found: list[tuple[int, int]] = []
-    high = low = 0
-    falling = False
-    for at, value in enumerate(values):
-        if not falling:
-            if value >= values[high]:
-                high = at
-            elif value < values[high] - enough:
-                falling, low = True, at
-        elif value <= values[low]:
-            low = at
-        elif value > values[low] + enough:
-            found.append((high, low))
-            falling, high = False, at
-    if falling:
-        found.append((high, low))
-    return found
+    return falls_of(list(values), enough)
 
 
 def since_last_fall(times: Numbers, values: Numbers) -> int:
