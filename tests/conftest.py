@@ -90,6 +90,19 @@ def started_here(pid: int) -> bool:
         return False
 
 
+def left_behind(test: str, before: set[str]) -> list[psutil.Process]:
+    """The processes that a test has started, and that outlive it."""
+    found = []
+    for pid in map(int, filter(str.isdigit, set(os.listdir("/proc")) - before)):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process = psutil.Process(pid)
+            named = process.environ().get("PYTEST_CURRENT_TEST", "").startswith(f"{test} (")
+            ours = named or os.getpid() in (each.pid for each in process.parents())
+            if ours and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                found.append(process)
+    return found
+
+
 def net(event: str, arguments: tuple[object, ...]) -> None:
     if event in ("os.remove", "os.rmdir"):
         check_path(event, place_of(arguments[0], arguments[1]))
@@ -133,6 +146,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(
                     pytest.mark.skip(reason="needs root: mounts, other users, namespaces")
                 )
+
+
+@pytest.fixture(autouse=True)
+def no_mount_of_another_test(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A test with a mount that does not answer runs alone: who is stuck there could be using
+    anything, so that healers keep all of it.
+
+    Whoever waits to be alone holds the gate, which the others go through: new ones do not pass it.
+    """
+    kind = fcntl.LOCK_EX if "served" in request.fixturenames else fcntl.LOCK_SH
+    top = tmp_path_factory.getbasetemp().parent
+    with (top / "mounts.gate").open("w") as gate, (top / "mounts.lock").open("w") as lock:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(lock, kind)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        mount_answers.forget()
+        yield
+        fcntl.flock(lock, fcntl.LOCK_UN)  # a child of the test may still have it open
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on_after_a_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What one test leaves running would be met by every later one: healers keep what a process
+    could be using.
+    """
+    before = set(os.listdir("/proc")) if sys.platform == "linux" else set()
+    yield
+    if sys.platform != "linux":
+        return
+    end = time.monotonic() + 5
+    while (left := left_behind(request.node.nodeid, before)) and time.monotonic() < end:
+        time.sleep(0.01)
+    words = [f"{each.pid} {each.cmdline()}" for each in left]
+    for each in left:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, PermissionError):
+            each.kill()
+    assert not words, f"still running after the test: {words}"
 
 
 @pytest.fixture(autouse=True)
@@ -256,17 +308,6 @@ def only_zombies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def only_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One test at a time has mounts that can block, or is about a host that has none: all see the
-    same table.
-    """
-    with (tmp_path_factory.getbasetemp().parent / "mounts.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        unmount_what_a_killed_run_left()
-        yield
-
-
 # a program started below this one ends with it, also where it is killed (prctl(2))
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
@@ -283,7 +324,8 @@ def unmount_what_a_killed_run_left() -> None:
 
 
 @pytest.fixture
-def host_without_mounts_that_block(only_mounts: None) -> None:
+def host_without_mounts_that_block() -> None:
+    unmount_what_a_killed_run_left()
     mount_answers.forget()
     if mount_answers.may_block():
         pytest.skip("a mount of this host can block")
@@ -323,7 +365,7 @@ class Served:
 
 
 @pytest.fixture
-def served(tmp_path: Path, only_mounts: None, start: object) -> Iterator[Callable[[Path], Served]]:
+def served(tmp_path: Path, start: object) -> Iterator[Callable[[Path], Served]]:
     """Mount a folder of its own at a point, served by a program that can be stopped.
 
     `start` comes first: what it has started cannot end before its files are closed, which waits for
@@ -331,6 +373,7 @@ def served(tmp_path: Path, only_mounts: None, start: object) -> Iterator[Callabl
     """
     if not shutil.which("bindfs"):
         pytest.skip("needs bindfs")
+    unmount_what_a_killed_run_left()
     all_of_them: list[Served] = []
 
     def serve(point: Path) -> Served:

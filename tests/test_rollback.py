@@ -67,7 +67,8 @@ def do(home: Path, *steps: Step, run_id: str = "some-run") -> None:
     with work(context(home, run_id)) as prepared:
         outcomes: list[execute.Outcome] = []
         execute.carry_out_plan(plan(*steps), prepared, outcomes)
-        assert [outcome.status for outcome in outcomes] == ["applied"] * len(steps), outcomes
+        said = [f"{outcome.status}: {outcome.message}" for outcome in outcomes]
+        assert [outcome.status for outcome in outcomes] == ["applied"] * len(steps), said
 
 
 def undo_all(
