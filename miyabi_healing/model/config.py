@@ -156,6 +156,24 @@ class HistorySettings:
 
 
 @dataclass(frozen=True, repr=False)
+class ForesightSettings:
+    """Whether issues are foreseen, how many hours ahead, and whether what costs nothing is done
+    before they occur.
+    """
+
+    enabled: bool = True
+    horizon: Annotated[float, Meta(gt=0)] = 24
+    heal_early: bool = True
+
+
+@dataclass(frozen=True, repr=False)
+class LearningSettings:
+    """Whether the order of a check's healers follows what their repairs came to."""
+
+    enabled: bool = True
+
+
+@dataclass(frozen=True, repr=False)
 class WatchSettings:
     """How many seconds one run of watch mode may take before it is ended."""
 
@@ -301,6 +319,8 @@ class Config:
     policy: PolicySettings = PolicySettings()
     quarantine: QuarantineSettings = QuarantineSettings()
     history: HistorySettings = HistorySettings()
+    foresight: ForesightSettings = ForesightSettings()
+    learning: LearningSettings = LearningSettings()
     watch: WatchSettings = WatchSettings()
     alerts: AlertSettings = AlertSettings()
     ping: PingSettings = PingSettings()

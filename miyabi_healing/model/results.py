@@ -10,6 +10,7 @@ from miyabi_healing.model.issue import Issue, Limit
 
 if TYPE_CHECKING:  # a run in which nothing was done needs none of these
     from miyabi_healing.model.actions import ActionResult, Outcome, Recovered
+    from miyabi_healing.model.foreseen import Foreseen
 
 
 class NotMeasured(Exception):
@@ -76,7 +77,8 @@ class RunResult:
     are lines for people. `purged` is what left the quarantine because its time had come.
     `out_of_memory_kills` is how many processes the kernel ended meanwhile for want of memory.
     `left_out` are the checks that are on and were not to run: of these it says nothing.
-    `interrupted` is whether the run came to its end before everything was checked.
+    `interrupted` is whether the run came to its end before everything was checked. `foreseen` are
+    issues that have not occurred.
     """
 
     run_id: str
@@ -91,3 +93,4 @@ class RunResult:
     out_of_memory_kills: int = 0
     left_out: tuple[str, ...] = ()
     interrupted: bool = False
+    foreseen: tuple[Foreseen, ...] = ()

@@ -28,6 +28,7 @@ class IssueRow(TypedDict):
     target: str
     healed: bool
     used_by: NotRequired[list[dict[str, Any]]]
+    because: NotRequired[list[BecauseRow]]
 
 
 class StepRow(TypedDict):
@@ -125,6 +126,43 @@ class _AlertRow(TypedDict):
     status: str
 
 
+class BecauseRow(TypedDict):
+    """Why something is as it is: `grade` is ``accounts for``, ``came just before`` or ``went
+    together``; `share` a part of what grew, from 0 to 1, None where nothing adds up. `pid` and
+    `command` only where there is a process, and something to do about it.
+    """
+
+    grade: str
+    what: str
+    share: float | None
+    text: str
+    pid: NotRequired[int]
+    command: NotRequired[str]
+
+
+class ForeseenRow(TypedDict):
+    """An issue that has not occurred. `reached`, `earliest` and `latest` are times as `timestamp`
+    writes them; `confidence` is the share of past alarms of this value that came true, None before
+    there was one; `early` the healer that acted before it occurs, empty where none did.
+    """
+
+    name: str
+    target: str
+    value: float
+    threshold: float | int
+    unit: str
+    reached: str
+    eta_seconds: float
+    earliest: str | None
+    latest: str | None
+    basis: str
+    seen: int
+    alarms: int
+    confidence: float | None
+    causes: list[str]
+    early: str
+
+
 class UnchangedRow(TypedDict):
     """Since when nothing has changed, and when it was to be printed whole last."""
 
@@ -159,3 +197,4 @@ class Document(TypedDict):
     out_of_memory_kills: NotRequired[int]
     left_out: NotRequired[list[str]]
     unchanged: NotRequired[UnchangedRow]
+    foreseen: NotRequired[list[ForeseenRow]]

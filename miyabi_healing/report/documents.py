@@ -82,6 +82,10 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         document["out_of_memory_kills"] = result.out_of_memory_kills
     if result.left_out:
         document["left_out"] = list(result.left_out)
+    if result.foreseen:
+        from miyabi_healing.report.foreseen import foreseen_row
+
+        document["foreseen"] = [foreseen_row(each) for each in result.foreseen]
     return cast("Document", {key: printable(value) for key, value in document.items()})
 
 

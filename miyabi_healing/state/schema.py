@@ -121,6 +121,24 @@ MIGRATIONS = (
     alter table pass add column gone integer not null default 0;
     alter table pass add column killed integer not null default 0;
     """,
+    # 9: issues that were foreseen and what became of each; how every healer's repairs went, beyond
+    # what history keeps; and what was looked at in a run that something grew in
+    """
+    create table alarm (
+        id integer primary key, issue text not null, target text not null, run text not null,
+        made real not null, clock real not null, value real not null, threshold real not null,
+        eta real not null, earliest real, latest real, basis text not null,
+        seen integer not null default 1, early integer not null default 0, ended real, result text
+    ) strict;
+    create index alarm_by_issue on alarm (issue, target, id);
+    create table attempt (
+        issue text not null, target text not null, healer text not null, options text not null,
+        tries real not null, gained real not null, seconds real not null, gain real not null,
+        quiet real not null, relapses real not null, undone integer not null, last real not null,
+        primary key (issue, target, healer, options)
+    ) strict;
+    create table look (pass integer primary key, record blob not null) strict;
+    """,
 )
 
 
