@@ -128,9 +128,11 @@ MIGRATIONS = (
         id integer primary key, issue text not null, target text not null, run text not null,
         made real not null, clock real not null, value real not null, threshold real not null,
         eta real not null, earliest real, latest real, basis text not null,
-        seen integer not null default 1, early integer not null default 0, ended real, result text
+        looks integer not null default 1, tries integer not null default 0, tried real, ended real,
+        result text
     ) strict;
     create index alarm_by_issue on alarm (issue, target, id);
+    create index alarm_by_end on alarm (ended);
     create table attempt (
         issue text not null, target text not null, healer text not null, options text not null,
         tries real not null, gained real not null, seconds real not null, gain real not null,
