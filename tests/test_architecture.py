@@ -145,7 +145,7 @@ OURS = """
     host.process_status host.processes host.readings host.swap host.tmpfs model model.config
     model.exit_codes model.identity model.issue model.limit_settings model.results report
     report.documents report.outputs report.outputs.dispatch report.style report.summary report.text
-    runner runner.fixtures runner.plugin runner.registry
+    runner runner.fixtures runner.foreseeing runner.plugin runner.registry
     runner.resources runner.selection runner.session state state.history state.journal
     state.journal_rows state.quarantine state.run_clock state.run_lock state.store support
     support.config_loader support.console support.files support.formatting support.globbing

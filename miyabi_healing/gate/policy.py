@@ -17,7 +17,7 @@ from miyabi_healing.model.config import Budgets, Config
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.model.steps import Purge, Signal, Step
-from miyabi_healing.state import history, quarantine, run_clock
+from miyabi_healing.state import alarms, history, quarantine, run_clock
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.state.run_clock import Moment
 from miyabi_healing.support.flapping import WINDOW, changes, is_flapping
@@ -110,9 +110,24 @@ class Policy:
             return None
         if pause := self.resting():
             return pause
+        only_signals = all(isinstance(step, Signal) for step in plan.steps)
+        return self.too_soon(self.journal, healer, issue, only_signals) or self.by_the_past(
+            self.journal, issue
+        )
+
+    def too_soon(
+        self, journal: Journal, healer: str, issue: Issue, only_signals: bool = False
+    ) -> str | None:
+        """Why a healer that has tried already rests; None where it does not. What it tried before
+        an issue that was foreseen, and after it, count apart.
+        """
         rules, own = self.config.policy, self.config.healer(healer)
         most = rules.attempts if own.attempts is None else own.attempts
-        tried = self.journal.attempts(healer, issue.name, issue.target, self.now)
+        tried = (
+            [(ago, ago) for ago in alarms.early_tries(journal, issue.name, issue.target, self.now)]
+            if issue.foreseen
+            else journal.attempts(healer, issue.name, issue.target, self.now)
+        )
         lately = [began for began, _ in tried if began < rules.forget]
         if len(lately) >= most:
             again = duration_text(max(rules.forget - lately[most - 1], 0)) if most else "never"
@@ -120,14 +135,13 @@ class Policy:
                 f"attempts: tried {len(lately)} time(s) in {duration_text(rules.forget)} without "
                 f"healing it; again in {again}"
             )
-        only_signals = all(isinstance(step, Signal) for step in plan.steps)
         rest = rules.cooldown_signals if only_signals else rules.cooldown
         rest = rest if own.cooldown is None else own.cooldown
         last = min((ended for _, ended in tried), default=math.inf)
         if last < rest:
             left = duration_text(rest - last)
             return f"cooldown: last tried {duration_text(last)} ago; again in {left}"
-        return self.by_the_past(self.journal, issue)
+        return None
 
     def resting(self) -> str | None:
         """Why nothing may be done at all now; None where something may."""
@@ -148,14 +162,15 @@ class Policy:
             return None
         rules, gate = self.config.policy, self.config.check(issue.name).gate or issue.gate
         past = history.outcomes(journal, issue.name, issue.target, 2 * WINDOW)
-        found = [outcome != "healthy" for outcome in past] + [True]
+        here = [] if issue.foreseen else [True]  # in how many runs it was foreseen, alarms know
+        found = [outcome != "healthy" for outcome in past] + here
         needed, passes = gate
-        if self.watching and sum(found[-passes:]) < needed:
+        if self.watching and here and sum(found[-passes:]) < needed:
             return (
                 f"gate: found in {sum(found[-passes:])} of the last {passes} runs; acts from "
                 f"{needed}"
             )
-        states = [state for outcome in past for state in _STATES[outcome]] + [True]
+        states = [state for outcome in past for state in _STATES[outcome]] + here
         if is_flapping(states, rules.flap_on, rules.flap_off):
             much = f"{changes(states):.0f} % of its last {WINDOW} results were changes"
             return f"flapping: {much}; healing rests until it is below {rules.flap_off:g} %"

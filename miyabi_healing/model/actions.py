@@ -90,6 +90,11 @@ class ActionResult:
         return self.problem == INTERRUPTED
 
     @property
+    def early(self) -> bool:
+        """Whether this is for an issue that was only foreseen."""
+        return self.issue.foreseen
+
+    @property
     def counts(self) -> Counter[str]:
         """How often what was done, by the names that the steps count under."""
         counted = Counter[str]()
@@ -112,9 +117,14 @@ class ActionResult:
 
     @property
     def status(self) -> ActionStatus:
-        """As the documented report has it. What went away by itself is nobody's success."""
+        """As the documented report has it. What went away by itself is nobody's success, and that
+        the check passes is none of a repair before the issue: there it is to be at the clear level.
+        """
         applied = any(each.status == StepStatus.APPLIED for each in self.outcomes)
-        if self.passed and not self.problem:
+        clear = not self.early or (
+            self.value_after is not None and self.value_after <= self.issue.limit.clear
+        )
+        if self.passed and clear and not self.problem:
             return ActionStatus.SUCCESS if applied else ActionStatus.SKIPPED
         if applied and self.plan and self.gain > 0 and self.gain >= self.plan.min_gain:
             return ActionStatus.PARTIAL

@@ -84,7 +84,7 @@ class Issue:
 
     `gate` is in how many of how many runs it must be found before watch mode does something about
     it. `used_by` is who takes what was measured, where the check says so: rows with ``name``,
-    ``bytes`` and ``text``.
+    ``bytes`` and ``text``. One that is `foreseen` has not occurred: the value is within the limit.
     """
 
     name: str
@@ -94,6 +94,7 @@ class Issue:
     limit: Limit
     gate: tuple[int, int] = (1, 1)
     used_by: tuple[Mapping[str, object], ...] = ()
+    foreseen: bool = False
 
     @property
     def severity(self) -> Severity:

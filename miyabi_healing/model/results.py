@@ -33,7 +33,8 @@ class Measurement(TypedDict):
 @dataclass
 class CheckResult:
     """What happened to one check: the issue it found, what was done, and the numbers. One that was
-    `skipped`, as the configuration has it off, looked at nothing.
+    `skipped`, as the configuration has it off, looked at nothing. `early` is what was done before
+    an issue that was foreseen, which is none of `actions`.
     """
 
     name: str
@@ -45,6 +46,15 @@ class CheckResult:
     measured: Measurement | None = None
     waived: str = ""
     skipped: bool = False
+    early: ActionResult | None = None
+
+    @property
+    def deeds(self) -> list[ActionResult]:
+        """Everything that healers did or tried, the early one first; of that, nothing where it had
+        no step to take.
+        """
+        early = [self.early] if self.early and (self.early.outcomes or self.early.problem) else []
+        return early + self.actions
 
     @property
     def healed(self) -> bool:

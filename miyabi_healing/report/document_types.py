@@ -62,7 +62,7 @@ class KeptRow(TypedDict):
 
 class ActionRow(TypedDict):
     """One run of a healer for one issue; `stopped` is there where somebody asked the run to stop
-    meanwhile.
+    meanwhile, `early` where its issue was only foreseen.
     """
 
     action: str
@@ -78,6 +78,7 @@ class ActionRow(TypedDict):
     steps: list[StepRow]
     kept: list[KeptRow]
     stopped: NotRequired[bool]
+    early: NotRequired[bool]
 
 
 class MetricRow(TypedDict):

@@ -55,7 +55,7 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         errors.append({"check": "", "message": "the run was interrupted"})
     found = [check for check in checks.values() if check.issue]
     any_ran = any(test["outcome"] != "skipped" for test in tests)  # off in the configuration
-    actions = [action for check in found for action in check.actions]
+    actions = [action for check in checks.values() for action in check.deeds]
     healed = sum(check.healed for check in found)
     document: Document = {
         "schema_version": _SCHEMA_VERSION,
@@ -253,6 +253,8 @@ def _action_row(action: ActionResult, dry_run: bool) -> ActionRow:
     }
     if action.stopped:
         row["stopped"] = True
+    if action.early:
+        row["early"] = True
     return row
 
 

@@ -69,12 +69,12 @@ def summarize(found: Sequence[CheckResult], errors: int, result: RunResult, any_
     """
     words = _summary(found, errors, result, any_test)
     if not result.left_out:
-        return words
+        return words + _early(result)
     ran = dict.fromkeys(check.name for check in result.checks.values() if not check.skipped)
     part = f"Only {', '.join(ran)} {'was' if len(ran) == 1 else 'were'} checked."
     if len(ran) > len(result.left_out) or not ran:
         part = f"Not checked: {', '.join(result.left_out)}."
-    return f"{words.removesuffix(' System is healthy.')} {part}"
+    return f"{words.removesuffix(' System is healthy.')} {part}{_early(result)}"
 
 
 def _summary(found: Sequence[CheckResult], errors: int, result: RunResult, any_test: bool) -> str:
@@ -103,6 +103,16 @@ def _summary(found: Sequence[CheckResult], errors: int, result: RunResult, any_t
     if result.blocked:
         return f"{number} issue(s) detected, nothing was changed: {result.blocked}.{unknown}"
     return f"{_real(found)}{unknown}"
+
+
+def _early(result: RunResult) -> str:
+    """What was done before it was needed: it changes nothing of what else is said."""
+    early = [check.early for check in result.checks.values() if check.early]
+    if result.dry_run:
+        planned = sum(any(step.status == "planned" for step in each.outcomes) for each in early)
+        return f" {planned} would be healed early." if planned else ""
+    done = sum(each.status.value in ("success", "partial") for each in early)
+    return f" {done} foreseen issue(s) healed early." if done else ""
 
 
 def _real(found: Sequence[CheckResult]) -> str:

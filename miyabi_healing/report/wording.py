@@ -16,6 +16,11 @@ _NOT_DONE = (StepStatus.SKIPPED, StepStatus.BLOCKED, StepStatus.FAILED)
 
 def message(action: ActionResult, dry_run: bool) -> str:
     """What an action did, or why it did nothing, in a line."""
+    text = _message(action, dry_run)
+    return f"Early ({action.issue.description}): {text}" if action.early else text
+
+
+def _message(action: ActionResult, dry_run: bool) -> str:
     if action.problem:
         applied = sum(each.status == StepStatus.APPLIED for each in action.outcomes)
         before = f"; {applied} step(s) had been applied" if applied else ""
@@ -29,7 +34,11 @@ def message(action: ActionResult, dry_run: bool) -> str:
         return f"Skipped: {action.brake}"
     if action.brake:
         return f"Skipped: {action.brake}; {len(plan.steps)} step(s) blocked{tail}"
-    if action.passed and not any(each.status == StepStatus.APPLIED for each in action.outcomes):
+    if (
+        action.passed
+        and not action.early
+        and not any(each.status == StepStatus.APPLIED for each in action.outcomes)
+    ):
         return f"It went away without help; nothing was changed{tail}"
     planned = [each for each in action.outcomes if each.status == StepStatus.PLANNED]
     if dry_run:

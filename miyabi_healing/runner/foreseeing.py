@@ -1,20 +1,139 @@
 """Whether a value that is within its limit will cross it soon, from its history and what was just
 measured.
 
-A healthy run loads this, so it asks the history for a few rows, and loads the forecast only where
-something grows.
+Every run loads this, so it asks the history for a few rows of each value, and loads the forecast,
+and what remembers alarms, only where something grows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from miyabi_healing.model.issue import Limit
+from miyabi_healing.model.results import CheckResult
 
 if TYPE_CHECKING:
+    from miyabi_healing.model.config import ForesightSettings
     from miyabi_healing.model.foreseen import Foreseen
+    from miyabi_healing.state.alarms import Alarm
     from miyabi_healing.state.journal import Journal
     from miyabi_healing.state.run_clock import Moment
+
+Key = tuple[str, str]  # a check's name and its target
+# Where in the past a value is looked up: so many seconds, and so many runs ago.
+_AGO = (900, 3600, 6 * 3600, 86_400)
+_RUNS_AGO = (12, 36)
+_LONG_AGO = 8 * 86_400  # what grows once a week
+_FASTER = 4  # times: a growth that has begun to hasten
+_LEAST_VERSION = 9  # of a journal that has alarms
+_RISE = 1 / 20  # of what is left to the limit; less is no growth that is trusted
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run knows before it measures: the moment, the first runs to compare with (number, and
+    when they ended), whether each is of long ago, and the alarms that are open.
+    """
+
+    journal: Journal
+    now: Moment
+    marks: tuple[tuple[int, float, bool], ...]
+    alarms: dict[Key, Alarm]
+
+    def may_come(self, name: str, target: str, limit: float, value: float, horizon: float) -> bool:
+        """Whether it is worth to ask: it has risen so much since one of the marks that four times
+        as fast it would be there. Raises sqlite3.Error.
+        """
+        gap = limit - value
+        if gap <= 0 or not self.marks:
+            return False
+        query = (
+            "select coalesce(after, value) from measurement where name = ? and target = ? "
+            "and pass >= ? and value is not null order by pass limit 1"
+        )
+        for number, ended, long_ago in self.marks:
+            row = self.journal.one(query, name, target, number)
+            if row is None:
+                continue
+            rise = value - row[0]
+            needed = gap if long_ago else gap * (self.now.wall - ended) / horizon / _FASTER
+            if rise >= max(needed, _RISE * gap):
+                return True
+        return False
+
+
+@dataclass
+class Foresight:
+    """What one run foresees. `off` is set where nothing can be: the rest of the run goes on."""
+
+    found: dict[Key, Foreseen] = field(default_factory=dict)
+    past: Past | None = None
+    off: bool = False
+
+    def give_up(self, error: Exception, notes: list[str]) -> None:
+        self.off = True
+        notes.append(f"nothing is foreseen in this run: {type(error).__name__}: {error}")
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to write down."""
+        return not self.off and self.past is not None and bool(self.found or self.past.alarms)
+
+    def ask(
+        self,
+        record: CheckResult,
+        rules: ForesightSettings,
+        journal: Callable[[], Journal | None],
+        notes: list[str],
+    ) -> Foreseen | None:
+        """What is foreseen of a check that has passed. Raises nothing."""
+        if self.off or not rules.enabled or record.measured is None or record.early:
+            return None
+        try:
+            self.past = self.past or read_past(journal())
+            if self.past is None:
+                self.off = True
+                return None
+            name, target, value = record.name, record.target, record.measured["value"]
+            horizon = rules.horizon * 3600
+            if not self.past.may_come(name, target, record.limit.threshold, value, horizon):
+                return None
+            past = self.past
+            found = foresee(past.journal, name, target, record.limit, value, past.now, horizon)
+        except Exception as error:  # the run is worth more than its forecasts
+            self.give_up(error, notes)
+            return None
+        if found:
+            self.found[name, target] = found
+        return found
+
+
+def read_past(journal: Journal | None) -> Past | None:
+    """None where nothing is on record. Raises sqlite3.Error."""
+    if journal is None or journal.version < _LEAST_VERSION:
+        return None
+    now = journal.now()
+    marks: dict[int, tuple[int, float, bool]] = {}
+    since = "select id, ended from pass where ended >= ? order by ended limit 1"
+    for ago in (_LONG_AGO, *_AGO):
+        if (row := journal.one(since, now.wall - ago)) and row[1] < now.wall:
+            marks[row[0]] = (*row, ago == _LONG_AGO)
+    before = (
+        "select id, ended from pass where id <= (select max(id) from pass) - ? "
+        "order by id desc limit 1"
+    )
+    for runs in _RUNS_AGO:
+        if (row := journal.one(before, runs)) and row[1] < now.wall:
+            marks[row[0]] = (*row, False)
+    found = journal.one("select 1 from alarm where ended is null limit 1")
+    alarms: dict[Key, Alarm] = {}
+    if found:
+        from miyabi_healing.state.alarms import open_alarms
+
+        alarms = open_alarms(journal)
+    return Past(journal, now, tuple(marks[each] for each in sorted(marks, reverse=True)), alarms)
 
 
 def foresee(

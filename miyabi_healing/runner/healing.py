@@ -53,6 +53,10 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
                 )
             if wrong := fault(plan):
                 raise TypeError(f"{healer} {wrong}")
+            if issue.foreseen:
+                from miyabi_healing.gate import early
+
+                plan = early.lowest(plan, resources.host)
             action.plan = plan
             planned = f"{len(plan.steps)} step(s), {len(plan.kept)} thing(s) kept"
             logger.debug("healer %s: %s, %.3f s", healer, planned, time.monotonic() - begun)

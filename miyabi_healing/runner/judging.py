@@ -45,7 +45,7 @@ def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckRe
     """Note what a check that failed, or that a healer worked for, says now; order a repair where it
     found something.
     """
-    action = record.actions[-1] if record.actions else None
+    action = record.actions[-1] if record.actions else record.early
     if action and not item.config.stash[RESOURCES].dry_run:
         action.passed = call.excinfo is None
         action.value_after = record.measured["value"] if record.measured else None

@@ -259,13 +259,13 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     reports: list[pytest.TestReport] = []
     try:
         while True:
-            tried = len(record.actions)
+            tried = len(record.deeds)
             item.stash[REPORTS] = []
             item.user_properties.clear()
             with _no_exit():
                 runtestprotocol(item, log=False, nextitem=nextitem)
             # nothing was changed in this teardown
-            if len(record.actions) == tried or resources.dry_run or resources.blocked:
+            if len(record.deeds) == tried or resources.dry_run or resources.blocked:
                 break
             reports = item.stash[REPORTS]
     finally:  # also on Ctrl-C: what was seen so far must reach the reports
@@ -326,10 +326,14 @@ def pytest_runtest_makereport(
         judging.trace(item, call, report)
     if call.when == "call":
         record.measured = fixtures.measured(item)
-        if call.excinfo or record.actions:
+        if call.excinfo or record.deeds:
             from miyabi_healing.runner import judging  # a healthy host needs none
 
             judging.judge_result(item, call, record)
+        elif found := item.config.stash[RESOURCES].foresee(record):
+            from miyabi_healing.runner import early
+
+            early.order(item, item.config.stash[RESOURCES], record, found)
     elif report.failed and call.excinfo:
         from miyabi_healing.runner import judging
 

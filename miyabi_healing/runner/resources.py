@@ -20,6 +20,7 @@ from miyabi_healing.model.config import Config
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.results import CheckResult, QuarantineSummary, RunResult
 from miyabi_healing.runner.fixtures import Targets
+from miyabi_healing.runner.foreseeing import Foresight
 from miyabi_healing.runner.registry import Folders
 from miyabi_healing.state import run_lock
 from miyabi_healing.support import paths
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.policy import Policy
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.model.actions import Outcome, Recovered
+    from miyabi_healing.model.foreseen import Foreseen
     from miyabi_healing.report.document_types import Document
     from miyabi_healing.state.journal import Journal
     from miyabi_healing.state.journal_rows import Row
@@ -49,6 +51,7 @@ def is_plain(document: Mapping[str, Any]) -> bool:
         document["overall_success"]
         and not any(document[key] for key in _TELLING)
         and not document.get("left_out")
+        and not document.get("foreseen")
         and not held.get("purged")
         and sum(map(len, document["notes"])) < _LONG_NOTES
     )
@@ -79,6 +82,7 @@ class Resources:
     notes: list[str] = field(default_factory=list)
     recovered: list[tuple[Row, str]] = field(default_factory=list)
     purged: list[Outcome] = field(default_factory=list)
+    foresight: Foresight = field(default_factory=Foresight)
     ended: Moment | None = None
     number: int | None = None  # the run's in `pass`, once it is on record
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -272,6 +276,7 @@ class Resources:
             max(memory.out_of_memory_kills() - self.kills_before, 0),
             self.left_out,
             interrupted,
+            tuple(self.foresight.found.values()),
         )
 
     def _held(self) -> QuarantineSummary:
@@ -332,6 +337,19 @@ class Resources:
             )
             if healthy and journal.is_known(record.name, record.target):
                 journal.healthy(record.name, record.target)
+        if self.foresight.has_news:
+            from miyabi_healing.runner import alarming
+
+            alarming.remember(self.foresight, journal, self.run_id, records, self.notes)
+
+    def foresee(self, record: CheckResult) -> Foreseen | None:
+        """The issue that a check which has passed will find soon. Raises nothing."""
+        return self.foresight.ask(record, self.config.foresight, self._history, self.notes)
+
+    def _history(self) -> Journal | None:
+        if self.looks_only:
+            return self.reading
+        return self.keeper.journal if self.has_journal and not self.no_journal else None
 
     def keep_report(self, document: Document) -> str:
         """Keep what the report of a run on record says besides its numbers, and note in it whether

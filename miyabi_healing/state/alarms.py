@@ -139,9 +139,3 @@ def keep(journal: Journal, alarm: Alarm, found: Foreseen | None, run: str, now: 
             alarm.result,
         ),
     )
-
-
-def prune(journal: Journal) -> None:
-    """Let go of alarms that are older than the oldest run on record. Raises sqlite3.Error."""
-    oldest = "(select clock from pass order by id limit 1)"
-    journal.write(f"delete from alarm where clock < coalesce({oldest}, 9e99)", ())

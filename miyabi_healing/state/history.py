@@ -41,7 +41,7 @@ def record(
     """
     kept = [each for each in records if not each.skipped]
     found = [each for each in kept if each.issue]
-    freed = sum(action.counts["bytes_freed"] for each in found for action in each.actions)
+    freed = sum(action.counts["bytes_freed"] for each in kept for action in each.deeds)
     healed, unknown = sum(each.healed for each in found), sum(bool(each.error) for each in kept)
     unknown = max(unknown, int(interrupted))
     gone = sum(each.healed and not _helped(each) for each in found)
@@ -56,7 +56,7 @@ def record(
         ).lastrowid
         for each in kept:
             _write_check(journal, number, each)
-            for action in each.actions:
+            for action in each.deeds:
                 _count_heal(journal, action.healer, action.status)
         for name in left_out:
             nothing = (number, name, "", None, None, 0, "", LEFT_OUT, "", "", "", None)
@@ -92,7 +92,10 @@ def _write_check(journal: Journal, number: int | None, each: CheckResult) -> Non
     )
     if each.issue:
         value, description = each.issue.metric_value, each.issue.description
-    after = each.actions[-1].value_after if each.actions else None
+    deeds = each.deeds
+    after = deeds[-1].value_after if deeds else None
+    if deeds and not each.issue:  # measured again after an early repair
+        value = deeds[0].issue.metric_value
     row = (
         number,
         each.name,
@@ -104,7 +107,7 @@ def _write_check(journal: Journal, number: int | None, each: CheckResult) -> Non
         outcome,
         severity,
         display(description),
-        display("; ".join(map(_deed, each.actions))),
+        display("; ".join(map(_deed, deeds))),
         each.limit.critical_from,
     )
     journal.write(f"insert into measurement ({_COLUMNS}) values ({_VALUES})", row)
@@ -112,7 +115,9 @@ def _write_check(journal: Journal, number: int | None, each: CheckResult) -> Non
 
 def _deed(action: ActionResult) -> str:
     """What a healer came to, and what held it back."""
-    return f"{action.healer}: {action.status}" + (f" ({action.brake})" if action.brake else "")
+    early = ", early" if action.early else ""
+    held = f" ({action.brake})" if action.brake else ""
+    return f"{action.healer}: {action.status}{early}{held}"
 
 
 def _count_heal(journal: Journal, healer: str, result: str) -> None:
@@ -134,11 +139,17 @@ def heal_totals(journal: Journal) -> dict[tuple[str, str], int]:
 def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
     """Keep so many days and so many runs, by both clocks; SQLite uses the space again."""
     days, steps = rules.days * DAY, max(rules.days, 1) * DAY
-    journal.write(
+    old_runs = journal.write(
         f"delete from pass where {_OLD.format('ended')}",
         (now.wall - days, now.wall, now.seen - days),
     )
-    journal.write("delete from pass where id <= (select max(id) from pass) - ?", (rules.passes,))
+    more = journal.write(
+        "delete from pass where id <= (select max(id) from pass) - ?", (rules.passes,)
+    )
+    if old_runs.rowcount > 0 or more.rowcount > 0:
+        # alarms of the time before: their count is of what history has
+        oldest = "(select clock from pass order by id limit 1)"
+        journal.write(f"delete from alarm where clock < coalesce({oldest}, 9e99)", ())
     journal.write(
         "delete from measurement where pass < coalesce((select min(id) from pass), 0)", ()
     )
