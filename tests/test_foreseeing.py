@@ -257,6 +257,25 @@ def test_early_repair_is_measured_by_what_it_gained(after: float | None, status:
     assert early_action(after).status == ActionStatus(status)
 
 
+def test_falls_that_were_repairs_are_no_habit_of_the_host(journal: Journal) -> None:
+    """The value comes back at the same pace each time; a forecast that knew only the values would
+    see what falls back by itself before it is at the limit.
+    """
+    for _ in range(5):
+        now = journal.now().wall - 1
+        values = rising(88, 1, count=48)
+        journal.write("update pass set ended = ended - ?", (49 * 300,))
+        lived(journal, *DISK, values, now=now)
+        journal.write(
+            "update measurement set after = 84 where pass = (select max(id) from pass)", ()
+        )
+    journal.write("update pass set ended = ended - ?", (49 * 300,))
+    lived(journal, *DISK, rising(88, 1, count=48), now=journal.now().wall - 1)
+    found = foresee(journal, *DISK, LIMIT, 88, journal.now(), DAY)
+    assert found
+    assert found.eta_seconds == pytest.approx(2 * 3600, rel=0.2)
+
+
 @pytest.mark.parametrize(("after", "result"), [(84.0, "prevented"), (88.0, None)])
 def test_early_repair_that_gained_settles_the_alarm(
     journal: Journal, after: float, result: str | None
@@ -286,6 +305,17 @@ def test_early_repair_in_vain_rests_and_does_not_hold_back_the_real_one(
     assert str(policy.too_soon(journal, "cleanup_disk", ahead)).startswith("attempts: ")
     journal.write("update alarm set result = 'prevented'", ())
     assert policy.too_soon(journal, "cleanup_disk", ahead) is None
+
+
+@pytest.mark.parametrize(
+    ("eta", "rested", "may"),
+    [(10, 11, False), (10, 13, True), (1.5, 0.1, True)],  # hours of a horizon of 24
+)
+def test_early_repairs_of_a_value_rest_unless_its_time_is_near(
+    eta: float, rested: float, may: bool
+) -> None:
+    found = foreseen(eta_seconds=eta * 3600)
+    assert early.may_heal(found, LIMIT, DAY, rested * 3600) is may
 
 
 @pytest.mark.parametrize(

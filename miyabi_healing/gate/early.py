@@ -8,6 +8,7 @@ which go into an archive. All else waits until the limit is crossed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 SEEN = 2  # of the last three runs
 UNSURE = 2  # times the time that was foreseen, where no band has been earned
+NEAR = 1 / 12  # of the horizon: what comes so soon is not put off any more
+REST = 1 / 2  # of the horizon, between two early repairs of a value: fewer, larger ones
 SETTLED, TRUE = 3, 0.5  # alarms of a value, from which on so many of them must have come true
 
 
@@ -74,14 +77,17 @@ LOWEST: Mapping[type[Step], Callable[[Step, frozenset[Path]], bool]] = {
 }
 
 
-def may_heal(found: Foreseen, limit: Limit, horizon: float) -> bool:
+def may_heal(found: Foreseen, limit: Limit, horizon: float, rested: float = math.inf) -> bool:
     """Whether something may be done before what is foreseen to come within `horizon` seconds.
+    `rested` is how many seconds ago the last early repair of this value was.
 
     Without a band, its time may be off by as much again, and has to be near all the same.
     """
     if found.seen < SEEN or found.value <= limit.clear:
         return False
     if found.confidence is not None and found.alarms >= SETTLED and found.confidence < TRUE:
+        return False
+    if rested < REST * horizon and found.eta_seconds > NEAR * horizon:
         return False
     earliest = UNSURE * found.eta_seconds if found.earliest is None else found.earliest
     return earliest <= horizon

@@ -14,6 +14,7 @@ from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.results import CheckResult
 from miyabi_healing.runner.healing import heal
 from miyabi_healing.runner.selection import REPORTS, healers_of
+from miyabi_healing.state import alarms
 from miyabi_healing.support.formatting import figure, minute_text
 
 if TYPE_CHECKING:
@@ -35,13 +36,16 @@ def _order(item: pytest.Item, resources: Resources, record: CheckResult, found: 
     rules, healer = resources.config.foresight, next(iter(healers_of(item)), "")
     if not healer or not rules.heal_early or (resources.blocked and not resources.dry_run):
         return
-    if not may_heal(found, record.limit, rules.horizon * 3600):
-        return
-    issue = issue_of(record, found)
     policy = resources.policy
     journal = policy.journal
+    if journal is None:
+        return
+    rested = alarms.rested(journal, record.name, record.target, policy.now)
+    if not may_heal(found, record.limit, rules.horizon * 3600, rested):
+        return
+    issue = issue_of(record, found)
     # asked before it is planned: a plan can take seconds, and the next run would ask again
-    if journal is None or policy.resting() or policy.too_soon(journal, healer, issue):
+    if policy.resting() or policy.too_soon(journal, healer, issue):
         return
     resources.foresight.found[record.name, record.target] = replace(found, early=healer)
     # as for an issue, this is the first thing teardown does

@@ -154,7 +154,7 @@ def foresee(
 
     if value >= limit.threshold or now.doubt:
         return None  # where the clock is not believed, rates mean nothing
-    times, values = series.read_series(journal, name, target)
+    times, values = as_if_unhealed(*series.read_series(journal, name, target))
     # times of a clock that was ahead once
     past = [each for each in zip(times, values, strict=True) if each[0] < now.wall]
     found = forecast(
@@ -179,3 +179,15 @@ def foresee(
         alarms=record.alarms,
         came_true=record.came_true,
     )
+
+
+def as_if_unhealed(times: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    """The same series without the falls that were repairs of ours, which have two values of one
+    time: what comes if nothing is done is asked, and a habit of ours is none of the host's.
+    """
+    level, lower = list(values), 0.0
+    for at in range(len(values) - 2, -1, -1):
+        if times[at] == times[at + 1]:
+            lower += max(values[at] - values[at + 1], 0)
+        level[at] -= lower
+    return times, level

@@ -5,6 +5,7 @@ the same value more or less worth.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from miyabi_healing.state.journal import Journal
@@ -102,6 +103,17 @@ def early_tries(journal: Journal, issue: str, target: str, now: Moment) -> list[
         *(issue, target, PREVENTED),
     )
     return sorted(max(now.seen - tried, 0) for tries, tried in rows for _ in range(tries))
+
+
+def rested(journal: Journal, issue: str, target: str, now: Moment) -> float:
+    """How many seconds ago an issue was prevented last; infinite where none was. Raises
+    sqlite3.Error.
+    """
+    row = journal.one(
+        "select max(tried) from alarm where issue = ? and target = ? and result = ?",
+        *(issue, target, PREVENTED),
+    )
+    return inf if row is None or row[0] is None else max(now.seen - row[0], 0)
 
 
 def keep(journal: Journal, alarm: Alarm, found: Foreseen | None, run: str, now: Moment) -> None:
