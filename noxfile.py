@@ -91,6 +91,7 @@ def package(session: nox.Session) -> None:
         *needed,
         "miyabi_healing/report/page/page.html",
         "miyabi_healing/report/page/style.css",
+        "miyabi_healing/report/prediction.schema.json",
         "miyabi_healing/report/report.schema.json",
         "miyabi_healing/runner/pass.ini",
     } - set(names)

@@ -31,6 +31,7 @@ class LazyCommands(click.Group):
         "install": "install",
         "list": "listing:list_all",
         "pause": "pause",
+        "predict": "predict",
         "quarantine": "quarantine",
         "report": "report",
         "resume": "pause",

@@ -85,6 +85,11 @@ _EPILOG = (
     help="Run all checks but these.",
 )  # fmt: skip
 @click.option(
+    "--if-predicted", type=AnyPath(), metavar="FILE",
+    help="Make no run if the failure predictor's document in FILE (- is standard input) says "
+    "healthy. Heal as usual if it cannot be read.",
+)  # fmt: skip
+@click.option(
     "-s",
     "--slack",
     is_flag=True,
@@ -134,9 +139,9 @@ _EPILOG = (
 @click.pass_context
 def command(
     context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float,
-    only: tuple[str, ...], skip: tuple[str, ...], slack: bool, quiet: bool, verbose: int,
-    no_emoji: bool, nagios: bool, github: bool, junitxml: str | None, config_file: str | None,
-    checks: tuple[str, ...],
+    only: tuple[str, ...], skip: tuple[str, ...], if_predicted: str | None, slack: bool,
+    quiet: bool, verbose: int, no_emoji: bool, nagios: bool, github: bool, junitxml: str | None,
+    config_file: str | None, checks: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Check this host, repair what can be repaired without losing anything, and prove it.
 
@@ -164,6 +169,10 @@ def command(
         raise click.UsageError(
             "--only and --skip choose the checks of a run: leave out the command"
         )
+    if if_predicted is not None and (watch or nagios or context.invoked_subcommand):
+        raise click.UsageError(
+            "--if-predicted decides about one run: leave out --watch, --nagios and commands"
+        )
     if context.invoked_subcommand:
         from miyabi_healing.cli.common import CommandContext
 
@@ -186,6 +195,11 @@ def command(
                 config_file, interval, dry_run, as_json, quiet, slack, checks, debug, choice
             )
         )
+    if if_predicted is not None:
+        from miyabi_healing.cli.if_predicted import is_needless
+
+        if is_needless(if_predicted, quiet=quiet, as_json=as_json):
+            sys.exit(ExitCode.HEALTHY)
     github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
     to: tuple[Channel, ...] = ()

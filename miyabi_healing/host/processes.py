@@ -85,7 +85,7 @@ class Processes:
             return "it is init"
         if process.kernel:
             return "it is a kernel thread"
-        if process.pid in _ancestors(os.getpid()):
+        if process.pid in ancestors(os.getpid()):
             return "this program runs below it"
         if process.session == os.getsid(0):
             return "it belongs to this program's own session"
@@ -108,7 +108,7 @@ class Processes:
         return self.protection(process) or process_ending.reason_not_to_end(process)
 
 
-def _ancestors(pid: int) -> set[int]:
+def ancestors(pid: int) -> set[int]:
     """A process and everything above it."""
     found: set[int] = set()
     while pid > 0 and pid not in found:

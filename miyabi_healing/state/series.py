@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from miyabi_healing.state.journal import Journal
 
 _LEAST_VERSION = 3  # of a journal that has measurements
@@ -29,3 +31,37 @@ def read_series(
             times.append(ended)
             values.append(after)
     return times, values
+
+
+class Extent(NamedTuple):
+    """How many measurements of a value there are, the first of them at `since`."""
+
+    name: str
+    target: str
+    samples: int
+    since: float
+
+
+def extents(journal: Journal) -> list[Extent]:
+    """How far back each value is known. Raises sqlite3.Error."""
+    if journal.version < _LEAST_VERSION:
+        return []
+    query = (
+        "select name, target, count(*), min(ended) from measurement join pass "
+        "on pass.id = measurement.pass where value is not null group by name, target"
+    )
+    return [Extent(*row) for row in journal.all(query)]
+
+
+def newest(journal: Journal, name: str) -> list[tuple[str, float, float]]:
+    """What the last run measured of each target of a check: the target, when, and the value, after
+    a repair where there was one. Raises sqlite3.Error.
+    """
+    if journal.version < _LEAST_VERSION:
+        return []
+    query = (
+        "select target, ended, coalesce(after, value) from measurement join pass "
+        "on pass.id = measurement.pass where name = ? and value is not null "
+        "and measurement.pass = (select max(pass) from measurement where name = ?)"
+    )
+    return [(target, at, value) for target, at, value in journal.all(query, name, name)]
