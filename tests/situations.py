@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
+from miyabi_healing.model.foreseen import Foreseen
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit, Severity
 from miyabi_healing.model.plan import Goal, Kept, Plan
@@ -200,6 +201,7 @@ def report(
     notes: Sequence[str] = (),
     unknown: Sequence[tuple[str, str]] = (),
     interrupted: Sequence[str] = (),
+    foreseen: Sequence[Foreseen] = (),
 ) -> Document:
     """The report of a run, by the code that makes every report; at a time of its own."""
     tests = []
@@ -219,6 +221,7 @@ def report(
     result = RunResult(
         RUN, dry_run, blocked, {f"test_{number}": each for number, each in enumerate(checks)},
         tuple(unknown), tuple(notes), (), (), quarantine, interrupted=bool(interrupted),
+        foreseen=tuple(foreseen),
     )  # fmt: skip
     document = documents.build_report({"tests": tests, "duration": 0.312}, result)
     document["timestamp"], document["host"] = WHEN, "host"
@@ -389,9 +392,64 @@ def interrupted() -> Document:
     )
 
 
+MORNING = time.mktime((2025, 11, 26, 10, 30, 0, 0, 0, -1))
+
+
+def reaches(hours: float, early: float = 0, late: float = 0, **more: Any) -> Foreseen:
+    """A limit of ``/`` that is reached in so many hours, give or take some."""
+    given: dict[str, Any] = {
+        "issue": "disk_space_critical", "target": "/", "value": 78.4, "threshold": 90,
+        "unit": "%", "measured": MORNING, "eta_seconds": hours * 3600,
+        "earliest": (hours - early) * 3600 if early else None,
+        "latest": (hours + late) * 3600 if late else None,
+        "basis": "grows 0.86 an hour for 9 hours", "seen": 3,
+    }  # fmt: skip
+    return Foreseen(**{**given, **more})
+
+
+def foreseen() -> Document:
+    """A healthy host on which two limits will be crossed."""
+    checks = [replace(HEALTHY[0], measured={"value": 78.4, "description": "m"}), *HEALTHY[1:]]
+    logs = reaches(
+        31, issue="large_log_files", target=LOG_GROUP, value=302, threshold=500, unit="MB",
+        basis="grows in steps of 21 every 3 hours", seen=2,
+    )  # fmt: skip
+    disk = reaches(
+        13.2, 2.6, 2.1, alarms=4, came_true=3, causes=(f"{HOME}/.cache/huggingface",)
+    )  # fmt: skip
+    logged = fine("large_log_files", LOG_GROUP, 302, LOGS)
+    return report([*checks, logged], foreseen=[logs, disk])
+
+
+def because() -> Document:
+    """Why a disk is full, and worktrees are many."""
+    disk = action("cleanup_disk", FULL, done([PIP]))
+    document = report(
+        [found(FULL, [disk], 93.1), found(WORKTREES), *HEALTHY], foreseen=[reaches(4)]
+    )
+    full, trees = document["issues_detected"]
+    full["because"] = [
+        {"grade": "came just before", "what": "docker.service", "share": None,
+         "text": "docker.service (pid 812) was started 40 s before it began to grow", "pid": 812},
+        {"grade": "accounts for", "what": "/data/ana/.cache/huggingface", "share": 0.475,
+         "text": "new files in /data/ana/.cache/huggingface are 47 % of what grew, 75 GB"},
+        {"grade": "accounts for", "what": "/data/log/app.log", "share": 0.316, "pid": 4711,
+         "text": "/data/log/app.log is deleted and still open in java (pid 4711), 50 GB",
+         "command": "systemctl restart app.service"},
+        {"grade": "went together", "what": "backup", "share": None,
+         "text": "backup (pid 99) was at work whenever it grew"},
+    ]  # fmt: skip
+    trees["because"] = [
+        {"grade": "went together", "what": "claude", "share": None,
+         "text": f"claude (pid 99) works in {HOME}/src/worktrees"},
+    ]  # fmt: skip
+    return document
+
+
 ALL_SITUATIONS: dict[str, Callable[[], Document]] = {
     each.__name__: each
     for each in (
         healthy, healed, kept, paused, blocked, rolled_back, undone, unknown, dry_run, interrupted,
+        foreseen, because,
     )
 }  # fmt: skip

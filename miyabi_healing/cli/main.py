@@ -241,7 +241,10 @@ def command(
         if nagios:
             ended = _show_line(document, code)
         elif (as_json or not reason) and (
-            not quiet or code != ExitCode.HEALTHY or document["issues_detected"]
+            not quiet
+            or code != ExitCode.HEALTHY
+            or document["issues_detected"]
+            or ("foreseen" in document and _tells_quietly(document))
         ):
             _show(document, as_json, github, brief=quiet)
     finally:  # also where nobody reads what is shown
@@ -283,6 +286,12 @@ def _show_line(document: Document, code: int) -> int:
     return nagios.exit_status(document, code)
 
 
+def _tells_quietly(document: Document) -> bool:
+    from miyabi_healing.report import unchanged
+
+    return unchanged.is_told_quietly(document)
+
+
 def _show(document: Document, as_json: bool, github: bool = False, brief: bool = False) -> None:
     """Print the report; of one that only says what the last one has said, no more than a line where
     it is to be `brief` or goes to systemd's journal.
@@ -295,8 +304,9 @@ def _show(document: Document, as_json: bool, github: bool = False, brief: bool =
 
         if not unchanged.is_news(document):
             words = unchanged.line(document)
+            level = console.INFO if document["overall_success"] else console.WARNING
             in_journal = console.is_journal(console.STDOUT)
-            click.echo(console.marked(words, console.WARNING) if in_journal else words)
+            click.echo(console.marked(words, level) if in_journal else words)
             return
     from miyabi_healing.report import text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -44,7 +45,7 @@ def show(given: CommandContext, run: str, as_json: bool) -> None:
         return
     from miyabi_healing.report import style, text
 
-    look = style.current()
+    look = replace(style.current(), dated=True)
     head = f"Run {document['run_id']}, as it was reported then."
     if undone:
         number, last = undone

@@ -158,14 +158,18 @@ def _became(issue: IssueRow, actions: Sequence[ActionRow]) -> tuple[str, str]:
 
 
 def _besides(issue: IssueRow, style: Style) -> Iterator[str]:
-    """What the table has not: the check's own words, and who takes what was measured."""
+    """What the table has not: the check's own words, who takes what was measured, and why."""
     indent = f"{_INDENT}   "
-    if style.every_step or issue["name"] not in _SAID:
+    if style.every_step or issue["name"] not in _SAID or issue.get("because"):
         text = f"{issue['name']} ({issue['severity']}): {issue['description']}"
         yield from wrapped(text, style.width, _INDENT, indent)
     users = (f"used by {row['text']}" for row in issue.get("used_by", ()))
     for line in shortened(users, style, _MOST_USERS):
         yield from wrapped(line, style.width, indent, f"{indent}  ")
+    if issue.get("because"):
+        from miyabi_healing.report.because_text import styled_lines
+
+        yield from styled_lines(issue, style, indent)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[_Row], style: Style) -> Iterator[tuple[int, str]]:

@@ -33,6 +33,7 @@ MARKS = {
     "notes": _Mark("📌", ""),
     "warning": _Mark("⚠️ ", "!"),
     "hint": _Mark("💡", ""),
+    "foreseen": _Mark("🔭", "^"),
     "good": _Mark("✅", "✓"),
     "flapping": _Mark("🔁", "~"),
     "bad": _Mark("❌", "✗"),
@@ -59,7 +60,7 @@ _PROBE = "✓✗·…→–×"
 @dataclass(frozen=True)
 class Style:
     """`encoding` is that of what is written to; `width` in columns. `every_step` shows everything,
-    `terminal` has tables with lines.
+    `terminal` has tables with lines; `dated` names days by their dates, in a report of the past.
     """
 
     emoji: bool = True
@@ -68,6 +69,7 @@ class Style:
     width: int = IN_A_PIPE
     every_step: bool = False
     terminal: bool = False
+    dated: bool = False
 
     @property
     def letters(self) -> bool:

@@ -68,7 +68,11 @@ def _lines(document: Document, style: Style) -> Iterator[tuple[int, str]]:
         yield from action_text.action_lines(document, style)
     measured = list(_number_lines(document, style))
     yield from _ranked(measured)
-    if measured:
+    if document.get("foreseen"):
+        from miyabi_healing.report.foreseen_text import foreseen_lines
+
+        yield from ((console.NOTICE, line) for line in foreseen_lines(document, style))
+    if measured or document.get("foreseen"):
         yield console.INFO, ""
     if _has_more(document):
         from miyabi_healing.report import side_text

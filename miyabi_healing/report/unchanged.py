@@ -47,6 +47,8 @@ def line(document: Mapping[str, Any]) -> str:
     parts = []
     if issues := len(_open(document)):
         parts.append(f"{issues} issue{'s' if issues > 1 else ''} remain{'' if issues > 1 else 's'}")
+    if foreseen := len(_foreseen(document)):
+        parts.append(f"{foreseen} foreseen")
     if errors := len(document["errors"]):
         parts.append(f"{errors} check{'s' if errors > 1 else ''} could not run")
     since_then = f"unchanged since {time_text(began).rpartition(':')[0]} ({lasts})"
@@ -55,7 +57,9 @@ def line(document: Mapping[str, Any]) -> str:
 
 
 def _is_same(document: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    if not (_open(document) or document["errors"]) or _did_something(document):
+    if not (_open(document) or document["errors"] or _foreseen(document)):
+        return False
+    if _did_something(document) or not _foreseen(document) <= _foreseen(before):
         return False
     issues, earlier = _issues(document), _issues(before)
     if document.get("out_of_memory_kills") or issues.keys() != earlier.keys():
@@ -69,6 +73,24 @@ def _is_same(document: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
         return False
     same_errors = _errors(document) == _errors(before)
     return same_errors and _notes(document) <= _notes(before)
+
+
+def is_told_quietly(document: Mapping[str, Any]) -> bool:
+    """Whether a run in which all is well is to be told of where little should be said: what is
+    foreseen, once when that is sure enough, and what was done about it.
+    """
+    steps = [step for action in document["actions_taken"] for step in action["steps"]]
+    acted = any(step["status"] in _DONE for step in steps)
+    return acted or bool(_foreseen(document) and is_news(document))
+
+
+def _foreseen(document: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What has been foreseen for long enough; when it comes changes from run to run."""
+    if not document.get("foreseen"):
+        return set()
+    from miyabi_healing.report.foreseen_text import settled
+
+    return {(row["name"], row["target"]) for row in settled(document)}
 
 
 def _open(document: Mapping[str, Any]) -> list[Any]:

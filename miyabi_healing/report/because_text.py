@@ -1,0 +1,87 @@
+"""Why an issue is as it is, in words: shares that add up, what came just before, and hints."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from miyabi_healing.report.layout import wrapped
+
+if TYPE_CHECKING:
+    from miyabi_healing.report.style import Style
+
+_SHARE, _BEFORE, _TOGETHER = "accounts for", "came just before", "went together"
+_GRADES = (_SHARE, _BEFORE, _TOGETHER)
+_LEADS = {
+    _SHARE: "because",
+    _BEFORE: "just before",
+    _TOGETHER: "at the same time, perhaps by chance",
+}
+_REST = "unexplained"
+_MOST = 3  # lines an issue
+_WORTH = 0.005  # of what grew: a smaller rest is none
+
+
+class Reasons(NamedTuple):
+    """The reasons of one issue, the surest and largest first; `rest` is the share that nothing
+    explains, None where no shares are known.
+    """
+
+    rows: Sequence[Any]
+    rest: float | None
+
+
+def reasons(issue: Mapping[str, Any]) -> Reasons:
+    rows = [each for each in issue.get("because", ()) if each["grade"] in _GRADES]
+    shares = [each for each in rows if each["grade"] == _SHARE and each["share"] is not None]
+    told = [each for each in rows if _REST not in (each["what"], each["grade"])]
+    told.sort(key=lambda each: (_GRADES.index(each["grade"]), -(each["share"] or 0)))
+    known = sum(each["share"] for each in shares if each["what"] != _REST)
+    rest = min(max(1 - known, 0), 1)
+    return Reasons(told, (rest if rest >= _WORTH else 0) if shares else None)
+
+
+def reason_text(row: Mapping[str, Any]) -> str:
+    """One reason, with how sure it is: ``because: 47 % is ~/.cache/uv``."""
+    text = home_in(row["text"])
+    if row["grade"] == _SHARE and row["share"] is not None and "%" not in text:
+        text += f" ({percent(row['share'])})"
+    return f"{_LEADS[row['grade']]}: {text}"
+
+
+def reason_lines(issue: Mapping[str, Any], every: bool) -> Iterator[str]:
+    """At most three lines, or `every` one of them; the unexplained rest is on the last share's."""
+    rows, rest = reasons(issue)
+    texts = [reason_text(each) for each in rows]
+    last = max((at for at, each in enumerate(rows) if each["grade"] == _SHARE), default=None)
+    shown = len(texts) if every or len(texts) <= _MOST else _MOST - 1
+    if rest and last is not None:
+        texts[min(last, shown - 1)] += f"; {percent(rest)} unexplained"
+    for text, row in zip(texts[:shown], rows, strict=False):
+        yield text
+        if every and row.get("command"):
+            yield f"  {row['command']}"
+    if shown < len(texts):
+        yield f"… and {len(texts) - shown} more (-v shows them)"
+
+
+def styled_lines(issue: Mapping[str, Any], style: Style, indent: str) -> Iterator[str]:
+    for line in reason_lines(issue, style.every_step):
+        if line.startswith("  "):  # to be copied
+            yield f"{indent}{line}"
+        else:
+            yield from wrapped(line, style.width, indent, f"{indent}  ")
+
+
+def percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def home_in(text: str) -> str:
+    """A sentence with ``~`` for the home in the paths that it names."""
+    home = os.path.expanduser("~")
+    if home in ("/", "~"):
+        return text
+    return re.sub(rf"(?<![\w/.-]){re.escape(home)}(?=[/\s,;:)]|$)", "~", text)
