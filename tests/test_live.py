@@ -72,6 +72,14 @@ PICTURE = Picture(
     ["12:40 prune_logs: shortened 2 logs under their writers, 81.2 to 12.3 MB"],
     "last error 12:38: config.toml: nonsense: unknown section",
 )
+FORESEEN = replace(
+    PICTURE,
+    foreseen=[
+        "/ reaches 90 % tonight between 21:00 and 02:00, growing 1.2 % an hour for 9 hours, mostly "
+        "~/.cache/huggingface; 3 of 4 earlier forecasts of it came true",
+        "memory reaches 90 % tomorrow about 07:30, growing 2 % an hour for 12 hours",
+    ],
+)
 GOLDEN = PROJECT / "tests" / "data" / "live_view.txt"
 CHECK = """
 import pathlib, pytest, time
@@ -102,6 +110,9 @@ def pages() -> str:
         found.append(f"=== {width} x {height}{'' if blocks else ', ASCII'}")
         lines = drawn(replace(PICTURE, blocks=blocks), width, height)
         found += [line.rstrip() for line in lines]
+    for width, height in ((80, 99), (40, 99), (120, 9)):
+        found.append(f"=== {width} x {height}, foreseen")
+        found += [line.rstrip() for line in drawn(FORESEEN, width, height)]
     return "\n".join(found) + "\n"
 
 
@@ -301,6 +312,47 @@ def test_quiet_tells_what_got_worse_or_was_done_and_once_a_day_what_is_wrong_all
     ]
     log.run((9, "", {}))
     assert log.run((3, "", {})) == []
+
+
+def foreseen(target: str, seen: int) -> dict[str, Any]:
+    return {
+        "name": "things", "target": target, "value": 3, "threshold": 5, "unit": "", "causes": [],
+        "reached": "2026-01-31T16:00:00", "earliest": None, "latest": None, "eta_seconds": 14400,
+        "basis": "grows 0.5 an hour for 9 hours", "seen": seen, "alarms": 0, "confidence": None,
+        "early": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_is_foreseen_is_a_line_once_and_another_when_it_is_over(quiet: bool) -> None:
+    words = "foreseen: things /a reaches 5 today about 16:00, growing 0.5 an hour for 9 hours"
+    log = Log(quiet)
+    log.run((3, "/a", {}))
+    assert log.run((3, "/a", {}), foreseen=[foreseen("/a", 1)]) == []  # not sure enough
+    assert log.run((3, "/a", {}), foreseen=[foreseen("/a", 2)]) == [words]
+    assert log.run((3, "/a", {}), foreseen=[foreseen("/a", 3)]) == []
+    assert log.run((3, "/a", {})) == []
+    assert log.run((3, "/a", {}), foreseen=[foreseen("/a", 2)]) == []  # for one run it was not
+    assert log.run((3, "/a", {})) == []
+    errors = [{"check": "things", "target": "/a", "message": "it hung"}]
+    log.run((3, "/a", {}), errors=errors)  # which says nothing of it
+    log.run((3, "/a", {}), foreseen=[foreseen("/a", 1)])
+    assert log.run((3, "/a", {})) == []
+    assert log.run((3, "/a", {})) == ([] if quiet else ["things /a: no longer foreseen"])
+    assert log.run((3, "/a", {})) == []
+
+
+def test_what_occurred_is_told_as_an_issue_and_what_was_done_early_as_none() -> None:
+    log = Log()
+    early = {"early": True, "status": "success", "message": "mended 1"}
+    log.run((4, "/a", {}), foreseen=[foreseen("/a", 2)])
+    assert log.run((3, "/a", early), foreseen=[foreseen("/a", 3)]) == [
+        "things /a: before it occurs: mend: mended 1"
+    ]
+    assert log.run((9, "/a", {})) == [
+        "things /a: within the limit → over the limit (9 of 5: no healer)"
+    ]
+    assert log.changes.foreseen == {}
 
 
 # What the last runs measured

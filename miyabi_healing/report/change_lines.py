@@ -18,12 +18,19 @@ from miyabi_healing.report.check_states import (
     states_of,
 )
 from miyabi_healing.support import console
-from miyabi_healing.support.formatting import DAY, duration_text, size_text, time_text
+from miyabi_healing.support.formatting import (
+    DAY,
+    duration_text,
+    size_text,
+    time_text,
+    timestamp_seconds,
+)
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import ActionRow, Document
 
 _Ranked = tuple[int, str]  # with its priority (`miyabi_healing.support.console`)
+_OVER = 2  # runs in a row in which it was not foreseen
 _NOT_YET = "waits: gate"  # it has not lasted long enough to be anybody's business
 
 
@@ -47,6 +54,7 @@ class ChangeLines:
     quiet: bool = False
     clock: Callable[[], float] = time.monotonic
     known: dict[Key, _Said] = field(default_factory=dict)
+    foreseen: dict[Key, int] = field(default_factory=dict)  # in how many runs it was not, since
     began: bool = False
 
     def of_run(self, document: Document, wait: float) -> list[_Ranked]:
@@ -63,11 +71,37 @@ class ChangeLines:
             actions.setdefault((action["issue"], action["target"]), []).append(action)
         for state in states:
             lines += self._of_check(state, actions.get(state.key, []), when)
+        if self.foreseen or "foreseen" in document:
+            lines += self._foreseen(document, states)
         # where nothing could be checked, nothing is known to be gone
         if ALL_CHECKS not in {each.key for each in states}:
             lines += self._gone({each.key for each in states})
         self.began = True
         return [(level, f"{when} {line}") for level, line in lines]
+
+    def _foreseen(self, document: Document, states: list[CheckState]) -> Iterator[_Ranked]:
+        """What is foreseen, once, and that it is not any more: what has occurred is told as that,
+        and what was not looked at is as it was.
+        """
+        from miyabi_healing.report.foreseen_text import sentence, settled
+
+        for row in settled(document):
+            key = row["name"], row["target"]
+            if key not in self.foreseen:
+                yield console.NOTICE, f"foreseen: {sentence(row, _moment_of(document))}"
+            self.foreseen[key] = 0
+        there = {(each["name"], each["target"]) for each in document.get("foreseen", ())}
+        self.foreseen |= dict.fromkeys(there & self.foreseen.keys(), 0)
+        for state in states:
+            if state.key in there or state.key not in self.foreseen or state.kind == Kind.UNKNOWN:
+                continue
+            self.foreseen[state.key] += 1
+            if state.kind in BAD:
+                del self.foreseen[state.key]
+            elif self.foreseen[state.key] >= _OVER:
+                del self.foreseen[state.key]
+                if not self.quiet:
+                    yield console.INFO, f"{state.label}: no longer foreseen"
 
     def _of_check(self, state: CheckState, done: list[ActionRow], when: str) -> Iterator[_Ranked]:
         said = self.known.get(state.key)
@@ -81,6 +115,10 @@ class ChangeLines:
             return
         since = when if news or not said else said.since
         self.known[state.key] = _Said(state, since, now)
+        if done and all(each.get("early") for each in done) and state.kind == Kind.WITHIN:
+            text = "; ".join(f"{each['action']}: {each['message']}" for each in done)
+            yield console.NOTICE, f"{state.label}: before it occurs: {text}"
+            return
         deed = "".join(f"; {each['action']}: {each['message']}" for each in done)
         if not (done or self._is_told(state, said)):
             return
@@ -100,9 +138,14 @@ class ChangeLines:
         """What is not looked at any more: a mount that went, a check that is off."""
         for key in [each for each in self.known if each not in there]:
             state = self.known.pop(key).state
+            self.foreseen.pop(key, None)
             if not self.quiet:
                 after = "checked again" if key == ALL_CHECKS else "no longer checked"
                 yield console.INFO, f"{state.label}: {state.kind.value} → {after}"
+
+
+def _moment_of(document: Document) -> float:
+    return timestamp_seconds(document["timestamp"])
 
 
 def _words(state: CheckState, done: bool = False) -> str:

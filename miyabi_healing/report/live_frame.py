@@ -12,7 +12,7 @@ from miyabi_healing.report.check_states import BAD, CheckState, Key, Kind, count
 from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.layout import end_of_path, padded, wrapped
 from miyabi_healing.report.sparkline import over_limit, sparkline
-from miyabi_healing.report.style import TO_ASCII
+from miyabi_healing.report.style import MARKS, TO_ASCII
 
 _TABLE_FROM = 72  # columns; narrower screens have two lines a check
 _NAME, _WHERE, _COURSE = 24, 8, 8  # columns: at most, at least, at least
@@ -35,7 +35,7 @@ Line = list[tuple[str, Look]]
 class Picture:
     """What there is to show. `last` and `next` are when the last run was and the next one is, in
     words; `healed` is when a check was healed last, where that was lately; `done` is what the last
-    runs did, the newest at the end.
+    runs did, the newest at the end; `foreseen` are sentences, the next first.
     """
 
     host: str
@@ -48,6 +48,7 @@ class Picture:
     done: Sequence[str] = ()
     complaint: str = ""
     blocks: bool = True
+    foreseen: Sequence[str] = ()
 
     @property
     def dots(self) -> str:
@@ -107,10 +108,24 @@ def _head(picture: Picture, width: int, most: int) -> list[Line]:
 
 
 def _tail(picture: Picture, width: int, most: int, lines: int) -> list[Line]:
-    """The last things that were done, and what went wrong in at most so many lines."""
+    """What is foreseen, the last things that were done, and what went wrong: at most so many of
+    each, in at most so many lines.
+    """
     done = [_cut([(each, "")], width, picture.dots) for each in list(picture.done)[-most:]]
     wrong = _shortened(picture.complaint, width, "", lines, picture) if picture.complaint else []
-    return [*done, *([(each, "red")] for each in wrong)]
+    return [*_foreseen(picture, width, most, lines), *done, *([(each, "red")] for each in wrong)]
+
+
+def _foreseen(picture: Picture, width: int, most: int, lines: int) -> list[Line]:
+    """No failures, so in no colour."""
+    mark, found = MARKS["foreseen"].plain, list[Line]()
+    number = len(picture.foreseen)
+    for text in picture.foreseen[:most]:
+        said = f"{number} foreseen: {text}" if number > most else text
+        first, *rest = _shortened(said, width, "  ", lines, picture)
+        found += [[(f"{mark} {first[2:]}", "")], *([(each, "")] for each in rest)]
+        number = most
+    return found
 
 
 def _value(state: CheckState) -> str:

@@ -12,7 +12,7 @@ import select
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from miyabi_healing.report.check_states import CheckState, Key, Kind, deeds, states_of
@@ -25,7 +25,7 @@ from miyabi_healing.support.formatting import DAY, display, figure, minute_text
 from miyabi_healing.support.terminal import owns_terminal, write_all
 
 if TYPE_CHECKING:
-    from miyabi_healing.report.document_types import ActionRow, Document
+    from miyabi_healing.report.document_types import ActionRow, Document, ForeseenRow
 
 # xterm's control sequences: the alternate screen, and the cursor
 _ENTER = "\x1b[?1049h\x1b[?25l"
@@ -66,6 +66,7 @@ class ScreenView:
     due: float = 0
     at_work: float | None = None
     entered: bool = False
+    foreseen: list[ForeseenRow] = field(default_factory=list)
 
     @classmethod
     def begin(cls) -> ScreenView:
@@ -107,6 +108,7 @@ class ScreenView:
             self.healed = {key: each for key, each in self.healed.items() if key in there}
         for action in deeds(document):
             self._remember(now, _action_text(action))
+        self.foreseen = document.get("foreseen", [])
         self.last, self.due, self.at_work = now, since_boot() + wait, None
         self.picture = replace(self.picture, summary=document["summary"], states=tuple(states))
         self.redraw()
@@ -168,6 +170,7 @@ class ScreenView:
                 for key, when in self.healed.items()
                 if 0 <= now - when < DAY
             },
+            foreseen=_sentences(self.foreseen, now),
             done=[each.line for each in self.done],
         )
 
@@ -203,9 +206,19 @@ def _deed_text(deed: recent_runs.Deed) -> str:
     return f"{what}: {deed.text}{change}"
 
 
+def _sentences(rows: list[ForeseenRow], now: float) -> list[str]:
+    """What is foreseen, the next first, in words of this moment."""
+    if not rows:
+        return []
+    from miyabi_healing.report.foreseen_text import sentence
+
+    return [sentence(each, now) for each in sorted(rows, key=lambda row: row["eta_seconds"])]
+
+
 def _action_text(action: ActionRow) -> str:
     where = f" {home_folded(action['target'])}" if action["target"] else ""
-    return f"{action['action']}{where}: {action['message']}"
+    early = ", before it occurs" if action.get("early") else ""
+    return f"{action['action']}{where}{early}: {action['message']}"
 
 
 def _clock(seconds: float) -> str:
