@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from situations import HEALTHY, because, fine, reaches, report
+from situations import HEALTHY, RUN, because, fine, foreseen, reaches, report
 
-from miyabi_healing.model.issue import Limit
-from miyabi_healing.report import because_text, foreseen_text, text, unchanged
+from miyabi_healing.model.config import Config, HistorySettings
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.results import CheckResult
+from miyabi_healing.report import because_text, explanations, foreseen_text, status, text, unchanged
 from miyabi_healing.report.foreseen import foreseen_row
 from miyabi_healing.report.moments import Days, band_text, moment_text
 from miyabi_healing.report.style import Style
+from miyabi_healing.state import history, reports
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.support.formatting import timestamp
 
 Clock = Callable[..., float]
 
@@ -237,3 +243,68 @@ def test_unchanged_line_counts_what_is_foreseen() -> None:
     same = unchanged.since(before, before)
     assert same
     assert ": 1 foreseen; " in unchanged.line({**before, "unchanged": same})
+
+
+# Commands that look at the last run
+
+
+def last_run(journal: Journal, document: Any) -> None:
+    """A run that has just ended, with its report."""
+    now = time.time()
+    for row in document.get("foreseen", ()):
+        row["reached"] = timestamp(now + row["eta_seconds"])
+    measured: Any = {"value": 97, "description": "m"}
+    full = Issue("disk_space_critical", "/data", "/data is full", 97, Limit(90, unit="%"))
+    checks = [CheckResult(full.name, full.target, full.limit, full, measured=measured)]
+    number = history.record(journal, RUN, 1, checks, HistorySettings())
+    reports.store(journal, number, document)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "journal.sqlite3")
+    yield made
+    made.close()
+
+
+def test_status_says_why_and_what_is_foreseen_until_that_is_too_old(journal: Journal) -> None:
+    last_run(journal, because())
+    made = status.build_status(journal, Path("/nowhere"), Config())
+    lines = "\n".join(status.status_lines(made))
+    assert "   because: new files in /data/ana/.cache/huggingface are 47 %" in lines
+    assert "🔭 / reaches 90 % " in lines
+    assert [len(each["because"]) for each in made["issues"]] == [4]
+    assert len(made["foreseen"]) == 1
+    assert "🔭" not in "\n".join(status.status_lines({**made, "stale": True}))
+
+
+def test_foreseen_alone_leaves_a_host_healthy(journal: Journal) -> None:
+    number = history.record(journal, RUN, 1, [fine("mine", "", 1, Limit(2))], HistorySettings())
+    reports.store(journal, number, foreseen())
+    made = status.build_status(journal, Path("/nowhere"), Config())
+    assert (status.is_wrong(made), status.is_known(made)) == (False, True)
+    assert "✅ Nothing was wrong at its end." in list(status.status_lines(made))
+
+
+@pytest.mark.parametrize(
+    ("path", "because_of", "foreseen_rows"),
+    [
+        ("/data", 4, 0),  # all about its issue
+        ("/data/ana/.cache/huggingface/hub", 1, 0),
+        ("/data/ana", 1, 0),
+        ("/data/ana/.cache/hugging", 0, 0),
+        ("/", 0, 1),
+        ("/home/me", 0, 1),
+        ("/usr", 0, 0),
+        ("", 0, 0),
+    ],
+)
+def test_why_knows_what_the_last_run_said_of_a_path_and_of_no_other(
+    path: str, because_of: int, foreseen_rows: int
+) -> None:
+    last = {**because(), "foreseen": foreseen()["foreseen"][1:]}
+    made = explanations.build_explanations(path, [], None, [], last, path)
+    course = made.get("course", {"because": [], "foreseen": []})
+    assert (len(course["because"]), len(course["foreseen"])) == (because_of, foreseen_rows)
+    lines = list(explanations.explanation_lines(made, 100))
+    assert any("what the last run found" in each for each in lines) == ("course" in made)

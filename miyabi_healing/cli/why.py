@@ -47,14 +47,16 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         found = list(explanations(question))
         there = question.pid is None and os.path.lexists(question.path)
         place = _place(question) if there else None
-        past = []
+        past: list[dict[str, Any]] = []
+        last = None
         if question.pid is None:
             found = [_respected(question, each) for each in found]
-            past = _past(question)
+            past, last = _past(question)
     if not (found or there or past):
         what = "no such process" if question.pid else "nothing there, nor in quarantine"
         raise Refusal(f"{display(thing)}: {what}", ExitCode.USAGE)
-    document = words.build_explanations(thing, found, place, past)
+    path = "" if question.pid else display(question.path)
+    document = words.build_explanations(thing, found, place, past, last, path)
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
     else:
@@ -87,12 +89,15 @@ def _respected(question: Question, found: Explanation) -> Explanation:
     )
 
 
-def _past(question: Question) -> list[dict[str, Any]]:
-    """What past runs said of it."""
+def _past(question: Question) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """What past runs said of it, and the report of the last one."""
+    from miyabi_healing.state import reports
     from miyabi_healing.state.verdicts import past_verdicts
 
     with reading(question.state) as journal:
-        return list(past_verdicts(journal, display(question.path))) if journal else []
+        if not journal:
+            return [], None
+        return list(past_verdicts(journal, display(question.path))), reports.latest(journal)
 
 
 def _question(thing: str, chosen: Config) -> Question:

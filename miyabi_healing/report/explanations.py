@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any
 
 import click
@@ -35,9 +38,12 @@ def build_explanations(
     found: Sequence[Explanation],
     place: Place | None,
     past: Sequence[Mapping[str, Any]] = (),
+    last: Mapping[str, Any] | None = None,
+    path: str = "",
 ) -> dict[str, Any]:
     """The document; every text in it is one printable line. `past` is as
-    `miyabi_healing.state.verdicts` has it.
+    `miyabi_healing.state.verdicts` has it; `last` is the last run's report, which may name `path`
+    as a reason.
     """
     document = {
         "timestamp": timestamp(),
@@ -46,10 +52,57 @@ def build_explanations(
         "place": asdict(place) if place else None,
         "certain": all(each.certain for each in found),
         "past": list(past),
+        **_course(last or {}, path),
     }
     made = printable(document)
     assert isinstance(made, dict)
     return made
+
+
+def _course(last: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """What the last run said of why a path, or what is in it or around it, fills a limit, and when
+    that is reached; nothing where it said nothing of it.
+    """
+    reasons = [
+        {"issue": issue["name"], "target": issue["target"], **row}
+        for issue in last.get("issues_detected", ())
+        for row in issue.get("because", ())
+        if path and (issue["target"] == path or _is_related(row["what"], path))
+    ]
+    foreseen = [
+        row
+        for row in last.get("foreseen", ())
+        if path and (row["target"] == path or any(_is_related(e, path) for e in row["causes"]))
+    ]
+    if not (reasons or foreseen):
+        return {}
+    return {"course": {"timestamp": last["timestamp"], "because": reasons, "foreseen": foreseen}}
+
+
+def _is_related(what: str, path: str) -> bool:
+    """Whether one is, or lies in, the other; the root is around everything, and tells nothing."""
+    one, other = PurePath(os.path.expanduser(what)), PurePath(path)
+    if not one.is_absolute() or len(one.parts) < 2 or len(other.parts) < 2:
+        return one == other
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _course_lines(course: Mapping[str, Any], width: float) -> Iterator[str]:
+    from miyabi_healing.report.because_text import reason_text
+    from miyabi_healing.report.foreseen_text import sentence
+
+    yield from wrapped(f"what the last run found ({_minute_of(course)}):", width, _INDENT)
+    texts = [
+        f"{' '.join(filter(None, (row['issue'], row['target'])))}, {reason_text(row)}"
+        for row in course["because"]
+    ]
+    texts += [f"foreseen: {sentence(row, time.time())}" for row in course["foreseen"]]
+    for text in texts:
+        yield from wrapped(text, width, _INDENT * 2, _INDENT * 3)
+
+
+def _minute_of(row: Mapping[str, Any]) -> str:
+    return time_text(row["timestamp"]).rpartition(":")[0]
 
 
 def explanation_lines(document: dict[str, Any], width: float) -> Iterator[str]:
@@ -68,6 +121,8 @@ def explanation_lines(document: dict[str, Any], width: float) -> Iterator[str]:
                 else:
                     yield from wrapped(line, width, _INDENT * 2, _INDENT * 3)
     yield from _place_lines(document, width)
+    if "course" in document:
+        yield from _course_lines(document["course"], width)
     if document["past"]:
         yield from wrapped("what earlier runs said:", width, _INDENT)
     for row in document["past"]:
@@ -76,7 +131,7 @@ def explanation_lines(document: dict[str, Any], width: float) -> Iterator[str]:
 
 def _past_text(row: Mapping[str, Any], asked: str) -> str:
     """``2026-01-31 12:00 (run …): kept: not merged``."""
-    when = time_text(row["timestamp"]).rpartition(":")[0]
+    when = _minute_of(row)
     where = "" if row["exact"] else f" {row['target']}:"
     back = "; rolled back since" if row["rolled_back"] else ""
     why = ": ".join(each for each in (row["reason"], row["detail"]) if each)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from miyabi_healing.model.config import Config
+from miyabi_healing.report.style import MARKS
 from miyabi_healing.report.text import next_expiry
 from miyabi_healing.state import history, quarantine, retention, run_clock, run_lock, watch_presence
 from miyabi_healing.state.journal import Journal
@@ -72,6 +74,12 @@ def build_status(
     unknown = [row for row in measured if row["outcome"] == "unknown"]
     if known and latest and latest["unknown"] > len(unknown):
         unknown += _not_loaded(known, {(row["name"], row["target"]) for row in unknown})
+    document = _latest_report(known) if known and latest else {}
+    reasons = {
+        (row["name"], row["target"]): row["because"]
+        for row in document.get("issues_detected", ())
+        if row.get("because")
+    }
     return {
         "last_pass": timestamp(latest["ended"]) if latest else None,
         "run_id": latest["run"] if latest else "",
@@ -98,7 +106,14 @@ def build_status(
         ],
         "checks": latest["checks"] if latest else 0,
         "out_of_memory_kills": latest["killed"] if latest else 0,
-        "issues": [row for row in measured if row["outcome"] == "issue"],
+        "issues": [
+            {**row, "because": reasons[key]}
+            if (key := (row["name"], row["target"])) in reasons
+            else row
+            for row in measured
+            if row["outcome"] == "issue"
+        ],
+        "foreseen": document.get("foreseen", []),
         "unknown": unknown,
         "waived": [row["name"] for row in measured if row["outcome"] == "waived"],
         "paused": paused(pause, now) if pause else None,
@@ -125,16 +140,19 @@ def stale_after(services: Sequence[Service], until_due: float | None = None) -> 
     return max(_MISSED * min(often), _LEAST) if often else _STALE
 
 
+def _latest_report(journal: Journal) -> StatusDocument:
+    from miyabi_healing.state import reports
+
+    return reports.latest(journal) or {}
+
+
 def _not_loaded(journal: Journal, known: set[tuple[str, str]]) -> list[StatusDocument]:
     """What the last run could not check besides: a check that could not be loaded, the rest of a
     run that was interrupted.
     """
-    from miyabi_healing.state import reports
-
-    document = reports.latest(journal)
     return [
         {"name": row["check"], "target": row.get("target", ""), "description": row["message"]}
-        for row in (document["errors"] if document else ())
+        for row in _latest_report(journal).get("errors", ())
         if (row["check"], row.get("target", "")) not in known
     ]
 
@@ -230,6 +248,16 @@ def _next_lines(document: StatusDocument) -> Iterator[str]:
             yield f"Next run: {when}."
 
 
+def _foreseen_lines(document: StatusDocument) -> Iterator[str]:
+    """What the last run foresaw, the next first; nothing where that is too old to count."""
+    if not document["foreseen"] or document["stale"]:
+        return
+    from miyabi_healing.report.foreseen_text import sentence
+
+    for row in sorted(document["foreseen"], key=lambda each: float(each["eta_seconds"])):
+        yield f"{MARKS['foreseen'].emoji} {sentence(row, time.time())}"
+
+
 def status_lines(document: StatusDocument) -> Iterator[str]:
     """For people."""
     when = document["last_pass"]
@@ -248,6 +276,10 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
             f"   {figure(row['value'], unit, limit)} (limit {figure(limit, unit, limit)})"
             + (f"; {row['actions']}" if row["actions"] else "")
         )
+        if row.get("because"):
+            from miyabi_healing.report.because_text import reason_lines
+
+            yield from (f"   {line}" for line in reason_lines(row, every=False))
     if killed := document["out_of_memory_kills"]:
         yield f"❌ The kernel ended {killed} process(es) for want of memory during that run."
     for row in document["unknown"]:
@@ -268,6 +300,7 @@ def status_lines(document: StatusDocument) -> Iterator[str]:
         yield "❓ Not known: no check ran."
     elif when and not is_wrong(document) and is_known(document):
         yield "✅ Nothing was wrong at its end."
+    yield from _foreseen_lines(document)
     for name in document["waived"]:
         yield f"📌 {name} is waived."
     if pause := document["paused"]:
