@@ -52,7 +52,7 @@ def _rule(name: str, expression: str, wait: str, severity: str, summary: str, wo
 
 def rules() -> bytes:
     """The alert rules, as a rule file (promtool check rules)."""
-    value, up, limit = metric("check_value"), metric("check_up"), metric("check_threshold")
+    up = metric("check_up")
     what = "{{ $labels.name }} {{ $labels.target }}"
     where, healer = "on {{ $labels.instance }}", "{{ $labels.healer }}"
     times = '{{ $value | printf "%.0f" }}'
@@ -91,10 +91,9 @@ def rules() -> bytes:
                 "In six hours. Something makes it again and again: the cause is elsewhere.",
             ),
             _rule(
-                "DiskFillsUp",
-                f'predict_linear({value}{{name="disk_space_critical"}}[6h], 4 * 3600) > {limit}'
-                f' and {up} == 1', "30m", "info", f"{{{{ $labels.target }}}} {where} fills up",
-                "At this pace it is over its limit in four hours.",
+                "Foreseen", f"{metric('foreseen_seconds')} < 4 * 3600", "30m", "info",
+                f"{what} {where} will be over its limit",
+                "Within four hours: 'miyabi-healing status' says when, and what that rests on.",
             ),
         )
     )  # fmt: skip
@@ -124,7 +123,11 @@ def dashboard() -> bytes:
             (f"{metric('check_threshold')}{one}", "limit of {{name}} {{target}}"),
         ),
         _course(
-            "Runs of healers, in an hour", "short", 24,
+            "Foreseen: time until a limit is reached", "s", 24,
+            (f"{metric('foreseen_seconds')}{one}", "{{instance}} {{name}} {{target}}"),
+        ),
+        _course(
+            "Runs of healers, in an hour", "short", 32,
             (f"sum by (healer, result) (increase({metric('heals_total')}{chosen}[1h])) > 0",
              "{{healer}}: {{result}}"),
         ),

@@ -5,6 +5,7 @@ of messages.
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miyabi_healing.model import config
-from miyabi_healing.report.alerts import decide, queue
+from miyabi_healing.report.alerts import decide, queue, slack
 from miyabi_healing.report.alerts.decide import Key, KnownIssue
-from miyabi_healing.report.alerts.message import Channel
+from miyabi_healing.report.alerts.message import Channel, Message
 from miyabi_healing.state import reports
 from miyabi_healing.state.journal import Journal
+from miyabi_healing.support.formatting import timestamp
 from miyabi_healing.support.paths import JOURNAL
 
 HOUR = 3600.0
@@ -309,3 +311,130 @@ def test_whatever_happens_every_alert_is_ended_and_nothing_is_told_twice(
 def test_age_is_said_as_people_say_it() -> None:
     made = decide.Alert("new", "lock", "", "low", "", 10_834.62, 600, "s", (), "", "", 0)
     assert made.measured == "3 h of 10 min"
+
+
+# What is foreseen
+
+
+def ahead(story: Story, hours: float, seen: int = 3, **changes: Any) -> Any:
+    """A run of which a disk is foreseen to be full so many hours later."""
+    reached = story.now + 300 + hours * HOUR
+    row = {
+        "name": "disk", "target": "/", "value": 78, "threshold": 90, "unit": "%",
+        "reached": timestamp(reached), "eta_seconds": hours * HOUR, "earliest": None,
+        "latest": None, "basis": "grows 2 an hour for 9 hours", "seen": seen, "alarms": 0,
+        "confidence": None, "causes": [], "early": "",
+    }  # fmt: skip
+    return {**report(), "foreseen": [row], **changes}
+
+
+def early(status: str = "success") -> dict[str, Any]:
+    steps = [{"status": "applied", "undo": "moved back", "message": ""}]
+    made = action("npm emptied its cache")
+    return {**made, "status": status, "early": True, "steps": steps}
+
+
+def test_foreseen_is_told_once_it_is_sure_and_never_again_while_it_stays() -> None:
+    story = Story()
+    assert story.then(ahead(story, 8, seen=1)) == []
+    assert story.then(ahead(story, 8, seen=2)) == ["foreseen"]
+    assert [story.then(ahead(story, 8 - number / 12)) for number in range(1, 80)] == [[]] * 79
+    assert story.then(ahead(story, 8), after=25 * HOUR) == []  # it is no issue to be reminded of
+
+
+def test_foreseen_that_comes_much_nearer_is_told_once_more() -> None:
+    story = Story()
+    assert story.then(ahead(story, 8)) == ["foreseen"]
+    assert story.then(ahead(story, 5)) == []
+    assert story.then(ahead(story, 3)) == ["sooner"]
+    assert story.then(ahead(story, 1)) == []
+    story = Story()
+    story.then(ahead(story, 0.5))
+    assert story.then(ahead(story, 0.1)) == []  # minutes are noise
+
+
+def test_foreseen_that_is_over_is_told_once_and_what_blinks_is_not() -> None:
+    story = Story()
+    story.then(ahead(story, 8))
+    assert [story.then(FINE), story.then(ahead(story, 8)), story.then(FINE)] == [[]] * 3
+    told = [each for _ in range(14) for each in story.then(FINE)]
+    assert told == ["passed"]
+    assert story.known == {}
+    assert story.then(FINE) == []
+    assert story.then(ahead(story, 8)) == ["foreseen"]
+
+
+def test_foreseen_that_did_not_come_says_so_and_that_came_is_told_as_an_issue() -> None:
+    story = Story()
+    story.then(ahead(story, 1))
+    story.then(FINE, after=2 * HOUR)
+    told, _ = decide.decide(FINE, story.known, BRAKES, RULES, story.now + 300)
+    assert [each.kind for each in told] == ["passed"]
+    assert told[0].description.endswith(", and did not")
+    story = Story()
+    story.then(ahead(story, 1))
+    assert story.then(WRONG) == ["unhealed"]
+    assert story.then(FINE) == ["recovered"]
+    assert story.then(FINE, after=2 * HOUR) == []
+
+
+def test_foreseen_is_kept_where_nothing_was_looked_at_and_forgotten_with_its_target() -> None:
+    story = Story()
+    story.then(ahead(story, 8))
+    error = {"check": "disk", "target": "/", "message": "it hung"}
+    left = {**report(healthy=(("swap", ""),)), "left_out": ["disk"]}
+    for document in (report(errors=[error]), CRASHED, left):
+        story.then(document, after=2 * HOUR)
+        assert ("foreseen disk", "/") in story.known
+    story.then(report(healthy=(("swap", ""),)))
+    assert [key for key in story.known if key[0].startswith("foreseen ")] == []
+
+
+def test_what_was_done_early_is_told_once_with_its_undo_and_heals_nothing() -> None:
+    story = Story()
+    story.then(ahead(story, 8))
+    document = ahead(story, 8, actions_taken=[early()])
+    told, known = decide.decide(document, story.known, BRAKES, RULES, story.now + 300)
+    (said,) = told
+    assert said.kind == "early"
+    assert said.done == ("cleanup_disk, before it occurs: npm emptied its cache",)
+    assert "rollback RUN undoes what was done" in said.advice
+    assert "healed" not in said.line
+    assert decide.decide(document, known, BRAKES, RULES, story.now + 600)[0] == []
+    silent = config.AlertSettings(healed=False)
+    assert decide.decide(document, story.known, BRAKES, silent, story.now + 300)[0] == []
+    story = Story()
+    assert story.then(ahead(story, 8, actions_taken=[early()])) == ["foreseen"]
+    assert story.then(ahead(story, 8, actions_taken=[early()])) == []
+
+
+def test_nobody_is_told_who_does_not_want_to_know() -> None:
+    story = Story(config.AlertSettings(foreseen=False))
+    assert story.then(ahead(story, 8)) == []
+    story = Story()
+    story.then(ahead(story, 8))
+    story.rules = config.AlertSettings(foreseen=False)
+    assert (story.then(FINE, after=2 * HOUR), story.known) == ([], {})
+
+
+def test_message_of_a_forecast_is_no_failure() -> None:
+    story = Story()
+    (said,), _ = decide.decide(ahead(story, 8), {}, BRAKES, RULES, story.now + 300)
+    assert said.line.startswith("foreseen: disk on / (78 % of 90 %; disk / reaches 90 % ")
+    message = Message("here", "RUN", "2026-01-02T03:04:05", (said, said))
+    assert "unhealed" not in {each.kind for each in message.alerts}
+    assert "❌" not in slack.message_text(message) + json.dumps(
+        [each.to_dict() for each in slack.blocks(message)], ensure_ascii=False
+    )
+    assert Message.load(message.dump()) == message
+
+
+def test_surest_reason_of_an_issue_is_in_its_alert() -> None:
+    because = [
+        {"grade": "went together", "what": "b", "share": None, "text": "b was at work"},
+        {"grade": "accounts for", "what": "/c", "share": 0.6, "text": "60 % is /c"},
+    ]
+    (said,), _ = decide.decide(
+        report({**issue(), "because": because}), {}, BRAKES, RULES, Story().now
+    )
+    assert said.done == ("because: 60 % is /c",)

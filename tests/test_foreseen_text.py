@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from situations import HEALTHY, RUN, because, fine, foreseen, reaches, report
+from situations import HEALTHY, LOG_GROUP, RUN, because, fine, foreseen, reaches, report
 
 from miyabi_healing.model.config import Config, HistorySettings
 from miyabi_healing.model.issue import Issue, Limit
@@ -16,6 +16,8 @@ from miyabi_healing.model.results import CheckResult
 from miyabi_healing.report import because_text, explanations, foreseen_text, status, text, unchanged
 from miyabi_healing.report.foreseen import foreseen_row
 from miyabi_healing.report.moments import Days, band_text, moment_text
+from miyabi_healing.report.outputs import github, nagios, textfile
+from miyabi_healing.report.outputs.output import OutputRequest
 from miyabi_healing.report.style import Style
 from miyabi_healing.state import history, reports
 from miyabi_healing.state.journal import Journal
@@ -308,3 +310,37 @@ def test_why_knows_what_the_last_run_said_of_a_path_and_of_no_other(
     assert (len(course["because"]), len(course["foreseen"])) == (because_of, foreseen_rows)
     lines = list(explanations.explanation_lines(made, 100))
     assert any("what the last run found" in each for each in lines) == ("course" in made)
+
+
+# Outputs
+
+
+def output(document: Any) -> OutputRequest:
+    return OutputRequest(document, 0, Config(), False, 0)
+
+
+def test_nagios_says_what_is_foreseen_and_stays_ok() -> None:
+    line = nagios.line(foreseen(), 0)
+    assert line.startswith(
+        "MIYABI OK - No issues detected. System is healthy.; foreseen: / reaches"
+    )
+    assert line.index("foreseen: logs ") < line.index(" | ")
+
+
+def test_github_has_a_notice_of_it_and_no_tick(capsys: pytest.CaptureFixture[str]) -> None:
+    github.send(output(foreseen()))
+    assert capsys.readouterr().out.startswith(
+        "::notice title=foreseen::/ reaches 90 %25 between Wednesday 21:00 and Thursday 02:00, "
+    )
+    summary = "".join(github.job_summary(foreseen()))
+    assert (summary.count("- 🔭"), summary.count("✅")) == (2, 0)
+
+
+def test_metric_of_a_forecast_is_missing_where_nothing_is_foreseen() -> None:
+    def samples(document: Any) -> dict[str, float]:
+        families = {each.name: each for each in textfile.metric_families(output(document))}
+        found = families["miyabi_healing_foreseen_seconds"].samples
+        return {each.labels["target"]: each.value for each in found}
+
+    assert samples(foreseen()) == {"/": 13.2 * 3600, LOG_GROUP: 31 * 3600}
+    assert samples(report(HEALTHY)) == {}

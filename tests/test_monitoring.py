@@ -24,7 +24,6 @@ HOST, FAILED = 'instance="host"', 'healer="a", result="failed", instance="host"'
 HEALED = 'healer="a", result="success", instance="host"'
 LATE, USELESS = "no run for 1h 10m 0s on host", "the configuration cannot be used on host"
 OFTEN = "a healed 12 times on host"
-_LEVEL = {f"check_threshold{{{DISK}}}": "90x90", f"check_up{{{DISK}}}": "1x90"}
 # Each alert: series from minute to minute, when it is asked, and what it says then; nothing where
 # it must be silent.
 CASES = [
@@ -56,8 +55,14 @@ CASES = [
         "a healed 12 times on host",
     ),
     ("HealedAgainAndAgain", {f"heals_total{{{HEALED}}}": "0x60 1x60"}, "119m", ""),
-    ("DiskFillsUp", {f"check_value{{{DISK}}}": "50+0.2x90", **_LEVEL}, "60m", "/ on host fills up"),
-    ("DiskFillsUp", {f"check_value{{{DISK}}}": "50+0.01x90", **_LEVEL}, "60m", ""),
+    (
+        "Foreseen",
+        {f"foreseen_seconds{{{DISK}}}": "14000-60x90"},
+        "60m",
+        "disk_space_critical / on host will be over its limit",
+    ),
+    ("Foreseen", {f"foreseen_seconds{{{DISK}}}": "15000+0x90"}, "60m", ""),
+    ("Foreseen", {f"foreseen_seconds{{{DISK}}}": "9000-60x10 stale"}, "60m", ""),
 ]
 
 

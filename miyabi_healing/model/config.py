@@ -185,15 +185,16 @@ class AlertSettings:
     """Who is told what has changed. Where messages go is secret, so it is in a file, or in the
     environment.
 
-    `healed` is whether repairs that succeeded at once are told as well; what lasts is told again
-    every `remind_hours`; a run spends `time_limit` seconds at most on sending; what cannot be sent
-    is tried again for `keep_hours`.
+    `healed` is whether repairs that succeeded at once are told as well, `foreseen` whether what has
+    not occurred is; what lasts is told again every `remind_hours`; a run spends `time_limit`
+    seconds at most on sending; what cannot be sent is tried again for `keep_hours`.
     """
 
     slack: bool = False
     slack_url_file: str = ""
     apprise_urls_file: str = ""
     healed: bool = True
+    foreseen: bool = True
     remind_hours: Annotated[float, Meta(ge=0)] = 24
     time_limit: Annotated[float, Meta(ge=0)] = 10
     keep_hours: Annotated[float, Meta(ge=0)] = 72

@@ -62,6 +62,13 @@ def sentence(row: Mapping[str, Any], now: float, days: Days = "words") -> str:
     return "; ".join(filter(None, (*parts, confidence(row))))
 
 
+def sentences(document: Mapping[str, Any], days: Days) -> list[str]:
+    """Of everything that a run foresaw, as of that run, the next first."""
+    now = timestamp_seconds(document["timestamp"])
+    rows = sorted(document.get("foreseen", ()), key=lambda each: float(each["eta_seconds"]))
+    return [sentence(each, now, days) for each in rows]
+
+
 def happens(row: Mapping[str, Any], now: float, days: Days = "words") -> str:
     """``/ reaches 90 % today about 21:40``; of one whose time is over, that it was to."""
     several = short_name(row["name"]) in _SEVERAL

@@ -8,7 +8,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 
-from miyabi_healing.report.alerts.decide import Alert
+from miyabi_healing.report.alerts.decide import FORECASTS, Alert
 from miyabi_healing.report.alerts.message import Message, NotSent
 from miyabi_healing.support.secrets import Secret
 
@@ -29,11 +29,11 @@ def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:
     for number, place in enumerate(places, 1):
         if not found.add(place.value):
             raise NotSent(f"line {number} of its addresses is none that Apprise knows")
-    kind = (
-        apprise.NotifyType.SUCCESS
-        if all(_is_good(each) for each in message.alerts)
-        else apprise.NotifyType.FAILURE
-    )
+    kind = apprise.NotifyType.FAILURE
+    if all(_is_good(each) for each in message.alerts):
+        kind = apprise.NotifyType.SUCCESS
+    elif all(_is_good(each) or each.kind in FORECASTS for each in message.alerts):
+        kind = apprise.NotifyType.INFO  # nothing has failed
     body = "\n\n".join(f"{each.line}\n{each.advice}" for each in message.alerts)
     if not found.notify(
         title=message.title, body=body, notify_type=kind, body_format=apprise.NotifyFormat.TEXT
@@ -42,4 +42,4 @@ def send(places: Sequence[Secret], message: Message, _seconds: float) -> None:
 
 
 def _is_good(alert: Alert) -> bool:
-    return alert.kind in ("healed", "recovered", "test")
+    return alert.kind in ("healed", "recovered", "passed", "test")

@@ -17,7 +17,7 @@ from miyabi_healing.support.formatting import figure, plain_number
 from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
-    from miyabi_healing.report.document_types import ActionRow, Document
+    from miyabi_healing.report.document_types import ActionRow, Document, IssueRow
 
 Key = tuple[str, str]
 # states that somebody was alerted to and waits to see the end of
@@ -28,6 +28,7 @@ _TOLD_BRAKES = (
     "quarantine limit",
     "time limit",
 )  # the others are waits that end by themselves, or a person's own wish
+FORESEEN = "foreseen "  # before the names of what has not occurred
 _LONGEST_REST = 3600  # seconds that an issue may rest before somebody is told
 WORDS = {
     "unhealed": "not healed",
@@ -37,8 +38,15 @@ WORDS = {
     "brake": "blocked",
     "flapping": "comes and goes",
     "unknown": "could not be checked",
+    "foreseen": "foreseen",
+    "sooner": "foreseen sooner than before",
+    "early": "acted before it occurs",
+    "passed": "no longer foreseen",
     "test": "a test",
 }
+
+
+FORECASTS = ("foreseen", "sooner", "early")  # kinds of alerts to what has not occurred
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,8 @@ class _Finding:
 
 @dataclass(frozen=True)
 class KnownIssue:
-    """What was told last about one check of one target.
+    """What was told last about one check of one target; what has not occurred is remembered so by
+    `alerts.foreseen`, in its own words.
 
     Times are seconds since the epoch; `course` is how the last runs went, ``01101``: wrong or
     not.
@@ -152,7 +161,7 @@ def _findings(document: Document) -> Iterator[_Finding]:
             actions
         )
         state = "healed" if row["healed"] else "waiting" if brake.startswith("gate:") else "issue"
-        done = tuple(f"{each['action']}: {each['message']}" for each in actions)
+        done = (*_reasons(row), *(f"{each['action']}: {each['message']}" for each in actions))
         yield _Finding(
             *key,
             state,
@@ -164,6 +173,15 @@ def _findings(document: Document) -> Iterator[_Finding]:
             brake,
             done,
         )
+
+
+def _reasons(row: IssueRow) -> tuple[str, ...]:
+    """Why an issue is as it is, the surest reason alone."""
+    if not row.get("because"):
+        return ()
+    from miyabi_healing.report.because_text import reason_text, reasons
+
+    return tuple(map(reason_text, reasons(row).rows[:1]))
 
 
 def _blocked_by(actions: Iterable[ActionRow]) -> str:
@@ -182,6 +200,8 @@ def decide(
     """What to tell, and what is to be remembered for the next run."""
     alerts: list[Alert] = []
     remembered: dict[Key, KnownIssue] = {}
+    forecasts = {key: each for key, each in known.items() if key[0].startswith(FORESEEN)}
+    known = {key: each for key, each in known.items() if key not in forecasts}
     seen = {each.key: each for each in _findings(document)}
     left_out = set(document.get("left_out", ()))
     # the run ran: what could not be checked before, and is no error now, is over; of a run of a
@@ -211,6 +231,12 @@ def decide(
         recent = now - before.told < rules.remind_hours * 3600
         if key not in seen and (recent or left_out):
             remembered[key] = before
+    if forecasts or document.get("foreseen"):
+        from miyabi_healing.report.alerts import foreseen
+
+        news, waiting = foreseen.decide(document, forecasts, rules, now)
+        alerts += news
+        remembered |= waiting
     return alerts, {key: each for key, each in remembered.items() if each != KnownIssue()}
 
 

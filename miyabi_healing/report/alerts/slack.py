@@ -31,8 +31,9 @@ from slack_sdk.models.blocks import (
 from slack_sdk.webhook import WebhookClient
 
 from miyabi_healing import __version__
-from miyabi_healing.report.alerts.decide import WORDS, Alert
+from miyabi_healing.report.alerts.decide import FORECASTS, WORDS, Alert
 from miyabi_healing.report.alerts.message import Message, NotSent
+from miyabi_healing.report.style import MARKS
 from miyabi_healing.support.invocation import own_command
 from miyabi_healing.support.secrets import Secret
 
@@ -48,6 +49,8 @@ _SIGNS = {
     "brake": "⛔",
     "flapping": "🔁",
     "unknown": "❓",
+    **dict.fromkeys(FORECASTS, MARKS["foreseen"].emoji),
+    "passed": "✅",
     "test": "✅",
 }
 # the client would log the address
@@ -123,9 +126,10 @@ def message_text(message: Message) -> str:
 
 
 def blocks(message: Message) -> list[Block]:
-    worst = (
-        message.alerts[0].kind if len({each.kind for each in message.alerts}) == 1 else "unhealed"
-    )
+    kinds = {each.kind for each in message.alerts}
+    worst = message.alerts[0].kind if len(kinds) == 1 else "unhealed"
+    if kinds <= {*FORECASTS, "healed", "recovered", "passed"} and len(kinds) > 1:
+        worst = "foreseen" if kinds & set(FORECASTS) else "healed"
     found: list[Block] = [HeaderBlock(text=plain_text(f"{_SIGNS[worst]} {message.title}", 150))]
     for each in message.alerts[:_SHOWN_ALERTS]:
         found += [DividerBlock(), *_parts(each)]

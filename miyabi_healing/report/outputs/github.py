@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from miyabi_healing.report.outputs.output import OutputError, OutputRequest
+from miyabi_healing.report.style import MARKS
 from miyabi_healing.support import console
 from miyabi_healing.support.formatting import display, plain_number
 
@@ -43,7 +44,9 @@ def send(given: OutputRequest) -> None:
 
 
 def _remarks(document: Document) -> Iterator[tuple[str, str, str]]:
-    """Kind, title and words of each: what remains, what is unknown, what was healed."""
+    """Kind, title and words of each: what remains, what is unknown, what was healed, what is
+    foreseen.
+    """
     for row in document["issues_detected"]:
         kind = (
             "notice"
@@ -60,8 +63,19 @@ def _remarks(document: Document) -> Iterator[tuple[str, str, str]]:
             if _where(each, "issue") == _where(row, "name")
         ]
         yield kind, _name_of(row), "\n".join([f"{row['description']} ({numbers})", *done])
+    for title, words in _foreseen(document):
+        yield "notice", title, words
     for error in document["errors"]:
         yield "error", error["check"] or "Miyabi Healing", f"could not run: {error['message']}"
+
+
+def _foreseen(document: Document) -> Iterator[tuple[str, str]]:
+    """Title and words of what has not occurred."""
+    if document.get("foreseen"):
+        from miyabi_healing.report.foreseen_text import sentences
+
+        for words in sentences(document, "weekdays"):
+            yield "foreseen", words
 
 
 def _where(row: Mapping[str, Any], key: str) -> tuple[str, str]:
@@ -105,8 +119,10 @@ def job_summary(document: Document) -> Iterator[str]:
             numbers = f"{_figure(row['value'])}{unit} | {_figure(row['threshold'])}{unit}"
             yield f"| {icon} | {_cell(_name_of(row))} | {numbers} |\n"
         yield "\n"
+    foreseen = list(_foreseen(document))
     for kind, title, words in _remarks(document):
-        yield f"- {_ICONS[kind]} **{_cell(title)}**: {_cell(words)}\n"
+        icon = MARKS["foreseen"].emoji if (title, words) in foreseen else _ICONS[kind]
+        yield f"- {icon} **{_cell(title)}**: {_cell(words)}\n"
     for note in document["notes"]:
         yield f"- 📌 {_cell(note)}\n"
     yield "\n"

@@ -56,6 +56,10 @@ def line(document: Document, code: int) -> str:
         for row in document["errors"]
         if row["check"]
     ]
+    if document.get("foreseen"):
+        from miyabi_healing.report.foreseen_text import sentences
+
+        words += [f"foreseen: {each}" for each in sentences(document, "words")]
     text = _one_line("; ".join(words))
     data: list[str] = []
     for each in _performance(document):

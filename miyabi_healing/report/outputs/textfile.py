@@ -28,7 +28,7 @@ from miyabi_healing.support import atomic_write, mount_answers, paths
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
-    from miyabi_healing.report.document_types import Document, IssueRow, MetricRow
+    from miyabi_healing.report.document_types import Document, ForeseenRow, IssueRow, MetricRow
 
 _RESULTS = ("success", "partial", "failed", "skipped")
 _STALE = 600  # seconds; by then, whoever wrote a temporary file is gone
@@ -90,6 +90,13 @@ class _RunMetrics(Collector):
             ((key, row["threshold"]) for key, row in found.items()),
         )
         yield _gauge(
+            "foreseen_seconds",
+            "Seconds until a check is foreseen to be over its limit; missing where it is not.",
+            {
+                _metric_target(row): row["eta_seconds"] for row in document.get("foreseen", ())
+            }.items(),
+        )
+        yield _gauge(
             "check_up",
             "1 healthy or healed, 0 an issue; missing while it is unknown or waived.",
             _ups(document).items(),
@@ -148,7 +155,7 @@ def _ups(document: Document) -> dict[tuple[str, str], int]:
     }
 
 
-def _metric_target(row: MetricRow | IssueRow) -> tuple[str, str]:
+def _metric_target(row: MetricRow | IssueRow | ForeseenRow) -> tuple[str, str]:
     return display(row["name"]), display(row["target"])
 
 
