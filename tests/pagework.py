@@ -244,3 +244,29 @@ FOLDERS = [
     _folder("/data/home/ben/node_modules", 6.0, "can go", "packages of npm"),
     _folder("/data/tmp", 1.1, "unknown", ""),
 ]
+
+
+def ahead(name: str, target: str, hours: float, **changes: Any) -> dict[str, Any]:
+    """A limit that is reached so many hours after now, between a fifth sooner and later."""
+    unit = next(each[3] for each in VALUES if each[:2] == (name, target))
+    return {
+        "name": name, "target": target, "value": 77.2, "threshold": 90, "unit": unit,
+        "reached": timestamp(NOW + hours * 3600), "eta_seconds": hours * 3600,
+        "earliest": timestamp(NOW + hours * 2880), "latest": timestamp(NOW + hours * 4320),
+        "basis": "grows 0.86 an hour for 9 hours", "seen": 3, "alarms": 4, "confidence": 0.75,
+        "causes": ["new files in /data/ana/.cache/huggingface: 75 GB"], "early": "", **changes,
+    }  # fmt: skip
+
+
+def _reason(grade: str, text: str, share: float | None = None, **more: Any) -> dict[str, Any]:
+    return {"grade": grade, "what": text.split()[-1], "share": share, "text": text, **more}
+
+
+BECAUSE = [
+    _reason("accounts for", "new files are in /data/ana/.cache/huggingface", 0.48),
+    _reason("accounts for", "java (pid 4711) still has open /data/log/app.log", 0.31,
+            command="systemctl restart app.service"),
+    _reason("accounts for", "unexplained", 0.21),
+    _reason("came just before", "docker.service (pid 812) was started"),
+    _reason("went together", "backup (pid 99) was at work"),
+]  # fmt: skip

@@ -330,7 +330,7 @@ def ahead(story: Story, hours: float, seen: int = 3, **changes: Any) -> Any:
 
 def early(status: str = "success") -> dict[str, Any]:
     steps = [{"status": "applied", "undo": "moved back", "message": ""}]
-    made = action("npm emptied its cache")
+    made = action("Early (/ fills up): npm emptied its cache")
     return {**made, "status": status, "early": True, "steps": steps}
 
 
@@ -397,7 +397,7 @@ def test_what_was_done_early_is_told_once_with_its_undo_and_heals_nothing() -> N
     told, known = decide.decide(document, story.known, BRAKES, RULES, story.now + 300)
     (said,) = told
     assert said.kind == "early"
-    assert said.done == ("cleanup_disk, before it occurs: npm emptied its cache",)
+    assert said.done == ("cleanup_disk: Early (/ fills up): npm emptied its cache",)
     assert "rollback RUN undoes what was done" in said.advice
     assert "healed" not in said.line
     assert decide.decide(document, known, BRAKES, RULES, story.now + 600)[0] == []

@@ -50,15 +50,15 @@ def _moment(month: int, day: int, hour: int = 0, minute: int = 0, second: int = 
         ((11, 25, 23, 50), (11, 26, 0, 4), "tomorrow about 00:04"),
         ((11, 25, 12, 0), (11, 25, 23, 50), "tonight about midnight"),
         ((11, 26, 0, 10), (11, 26, 9, 0), "today about 09:00"),
-        ((11, 25, 10, 30), (11, 27, 14, 20), "Friday about 14:00"),
-        ((11, 25, 10, 30), (12, 1, 23, 20), "Tuesday about 23:00"),
+        ((11, 25, 10, 30), (11, 27, 14, 20), "on Friday about 14:00"),
+        ((11, 25, 10, 30), (12, 1, 23, 20), "on Tuesday about 23:00"),
         ((11, 25, 10, 30), (12, 2, 9, 0), "about 2 Dec"),
         ((11, 25, 10, 30), (11, 25, 9, 0), "today about 09:00"),
         ((11, 25, 10, 30), (11, 24, 9, 0), "yesterday about 09:00"),
-        ((11, 25, 10, 30), (11, 20, 9, 0), "20 Nov about 09:00"),
+        ((11, 25, 10, 30), (11, 20, 9, 0), "on 20 Nov about 09:00"),
         # days of 23 and 25 hours
-        ((3, 28, 23, 30), (3, 29, 23, 50), "Monday about 00:00"),
-        ((10, 24, 0, 30), (10, 26, 0, 20), "Monday about 00:00"),
+        ((3, 28, 23, 30), (3, 29, 23, 50), "on Monday about 00:00"),
+        ((10, 24, 0, 30), (10, 26, 0, 20), "on Monday about 00:00"),
         ((10, 25, 0, 10), (10, 25, 23, 50), "tonight about midnight"),
     ],
 )
@@ -78,7 +78,7 @@ def test_moment_is_said_by_its_day_and_no_finer_than_it_is_known(
         ((25, 10, 30), (25, 10, 31), (25, 12, 1), "today between 10:31 and 12:05"),
         ((25, 10, 30), (25, 10, 20), (25, 12, 1), "between now and 12:05"),
         ((25, 10, 30), (25, 10, 20), (26, 12, 1), "between now and tomorrow 13:00"),
-        ((25, 10, 30), (27, 1, 1), (27, 5, 59), "Friday between 01:00 and 06:00"),
+        ((25, 10, 30), (27, 1, 1), (27, 5, 59), "on Friday between 01:00 and 06:00"),
         ((25, 10, 30), (27, 1, 1), (39, 5, 59), "between Friday 01:00 and 9 Dec"),
         ((25, 10, 30), (33, 1, 1), (39, 5, 59), "between 3 Dec and 9 Dec"),
         ((25, 10, 30), (33, 1, 1), (33, 5, 59), "about 3 Dec"),
@@ -156,14 +156,13 @@ def test_confidence_is_a_count(alarms: int, true: int, words: str) -> None:
 def test_foreseen_is_no_issue_and_what_was_done_early_heals_none() -> None:
     document: Any = report(HEALTHY, foreseen=[reaches(4)])
     document["actions_taken"] = [
-        {"action": "cleanup_disk", "status": "success", "message": "npm emptied its cache",
+        {"action": "cleanup_disk", "status": "success", "message": "Early: npm emptied it",
          "issue": "disk_space_critical", "target": "/", "early": True, "steps": [], "kept": [],
          "brake": "", "details": {}, "goal": "", "duration_seconds": 1},
     ]  # fmt: skip
     said = text.render_report(document, True, style=Style(width=200))
     assert "Overall: \x1b[32mSuccess" in said
     assert "\x1b[31m" not in said
-    assert "before it occurs" in said
     assert "; cleanup_disk acted early\n" in said
     assert "healed" not in said.lower()
     document["actions_taken"][0]["status"] = "skipped"
@@ -289,27 +288,21 @@ def test_foreseen_alone_leaves_a_host_healthy(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "because_of", "foreseen_rows"),
-    [
-        ("/data", 4, 0),  # all about its issue
-        ("/data/ana/.cache/huggingface/hub", 1, 0),
-        ("/data/ana", 1, 0),
-        ("/data/ana/.cache/hugging", 0, 0),
-        ("/", 0, 1),
-        ("/home/me", 0, 1),
-        ("/usr", 0, 0),
-        ("", 0, 0),
-    ],
+    ("path", "number"),
+    [("/data", 0), ("/", 1), ("/home/me", 1), ("/home/me/.cache/huggingface/hub", 1),
+     ("/home/me/.cache/hugging", 0), ("/usr", 0), ("", 0)],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "cause", ["/home/me/.cache/huggingface", "new files in /home/me/.cache/huggingface: 75 GB"]
 )
-def test_why_knows_what_the_last_run_said_of_a_path_and_of_no_other(
-    path: str, because_of: int, foreseen_rows: int
+def test_why_knows_what_the_last_run_foresaw_of_a_path_and_of_no_other(
+    path: str, number: int, cause: str
 ) -> None:
-    last = {**because(), "foreseen": foreseen()["foreseen"][1:]}
-    made = explanations.build_explanations(path, [], None, [], last, path)
-    course = made.get("course", {"because": [], "foreseen": []})
-    assert (len(course["because"]), len(course["foreseen"])) == (because_of, foreseen_rows)
-    lines = list(explanations.explanation_lines(made, 100))
-    assert any("what the last run found" in each for each in lines) == ("course" in made)
+    row = {**foreseen_row(reaches(4)), "causes": [cause]}
+    made = explanations.build_explanations(path, [], None, [], {"foreseen": [row]}, path)
+    assert len(made["foreseen"]) == number
+    lines = "\n".join(explanations.explanation_lines(made, 100))
+    assert ("The last run foresaw: / " in lines) == bool(number)
 
 
 # Outputs

@@ -344,10 +344,10 @@ def test_what_is_foreseen_is_a_line_once_and_another_when_it_is_over(quiet: bool
 
 def test_what_occurred_is_told_as_an_issue_and_what_was_done_early_as_none() -> None:
     log = Log()
-    early = {"early": True, "status": "success", "message": "mended 1"}
+    early = {"early": True, "status": "success", "message": "Early: mended 1"}
     log.run((4, "/a", {}), foreseen=[foreseen("/a", 2)])
     assert log.run((3, "/a", early), foreseen=[foreseen("/a", 3)]) == [
-        "things /a: before it occurs: mend: mended 1"
+        "things /a: mend: Early: mended 1"
     ]
     assert log.run((9, "/a", {})) == [
         "things /a: within the limit → over the limit (9 of 5: no healer)"

@@ -535,3 +535,70 @@ def test_tile_of_what_is_to_be_decided_counts_what_it_has_no_room_for() -> None:
     assert (tile.number, tile.note) == ("11", "2 not merged, 3 dirty, 1 locked, 5 more")
     *_, tile = state_now.tiles((), Courses(0, 1), Quarantine((), "", "", "", False, 0), groups[2:3])
     assert (tile.number, tile.note) == ("0", "nothing waits for a person")
+
+
+# What is foreseen, and why
+
+
+def foreseen_page(folder: Path, *rows: Any, age: float = 60) -> Page:
+    pagework.world(folder / "state", runs=300, step=900, foreseen=list(rows))
+    return page_of(folder / "state", now=NOW + age)
+
+
+def test_foreseen_goes_on_from_the_last_value_to_the_limit_and_its_band_is_shaded(
+    tmp_path: Path,
+) -> None:
+    row = pagework.ahead("disk_space_critical", "/", 10)
+    (found,) = foreseen_page(tmp_path, row).ahead
+    (x, y), (to_x, to_y) = (
+        tuple(map(int, each.split())) for each in found.dashes.removeprefix("M").split("L")
+    )
+    end, limit = found.chart.plot.end, found.chart.plot.limit
+    assert end
+    assert (x, y) == (
+        pytest.approx(end[0] * charts.WIDTH / 100, abs=1),
+        pytest.approx(end[1] * charts.HEIGHT / 100, abs=1),
+    )
+    assert to_y == pytest.approx(limit.at * charts.HEIGHT / 100, abs=1)
+    assert found.band
+    first, width = (each * charts.WIDTH / 100 for each in found.band)
+    assert first < to_x < first + width < charts.WIDTH
+    assert (to_x - first) / (to_x - x) == pytest.approx(0.2, abs=0.02)
+    assert width == pytest.approx(2 * (to_x - first), abs=2)
+    assert re.match(r"/ reaches 90 % (on \d+ Nov between|between \d+ Nov) \d\d:", found.text)
+    assert "today" not in found.text  # a page is read on another day
+    assert found.text.endswith("; 3 of 4 earlier forecasts of it came true.")
+
+
+def test_foreseen_without_a_band_has_none_and_the_next_is_first(tmp_path: Path) -> None:
+    late = pagework.ahead("disk_space_critical", "/", 10)
+    soon = pagework.ahead("high_memory_usage", "", 2, earliest=None, latest=None)
+    gone = {**soon, "target": "/gone"}
+    made = foreseen_page(tmp_path, late, soon, gone)
+    assert [(each.chart.title, bool(each.band)) for each in made.ahead] == [
+        ("memory", False), ("disk", True),
+    ]  # fmt: skip
+    words = making.render(made)
+    assert "What is foreseen" in words
+    assert "Why it came to that" not in words
+
+
+def test_foreseen_that_is_too_old_is_not_on_the_page(tmp_path: Path) -> None:
+    row = pagework.ahead("disk_space_critical", "/", 100)
+    assert foreseen_page(tmp_path, row, age=3 * DAY).ahead == ()
+
+
+def test_shares_are_bars_with_what_nothing_explains(tmp_path: Path) -> None:
+    issues = pagework.report()["issues_detected"]
+    issues[1] = {**issues[1], "because": pagework.BECAUSE}
+    pagework.world(tmp_path / "state", runs=20, issues_detected=issues)
+    made = page_of(tmp_path / "state")
+    (why,) = made.whys
+    assert [(each.part, each.number, each.rest) for each in why.shares] == [
+        (48, "48 %", False), (31, "31 %", False), (21, "21 %", True),
+    ]  # fmt: skip
+    assert why.shares[1].command == "systemctl restart app.service"
+    assert [each.split(":")[0] for each in why.hints] == [
+        "Just before", "At the same time, perhaps by chance",
+    ]  # fmt: skip
+    assert making.render(made).count("width:48") == 1

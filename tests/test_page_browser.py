@@ -95,7 +95,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"target": f"/srv/{LONG}", "reason": LONG, "detail": LONG, "count": 1, "decide": True,
          "command": f"git log {LONG}"},
     ]  # fmt: skip
-    pagework.world(folder / "state", runs=120, kept=kept)
+    issues = pagework.report()["issues_detected"]
+    long = {**pagework.BECAUSE[1], "text": f"/srv/{LONG} {LONG}", "command": f"cat {LONG}"}
+    issues[1] = {**issues[1], "because": [*pagework.BECAUSE, {**long, "share": 0}]}
+    issues[0] = {**issues[0], "because": [{**pagework.BECAUSE[4], "text": LONG}]}
+    foreseen = [
+        pagework.ahead("disk_space_critical", "/", 13),
+        pagework.ahead("large_log_files", "/var/log/app/*.log", 2, earliest=None, causes=[LONG]),
+    ]
+    pagework.world(folder / "state", runs=120, kept=kept, issues_detected=issues, foreseen=foreseen)
     file = folder / "page.html"
     program = "/opt/tools/a/folder/of/its/own/miyabi-healing/run_healing.sh"
     with mock.patch.object(contents, "own_command", return_value=program):
@@ -109,7 +117,7 @@ def test_page_fits_can_be_read_and_loads_nothing(
     chromium: Browser, page: Path, width: int, scheme: str
 ) -> None:
     chromium.open(page, width, scheme)
-    assert chromium.run("document.querySelectorAll('.plot').length") == len(pagework.VALUES)
+    assert chromium.run("document.querySelectorAll('.plot').length") == len(pagework.VALUES) + 2
     assert chromium.run("matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
     assert chromium.run("document.scrollingElement.scrollWidth") == width
     assert chromium.run(OUTSIDE) == []

@@ -97,8 +97,6 @@ def _paragraph(number: int, action: ActionRow, document: Document, style: Style)
 def _heading(action: ActionRow, document: Document) -> str:
     where = home_folded(action["target"])
     name = f"{action['action']} {where}".rstrip()
-    if action.get("early"):  # no issue has occurred, so none is healed
-        name += ", before it occurs"
     planned = [step for step in action["steps"] if step["status"] == "planned"]
     if document["dry_run"] and planned and not action["brake"]:
         return f"{name}: {_reach(action, document, planned)}"

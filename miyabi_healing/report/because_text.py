@@ -19,7 +19,7 @@ _LEADS = {
     _BEFORE: "just before",
     _TOGETHER: "at the same time, perhaps by chance",
 }
-_REST = "unexplained"
+_REST, _OTHER = "unexplained", "other"  # which are no reasons
 _MOST = 3  # lines an issue
 _WORTH = 0.005  # of what grew: a smaller rest is none
 
@@ -54,6 +54,8 @@ def reason_text(row: Mapping[str, Any]) -> str:
 def reason_lines(issue: Mapping[str, Any], every: bool) -> Iterator[str]:
     """At most three lines, or `every` one of them; the unexplained rest is on the last share's."""
     rows, rest = reasons(issue)
+    if not every:
+        rows = [each for each in rows if each["what"] != _OTHER]
     texts = [reason_text(each) for each in rows]
     last = max((at for at, each in enumerate(rows) if each["grade"] == _SHARE), default=None)
     shown = len(texts) if every or len(texts) <= _MOST else _MOST - 1
@@ -63,6 +65,9 @@ def reason_lines(issue: Mapping[str, Any], every: bool) -> Iterator[str]:
         yield text
         if every and row.get("command"):
             yield f"  {row['command']}"
+    for row in issue["because"] if every else ():
+        if row["what"] == _REST:
+            yield home_in(row["text"])
     if shown < len(texts):
         yield f"… and {len(texts) - shown} more (-v shows them)"
 

@@ -117,7 +117,7 @@ class ChangeLines:
         self.known[state.key] = _Said(state, since, now)
         if done and all(each.get("early") for each in done) and state.kind == Kind.WITHIN:
             text = "; ".join(f"{each['action']}: {each['message']}" for each in done)
-            yield console.NOTICE, f"{state.label}: before it occurs: {text}"
+            yield console.NOTICE, f"{state.label}: {text}"  # which says that it is no issue yet
             return
         deed = "".join(f"; {each['action']}: {each['message']}" for each in done)
         if not (done or self._is_told(state, said)):

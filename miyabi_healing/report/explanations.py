@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -42,8 +43,8 @@ def build_explanations(
     path: str = "",
 ) -> dict[str, Any]:
     """The document; every text in it is one printable line. `past` is as
-    `miyabi_healing.state.verdicts` has it; `last` is the last run's report, which may name `path`
-    as a reason.
+    `miyabi_healing.state.verdicts` has it; `last` is the last run's report, which may have
+    foreseen something of `path`.
     """
     document = {
         "timestamp": timestamp(),
@@ -52,53 +53,41 @@ def build_explanations(
         "place": asdict(place) if place else None,
         "certain": all(each.certain for each in found),
         "past": list(past),
-        **_course(last or {}, path),
+        "foreseen": _foreseen(last or {}, path),
     }
     made = printable(document)
     assert isinstance(made, dict)
     return made
 
 
-def _course(last: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """What the last run said of why a path, or what is in it or around it, fills a limit, and when
-    that is reached; nothing where it said nothing of it.
-    """
-    reasons = [
-        {"issue": issue["name"], "target": issue["target"], **row}
-        for issue in last.get("issues_detected", ())
-        for row in issue.get("because", ())
-        if path and (issue["target"] == path or _is_related(row["what"], path))
-    ]
-    foreseen = [
+def _foreseen(last: Mapping[str, Any], path: str) -> list[Any]:
+    """What the last run foresaw of a path, or of what it is a cause of, is in or is around."""
+    return [
         row
         for row in last.get("foreseen", ())
         if path and (row["target"] == path or any(_is_related(e, path) for e in row["causes"]))
     ]
-    if not (reasons or foreseen):
-        return {}
-    return {"course": {"timestamp": last["timestamp"], "because": reasons, "foreseen": foreseen}}
 
 
-def _is_related(what: str, path: str) -> bool:
-    """Whether one is, or lies in, the other; the root is around everything, and tells nothing."""
-    one, other = PurePath(os.path.expanduser(what)), PurePath(path)
-    if not one.is_absolute() or len(one.parts) < 2 or len(other.parts) < 2:
-        return one == other
-    return one.is_relative_to(other) or other.is_relative_to(one)
+def _is_related(cause: str, path: str) -> bool:
+    """Whether a cause names a path that is this one, or lies in it or around it; the root is around
+    everything, and tells nothing.
+    """
+    asked = PurePath(path)
+    for word in re.findall(r"[~/][^\s,;:()]+", cause):
+        named = PurePath(os.path.expanduser(word))
+        above_root = named.is_absolute() and min(len(named.parts), len(asked.parts)) > 1
+        if above_root and (named.is_relative_to(asked) or asked.is_relative_to(named)):
+            return True
+    return False
 
 
-def _course_lines(course: Mapping[str, Any], width: float) -> Iterator[str]:
-    from miyabi_healing.report.because_text import reason_text
+def _foreseen_lines(document: Mapping[str, Any], width: float) -> Iterator[str]:
     from miyabi_healing.report.foreseen_text import sentence
 
-    yield from wrapped(f"what the last run found ({_minute_of(course)}):", width, _INDENT)
-    texts = [
-        f"{' '.join(filter(None, (row['issue'], row['target'])))}, {reason_text(row)}"
-        for row in course["because"]
-    ]
-    texts += [f"foreseen: {sentence(row, time.time())}" for row in course["foreseen"]]
-    for text in texts:
-        yield from wrapped(text, width, _INDENT * 2, _INDENT * 3)
+    for row in document["foreseen"]:
+        text = f"The last run foresaw: {sentence(row, time.time())}."
+        yield from wrapped(text, width, _INDENT, _INDENT * 2)
 
 
 def _minute_of(row: Mapping[str, Any]) -> str:
@@ -121,8 +110,8 @@ def explanation_lines(document: dict[str, Any], width: float) -> Iterator[str]:
                 else:
                     yield from wrapped(line, width, _INDENT * 2, _INDENT * 3)
     yield from _place_lines(document, width)
-    if "course" in document:
-        yield from _course_lines(document["course"], width)
+    if document["foreseen"]:
+        yield from _foreseen_lines(document, width)
     if document["past"]:
         yield from wrapped("what earlier runs said:", width, _INDENT)
     for row in document["past"]:

@@ -217,8 +217,7 @@ def _sentences(rows: list[ForeseenRow], now: float) -> list[str]:
 
 def _action_text(action: ActionRow) -> str:
     where = f" {home_folded(action['target'])}" if action["target"] else ""
-    early = ", before it occurs" if action.get("early") else ""
-    return f"{action['action']}{where}{early}: {action['message']}"
+    return f"{action['action']}{where}: {action['message']}"
 
 
 def _clock(seconds: float) -> str:

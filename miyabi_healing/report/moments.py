@@ -11,6 +11,7 @@ from miyabi_healing.support.formatting import DAY, day_text
 Days = Literal["words", "weekdays", "dates"]
 
 _WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_NEAR = ("today", "tomorrow", "yesterday")  # by how many days they are off
 _WEEK = 7  # days from which on a day has its date, and no time
 # a moment that is so many seconds off is said in steps of so many minutes
 _STEPS = ((900, 1), (7200, 5), (8 * 3600, 10), (DAY, 30))
@@ -25,7 +26,7 @@ def moment_text(moment: float, now: float, days: Days = "words") -> str:
     said = _floor(moment + step * 30, step)
     if days == "words" and _days_off(said, now) == 1 and _clock(said) == "00:00":
         return "tonight about midnight"
-    return f"{_day(said, now, days)} about {_clock(said)}"
+    return f"{_on_day(said, now, days)} about {_clock(said)}"
 
 
 def band_text(earliest: float, latest: float, now: float, days: Days = "words") -> str:
@@ -44,7 +45,7 @@ def band_text(earliest: float, latest: float, now: float, days: Days = "words") 
     midnight = _clock(end) == "00:00" and _days_off(end, begin) == 1
     if midnight or _days_off(end, begin) == 0:
         last = "midnight" if midnight else _clock(end)
-        return f"{_day(begin, now, days)} between {_clock(begin)} and {last}"
+        return f"{_on_day(begin, now, days)} between {_clock(begin)} and {last}"
     return f"between {_on_its_own(begin, now, days)} and {_on_its_own(end, now, days)}"
 
 
@@ -66,10 +67,15 @@ def _is_night(begin: float, end: float, now: float) -> bool:
     )
 
 
+def _on_day(moment: float, now: float, days: Days) -> str:
+    day = _day(moment, now, days)
+    return day if day in _NEAR else f"on {day}"
+
+
 def _day(moment: float, now: float, days: Days) -> str:
     off = _days_off(moment, now)
     if days == "words" and off in (-1, 0, 1):
-        return ("today", "tomorrow", "yesterday")[off]
+        return _NEAR[off]
     if days == "dates" or not 0 <= off < _WEEK:
         return day_text(moment, now)
     return _WEEKDAYS[time.localtime(moment).tm_wday]

@@ -96,7 +96,7 @@ def _alert(
     kind: str, row: Mapping[str, Any], known: KnownIssue, document: Document, now: float
 ) -> Alert:
     actions = early_actions(row, document)
-    done = tuple(f"{each['action']}, before it occurs: {each['message']}" for each in actions)
+    done = tuple(f"{each['action']}: {each['message']}" for each in actions)
     return Alert(
         kind,
         row["name"],

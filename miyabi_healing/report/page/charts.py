@@ -61,6 +61,30 @@ def plot(course: Course, courses: Courses, until: float, text: Callable[[float],
     )
 
 
+def ahead(
+    course: Course, courses: Courses, until: float, reached: float, band: tuple[float, float] | None
+) -> tuple[str, tuple[float, float] | None]:
+    """How a course goes on in the same picture: a path from its end to its limit, and where the
+    `band` (earliest, latest) is, from and width in per cent.
+    """
+    top, span = _top(course), max(until - courses.begin, 1)
+
+    def x_of(moment: float) -> float:
+        return min(max((moment - courses.begin) / span, 0), 1)
+
+    def point(moment: float, value: float) -> str:
+        return f"{round(WIDTH * x_of(moment))} {round(HEIGHT * (1 - max(value, 0) / top))}"
+
+    known = [each.end for each in course.buckets if each.known]
+    path = ""
+    if known and course.value is not None:
+        path = f"M{point(known[-1], course.value)}L{point(reached, course.threshold)}"
+    if not band:
+        return path, None
+    first, last = (100 * x_of(each) for each in band)
+    return path, (round(first, 2), round(max(last - first, 1), 2))
+
+
 def _heals(places: set[int]) -> str:
     """A line at each heal; of many, only the upper end."""
     down = HEIGHT if len(places) <= _MANY else HEIGHT // 12

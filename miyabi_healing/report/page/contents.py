@@ -14,10 +14,10 @@ from miyabi_healing.report.page import charts, words
 from miyabi_healing.report.page.deeds import read_deeds
 from miyabi_healing.report.page.held import quarantine_rows
 from miyabi_healing.report.page.kept import kept_groups
-from miyabi_healing.report.page.parts import Chart, Page, Space
+from miyabi_healing.report.page.parts import Ahead, Chart, Page, Space, Why
 from miyabi_healing.report.page.space_map import space_of
 from miyabi_healing.report.page.state_now import lines, state_of, tiles, verdict
-from miyabi_healing.report.status import Service, build_status
+from miyabi_healing.report.status import Service, StatusDocument, build_status
 from miyabi_healing.state import history, quarantine, reports, run_clock
 from miyabi_healing.state.courses import Course, Courses, Heal, read_courses
 from miyabi_healing.state.journal import Journal
@@ -61,6 +61,8 @@ def build_page(
         verdict=verdict(document, status, courses, program),
         lines=tuple(lines(document, status, program, now)),
         tiles=tiles(values, courses, held, kept),
+        ahead=_ahead(known, document, status, now),
+        whys=_whys(document),
         charts=tuple(_chart(each, courses) for each in values[:_MOST_CHARTS]),
         times=charts.time_marks(courses.begin, courses.end),
         span=words.span_text(courses.end - courses.begin),
@@ -73,6 +75,26 @@ def build_page(
         program=program,
         version=__version__,
     )
+
+
+def _ahead(
+    journal: Journal | None, document: Mapping[str, Any] | None, status: StatusDocument, now: float
+) -> tuple[Ahead, ...]:
+    """What the last run foresaw; nothing where that is too old to count."""
+    if not journal or not document or not document.get("foreseen") or status["stale"]:
+        return ()
+    from miyabi_healing.report.page.foreseen import ahead_of
+
+    return ahead_of(journal, document, now)
+
+
+def _whys(document: Mapping[str, Any] | None) -> tuple[Why, ...]:
+    issues = [row for row in (document or {}).get("issues_detected", ()) if row.get("because")]
+    if not issues:
+        return ()
+    from miyabi_healing.report.page.why import whys_of
+
+    return whys_of(issues)
 
 
 def _courses(journal: Journal, config: Config, now: float) -> Courses:

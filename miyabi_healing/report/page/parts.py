@@ -64,6 +64,41 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What is foreseen of a value, beside its course of late: `dashes` is a path from now to the
+    limit, `band` where that is reached in eight of ten cases (from, width, in per cent), None where
+    that is not known. `text` says it in words.
+    """
+
+    chart: Chart
+    dashes: str
+    band: tuple[float, float] | None
+    times: tuple[Mark, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of what grew, in per cent; `rest` is whether nothing explains it."""
+
+    part: float
+    number: str
+    text: str
+    command: str = ""
+    rest: bool = False
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why an issue was as it was: shares that make one whole, and other reasons in words."""
+
+    text: str
+    healed: bool
+    shares: tuple[Share, ...]
+    hints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Cell:
     """A part of the treemap: x, y, width, height in per cent; `named` is on a wide and on a narrow
     screen.
@@ -184,6 +219,8 @@ class Page:
     verdict: Line
     lines: tuple[Line, ...]
     tiles: tuple[Tile, ...]
+    ahead: tuple[Ahead, ...]
+    whys: tuple[Why, ...]
     charts: tuple[Chart, ...]
     times: tuple[Mark, ...]
     span: str
