@@ -438,3 +438,19 @@ def test_surest_reason_of_an_issue_is_in_its_alert() -> None:
         report({**issue(), "because": because}), {}, BRAKES, RULES, Story().now
     )
     assert said.done == ("because: 60 % is /c",)
+
+
+def test_what_was_put_off_is_told_once_a_day_and_not_that_it_is_over() -> None:
+    story, done = Story(), report(actions=[early()])
+    story.then(ahead(story, 8))
+    assert story.then(done) == ["early"]
+    assert [story.then(FINE, after=2 * HOUR) for _ in range(5)] == [[]] * 5
+    assert story.then(ahead(story, 8)) == ["foreseen"]
+    assert story.then(done) == ["early"]
+    assert story.then(done) == []
+    assert story.then(done, after=25 * HOUR) == ["early"]
+    assert story.then(FINE, after=25 * HOUR) == []
+    assert story.known == {}
+    assert Story().then(done) == ["early"]
+    assert Story(config.AlertSettings(healed=False)).then(done) == []
+    assert story.then(report(actions=[early("skipped")])) == []

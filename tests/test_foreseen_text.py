@@ -239,6 +239,13 @@ def test_foreseen_is_told_once_when_it_is_sure_enough() -> None:
     assert quietly(third, [*third, other], [other]) == [True, True, False]
 
 
+def test_what_was_done_early_is_told_quietly_and_a_plan_is_not() -> None:
+    document: Any = {**report(HEALTHY), "actions_taken": [{"steps": [{"status": "applied"}]}]}
+    assert unchanged.is_told_quietly(document)
+    document["actions_taken"][0]["steps"][0]["status"] = "planned"
+    assert not unchanged.is_told_quietly(document)
+
+
 def test_unchanged_line_counts_what_is_foreseen() -> None:
     before = report([*HEALTHY, fine("mine", "", 1, Limit(2))], foreseen=[reaches(4)])
     same = unchanged.since(before, before)

@@ -244,7 +244,9 @@ def command(
             not quiet
             or code != ExitCode.HEALTHY
             or document["issues_detected"]
-            or ("foreseen" in document and _tells_quietly(document))
+            or (
+                (document.get("foreseen") or document["actions_taken"]) and _tells_quietly(document)
+            )
         ):
             _show(document, as_json, github, brief=quiet)
     finally:  # also where nobody reads what is shown

@@ -22,7 +22,7 @@ _OF_A_PLACE = ("disk_space_critical", "tmpfs_usage")  # their target says what i
 _SEVERAL = ("worktrees", "zombies", "orphans", "logs")
 # numbers of a forecast's basis that have the value's unit: rates and steps, no times
 _AMOUNT = re.compile(r"(?<![\w.])(\d[\d.e+-]*)(?= (?:a minute|an hour|a day|every) ?|,|$)")
-_ACTED = ("success", "partial")
+ACTED = ("success", "partial")
 
 
 def settled(document: Mapping[str, Any]) -> list[Any]:
@@ -142,5 +142,5 @@ def _sentences(rows: Sequence[Any], document: Document, now: float, style: Style
 
 def acted_early(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     """The healers that did something about it before it occurs; empty where none did."""
-    done = [each["action"] for each in early_actions(row, document) if each["status"] in _ACTED]
+    done = [each["action"] for each in early_actions(row, document) if each["status"] in ACTED]
     return ", ".join(dict.fromkeys(done))

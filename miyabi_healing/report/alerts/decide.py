@@ -231,7 +231,8 @@ def decide(
         recent = now - before.told < rules.remind_hours * 3600
         if key not in seen and (recent or left_out):
             remembered[key] = before
-    if forecasts or document.get("foreseen"):
+    early = any(each.get("early") for each in document["actions_taken"])
+    if forecasts or early or document.get("foreseen"):
         from miyabi_healing.report.alerts import foreseen
 
         news, waiting = foreseen.decide(document, forecasts, rules, now)

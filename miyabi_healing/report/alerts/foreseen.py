@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.report.alerts.decide import FORESEEN, Alert, Key, KnownIssue
 from miyabi_healing.report.foreseen_text import (
+    ACTED,
     acted_early,
     early_actions,
     sentence,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _OVER = "00"  # the last runs, in which it was not foreseen any more
 _NOISE = 1800  # seconds: a time that comes nearer by less is the same
 _LASTING = 3600  # seconds for which it must not have been foreseen: what blinks is not told
+_PUT_OFF = "put off"  # the state of what is not foreseen any more, as something was done early
 _EARLY = "early"  # stands where an issue has its severity: what was done early has been told
 
 
@@ -48,10 +50,26 @@ def decide(
     unknown = {(row["check"], row.get("target", "")) for row in document["errors"]}
     wrong = {(row["name"], row["target"]) for row in document["issues_detected"]}
     before = {(key[0].removeprefix(FORESEEN), key[1]): each for key, each in known.items()}
-    for key in dict.fromkeys((*before, *sure)):
+    put_off = {
+        (each["issue"], each["target"])
+        for each in document["actions_taken"]
+        if each.get("early") and each["status"] in ACTED
+    } - rows.keys()
+    for key in dict.fromkeys((*before, *sure, *put_off)):
         was = before.get(key, KnownIssue())
         if key in wrong:  # it has come, which is told as an issue
             continue
+        if key in put_off or (was.state == _PUT_OFF and key not in sure):
+            recent = was.state == _PUT_OFF and 0 <= now - was.told < rules.remind_hours * 3600
+            if key in put_off and rules.healed and not recent:
+                told.append(_acted(key, was, document, now))
+                was = KnownIssue(_PUT_OFF, since=now, told=now)
+            elif not recent:
+                continue
+            after[FORESEEN + key[0], key[1]] = was
+            continue
+        if was.state == _PUT_OFF:  # it comes again
+            was = KnownIssue()
         if key in rows:
             was = replace(was, course=(was.course + "1")[-len(_OVER) :], told=now)
             kind, was = _of_row(rows[key], was, document, rules, now, sure=key in sure)
@@ -111,6 +129,14 @@ def _alert(
         _advice(actions, document),
         known.since,
     )
+
+
+def _acted(key: Key, was: KnownIssue, document: Document, now: float) -> Alert:
+    """What was done early, and it is not foreseen any more."""
+    actions = early_actions({"name": key[0], "target": key[1]}, document)
+    done = tuple(f"{each['action']}: {each['message']}" for each in actions)
+    advice, since = _advice(actions, document), was.since or now
+    return Alert("early", *key, "", "", None, None, "", done, "", advice, since)
 
 
 def _is_sooner(reached: float, was: KnownIssue, now: float) -> bool:
