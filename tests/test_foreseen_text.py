@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from situations import HEALTHY, LOG_GROUP, RUN, because, fine, foreseen, reaches, report
+from rich.cells import cell_len
+from situations import (
+    HEALTHY,
+    HOME,
+    LOG_GROUP,
+    RUN,
+    because,
+    dry_run,
+    fine,
+    foreseen,
+    reaches,
+    report,
+)  # fmt: skip
 
 from miyabi_healing.model.config import Config, HistorySettings
 from miyabi_healing.model.issue import Issue, Limit
@@ -167,6 +179,27 @@ def test_foreseen_is_no_issue_and_what_was_done_early_heals_none() -> None:
     assert "healed" not in said.lower()
     document["actions_taken"][0]["status"] = "skipped"
     assert "acted early" not in text.render_report(document, False, style=Style(width=200))
+
+
+def test_dry_run_says_that_a_plan_is_early() -> None:
+    document: Any = dry_run()
+    document["actions_taken"][0]["early"] = True
+    said = text.render_report(document, False, style=Style(width=200))
+    assert "cleanup_worktrees ~/src/app (early): 50 steps" in said.replace(HOME, "~")
+    assert said.count("(early)") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_no_line_is_too_wide(encoding: str) -> None:
+    documents = [foreseen(), because()]
+    long = "/srv/" + "漢字x" * 60
+    documents[0]["foreseen"][0]["causes"] = [long, f"new files in {long}"]
+    documents[1]["issues_detected"][0]["because"][0]["text"] = f"{long} grew, and {long} too"
+    for width in range(40, 201, 10):
+        for document in documents:
+            style = Style(width=width, encoding=encoding)
+            lines = text.render_report(document, False, style=style).splitlines()
+            assert [line for line in lines if cell_len(line) > width] == []
 
 
 def test_run_before_foresight_needs_none_of_it() -> None:

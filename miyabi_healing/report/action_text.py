@@ -99,7 +99,8 @@ def _heading(action: ActionRow, document: Document) -> str:
     name = f"{action['action']} {where}".rstrip()
     planned = [step for step in action["steps"] if step["status"] == "planned"]
     if document["dry_run"] and planned and not action["brake"]:
-        return f"{name}: {_reach(action, document, planned)}"
+        early = " (early)" if action.get("early") else ""  # elsewhere its message says so
+        return f"{name}{early}: {_reach(action, document, planned)}"
     if action["brake"]:
         held = len(action["steps"])
         return f"{name}: waits" + (f", {held} step{'s' if held != 1 else ''}" if held else "")
