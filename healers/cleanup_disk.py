@@ -20,11 +20,13 @@ from miyabi_healing.api import (
     MEGABYTE,
     Cache,
     CacheOwners,
+    Delete,
     Goal,
     HealerContext,
     Issue,
     Meta,
     Plan,
+    Run,
     Step,
     Witness,
     cache_steps,
@@ -37,6 +39,7 @@ from miyabi_healing.api import (
     old_files,
     quarantine,
     retention,
+    share_of,
     size_text,
 )
 
@@ -74,6 +77,8 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
         )
     else:
         plan_caches(context, issue, options, mount, witness, ways)
+        for each in (ways.gentle, ways.plain, ways.strong):
+            each.sort(key=lambda step: -share_of(issue.because, path_of(step)))  # what grows first
     steps = (*ways.gentle, *ways.plain, *ways.strong, *ways.next, *ways.old)
     return Plan(
         steps if mount.read_only else (*steps, *early(context, mount)),
@@ -90,6 +95,13 @@ def cleanup_disk(context: HealerContext, issue: Issue, options: Options) -> Plan
         details={"deleted_but_open": deleted_rows(files.files, mount.device)},
         if_short=lambda: largest_folders(mount, context.host.config, files.files),
     )
+
+
+def path_of(step: Step) -> str:
+    """The folder that a step takes from; empty where that is not known."""
+    if isinstance(step, Delete):
+        return str(step.root)
+    return str(step.changes[0]) if isinstance(step, Run) and step.changes else ""
 
 
 def expected(issue: Issue, mount: filesystems.Mount, going: Sequence[Step]) -> float | None:

@@ -22,6 +22,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "Plan": ("model.plan", "steps towards a goal, and what was left alone"),
     "Goal": ("model.plan", "when a plan has done enough: a text, and a question"),
     "Kept": ("model.plan", "one thing that was looked at and left alone, with a short reason"),
+    "share_of": ("model.because", "what a path has of what has grown: `issue.because`"),
     # Steps with what can be derived filled in: the way to make one.
     "quarantine": ("host.planning", "Quarantine of a path"),
     "delete": ("host.planning", "Delete of paths below a folder"),
@@ -187,6 +188,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.space.brief import deleted_rows as deleted_rows
     from miyabi_healing.host.space.brief import largest_folders as largest_folders
     from miyabi_healing.host.users import Witness as Witness
+    from miyabi_healing.model.because import share_of as share_of
     from miyabi_healing.model.identity import Identity as Identity
     from miyabi_healing.model.issue import Issue as Issue
     from miyabi_healing.model.issue import Limit as Limit

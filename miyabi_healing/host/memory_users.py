@@ -27,7 +27,7 @@ _MOST_MEASURED = 50  # processes whose PSS is read
 _SECONDS = 2.0  # for reading it: a walk over a process's pages takes time
 _LONGEST_NAME = 60
 _MORE = 1.05  # times what one program takes: then it is said what its container takes in all
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -180,7 +180,7 @@ def _sizes(pid: int) -> tuple[int, int]:
             _size, resident, shared, *_rest = map(int, file.read(200).split())
     except (OSError, ValueError):
         return 0, 0
-    return resident * _PAGE, max(resident - shared, 0) * _PAGE
+    return resident * PAGE, max(resident - shared, 0) * PAGE
 
 
 def _proportional(pid: int) -> int | None:

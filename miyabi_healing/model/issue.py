@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # few issues have any
+    from miyabi_healing.model.because import Because
 
 
 class Severity(IntEnum):
@@ -84,7 +88,8 @@ class Issue:
 
     `gate` is in how many of how many runs it must be found before watch mode does something about
     it. `used_by` is who takes what was measured, where the check says so: rows with ``name``,
-    ``bytes`` and ``text``. One that is `foreseen` has not occurred: the value is within the limit.
+    ``bytes`` and ``text``; `because` why it is so, where that is known. One that is `foreseen` has
+    not occurred: the value is within the limit.
     """
 
     name: str
@@ -95,6 +100,7 @@ class Issue:
     gate: tuple[int, int] = (1, 1)
     used_by: tuple[Mapping[str, object], ...] = ()
     foreseen: bool = False
+    because: tuple[Because, ...] = ()
 
     @property
     def severity(self) -> Severity:

@@ -197,6 +197,10 @@ def _issue_row(record: CheckResult) -> IssueRow:
     }
     if issue.used_by:
         row["used_by"] = [dict(each) for each in issue.used_by]
+    if issue.because:
+        from miyabi_healing.report.reasons import because_row
+
+        row["because"] = [because_row(each) for each in issue.because]
     return row
 
 

@@ -57,6 +57,10 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
                 from miyabi_healing.gate import early
 
                 plan = early.lowest(plan, resources.host)
+            if issue.because:
+                from miyabi_healing.runner import causes_first
+
+                plan = causes_first.by_the_cause(plan, issue)
             action.plan = plan
             planned = f"{len(plan.steps)} step(s), {len(plan.kept)} thing(s) kept"
             logger.debug("healer %s: %s, %.3f s", healer, planned, time.monotonic() - begun)

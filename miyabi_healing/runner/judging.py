@@ -76,6 +76,8 @@ def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckRe
             gate_of(item),
             tuple(record.measured.get("used_by", ())),
         )
+        resources = item.config.stash[RESOURCES]
+        record.issue = resources.diagnosis.explained(record.issue, getattr(item, "funcargs", {}))
     if name := _pending(item):
         # Finalizers run last in, first out: this is the first thing teardown does, while the
         # check's fixtures live.

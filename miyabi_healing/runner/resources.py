@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from miyabi_healing.model.actions import Outcome, Recovered
     from miyabi_healing.model.foreseen import Foreseen
     from miyabi_healing.report.document_types import Document
+    from miyabi_healing.runner.diagnosis import Diagnosis
     from miyabi_healing.state.journal import Journal
     from miyabi_healing.state.journal_rows import Row
     from miyabi_healing.state.run_clock import Moment
@@ -102,6 +103,7 @@ class Resources:
     def begin(self, run_id: str) -> None:
         """Start a run; several may start from one collection of the checks, in forks."""
         self.run_id, self.began = run_id, time.time()
+        self.__dict__.pop("diagnosis", None)
         self.kills_before = memory.out_of_memory_kills()
 
     def work(self, healer: str, issue: Issue | None) -> Work:
@@ -133,13 +135,22 @@ class Resources:
             state=self.state,
         )
 
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """What this run finds of why something grows; asked for only where something does."""
+        from miyabi_healing.runner.diagnosis import Diagnosis
+
+        return Diagnosis(self)
+
+    def readable(self) -> Journal | None:
+        """The journal, in whatever way this run has it; None without one."""
+        return self.reading if self.looks_only else None if self.no_journal else self.keeper.journal
+
     def moment(self) -> Moment:
         """Now, by all clocks."""
         from miyabi_healing.state import run_clock
 
-        journal = (
-            self.reading if self.looks_only else None if self.no_journal else self.keeper.journal
-        )
+        journal = self.readable()
         self.ended = journal.now() if journal else run_clock.unknown_moment()
         return self.ended
 
@@ -149,9 +160,7 @@ class Resources:
         """
         from miyabi_healing.state import sightings
 
-        journal = (
-            self.reading if self.looks_only else None if self.no_journal else self.keeper.journal
-        )
+        journal = self.readable()
         return sightings.seen_for(journal, healer) if journal else {}
 
     def note_sightings(self, healer: str, things: tuple[str, ...]) -> None:
@@ -328,6 +337,8 @@ class Resources:
             interrupted,
             self.left_out,
         )
+        if "diagnosis" in self.__dict__:
+            self.diagnosis.keep(records)
         for record in records:
             healthy = (
                 record.measured

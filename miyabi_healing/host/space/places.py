@@ -75,7 +75,7 @@ class Places:
         """What has another known folder inside is no whole: that one may be told by itself."""
         self.above: set[str] = set()
         for path in self.paths:
-            while (path := os.path.dirname(path)) not in ("/", ""):
+            while (path := os.path.dirname(path)) not in ("/", "") and path not in self.above:
                 self.above.add(path)
         for path in self.above & set(self.paths):
             self.paths[path] = replace(self.paths[path], whole=False)

@@ -1,0 +1,205 @@
+"""Why something is as it is: one run's looks at what grows, compared with those of runs before.
+
+Nothing here is loaded in a run in which nothing trips and nothing is foreseen. It never fails a
+run: what goes wrong on the way is a note, and then nothing is explained.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from miyabi_healing.host.filesystems import Mount
+from miyabi_healing.host.look.bound import CPU_SECONDS, Bound
+from miyabi_healing.host.memory import Memory
+from miyabi_healing.model.because import Because
+from miyabi_healing.model.look import Look, MemoryLook, MountLook
+from miyabi_healing.runner import simple_reasons
+from miyabi_healing.state import looks
+from miyabi_healing.state.run_clock import boot_id
+from miyabi_healing.support.formatting import display
+
+if TYPE_CHECKING:
+    from miyabi_healing.model.issue import Issue
+    from miyabi_healing.model.results import CheckResult
+    from miyabi_healing.runner.resources import Resources
+
+_T = TypeVar("_T")
+DISK, MEMORY = "disk_space_critical", "high_memory_usage"
+_AFTER_REPAIR = 0.01  # seconds of processor time, for the look after something was changed
+
+
+@dataclass
+class Diagnosis:
+    """One run's. `left` is the processor time that its looks may still take."""
+
+    resources: Resources
+    left: float = CPU_SECONDS
+    mounts: dict[str, tuple[MountLook | None, MountLook]] = field(default_factory=dict)
+    memory: dict[str, MemoryLook] = field(default_factory=dict)
+    found: dict[tuple[str, str], tuple[Because, ...]] = field(default_factory=dict)
+
+    def explained(self, issue: Issue, fixtures: Mapping[str, object]) -> Issue:
+        """The same issue with why it is so, as far as that is known."""
+        found = self._safely(issue.name, issue.target, lambda: self._of_readings(issue, fixtures))
+        return replace(issue, because=found) if found else issue
+
+    def foreseen(self, issue: str, target: str) -> tuple[str, ...]:
+        """The same in sentences of an issue that has not occurred: the look that the next run is
+        compared with is made, too.
+        """
+        from miyabi_healing.report.reasons import sentences
+
+        return sentences(self._safely(issue, target, lambda: self._foreseen(issue, target)))
+
+    def keep(self, records: Iterable[CheckResult]) -> None:
+        """Store what was looked at with the run, and look again where the run has changed
+        something. What is in the way is a note.
+        """
+        number = self.resources.number
+        if number is None or not (self.mounts or self.memory):
+            return
+        try:
+            repaired = self._look_again(records)
+            looks.store_look(self.resources.keeper.journal, number, self._record(repaired))
+        except Exception as error:
+            self._note(error)
+
+    def _record(self, repaired: bool) -> Look:
+        from miyabi_healing.host.look.mount_look import for_the_record
+
+        return Look(
+            boot=boot_id(),
+            kills=self.resources.kills_before,
+            repaired=repaired,
+            mounts=tuple(for_the_record(now, before) for before, now in self.mounts.values()),
+            memory=tuple(self.memory.values()),
+            because=tuple((*key, found) for key, found in self.found.items() if found),
+        )
+
+    def _safely(
+        self, name: str, target: str, ask: Callable[[], tuple[Because, ...]]
+    ) -> tuple[Because, ...]:
+        if (name, target) in self.found:
+            return self.found[name, target]
+        begun = time.thread_time()
+        try:
+            self.found[name, target] = ask()
+        except Exception as error:
+            self._note(error)
+            self.found[name, target] = ()
+        self.left -= time.thread_time() - begun
+        return self.found[name, target]
+
+    def _note(self, error: Exception) -> None:
+        what = f"{type(error).__name__}: {error}"
+        self.resources.notes.append(f"what grows was not fully looked at: {display(what)}")
+
+    def _of_readings(self, issue: Issue, fixtures: Mapping[str, object]) -> tuple[Because, ...]:
+        for reading in fixtures.values():
+            if isinstance(reading, Mount):
+                return self._of_mount(issue.name, issue.target, str(reading.path))
+            if isinstance(reading, Memory):
+                return self._of_memory(issue.name, issue.target, reading)
+        return simple_reasons.of_fixtures(issue, fixtures)
+
+    def _foreseen(self, issue: str, target: str) -> tuple[Because, ...]:
+        if issue == DISK:
+            return self._of_mount(issue, target, target)
+        if issue == MEMORY:
+            return self._of_memory(issue, target, self.resources.host.memory())
+        return ()
+
+    def _of_mount(self, name: str, target: str, path: str) -> tuple[Because, ...]:
+        from miyabi_healing.foresight.shares import mount_growth
+        from miyabi_healing.host.look import mount_look
+        from miyabi_healing.report.reasons import reasons
+
+        used, _ = mount_look.used_of(path)
+        last: MountLook | None = None
+        before: MountLook | None = None
+        for _, each in self._earlier(lambda look: _mount_of(look, path)):
+            last = last or each
+            if mount_look.has_grown(each, used):
+                before = each
+                break
+        if last and not before and not mount_look.has_shrunk(last, used):
+            return self._as_before(name, target)  # nothing has grown: nothing is to be looked at
+        bound = Bound(max(self.left, 0))
+        now = mount_look.look_at_mount(path, self.resources.config, before, bound)
+        self.mounts[path] = before, now
+        return reasons(mount_growth(before, now)) if before else ()
+
+    def _of_memory(self, name: str, target: str, reading: Memory) -> tuple[Because, ...]:
+        from miyabi_healing.foresight.shares import memory_growth
+        from miyabi_healing.host.look import memory_look
+        from miyabi_healing.report.reasons import reasons
+
+        now = memory_look.look_at_memory(reading, Bound(max(self.left, 0)))
+        before: MemoryLook | None = None
+        for _, each in self._earlier(lambda look: _memory_of(look, now.scope)):
+            if memory_look.has_grown(each, now.used):
+                before = each
+                break
+        self.memory[now.scope] = now
+        hint = self._kills()
+        return (*(reasons(memory_growth(before, now)) if before else ()), *hint)
+
+    def _kills(self) -> tuple[Because, ...]:
+        from miyabi_healing.host import memory
+
+        last = next((look for look, _ in self._earlier(lambda look: look)), None)
+        number = memory.out_of_memory_kills() - last.kills if last else 0
+        return simple_reasons.killed(number) if number > 0 else ()
+
+    def _earlier(self, pick: Callable[[Look], _T | None]) -> Iterator[tuple[Look, _T]]:
+        """What earlier runs saw of something, the newest first: those of this boot, as far back as
+        the last repair.
+        """
+        journal = self.resources.readable()
+        for look in looks.looks(journal) if journal else ():
+            if look.boot != boot_id():
+                return
+            if (found := pick(look)) is not None:
+                yield look, found
+                if look.repaired:
+                    return
+
+    def _as_before(self, name: str, target: str) -> tuple[Because, ...]:
+        """What the last run found; how fast it grew then is over."""
+        journal = self.resources.readable()
+        found = looks.causes_of(journal, name, target) if journal else ()
+        return tuple(replace(each, rate=0) for each in found)
+
+    def _look_again(self, records: Iterable[CheckResult]) -> bool:
+        """Where something was changed, what was seen before that says nothing of what comes."""
+        from miyabi_healing.host.look import mount_look
+        from miyabi_healing.model.actions import StepStatus
+
+        done = any(
+            outcome.status == StepStatus.APPLIED
+            for record in records
+            for action in record.actions
+            for outcome in action.outcomes
+        )
+        if not done:
+            return False
+        self.memory.clear()  # the next run sees what is left, and begins with that
+        for path, (before, now) in list(self.mounts.items()):
+            self.mounts[path] = (
+                before,
+                mount_look.look_again(
+                    now, self.resources.config, Bound(max(self.left, _AFTER_REPAIR))
+                ),
+            )
+        return True
+
+
+def _mount_of(look: Look, path: str) -> MountLook | None:
+    return next((each for each in look.mounts if each.path == path), None)
+
+
+def _memory_of(look: Look, scope: str) -> MemoryLook | None:
+    return next((each for each in look.memory if each.scope == scope), None)
