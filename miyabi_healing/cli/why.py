@@ -52,6 +52,7 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         if question.pid is None:
             found = [_respected(question, each) for each in found]
             past, last = _past(question)
+            place = _with_causes(question, place) if place else None
     if not (found or there or past):
         what = "no such process" if question.pid else "nothing there, nor in quarantine"
         raise Refusal(f"{display(thing)}: {what}", ExitCode.USAGE)
@@ -87,6 +88,19 @@ def _respected(question: Question, found: Explanation) -> Explanation:
         verdict=f"stays for now: {by_hand_text(*row)}; then: {found.verdict}",
         changes=(f"{sooner}a lower respect_days in [policy]", *others),
     )
+
+
+def _with_causes(question: Question, place: Place) -> Place:
+    """The same with what it has to do with what grew lately."""
+    from miyabi_healing.state.looks import causes_with
+
+    with reading(question.state) as journal:
+        found = list(causes_with(journal, str(question.path))) if journal else []
+    notes = tuple(
+        f"{each.grade[:1].upper()}{each.grade[1:]} ({issue} {target}): {each.text}."
+        for issue, target, each in found
+    )
+    return replace(place, notes=(*place.notes, *notes))
 
 
 def _past(question: Question) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:

@@ -77,16 +77,12 @@ def _path_of(step: Step) -> str:
 
 def _to_reopen(cause: Because) -> Kept:
     return Kept(
-        f"{_what(cause)} (pid {cause.pid})",
+        f"{cause.what} (pid {cause.pid})",
         "deleted but open",
-        f"{size_text(cause.bytes)}; {cause.text}",
+        cause.text,
         decide=True,
         command=cause.command,
     )
-
-
-def _what(cause: Because) -> str:
-    return cause.what
 
 
 def _spared(step: Step, cause: Because) -> Kept:

@@ -118,15 +118,13 @@ class Diagnosis:
         from miyabi_healing.report.reasons import reasons
 
         used, _ = mount_look.used_of(path)
-        last: MountLook | None = None
-        before: MountLook | None = None
-        for _, each in self._earlier(lambda look: _mount_of(look, path)):
-            last = last or each
-            if mount_look.has_grown(each, used):
-                before = each
-                break
+        earlier = self._earlier(lambda look: _mount_of(look, path))
+        last = next(earlier, None)
+        before = last if last and mount_look.has_grown(last, used) else None
         if last and not before and not mount_look.has_shrunk(last, used):
-            return self._as_before(name, target)  # nothing has grown: nothing is to be looked at
+            return self._as_before(name, target)  # nothing is to be looked at
+        if before and not mount_look.says_much(before, used):
+            before = next((each for each in earlier if mount_look.says_much(each, used)), before)
         bound = Bound(max(self.left, 0))
         now = mount_look.look_at_mount(path, self.resources.config, before, bound)
         self.mounts[path] = before, now
@@ -139,7 +137,7 @@ class Diagnosis:
 
         now = memory_look.look_at_memory(reading, Bound(max(self.left, 0)))
         before: MemoryLook | None = None
-        for _, each in self._earlier(lambda look: _memory_of(look, now.scope)):
+        for each in self._earlier(lambda look: _memory_of(look, now.scope)):
             if memory_look.has_grown(each, now.used):
                 before = each
                 break
@@ -150,11 +148,11 @@ class Diagnosis:
     def _kills(self) -> tuple[Because, ...]:
         from miyabi_healing.host import memory
 
-        last = next((look for look, _ in self._earlier(lambda look: look)), None)
+        last = next(self._earlier(lambda look: look), None)
         number = memory.out_of_memory_kills() - last.kills if last else 0
         return simple_reasons.killed(number) if number > 0 else ()
 
-    def _earlier(self, pick: Callable[[Look], _T | None]) -> Iterator[tuple[Look, _T]]:
+    def _earlier(self, pick: Callable[[Look], _T | None]) -> Iterator[_T]:
         """What earlier runs saw of something, the newest first: those of this boot, as far back as
         the last repair.
         """
@@ -163,7 +161,7 @@ class Diagnosis:
             if look.boot != boot_id():
                 return
             if (found := pick(look)) is not None:
-                yield look, found
+                yield found
                 if look.repaired:
                     return
 
@@ -198,7 +196,9 @@ class Diagnosis:
 
 
 def _mount_of(look: Look, path: str) -> MountLook | None:
-    return next((each for each in look.mounts if each.path == path), None)
+    """Not where the wall clock was set back since: what was made after it is not told by time."""
+    now = time.time()
+    return next((each for each in look.mounts if each.path == path and each.time < now), None)
 
 
 def _memory_of(look: Look, scope: str) -> MemoryLook | None:

@@ -19,7 +19,7 @@ from miyabi_healing.support.formatting import display
 
 _MOST_FILES, _MOST_WRITERS = 64, 64  # in the record
 _CLOCK_STEP = 0.01  # seconds that the time of a file may be behind the clock (ktime_get_coarse)
-_LEAST_GROWTH, _LEAST_SHARE = 1 << 20, 1 / 1000
+_LEAST_GROWTH, _LEAST_SHARE, _MUCH = 1 << 20, 1 / 1000, 1 / 100
 
 
 def used_of(path: str) -> tuple[int, int]:
@@ -33,6 +33,11 @@ def used_of(path: str) -> tuple[int, int]:
 def has_grown(before: MountLook, used: int) -> bool:
     """Whether by so much that its parts say something."""
     return used - before.used >= max(_LEAST_GROWTH, before.size * _LEAST_SHARE)
+
+
+def says_much(before: MountLook, used: int) -> bool:
+    """Whether by so much that what comes and goes all the time is little of it."""
+    return has_grown(before, used) and used - before.used >= before.size * _MUCH
 
 
 def has_shrunk(before: MountLook, used: int) -> bool:
