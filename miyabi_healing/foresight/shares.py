@@ -126,7 +126,7 @@ def _of_file(kind: str, file: OpenLook, growth: int) -> Part:
         kind=kind,
         path=file.path,
         bytes=growth,
-        pid=file.pid,
+        pid=file.pid if file.pid > 0 else None,
         start=file.start,
         program=file.program,
         unit=file.unit,

@@ -93,7 +93,7 @@ def _words(part: Part) -> str:
         files = f"{part.count} deleted files" if part.count > 1 else "a deleted file"
         return f"{files} that {by} still has open ({where})"
     if part.kind == "in place":
-        return f"{where}, which {by} writes"
+        return f"{where}, which {by} writes" if by else where
     if part.kind == "program":
         return f"{by}{f' ×{part.count}' if part.count > 1 else ''}"
     if part.kind == "shared":

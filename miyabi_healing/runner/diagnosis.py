@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from miyabi_healing.host.filesystems import Mount
+from miyabi_healing.host.logs import LogGroup
 from miyabi_healing.host.look.bound import CPU_SECONDS, Bound
 from miyabi_healing.host.memory import Memory
 from miyabi_healing.model.because import Because
@@ -19,12 +20,15 @@ from miyabi_healing.model.look import Look, MemoryLook, MountLook
 from miyabi_healing.runner import simple_reasons
 from miyabi_healing.state import looks
 from miyabi_healing.state.run_clock import boot_id
+from miyabi_healing.support.files import MEGABYTE
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
+    from miyabi_healing.host.readings import Host
+    from miyabi_healing.model.config import Config
     from miyabi_healing.model.issue import Issue
     from miyabi_healing.model.results import CheckResult
-    from miyabi_healing.runner.resources import Resources
+    from miyabi_healing.state.journal import Journal
 
 _T = TypeVar("_T")
 DISK, MEMORY = "disk_space_critical", "high_memory_usage"
@@ -33,13 +37,18 @@ _AFTER_REPAIR = 0.01  # seconds of processor time, for the look after something 
 
 @dataclass
 class Diagnosis:
-    """One run's. `left` is the processor time that its looks may still take."""
+    """One run's. `journal` gives what earlier runs have on record, None without one; `note` takes
+    lines for people. `left` is the processor time that looks may still take.
+    """
 
-    resources: Resources
+    host: Host
+    journal: Callable[[], Journal | None]
+    note: Callable[[str], object]
     left: float = CPU_SECONDS
     mounts: dict[str, tuple[MountLook | None, MountLook]] = field(default_factory=dict)
     memory: dict[str, MemoryLook] = field(default_factory=dict)
     found: dict[tuple[str, str], tuple[Because, ...]] = field(default_factory=dict)
+    logs: set[str] = field(default_factory=set)  # patterns, among the mounts
 
     def explained(self, issue: Issue, fixtures: Mapping[str, object]) -> Issue:
         """The same issue with why it is so, as far as that is known."""
@@ -54,25 +63,31 @@ class Diagnosis:
 
         return sentences(self._safely(issue, target, lambda: self._foreseen(issue, target)))
 
-    def keep(self, records: Iterable[CheckResult]) -> None:
-        """Store what was looked at with the run, and look again where the run has changed
-        something. What is in the way is a note.
+    @property
+    def config(self) -> Config:
+        return self.host.config
+
+    def keep(
+        self, journal: Journal, number: int, records: Iterable[CheckResult], kills: int
+    ) -> None:
+        """Store what was looked at with the run of that `number` in `pass`, and look again where
+        the run has changed something; `kills` is the kernel's count of processes that it has ended
+        for want of memory. What is in the way is a note.
         """
-        number = self.resources.number
-        if number is None or not (self.mounts or self.memory):
+        if not (self.mounts or self.memory):
             return
         try:
             repaired = self._look_again(records)
-            looks.store_look(self.resources.keeper.journal, number, self._record(repaired))
+            looks.store_look(journal, number, self._record(repaired, kills))
         except Exception as error:
             self._note(error)
 
-    def _record(self, repaired: bool) -> Look:
+    def _record(self, repaired: bool, kills: int) -> Look:
         from miyabi_healing.host.look.mount_look import for_the_record
 
         return Look(
             boot=boot_id(),
-            kills=self.resources.kills_before,
+            kills=kills,
             repaired=repaired,
             mounts=tuple(for_the_record(now, before) for before, now in self.mounts.values()),
             memory=tuple(self.memory.values()),
@@ -95,7 +110,7 @@ class Diagnosis:
 
     def _note(self, error: Exception) -> None:
         what = f"{type(error).__name__}: {error}"
-        self.resources.notes.append(f"what grows was not fully looked at: {display(what)}")
+        self.note(f"what grows was not fully looked at: {display(what)}")
 
     def _of_readings(self, issue: Issue, fixtures: Mapping[str, object]) -> tuple[Because, ...]:
         for reading in fixtures.values():
@@ -103,30 +118,58 @@ class Diagnosis:
                 return self._of_mount(issue.name, issue.target, str(reading.path))
             if isinstance(reading, Memory):
                 return self._of_memory(issue.name, issue.target, reading)
+            if isinstance(reading, LogGroup):
+                return self._of_logs(issue.name, issue.target, reading)
         return simple_reasons.of_fixtures(issue, fixtures)
 
     def _foreseen(self, issue: str, target: str) -> tuple[Because, ...]:
         if issue == DISK:
             return self._of_mount(issue, target, target)
         if issue == MEMORY:
-            return self._of_memory(issue, target, self.resources.host.memory())
+            return self._of_memory(issue, target, self.host.memory())
         return ()
 
     def _of_mount(self, name: str, target: str, path: str) -> tuple[Because, ...]:
+        from miyabi_healing.host.look import mount_look
+
+        used, _ = mount_look.used_of(path)
+
+        def look(before: MountLook | None, bound: Bound) -> MountLook:
+            return mount_look.look_at_mount(path, self.config, before, bound)
+
+        return self._compared((name, target), path, used, look)
+
+    def _of_logs(self, name: str, target: str, group: LogGroup) -> tuple[Because, ...]:
+        from miyabi_healing.host.look.log_look import look_at_logs
+
+        used = int(group.megabytes * MEGABYTE)
+        self.logs.add(group.pattern)
+
+        def look(before: MountLook | None, bound: Bound) -> MountLook:
+            return look_at_logs(group, before, bound)
+
+        return self._compared((name, target), group.pattern, used, look)
+
+    def _compared(
+        self,
+        key: tuple[str, str],
+        path: str,
+        used: int,
+        look: Callable[[MountLook | None, Bound], MountLook],
+    ) -> tuple[Because, ...]:
+        """What has grown since the look before; that is made anew only where something has."""
         from miyabi_healing.foresight.shares import mount_growth
         from miyabi_healing.host.look import mount_look
         from miyabi_healing.report.reasons import reasons
 
-        used, _ = mount_look.used_of(path)
         earlier = self._earlier(lambda look: _mount_of(look, path))
         last = next(earlier, None)
         before = last if last and mount_look.has_grown(last, used) else None
         if last and not before and not mount_look.has_shrunk(last, used):
-            return self._as_before(name, target)  # nothing is to be looked at
+            return self._as_before(*key)  # nothing is to be looked at
         if before and not mount_look.says_much(before, used):
             before = next((each for each in earlier if mount_look.says_much(each, used)), before)
-        bound = Bound(max(self.left, 0))
-        now = mount_look.look_at_mount(path, self.resources.config, before, bound)
+        now = look(before, Bound(max(self.left, 0)))
         self.mounts[path] = before, now
         return reasons(mount_growth(before, now)) if before else ()
 
@@ -156,24 +199,25 @@ class Diagnosis:
         """What earlier runs saw of something, the newest first: those of this boot, as far back as
         the last repair.
         """
-        journal = self.resources.readable()
+        journal = self.journal()
         for look in looks.looks(journal) if journal else ():
             if look.boot != boot_id():
                 return
             if (found := pick(look)) is not None:
                 yield found
-                if look.repaired:
-                    return
+            if look.repaired:
+                return
 
     def _as_before(self, name: str, target: str) -> tuple[Because, ...]:
         """What the last run found; how fast it grew then is over."""
-        journal = self.resources.readable()
+        journal = self.journal()
         found = looks.causes_of(journal, name, target) if journal else ()
         return tuple(replace(each, rate=0) for each in found)
 
     def _look_again(self, records: Iterable[CheckResult]) -> bool:
         """Where something was changed, what was seen before that says nothing of what comes."""
         from miyabi_healing.host.look import mount_look
+        from miyabi_healing.host.look.log_look import look_at_logs
         from miyabi_healing.model.actions import StepStatus
 
         done = any(
@@ -186,12 +230,12 @@ class Diagnosis:
             return False
         self.memory.clear()  # the next run sees what is left, and begins with that
         for path, (before, now) in list(self.mounts.items()):
-            self.mounts[path] = (
-                before,
-                mount_look.look_again(
-                    now, self.resources.config, Bound(max(self.left, _AFTER_REPAIR))
-                ),
-            )
+            bound = Bound(max(self.left, _AFTER_REPAIR))
+            if path in self.logs:
+                after = look_at_logs(self.host.log_group(path), None, bound)
+            else:
+                after = mount_look.look_again(now, self.config, bound)
+            self.mounts[path] = before, after
         return True
 
 

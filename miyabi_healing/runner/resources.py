@@ -140,7 +140,7 @@ class Resources:
         """What this run finds of why something grows; asked for only where something does."""
         from miyabi_healing.runner.diagnosis import Diagnosis
 
-        return Diagnosis(self)
+        return Diagnosis(self.host, self.readable, self.notes.append)
 
     def readable(self) -> Journal | None:
         """The journal, in whatever way this run has it; None without one."""
@@ -338,7 +338,7 @@ class Resources:
             self.left_out,
         )
         if "diagnosis" in self.__dict__:
-            self.diagnosis.keep(records)
+            self.diagnosis.keep(journal, self.number, records, self.kills_before)
         for record in records:
             healthy = (
                 record.measured

@@ -57,7 +57,7 @@ def look_at_mount(path: str, settings: Config, before: MountLook | None, bound: 
     since = before.time - _CLOCK_STEP if before else None
     wrote = {(each.pid, each.start): each.written for each in before.writers} if before else {}
     writers = read_writers(device, since, wrote, bound)
-    files = _with_growth(writers.files, before)
+    files = known_growth(writers.files, before)
     sizes = {each.inode: each.bytes for each in before.files} if before else {}
     places = Places(settings.caches)
     listed = tuple(each.path for each in before.folders) if before else ()
@@ -81,7 +81,7 @@ def look_at_mount(path: str, settings: Config, before: MountLook | None, bound: 
     )
 
 
-def _with_growth(files: Iterable[OpenLook], before: MountLook | None) -> dict[int, int]:
+def known_growth(files: Iterable[OpenLook], before: MountLook | None) -> dict[int, int]:
     """How much each open file that has a name has grown, by inode, where that is known."""
     if before is None:
         return {}
