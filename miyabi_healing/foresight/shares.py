@@ -16,6 +16,9 @@ from miyabi_healing.model.look import FolderLook, MemoryLook, MountLook, OpenLoo
 
 LEAST = 0.1  # of the growth: smaller parts are not named
 MOST_UNEXPLAINED = 0.4  # of the growth: beyond it, nothing is said
+_ALONE = 0.25  # of the growth: from here on a folder is named without those beside it
+_SEVERAL = 3
+_NEAR = 2  # levels: folders that are less apart may be named together
 _ALIKE = 0.15  # by how much what a process wrote and what a folder grew may differ
 _PROGRAMS_CUT = 40  # programs in a record: of more, the smallest are not there
 
@@ -186,19 +189,34 @@ def _only_writer(folder: FolderLook, before: MountLook, after: MountLook) -> Ope
 
 
 def _together(grown: Mapping[str, int], known: set[str], top: str, total: int) -> dict[str, int]:
-    """Folders that are too small to be named alone, with those around them, up to one that is
-    large enough. What is a known place stays one.
+    """Folders that are too small to be named alone, with those beside them, deepest first, up to
+    one that is large enough; and several alike near each other. Each is called by the folder that
+    has all of it inside; what is a known place stays one.
     """
-    found = {path: growth for path, growth in grown.items() if growth}
-    for path in sorted(found, key=lambda each: -each.count("/")):
-        place = path
-        while found.get(place, 0) < LEAST * total and place not in known:
-            above = os.path.dirname(place)
-            if place in (top, "/") or above in (top, "/"):
-                break
-            found[above] = found.get(above, 0) + found.pop(place, 0)
-            place = above
-    return {path: growth for path, growth in found.items() if growth}
+    found = {path: ([path], growth) for path, growth in grown.items() if growth}
+    deepest = max((path.count("/") for path in found), default=0)
+    for depth in range(deepest, 1, -1):
+        above: dict[str, list[str]] = defaultdict(list)
+        for path, (inside, growth) in found.items():
+            near = path.count("/") + _NEAR > max(each.count("/") for each in inside)
+            small = growth < LEAST * total or (growth < _ALONE * total and near)
+            parent = os.path.dirname(path)
+            if path.count("/") == depth and small and path not in known and parent != top != path:
+                above[parent].append(path)
+        for parent, paths in above.items():
+            inside, growth = found.pop(parent, ([], 0))
+            for path in paths:
+                more, part = found.pop(path)
+                inside, growth = [*inside, *more], growth + part
+            found[parent] = inside, growth
+    named: dict[str, int] = defaultdict(int)
+    for inside, growth in found.values():
+        if len(inside) < _SEVERAL and all(grown.get(each, 0) >= LEAST * total for each in inside):
+            for each in inside:
+                named[each] += grown[each]
+        else:
+            named[os.path.commonpath(inside)] += growth
+    return {path: growth for path, growth in named.items() if growth}
 
 
 def _written(part: Part, files: Iterable[Part], before: MountLook, after: MountLook) -> Part:

@@ -6,6 +6,7 @@ file that somebody has open is the whole trouble, no other is deleted for it. Hi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -30,10 +31,13 @@ def by_the_cause(plan: Plan, issue: Issue, lives: Lives | None = None) -> Plan:
     kept = [_to_reopen(each) for each in there if each.deleted]
     held = next((each for each in there if each.deleted and (each.share or 0) >= _HALF), None)
     steps: list[Step] = []
+    taken: Counter[str] = Counter()  # by all steps of one cache or log together
+    for each_step in plan.steps:
+        taken[_path_of(each_step)] += each_step.bytes + each_step.later
     for step in plan.steps:
         if held and issue.severity < Severity.CRITICAL and _deletes(step):
             kept.append(_spared(step, held))
-        elif writer := _refilled_by(step, there):
+        elif writer := _refilled_by(step, taken[_path_of(step)], there):
             kept.append(_in_vain(step, writer))
         else:
             steps.append(step)
@@ -53,10 +57,9 @@ def _deletes(step: Step) -> bool:
     return isinstance(step, (Delete, Run, Purge))
 
 
-def _refilled_by(step: Step, causes: list[Because]) -> Because | None:
-    """Who writes into what a step takes away as much as that within ten minutes."""
-    path = _path_of(step)
-    taken = step.bytes + step.later
+def _refilled_by(step: Step, taken: int, causes: list[Because]) -> Because | None:
+    """Who writes within ten minutes as much into what a step takes from as is to be `taken`."""
+    path = _path_of(step) if taken else ""
     return next(
         (
             each
