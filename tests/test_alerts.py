@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from miyabi_healing.state import reports
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.support.formatting import timestamp
 from miyabi_healing.support.paths import JOURNAL
+from miyabi_healing.support.secrets import Secret
 
 HOUR = 3600.0
 RULES, BRAKES = config.AlertSettings(), config.PolicySettings()
@@ -356,7 +358,8 @@ def test_foreseen_that_comes_much_nearer_is_told_once_more() -> None:
 def test_foreseen_that_is_over_is_told_once_and_what_blinks_is_not() -> None:
     story = Story()
     story.then(ahead(story, 8))
-    assert [story.then(FINE), story.then(ahead(story, 8)), story.then(FINE)] == [[]] * 3
+    for document in (FINE, FINE, FINE, ahead(story, 8), FINE):
+        assert story.then(document) == []
     told = [each for _ in range(14) for each in story.then(FINE)]
     assert told == ["passed"]
     assert story.known == {}
@@ -427,6 +430,10 @@ def test_message_of_a_forecast_is_no_failure() -> None:
         [each.to_dict() for each in slack.blocks(message)], ensure_ascii=False
     )
     assert Message.load(message.dump()) == message
+    mixed = replace(message, alerts=(said, replace(said, kind="passed")))
+    assert slack.blocks(mixed)[0].to_dict()["text"]["text"] == "🔭 here: 2 alerts"
+    wrong = replace(message, alerts=(said, replace(said, kind="unhealed")))
+    assert slack.blocks(wrong)[0].to_dict()["text"]["text"].startswith("❌ ")
 
 
 def test_surest_reason_of_an_issue_is_in_its_alert() -> None:
@@ -454,3 +461,32 @@ def test_what_was_put_off_is_told_once_a_day_and_not_that_it_is_over() -> None:
     assert Story().then(done) == ["early"]
     assert Story(config.AlertSettings(healed=False)).then(done) == []
     assert story.then(report(actions=[early("skipped")])) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own
+@pytest.mark.parametrize(
+    ("kinds", "shown"),
+    [
+        (["foreseen"], "info"),
+        (["foreseen", "healed"], "info"),
+        (["passed", "healed"], "success"),
+        (["foreseen", "unhealed"], "failure"),
+    ],
+)
+def test_apprise_shows_a_forecast_as_no_failure(
+    kinds: list[str], shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = pytest.importorskip("apprise")
+    from miyabi_healing.report.alerts import apprise
+
+    seen: list[str] = []
+
+    def notify(_self: object, notify_type: Any, **_more: object) -> bool:
+        seen.append(notify_type.value if hasattr(notify_type, "value") else notify_type)
+        return True
+
+    monkeypatch.setattr(library.Apprise, "notify", notify)
+    (said,), _ = decide.decide(ahead(Story(), 8), {}, BRAKES, RULES, 1e9)
+    message = Message("here", "RUN", "", tuple(replace(said, kind=each) for each in kinds))
+    apprise.send([Secret("json://localhost")], message, 1)
+    assert seen == [shown]

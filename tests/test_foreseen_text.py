@@ -181,6 +181,13 @@ def test_foreseen_is_no_issue_and_what_was_done_early_heals_none() -> None:
     assert "acted early" not in text.render_report(document, False, style=Style(width=200))
 
 
+def test_foreseen_stands_alone_where_nothing_else_was_measured() -> None:
+    document: Any = {**report([], foreseen=[reaches(4)]), "errors": []}
+    lines = text.render_report(document, False, style=Style(width=200)).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("🔭"))
+    assert (lines[at - 1], lines[at + 1]) == ("", "")
+
+
 def test_dry_run_says_that_a_plan_is_early() -> None:
     document: Any = dry_run()
     document["actions_taken"][0]["early"] = True

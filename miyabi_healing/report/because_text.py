@@ -39,8 +39,8 @@ def reasons(issue: Mapping[str, Any]) -> Reasons:
     told = [each for each in rows if _REST not in (each["what"], each["grade"])]
     told.sort(key=lambda each: (_GRADES.index(each["grade"]), -(each["share"] or 0)))
     known = sum(each["share"] for each in shares if each["what"] != _REST)
-    rest = min(max(1 - known, 0), 1)
-    return Reasons(told, (rest if rest >= _WORTH else 0) if shares else None)
+    rest = 1 - known if 1 - known >= _WORTH else 0
+    return Reasons(told, rest if shares else None)
 
 
 def reason_text(row: Mapping[str, Any]) -> str:
