@@ -47,16 +47,16 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         found = list(explanations(question))
         there = question.pid is None and os.path.lexists(question.path)
         place = _place(question) if there else None
-        past: list[dict[str, Any]] = []
-        last = None
+        past = []
         if question.pid is None:
             found = [_respected(question, each) for each in found]
-            past, last = _past(question)
+            past = _past(question)
             place = _with_causes(question, place) if place else None
     if not (found or there or past):
         what = "no such process" if question.pid else "nothing there, nor in quarantine"
         raise Refusal(f"{display(thing)}: {what}", ExitCode.USAGE)
     path = "" if question.pid else display(question.path)
+    last = _last_report(question)
     document = words.build_explanations(thing, found, place, past, last, path)
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
@@ -103,15 +103,22 @@ def _with_causes(question: Question, place: Place) -> Place:
     return replace(place, notes=(*place.notes, *notes))
 
 
-def _past(question: Question) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """What past runs said of it, and the report of the last one."""
-    from miyabi_healing.state import reports
+def _past(question: Question) -> list[dict[str, Any]]:
+    """What past runs said of it."""
     from miyabi_healing.state.verdicts import past_verdicts
 
     with reading(question.state) as journal:
-        if not journal:
-            return [], None
-        return list(past_verdicts(journal, display(question.path))), reports.latest(journal)
+        return list(past_verdicts(journal, display(question.path))) if journal else []
+
+
+def _last_report(question: Question) -> dict[str, Any] | None:
+    """The report of the last run, which may have foreseen something of it."""
+    from miyabi_healing.state import reports
+
+    if question.pid is not None:
+        return None
+    with reading(question.state) as journal:
+        return reports.latest(journal) if journal else None
 
 
 def _question(thing: str, chosen: Config) -> Question:
