@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from miyabi_healing.model import config
 from miyabi_healing.report.alerts import decide, queue, slack
-from miyabi_healing.report.alerts.decide import Key, KnownIssue
+from miyabi_healing.report.alerts.alert import Alert, Key, KnownIssue
 from miyabi_healing.report.alerts.message import Channel, Message
 from miyabi_healing.state import reports
 from miyabi_healing.state.journal import Journal
@@ -311,7 +311,7 @@ def test_whatever_happens_every_alert_is_ended_and_nothing_is_told_twice(
 
 
 def test_age_is_said_as_people_say_it() -> None:
-    made = decide.Alert("new", "lock", "", "low", "", 10_834.62, 600, "s", (), "", "", 0)
+    made = Alert("new", "lock", "", "low", "", 10_834.62, 600, "s", (), "", "", 0)
     assert made.measured == "3 h of 10 min"
 
 

@@ -330,7 +330,7 @@ def _alerts(chosen: Config) -> _Found:
 
 def send_test(chosen: Config) -> _Found:
     """Send a message to every channel of alerts, within the time that a run may spend on it."""
-    from miyabi_healing.report.alerts.decide import Alert
+    from miyabi_healing.report.alerts.alert import Alert
     from miyabi_healing.report.alerts.message import Message, NotSent
     from miyabi_healing.report.alerts.queue import try_channel
     from miyabi_healing.report.outputs import dispatch

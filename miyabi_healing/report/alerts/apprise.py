@@ -8,7 +8,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 
-from miyabi_healing.report.alerts.decide import FORECASTS, Alert
+from miyabi_healing.report.alerts.alert import FORECASTS, Alert
 from miyabi_healing.report.alerts.message import Message, NotSent
 from miyabi_healing.support.secrets import Secret
 

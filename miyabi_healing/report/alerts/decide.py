@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from miyabi_healing.model import config
 from miyabi_healing.model.issue import Severity
+from miyabi_healing.report.alerts import foreseen
+from miyabi_healing.report.alerts.alert import FORESEEN, Alert, Key, KnownIssue
 from miyabi_healing.support.flapping import WINDOW, is_flapping
-from miyabi_healing.support.formatting import figure, plain_number
 from miyabi_healing.support.invocation import own_command
 
 if TYPE_CHECKING:
     from miyabi_healing.report.document_types import ActionRow, Document, IssueRow
 
-Key = tuple[str, str]
 # states that somebody was alerted to and waits to see the end of
 OPEN = ("issue", "unknown", "flapping")
 _TOLD_BRAKES = (
@@ -28,25 +28,7 @@ _TOLD_BRAKES = (
     "quarantine limit",
     "time limit",
 )  # the others are waits that end by themselves, or a person's own wish
-FORESEEN = "foreseen "  # before the names of what has not occurred
 _LONGEST_REST = 3600  # seconds that an issue may rest before somebody is told
-WORDS = {
-    "unhealed": "not healed",
-    "healed": "healed",
-    "recovered": "recovered",
-    "reminder": "still not healed",
-    "brake": "blocked",
-    "flapping": "comes and goes",
-    "unknown": "could not be checked",
-    "foreseen": "foreseen",
-    "sooner": "foreseen sooner than before",
-    "early": "acted before it occurs",
-    "passed": "no longer foreseen",
-    "test": "a test",
-}
-
-
-FORECASTS = ("foreseen", "sooner", "early")  # kinds of alerts to what has not occurred
 
 
 @dataclass(frozen=True)
@@ -72,62 +54,6 @@ class _Finding:
     @property
     def key(self) -> Key:
         return self.name, self.target
-
-
-@dataclass(frozen=True)
-class KnownIssue:
-    """What was told last about one check of one target; what has not occurred is remembered so by
-    `alerts.foreseen`, in its own words.
-
-    Times are seconds since the epoch; `course` is how the last runs went, ``01101``: wrong or
-    not.
-    """
-
-    state: str = ""
-    severity: str = ""
-    brake: str = ""
-    since: float = 0
-    told: float = 0
-    course: str = ""
-
-
-@dataclass(frozen=True)
-class Alert:
-    """One thing to tell. `kind` is a key of `WORDS`; `since` is when it began."""
-
-    kind: str
-    name: str
-    target: str
-    severity: str
-    description: str
-    value: float | None
-    threshold: float | None
-    unit: str
-    done: tuple[str, ...]
-    brake: str
-    advice: str
-    since: float
-
-    @property
-    def subject(self) -> str:
-        where = f" on {self.target}" if self.target else ""
-        return f"{self.name or 'the checks'}{where}"
-
-    @property
-    def measured(self) -> str:
-        """``97.2 % of 90 %``, ``3 h of 10 min``; empty where nothing was measured."""
-        if self.value is None or self.threshold is None:
-            return ""
-        if self.unit == "s":
-            return f"{figure(self.value, 's', self.threshold)} of {figure(self.threshold, 's')}"
-        unit = f" {self.unit}" if self.unit else ""
-        return f"{plain_number(self.value)}{unit} of {plain_number(self.threshold)}{unit}"
-
-    @property
-    def line(self) -> str:
-        """All of it in a line."""
-        facts = "; ".join(part for part in (self.measured, self.description, *self.done) if part)
-        return f"{WORDS[self.kind]}: {self.subject}" + (f" ({facts})" if facts else "")
 
 
 def _findings(document: Document) -> Iterator[_Finding]:
@@ -233,8 +159,6 @@ def decide(
             remembered[key] = before
     early = any(each.get("early") for each in document["actions_taken"])
     if forecasts or early or document.get("foreseen"):
-        from miyabi_healing.report.alerts import foreseen
-
         news, waiting = foreseen.decide(document, forecasts, rules, now)
         alerts += news
         remembered |= waiting

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from miyabi_healing.report.alerts.decide import FORESEEN, Alert, Key, KnownIssue
+from miyabi_healing.report.alerts.alert import FORESEEN, Alert, Key, KnownIssue
 from miyabi_healing.report.foreseen_text import (
     ACTED,
     acted_early,

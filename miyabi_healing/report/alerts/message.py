@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from miyabi_healing.report.alerts import decide
-from miyabi_healing.report.alerts.decide import Alert
+from miyabi_healing.report.alerts.alert import WORDS, Alert
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Message:
         """``host: disk_space_critical on / not healed``, or how many things there are to tell."""
         first = self.alerts[0]
         what = (
-            f"{first.subject} {decide.WORDS[first.kind]}"
+            f"{first.subject} {WORDS[first.kind]}"
             if len(self.alerts) == 1
             else f"{len(self.alerts)} alerts"
         )

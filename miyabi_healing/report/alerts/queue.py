@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from miyabi_healing.model import config
 from miyabi_healing.report.alerts import decide
-from miyabi_healing.report.alerts.decide import Alert, Key, KnownIssue
+from miyabi_healing.report.alerts.alert import Alert, Key, KnownIssue
 from miyabi_healing.report.alerts.message import Channel, Mail, Message, NotSent
 from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.state import run_lock

@@ -31,7 +31,7 @@ from slack_sdk.models.blocks import (
 from slack_sdk.webhook import WebhookClient
 
 from miyabi_healing import __version__
-from miyabi_healing.report.alerts.decide import FORECASTS, WORDS, Alert
+from miyabi_healing.report.alerts.alert import FORECASTS, WORDS, Alert
 from miyabi_healing.report.alerts.message import Message, NotSent
 from miyabi_healing.report.style import MARKS
 from miyabi_healing.support.invocation import own_command
