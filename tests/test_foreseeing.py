@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from foresightwork import closed_logs, journal_of, lived, rising
 from program import report, settings
 from test_kinds import kinds
 
+from conftest import PROJECT
 from miyabi_healing.gate import early
 from miyabi_healing.gate.policy import Policy, Spent
 from miyabi_healing.model.actions import ActionResult, ActionStatus, Outcome, StepStatus
@@ -397,13 +399,31 @@ def held() -> object:
     return QuarantineSummary(0, 0, 0)
 
 
-def test_run_foresees_an_issue_and_puts_it_off(home: Path) -> None:
-    from miyabi_healing.support import paths
+@pytest.mark.root
+def test_simulated_day_crosses_no_limit_and_takes_nothing_but_the_cache() -> None:
+    sys.path.insert(0, str(PROJECT))
+    from benchmarks.early import figures_of
 
+    found = figures_of("soon", True, 20)
+    assert (found["crossings"], found["reacting"], found["outside"]) == (0, 0, 0)
+    assert found["early"] >= 1
+
+
+def test_run_foresees_an_issue_and_puts_it_off(home: Path) -> None:
+    """By archiving closed logs; the live one, which the plan would shorten next, is left alone."""
     limits = "[checks.large_log_files]\nthreshold = 10\n"
     archive = "[healers.prune_logs]\narchive_after_days = 0\n"
     config = settings(home, f'{limits}{archive}[safety]\nours_alone = ["{home}"]\n')
-    logs = closed_logs(home / "logs", 9.6)
+    logs, [live] = closed_logs(home / "logs", 8.1), closed_logs(home / "logs" / "live", 1.5, 1)
+    live = live.rename(home / "logs" / "live.log")
+    with live.open("ab"):
+        put_off(home, config, logs)
+        assert live.stat().st_size == 1_500_000
+
+
+def put_off(home: Path, config: str, logs: list[Path]) -> None:
+    from miyabi_healing.support import paths
+
     journal = journal_of(paths.state_folder())
     lived(journal, "large_log_files", f"{home}/logs/*.log", rising(9.6, 0.12), 10)
     journal.close()
@@ -422,7 +442,10 @@ def test_run_foresees_an_issue_and_puts_it_off(home: Path) -> None:
     assert (code, document["summary"][-25:]) == (0, " 1 would be healed early.")
     [action] = document["actions_taken"]
     assert (action["status"], action["early"]) == ("skipped", True)
-    assert [step["status"] for step in action["steps"]] == ["planned"]
+    assert [(step["kind"], step["status"]) for step in action["steps"]] == [
+        ("archive logs", "planned")
+    ]
+    assert "not on a forecast" in {each["reason"] for each in action["kept"]}
     assert document["foreseen"][0]["early"] == "prune_logs"
     assert all(each.exists() for each in logs)
     code, document = report("--config", config)

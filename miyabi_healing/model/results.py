@@ -50,11 +50,13 @@ class CheckResult:
 
     @property
     def deeds(self) -> list[ActionResult]:
-        """Everything that healers did or tried, the early one first; of that, nothing where it had
-        no step to take.
+        """Everything that healers did or tried, the early one first; that only where it had a step
+        that nothing blocked.
         """
-        early = [self.early] if self.early and (self.early.outcomes or self.early.problem) else []
-        return early + self.actions
+        early = self.early
+        if early and (early.problem or any(each.status != "vetoed" for each in early.outcomes)):
+            return [early, *self.actions]
+        return self.actions
 
     @property
     def healed(self) -> bool:
