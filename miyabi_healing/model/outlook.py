@@ -46,9 +46,9 @@ class Outlook:
     where it looks as far as it can.
 
     `metrics` are today's values; of `series` values there were `samples` past measurements in the
-    last `span` seconds. `told` says whether anything that is to come could have been told
-    from them, `unknown` what could not be read, `notes` what people should know besides; `commands`
-    are what would let it tell more.
+    last `span` seconds. `told` says whether anything that is to come could have been told from
+    them, and `why_not` why not, if it is no want of them. `unknown` is what could not be read,
+    `notes` what people should know besides; `commands` are what would let it tell more.
     """
 
     now: float
@@ -59,6 +59,7 @@ class Outlook:
     samples: int = 0
     span: float = 0.0
     told: bool = False
+    why_not: str = ""
     unknown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()

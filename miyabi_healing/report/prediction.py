@@ -180,7 +180,7 @@ def _nothing_foreseen(outlook: Outlook) -> str:
     what = "Nothing else is foreseen" if outlook.predictions else "Nothing is foreseen"
     if outlook.told:
         return f"{what}{where}. It rests on {_rests_on(outlook)}."
-    return f"What comes could not be told: {_rests_on(outlook)}."
+    return f"What comes could not be told: {outlook.why_not or _rests_on(outlook)}."
 
 
 def _rests_on(outlook: Outlook) -> str:

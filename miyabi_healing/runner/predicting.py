@@ -5,9 +5,9 @@ history of its runs. Looks only: no check and no healer is run.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from miyabi_healing.host.readings import Host
@@ -23,7 +23,7 @@ from miyabi_healing.state import series
 from miyabi_healing.state.run_clock import Moment, unknown_moment
 from miyabi_healing.support import deadline
 from miyabi_healing.support.command_errors import ToolError
-from miyabi_healing.support.formatting import display
+from miyabi_healing.support.formatting import display, duration_text, timestamp_seconds
 from miyabi_healing.support.invocation import own_command, shell_word
 
 if TYPE_CHECKING:
@@ -92,6 +92,28 @@ class _Look:
             return False
         return min(self.now.wall, self.now.believed) <= waiver.end
 
+    @cached_property
+    def causes(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Why the values of issues, and of what it foresaw, are as they are, by what the last run
+        found out; nothing where that was too long ago to be so still. Raises sqlite3.Error.
+        """
+        from miyabi_healing.state import reports
+
+        document = (reports.latest(self.journal) if self.journal else None) or {}
+        try:
+            age = self.now.wall - timestamp_seconds(document.get("timestamp", ""))
+        except (ValueError, OverflowError):
+            return {}
+        if age > 3600 * self.config.foresight.horizon:
+            return {}
+        found = {
+            (row["name"], row["target"]): tuple(each["text"] for each in row.get("because", ()))
+            for row in document.get("issues_detected", ())
+        }
+        for row in document.get("foreseen", ()):
+            found[row["name"], row["target"]] = tuple(row["causes"])
+        return found
+
     def read(self, what: str, value: Callable[[], float]) -> float | None:
         """A value; None where it cannot be read, which is noted."""
         try:
@@ -110,13 +132,15 @@ def look_ahead(
     options = "".join(f"--checks {shell_word(each)} " for each in more_checks)
     look = _Look(config, journal, options, journal.now() if journal else unknown_moment())
     targets = Targets(config)
-    on = [each for each in check_sources(where) if not each.why_off(config)]
-    metrics = dict(_metrics_alone(look, targets))
-    values = [found for each in on for found in _values(look, each, targets)]
-    for each in values:
-        if each.metric in _METRICS.values():
-            metrics[each.metric] = max(each.value, metrics.get(each.metric, each.value))
-    known = {(each.check.name, each.target): each for each in values}
+    metrics = dict(_without_limit(look, targets))
+    values: list[_Value] = []
+    for check in check_sources(where):
+        on = not check.why_off(config)
+        found = list(_values(look, check, targets)) if on or check.name in _METRICS else []
+        if found and (metric := _METRICS.get(check.name)):
+            metrics[metric] = max(each.value for each in found)
+        values += found if on else []
+    known = {(each.check.name, each.target) for each in values}
     kept = [row for row in (series.extents(journal) if journal else []) if row[:2] in known]
     return Outlook(
         now=look.now.wall,
@@ -126,14 +150,15 @@ def look_ahead(
         series=len(kept),
         samples=sum(row.samples for row in kept),
         span=max((look.now.wall - row.since for row in kept), default=0.0),
-        told=config.foresight.enabled and _could_tell(journal, kept, look.now),
+        told=not (why := _why_not(look, kept)) and _could_tell(journal, kept, look.now),
+        why_not=why,
         unknown=tuple(look.unknown),
         notes=tuple(look.notes),
     )
 
 
-def _metrics_alone(look: _Look, targets: Targets) -> Iterator[tuple[str, float]]:
-    """What has no limit here, and what has one whose check may be off."""
+def _without_limit(look: _Look, targets: Targets) -> Iterator[tuple[str, float]]:
+    """The metrics that no check here has a limit for."""
     from miyabi_healing.host import component_readings, cpu
 
     host = Host(look.config)
@@ -205,9 +230,24 @@ def _predictions(look: _Look, values: list[_Value]) -> Iterator[Prediction]:
             yield _prediction(look, each, found, crossed=False)
 
 
+def _why_not(look: _Look, kept: Sequence[series.Extent] = ()) -> str:
+    """Why nothing can be foreseen, however long the history is; empty where it can. What is to
+    come within the horizon shows in what was measured within twice as long before, or nowhere.
+    """
+    rules = look.config.foresight
+    if not rules.enabled:
+        return f"it is switched off: [foresight] enabled = false in {look.config.source}"
+    if look.now.doubt:
+        return "the wall clock is another than runs have seen"
+    age = min((look.now.wall - row.until for row in kept), default=0.0)
+    if age > 2 * 3600 * rules.horizon:
+        return f"the last run on record was {duration_text(age)} ago"
+    return ""
+
+
 def _foreseen(look: _Look, value: _Value) -> Foreseen | None:
     """As a run foresees it; what was measured in the last run, from then on."""
-    if look.journal is None or not look.config.foresight.enabled or look.now.doubt:
+    if look.journal is None or _why_not(look):
         return None
     now = look.now
     if value.at != now.wall:
@@ -242,10 +282,11 @@ def _crossed(look: _Look, value: _Value) -> Foreseen:
 
 
 def _prediction(look: _Look, value: _Value, found: Foreseen, *, crossed: bool) -> Prediction:
+    causes = look.causes.get((value.check.name, value.target), ())
     return Prediction(
         component=value.component,
         metric=value.metric,
-        foreseen=found,
+        foreseen=dataclasses.replace(found, causes=found.causes or causes),
         seconds=max(0.0, found.measured + found.eta_seconds - look.now.wall),
         crossed=crossed,
         commands=_commands(value, look.checks_options),
@@ -270,7 +311,7 @@ def _could_tell(journal: Journal | None, kept: list[series.Extent], now: Moment)
     """
     from miyabi_healing.foresight import forecast
 
-    if not kept or journal is None or now.doubt:
+    if not kept or journal is None:
         return False
     longest = max(kept, key=lambda row: row.samples)
     times, _ = series.read_series(journal, longest.name, longest.target)

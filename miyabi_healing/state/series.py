@@ -34,12 +34,13 @@ def read_series(
 
 
 class Extent(NamedTuple):
-    """How many measurements of a value there are, the first of them at `since`."""
+    """How many measurements of a value there are, the first at `since` and the last at `until`."""
 
     name: str
     target: str
     samples: int
     since: float
+    until: float
 
 
 def extents(journal: Journal) -> list[Extent]:
@@ -47,7 +48,7 @@ def extents(journal: Journal) -> list[Extent]:
     if journal.version < _LEAST_VERSION:
         return []
     query = (
-        "select name, target, count(*), min(ended) from measurement join pass "
+        "select name, target, count(*), min(ended), max(ended) from measurement join pass "
         "on pass.id = measurement.pass where value is not null group by name, target"
     )
     return [Extent(*row) for row in journal.all(query)]

@@ -73,7 +73,7 @@ def read_series_file(file: BinaryIO) -> SeriesFile:
         lines += 1
         if last is None or sample[0] >= last[0]:
             last = sample
-    if last and every > 1:
+    if last and last not in found:
         found.append(last)
     found.sort(key=lambda each: each[0])  # of one time, the later line stays the later one
     return SeriesFile(
