@@ -127,7 +127,7 @@ def test_fifo_is_read_until_its_writer_has_ended(file: Path) -> None:
                 stream.write(half)
                 stream.flush()
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     assert read_health(str(file), wait=20) == "healthy"
     writer.join()

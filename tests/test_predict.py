@@ -374,8 +374,11 @@ def test_checks_of_ones_own_are_foreseen_by_their_history(tmp_path: Path, place:
         "import pytest\n@pytest.mark.limit(130)\ndef test_mine(mount, measure, limit): raise X\n"
     )
     where = Folders((*OURS.checks, checks), OURS.healers)
+    chosen = only_disk(place, 99.9)
     with contextlib.closing(history(tmp_path, growing(100, 6), "/x", "mine")) as journal:
-        outlook = predicting.look_ahead(only_disk(place, 99.9), journal, where, (str(checks),))
+        outlook = predicting.look_ahead(chosen, journal, where, (str(checks),))
+        journal.write("update pass set ended = ended - ?", (10 * HOUR,))
+        assert predicting.look_ahead(chosen, journal, where).predictions == (), "its time is over"
     [row] = checked(outlook)["predictions"]
     assert (row["component"], row["issue"], row["target"]) == ("disk", "mine", "/x")
     assert row["recommendations"] == [f"miyabi-healing --checks {checks} explain mine"]

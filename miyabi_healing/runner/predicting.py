@@ -4,9 +4,8 @@ history of its runs. Looks only: no check and no healer is run.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -251,7 +250,7 @@ def _foreseen(look: _Look, value: _Value) -> Foreseen | None:
         return None
     now = look.now
     if value.at != now.wall:
-        now = dataclasses.replace(now, wall=value.at, believed=value.at)
+        now = replace(now, wall=value.at, believed=value.at)
     found = foreseeing.foresee(
         look.journal, value.check.name, value.target, value.limit, value.value, now,
         look.config.foresight.horizon * 3600,
@@ -286,7 +285,7 @@ def _prediction(look: _Look, value: _Value, found: Foreseen, *, crossed: bool) -
     return Prediction(
         component=value.component,
         metric=value.metric,
-        foreseen=dataclasses.replace(found, causes=found.causes or causes),
+        foreseen=replace(found, causes=found.causes or causes),
         seconds=max(0.0, found.measured + found.eta_seconds - look.now.wall),
         crossed=crossed,
         commands=_commands(value, look.checks_options),

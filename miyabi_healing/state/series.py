@@ -45,8 +45,6 @@ class Extent(NamedTuple):
 
 def extents(journal: Journal) -> list[Extent]:
     """How far back each value is known. Raises sqlite3.Error."""
-    if journal.version < _LEAST_VERSION:
-        return []
     query = (
         "select name, target, count(*), min(ended), max(ended) from measurement join pass "
         "on pass.id = measurement.pass where value is not null group by name, target"
@@ -58,8 +56,6 @@ def newest(journal: Journal, name: str) -> list[tuple[str, float, float]]:
     """What the last run measured of each target of a check: the target, when, and the value, after
     a repair where there was one. Raises sqlite3.Error.
     """
-    if journal.version < _LEAST_VERSION:
-        return []
     query = (
         "select target, ended, coalesce(after, value) from measurement join pass "
         "on pass.id = measurement.pass where name = ? and value is not null "
