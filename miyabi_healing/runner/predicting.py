@@ -140,7 +140,9 @@ def look_ahead(
             metrics[metric] = max(each.value for each in found)
         values += found if on else []
     known = {(each.check.name, each.target) for each in values}
-    kept = [row for row in (series.extents(journal) if journal else []) if row[:2] in known]
+    names = {name for name, _ in known}
+    extents = series.extents(journal, names) if journal else []
+    kept = [row for row in extents if row[:2] in known]
     return Outlook(
         now=look.now.wall,
         horizon=config.foresight.horizon * 3600,

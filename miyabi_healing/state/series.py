@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from miyabi_healing.state.journal import Journal
@@ -43,13 +44,14 @@ class Extent(NamedTuple):
     until: float
 
 
-def extents(journal: Journal) -> list[Extent]:
-    """How far back each value is known. Raises sqlite3.Error."""
+def extents(journal: Journal, names: Collection[str]) -> list[Extent]:
+    """How far back each value of these checks is known. Raises sqlite3.Error."""
     query = (
         "select name, target, count(*), min(ended), max(ended) from measurement join pass "
-        "on pass.id = measurement.pass where value is not null group by name, target"
+        f"on pass.id = measurement.pass where name in ({', '.join('?' * len(names))}) "
+        "and value is not null group by name, target"
     )
-    return [Extent(*row) for row in journal.all(query)]
+    return [Extent(*row) for row in journal.all(query, *names)]
 
 
 def newest(journal: Journal, name: str) -> list[tuple[str, float, float]]:
