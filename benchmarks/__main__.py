@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import harness
 
-AROUND = ("early", "forecast", "harness", "launch", "ours", "__main__")
+AROUND = ("early", "forecast", "harness", "launch", "learning", "ours", "__main__")
 
 
 def topics() -> dict[str, harness.Topic]:

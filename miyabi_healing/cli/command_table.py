@@ -29,6 +29,7 @@ class LazyCommands(click.Group):
         "hooks": "hooks",
         "init": "init",
         "install": "install",
+        "learning": "learning",
         "list": "listing:list_all",
         "pause": "pause",
         "predict": "predict",

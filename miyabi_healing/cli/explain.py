@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from miyabi_healing.cli.common import CommandContext, Refusal, as_json, settings
+from miyabi_healing.cli.common import CommandContext, Refusal, as_json, reading, settings
 from miyabi_healing.cli.configuration import toml_text
 from miyabi_healing.cli.listing import folders, sources_text
 from miyabi_healing.model.config import Config, ConfigError
@@ -25,6 +25,7 @@ from miyabi_healing.runner.check_sources import (
     check_sources,
     healer_sources,
 )
+from miyabi_healing.support import paths
 from miyabi_healing.support.config_sources import ConfigSources, config_sources, redacted
 from miyabi_healing.support.formatting import display
 from miyabi_healing.support.invocation import own_command
@@ -63,6 +64,8 @@ def explain(given: CommandContext, name: str, as_json: bool) -> None:
         raise Refusal(str(error), ExitCode.USAGE) from None
     sources, word = config_sources(chosen), name.removeprefix("test_")
     rows = [_check_row(each, chosen, sources) for each in checks if each.name == word]
+    for row in rows:
+        row["learned"] = _learned(chosen, row["name"], row["healers"])
     rows += [_healer_row(each, checks, chosen, sources) for each in healers if each.name == name]
     if not rows:
         near = did_you_mean(word, [each.name for each in checks] + [each.name for each in healers])
@@ -133,6 +136,33 @@ def _healer_row(
     }
 
 
+def _learned(chosen: Config, check: str, healers: list[str]) -> list[_Row]:
+    """The targets for which healers are tried in another order than the documented one."""
+    if len(healers) < 2 or not chosen.learning.enabled:
+        return []
+    from miyabi_healing.report.learned_text import swap_text
+    from miyabi_healing.runner import learning
+    from miyabi_healing.state import attempts
+
+    with reading(paths.state_folder()) as journal:
+        if journal is None:
+            return []
+        targets = {each.target for each in attempts.read_all(journal) if each.issue == check}
+        orders = {
+            target: learning.order_of(journal, chosen, check, target, healers)
+            for target in sorted(targets)
+        }
+    return [
+        {
+            "target": target,
+            "healers": list(order.healers),
+            "swaps": [swap_text(each) for each in order.swaps],
+        }
+        for target, order in orders.items()
+        if order.swaps
+    ]
+
+
 def _literal(written: str) -> Any:
     """A default as a value, where it is one and no expression."""
     try:
@@ -169,6 +199,11 @@ def _check_lines(row: _Row, width: float) -> Iterator[str]:
         facts.append(f"Comes after {', '.join(row['after'])}, whose repair may spare it.")
     called = ", then ".join(row["healers"])
     facts.append(f"Healed by {called}." if called else "Nothing heals it.")
+    for each in row["learned"]:
+        where = f" on {each['target']}" if each["target"] else ""
+        facts.append(
+            f"Learned order{where}: {', then '.join(each['healers'])} ({'; '.join(each['swaps'])})."
+        )
     commands = [f"history --issue {row['name']}", f"--only {row['name']} --dry-run"]
     commands += [f"explain {each}" for each in row["healers"]]
     yield from _facts(facts, commands, width)

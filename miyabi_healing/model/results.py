@@ -11,6 +11,7 @@ from miyabi_healing.model.issue import Issue, Limit
 if TYPE_CHECKING:  # a run in which nothing was done needs none of these
     from miyabi_healing.model.actions import ActionResult, Outcome, Recovered
     from miyabi_healing.model.foreseen import Foreseen
+    from miyabi_healing.model.learned import Order
 
 
 class NotMeasured(Exception):
@@ -33,8 +34,9 @@ class Measurement(TypedDict):
 @dataclass
 class CheckResult:
     """What happened to one check: the issue it found, what was done, and the numbers. One that was
-    `skipped`, as the configuration has it off, looked at nothing. `early` is what was done before
-    an issue that was foreseen, which is none of `actions`.
+    `skipped`, as the configuration has it off, looked at nothing. `order` is the one that its
+    healers are tried in, None where it has not been asked for. `early` is what was done before an
+    issue that was foreseen, which is none of `actions`.
     """
 
     name: str
@@ -46,6 +48,7 @@ class CheckResult:
     measured: Measurement | None = None
     waived: str = ""
     skipped: bool = False
+    order: Order | None = None
     early: ActionResult | None = None
 
     @property

@@ -29,6 +29,17 @@ class IssueRow(TypedDict):
     healed: bool
     used_by: NotRequired[list[dict[str, Any]]]
     because: NotRequired[list[BecauseRow]]
+    healer_order: NotRequired[OrderRow]
+
+
+class OrderRow(TypedDict):
+    """The order in which healers are tried, where it is not the documented one; `swaps` are
+    sentences with the numbers.
+    """
+
+    healers: list[str]
+    documented: list[str]
+    swaps: list[str]
 
 
 class StepRow(TypedDict):

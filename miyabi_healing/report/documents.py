@@ -201,6 +201,14 @@ def _issue_row(record: CheckResult) -> IssueRow:
         from miyabi_healing.report.reasons import because_row
 
         row["because"] = [because_row(each) for each in issue.because]
+    if record.order and record.order.swaps:
+        from miyabi_healing.report.learned_text import swap_text
+
+        row["healer_order"] = {
+            "healers": list(record.order.healers),
+            "documented": list(record.order.documented),
+            "swaps": [swap_text(each) for each in record.order.swaps],
+        }
     return row
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from miyabi_healing.host.context import HealerContext
 from miyabi_healing.model.actions import INTERRUPTED, ActionResult, Outcome, StepStatus
@@ -18,12 +19,26 @@ from miyabi_healing.runner import registry
 from miyabi_healing.runner.resources import Resources
 from miyabi_healing.support import deadline
 
+if TYPE_CHECKING:
+    from miyabi_healing.model.risk import Risk
+
 logger = logging.getLogger(__name__)
 
 
-def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, object]) -> None:
-    """Plan, and carry the plan out unless this is a dry run or something objects. Raises
-    nothing a healer raises.
+class OutOfClass(Exception):
+    """A healer that is tried before its documented place has planned what is riskier than it was
+    known for; nothing was done. The message says what.
+    """
+
+
+def heal(
+    resources: Resources,
+    action: ActionResult,
+    fixtures: Mapping[str, object],
+    within: Risk | None = None,
+) -> None:
+    """Plan, and carry the plan out unless this is a dry run or something objects, or a step is
+    beyond the class `within`. Raises OutOfClass, and nothing a healer raises.
     """
     begun = time.monotonic()
     healer, issue = action.healer, action.issue
@@ -61,6 +76,8 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
                 from miyabi_healing.runner import causes_first
 
                 plan = causes_first.by_the_cause(plan, issue)
+            if within is not None:
+                _refuse_riskier(plan, within)
             action.plan = plan
             planned = f"{len(plan.steps)} step(s), {len(plan.kept)} thing(s) kept"
             logger.debug("healer %s: %s, %.3f s", healer, planned, time.monotonic() - begun)
@@ -75,6 +92,8 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
                 action.brake = _carry_out(resources, action, action.plan)
                 if tried := () if action.brake else plan.tried():
                     resources.note_sightings(healer, (*plan.sightings, *tried))
+    except OutOfClass:
+        raise
     except deadline.TooLong as late:
         action.problem = f"{late}, and it had not made its plan"
         _trace(resources, healer, late)
@@ -89,6 +108,14 @@ def heal(resources: Resources, action: ActionResult, fixtures: Mapping[str, obje
     finally:
         action.duration = time.monotonic() - begun
         logger.debug("healer %s: over, %.3f s", healer, action.duration)
+
+
+def _refuse_riskier(plan: Plan, within: Risk) -> None:
+    """Raises OutOfClass."""
+    from miyabi_healing.model.risk import risk_of
+
+    if riskier := next((step for step in plan.steps if risk_of(step) > within), None):
+        raise OutOfClass(f"{riskier.kind} {riskier.target}")
 
 
 def _place(error: BaseException, file: Path | None) -> str:

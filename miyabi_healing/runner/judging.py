@@ -5,6 +5,7 @@ which nothing is known.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from miyabi_healing.model.config import ConfigError
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.results import CheckResult, NotMeasured
 from miyabi_healing.runner.fixtures import issue_name
-from miyabi_healing.runner.healing import heal
+from miyabi_healing.runner.healing import OutOfClass, heal
 from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of
 from miyabi_healing.support.mount_answers import NoAnswer
 
@@ -33,12 +34,24 @@ def around_it(call: pytest.CallInfo[Any], failure: pytest.ExceptionInfo[BaseExce
 def _pending(item: pytest.Item) -> str | None:
     """The next healer this check may call; None when it may call none."""
     record = item.config.stash[RECORDS][item.nodeid]
-    names = healers_of(item)
+    names = _order(item, record)
     tried = len(record.actions)
     resources = item.config.stash[RESOURCES]
     if tried and (resources.dry_run or resources.blocked):
         return None
     return names[tried] if tried < len(names) else None
+
+
+def _order(item: pytest.Item, record: CheckResult) -> Sequence[str]:
+    """The healers of a check in the order in which they are tried, decided once a run."""
+    documented = healers_of(item)
+    if len(documented) < 2 or not item.config.stash[RESOURCES].config.learning.enabled:
+        return documented
+    if record.order is None:
+        from miyabi_healing.runner import learning
+
+        record.order = learning.choose_order(item.config.stash[RESOURCES], record, documented)
+    return record.order.healers
 
 
 def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckResult) -> None:
@@ -89,8 +102,22 @@ def _heal(item: pytest.Item, name: str, record: CheckResult) -> None:
     if REPORTS not in item.stash or record.issue is None:
         return  # pytest.exit or Ctrl-C came first; this is only the session's cleanup
     values: dict[str, object] = dict(getattr(item, "funcargs", {}))
+    resources = item.config.stash[RESOURCES]
     record.actions.append(ActionResult(name, record.issue))
-    heal(item.config.stash[RESOURCES], record.actions[-1], values)
+    within = record.order.class_of(name) if record.order else None
+    try:
+        heal(resources, record.actions[-1], values, within)
+    except OutOfClass as riskier:
+        from miyabi_healing.runner import learning
+
+        record.actions.pop()
+        done = [each.healer for each in record.actions]
+        record.order = learning.documented_order(healers_of(item), done)
+        resources.notes.append(
+            f"{record.name}: the documented order holds, as {name} plans what is riskier than "
+            f"before: {riskier}"
+        )
+        _heal(item, record.order.healers[len(done)], record)
 
 
 def trace(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:

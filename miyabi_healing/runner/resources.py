@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -328,6 +328,11 @@ class Resources:
         records = list(records)
         if interrupted and not (records[-1].measured or records[-1].issue or records[-1].error):
             records[-1].error = "the run was interrupted"
+        also: Sequence[Callable[[Journal, int, Moment], object]] = ()
+        if any(each.issue for each in records):
+            from miyabi_healing.runner import learning
+
+            also = learning.adding(self.config, records, self.notes)
         self.number = history.record(
             journal,
             self.run_id,
@@ -336,6 +341,7 @@ class Resources:
             self.config.history,
             interrupted,
             self.left_out,
+            also,
         )
         if "diagnosis" in self.__dict__:
             self.diagnosis.keep(journal, self.number, records, self.kills_before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.model import config
@@ -34,10 +34,11 @@ def record(
     rules: config.HistorySettings,
     interrupted: bool = False,
     left_out: Iterable[str] = (),
+    also: Iterable[Callable[[Journal, int, Moment], object]] = (),
 ) -> int:
     """Keep one run, with what it left out, and let go of what is too old or too much; returns its
-    number. One that was `interrupted` has something unknown, also where no check is. Raises
-    sqlite3.Error.
+    number. One that was `interrupted` has something unknown, also where no check is. What is to be
+    written with it, `also`, is given the run's number and the moment. Raises sqlite3.Error.
     """
     kept = [each for each in records if not each.skipped]
     found = [each for each in kept if each.issue]
@@ -61,13 +62,15 @@ def record(
         for name in left_out:
             nothing = (number, name, "", None, None, 0, "", LEFT_OUT, "", "", "", None)
             journal.write(f"insert into measurement ({_COLUMNS}) values ({_VALUES})", nothing)
+        assert number is not None  # an insert has one
+        for write in also:
+            write(journal, number, now)
         prune(journal, rules, now)
         database.execute("commit")
     except BaseException:
         if database.in_transaction:
             database.execute("rollback")
         raise
-    assert number is not None  # an insert has one
     return number
 
 

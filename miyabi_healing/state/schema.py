@@ -135,9 +135,13 @@ MIGRATIONS = (
     create index alarm_by_end on alarm (ended);
     create table attempt (
         issue text not null, target text not null, healer text not null, options text not null,
-        tries real not null, gained real not null, seconds real not null, gain real not null,
-        quiet real not null, relapses real not null, undone integer not null, last real not null,
-        primary key (issue, target, healer, options)
+        risk integer, tries real not null, gained real not null, seconds real not null, gain real
+        not null,
+        quiet real not null, relapses real not null, count integer not null, gains real not null,
+        undone integer not null, before real, after real, position integer not null, outcome text
+        not null,
+        since real, clock real not null, last real not null,
+        primary key (issue, target, healer)
     ) strict;
     create table look (pass integer primary key, record blob not null) strict;
     """,
