@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from program import report, run, settings
 
 from benchmarks import learning as learning_benchmark
 from miyabi_healing.gate.handlers.table import HANDLERS
-from miyabi_healing.model.learned import Sums, Swap, after_try, chance_better, learned_order
+from miyabi_healing.model.actions import INTERRUPTED, ActionResult, Outcome, StepStatus
+from miyabi_healing.model.config import Config, HistorySettings, LearningSettings
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.learned import DECAY, Sums, Swap, after_try, chance_better, learned_order
+from miyabi_healing.model.plan import Goal, Plan
+from miyabi_healing.model.results import CheckResult
 from miyabi_healing.model.risk import BY_KIND, LOWEST, Risk, highest, risk_of
-from miyabi_healing.model.steps import Run, Signal
+from miyabi_healing.model.steps import Delete, Quarantine, Run, Signal
 from miyabi_healing.report.learned_text import swap_text
+from miyabi_healing.runner import learning
+from miyabi_healing.state import attempts, history, run_clock
+from miyabi_healing.state.journal import Journal
+from miyabi_healing.support import paths
+from miyabi_healing.support.files import identity_at
 
 HERE = Path("/")
 
@@ -166,3 +183,300 @@ def test_simulated_hosts_gain_and_are_not_harmed() -> None:
     mixed = learning_benchmark.simulate(policy, 6, 30, good=False, classes=classes)
     assert random_one.share > 0.65
     assert (good.harmed, mixed.outside) == (pytest.approx(0, abs=0.1), 0)
+
+
+# What is on record
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path / "journal.sqlite3")
+    yield made
+    made.close()
+
+
+class Runs:
+    """Runs of a check on record, at times of the test's own."""
+
+    def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.journal, self.boot, self.wall = journal, 1000.0, 1.7e9
+        monkeypatch.setattr(run_clock, "read_clocks", self.clocks)
+        self.notes: list[str] = []
+
+    def clocks(self) -> run_clock.Reading:
+        return run_clock.Reading(self.wall, self.boot, "boot")
+
+    def later(self, hours: float) -> None:
+        self.boot += hours * 3600
+        self.wall += hours * 3600
+
+    def made(
+        self,
+        *actions: ActionResult,
+        config: Config = Config(),  # noqa: B008
+        rules: HistorySettings = HistorySettings(),  # noqa: B008
+        value: float = 100,
+    ) -> int:
+        """One run: healthy, unless something was done."""
+        check = CheckResult("things", "", LIMIT, actions=list(actions))
+        check.measured = {"value": value, "description": ""}
+        if actions:
+            check.issue = actions[0].issue
+        also = learning.adding(config, [check], self.notes)
+        return history.record(
+            self.journal, f"run {self.boot:.0f}", self.wall, [check], rules, also=also
+        )
+
+    def known(self, healer: str = "a") -> Sums:
+        return attempts.read_sums(self.journal, "things", "")[healer].sums
+
+
+@pytest.fixture
+def runs(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    return Runs(journal, monkeypatch)
+
+
+LIMIT = Limit(50)
+STEP = Delete(target="x", reason="", root=HERE, units=())
+
+
+def action(
+    healer: str = "a", after: float = 0, status: StepStatus = StepStatus.APPLIED, **more: Any
+) -> ActionResult:
+    """A healer that was called at 100, and brought that down."""
+    steps = more.pop("steps", (STEP,))
+    done = ActionResult(healer, Issue("things", "", "", 100, LIMIT), duration=2, **more)
+    done.plan = Plan(tuple(steps), Goal("", lambda: False))
+    done.outcomes = [Outcome(each, status) for each in steps]
+    done.passed, done.value_after = after <= LIMIT.threshold, after
+    return done
+
+
+def test_heal_counts_one_and_half_a_heal_counts_half(runs: Runs) -> None:
+    runs.made(action("a", after=75), action("b", after=40))
+    assert (runs.known("a").gains, runs.known("b").gains) == (0.5, 1)
+    row = attempts.read_sums(runs.journal, "things", "")["b"]
+    assert (row.before, row.after, row.position, row.outcome) == (75, 40, 2, "success")
+    assert (row.sums.risk, row.sums.seconds, row.gain) == (LOWEST, 2, 35)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        action(brake="cooldown"),
+        action(problem=INTERRUPTED),
+        action(status=StepStatus.BLOCKED, after=100),
+        action(status=StepStatus.SKIPPED),  # it went away by itself
+    ],
+    ids=["held back", "asked to stop", "blocked", "gone by itself"],
+)
+def test_what_says_nothing_about_a_healer_is_no_try(runs: Runs, held: ActionResult) -> None:
+    runs.made(held)
+    assert attempts.read_all(runs.journal) == []
+
+
+@pytest.mark.parametrize(
+    "vain",
+    [
+        action(after=100, steps=()),
+        action(after=100, status=StepStatus.FAILED),
+        action(after=100, status=StepStatus.SKIPPED),
+        action(after=100),
+    ],
+    ids=["nothing to do", "failed", "in use", "in vain"],
+)
+def test_what_was_tried_in_vain_is_a_try(runs: Runs, vain: ActionResult) -> None:
+    runs.made(vain)
+    assert (runs.known().count, runs.known().gains) == (1, 0)
+
+
+def test_quiet_time_runs_until_the_issue_is_back_and_counts_before_it_is(runs: Runs) -> None:
+    runs.made(action())
+    for _ in range(5):
+        runs.later(2)
+        runs.made(value=10)
+    assert (runs.known().quiet, runs.known().relapses) == (10 * 3600, 0)
+    runs.later(2)
+    runs.made(action())
+    assert runs.known().quiet == 11 * 3600 * DECAY  # it came back in the two hours before
+    assert runs.known().relapses == DECAY
+    assert runs.known().since is not None
+
+
+def test_time_in_which_nobody_looked_is_not_quiet(runs: Runs) -> None:
+    runs.made(action())
+    runs.later(10)
+    assert runs.known().quiet == 0
+
+
+def test_wall_clock_that_jumps_makes_no_quiet_time(runs: Runs) -> None:
+    runs.made(action())
+    runs.later(1)
+    runs.wall += 1e8
+    runs.made(value=10)
+    assert runs.known().quiet == pytest.approx(3600)
+
+
+def test_healthy_run_writes_and_asks_nothing(runs: Runs) -> None:
+    runs.made(action())
+    runs.later(1)
+    asked: list[str] = []
+    runs.journal.database.set_trace_callback(asked.append)
+    runs.made(value=10)
+    assert not [each for each in asked if "attempt" in each]
+    assert [each for each in asked if "measurement" in each]
+
+
+def test_rollback_counts_against_its_repair_once(runs: Runs) -> None:
+    runs.made(action())
+    number = runs.journal.intend("a run", "a", action().issue, STEP)
+    runs.journal.finish(number, Outcome(STEP, StepStatus.APPLIED))
+    runs.later(1)
+    runs.made(value=10)
+    assert (runs.known().gains, runs.known().quiet) == (1, 3600)
+    runs.journal.mark(number, "rolled back")
+    assert (runs.known().gains, runs.known().undone, runs.known().quiet) == (0, 1, 0)
+    for _ in range(2):
+        runs.made(action())
+    assert (runs.known().gains, runs.known().undone) == (2, 1)
+    attempts.forget(runs.journal)
+    runs.made(action())
+    assert (runs.known().gains, runs.known().undone) == (1, 1)
+
+
+def test_other_options_begin_anew(runs: Runs) -> None:
+    for _ in range(4):
+        runs.made(action("a", after=100), action("b"))
+    config = Config(healers={"b": {"thorough": True}})
+    order = partial(learning.order_of, runs.journal, issue="things", target="", documented="ab")
+    assert order(Config()).healers == ("b", "a")
+    assert order(Config(healers={"b": {"cooldown": 5}})).healers == ("b", "a")
+    assert order(config).healers == ("a", "b")
+    assert order(Config(learning=LearningSettings(enabled=False))).healers == ("a", "b")
+    runs.made(action("b"), config=config)
+    assert runs.known("b").count == 1
+
+
+def test_riskiest_plan_of_a_healer_is_its_class(runs: Runs) -> None:
+    aside = Quarantine(target="x", reason="", path=HERE, identity=identity_at(HERE))
+    for steps in ((STEP,), (STEP, aside), (STEP,), ()):
+        runs.made(action(steps=steps, after=100))
+    assert runs.known().risk == Risk.SET_ASIDE
+
+
+def test_sums_outlive_history_and_go_when_nobody_has_tried_for_long(runs: Runs) -> None:
+    for healer in ("old", "a", "a"):
+        runs.made(action(healer), rules=HistorySettings(passes=1))
+    assert len(history.passes(runs.journal, 0, 9)) == 1
+    assert set(attempts.read_sums(runs.journal, "things", "")) == {"old", "a"}
+    runs.journal.write("update attempt set clock = -1e9 where healer = 'old'", ())
+    runs.journal.write("update attempt set issue = 'gone' where healer = 'old'", ())
+    runs.made(action("a"))
+    assert [each.sums.healer for each in attempts.read_all(runs.journal)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["drop table attempt", "update attempt set tries = -9", "update attempt set risk = 7"]
+)
+def test_broken_table_takes_nothing_with_it(runs: Runs, damage: str) -> None:
+    runs.made(action("a", after=100), action("b"))
+    runs.journal.write(damage, ())
+    number = runs.made(action("a", after=100), action("b"))
+    assert [row["outcome"] for row in history.measured(runs.journal, number)] == ["healed"]
+    assert len(runs.notes) == (1 if "drop" in damage else 0)
+    resources: Any = SimpleNamespace(
+        looks_only=True, reading=runs.journal, config=Config(), notes=runs.notes, no_journal=""
+    )
+    record = CheckResult("things", "", LIMIT)
+    for _ in range(2):
+        assert learning.choose_order(resources, record, ["a", "b"]).healers == ("a", "b")
+    assert len(runs.notes) == (2 if "drop" in damage else 0), runs.notes
+
+
+def test_sums_reach_the_disk_with_their_run_or_not_at_all(runs: Runs) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("killed")
+
+    runs.made(action())
+    check = CheckResult("things", "", LIMIT, actions=[action()], issue=action().issue)
+    also = [*learning.adding(Config(), [check], []), broken]
+    with pytest.raises(OSError, match="killed"):
+        history.record(runs.journal, "x", 1, [check], HistorySettings(), also=also)
+    assert runs.known().count == 1
+
+
+# Whole runs
+
+CHECK = """
+import pathlib, pytest
+
+@pytest.mark.heal("feeble", "strong")
+@pytest.mark.limit(1, unit="things")
+def test_things(measure, limit):
+    count = len(list((pathlib.Path.home() / "things").glob("thing*")))
+    assert measure(count, f"Found {count} things") <= limit
+"""
+HEALER = """
+import pathlib
+from miyabi_healing.api import Goal, Plan, delete, quarantine
+
+def NAME(context, issue, options):
+    folder = pathlib.Path.home() / "things"
+    things = sorted(folder.glob("thing*"))
+    steps = [delete(folder, things[:MOST], "made again")]
+    if (folder.parent / "risky").exists():
+        steps.append(quarantine(things[-1], "aside"))
+    return Plan(tuple(steps), Goal("never", lambda: False))
+"""
+RULES = """
+[policy]
+cooldown = 0
+attempts = 99
+flap_on = 101
+[safety]
+disposable = ["HOME/things"]
+ours_alone = ["HOME"]
+"""
+
+
+def test_order_of_a_run_is_that_of_its_dry_run_and_rests_on_what_repairs_came_to(
+    home: Path, only_mounts: None
+) -> None:
+    mine = home / "mine"
+    (mine / "healers").mkdir(parents=True)
+    (mine / "test_things.py").write_text(CHECK)
+    for name, most in (("feeble", "1"), ("strong", "9")):
+        text = HEALER.replace("NAME", name).replace("MOST", most)
+        (mine / "healers" / f"{name}.py").write_text(text)
+    (home / "things").mkdir()
+    rules = settings(home, RULES.replace("HOME", str(home)))
+    command = ["--config", rules, "--checks", str(mine), "--only", "things"]
+
+    def once(*options: str) -> tuple[list[str], dict[str, Any]]:
+        for number in range(9):
+            (home / "things" / f"thing {number}").write_text("x")
+        document = report(*command, *options)[1]
+        return [each["action"] for each in document["actions_taken"]], document
+
+    assert once()[0] == ["feeble", "strong"]
+    with closing(sqlite3.connect(paths.state_folder() / paths.JOURNAL)) as journal:
+        more = "count = 4, tries = 4, gained = 4 * gained, gains = 4 * gains"
+        journal.execute(f"update attempt set {more}")
+        journal.commit()
+    (planned,), dry = once("--dry-run")
+    assert planned == "strong"
+    (issue,) = dry["issues_detected"]
+    assert issue["healer_order"]["healers"] == ["strong", "feeble"]
+    (why,) = issue["healer_order"]["swaps"]
+    assert why.startswith("strong before feeble: 4 of 4 against 0.5 of 4")
+    assert f"things: {why}" in dry["notes"]
+    done, document = once()
+    assert (done, document["overall_success"]) == (["strong"], True)
+    assert "Learned order: strong, then feeble" in run(*command[:4], "explain", "things").stdout
+    # what it was never known to do sends it back to its documented place
+    (home / "risky").touch()
+    riskier, document = once("--dry-run")
+    assert riskier == ["feeble"]
+    assert any("strong plans what is riskier than before" in each for each in document["notes"])
+    assert run(*command[:4], "learning", "forget", "things").returncode == 0
+    assert json.loads(run("learning", "show", "--json").stdout)["repairs"] == []

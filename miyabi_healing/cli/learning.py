@@ -21,7 +21,7 @@ from miyabi_healing.cli.common import (
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.report import layout
 from miyabi_healing.support import paths
-from miyabi_healing.support.formatting import display, duration_text, timestamp
+from miyabi_healing.support.formatting import display, timestamp
 
 if TYPE_CHECKING:
     from miyabi_healing.state.attempts import Known
@@ -62,7 +62,7 @@ def _show(given: CommandContext, as_json: bool) -> None:
 
 
 def _lines(known: list[Known]) -> Iterator[str]:
-    from miyabi_healing.report.learned_text import lasts_text, often_text
+    from miyabi_healing.report.learned_text import effort_text, lasts_text, often_text
 
     head = None
     for each in known:
@@ -72,7 +72,7 @@ def _lines(known: list[Known]) -> Iterator[str]:
         facts = [f"healed {often_text(each.sums)}"]
         if each.sums.lasts is not None:
             facts.append(f"lasts {lasts_text(each.sums)}")
-        facts.append(f"takes {duration_text(each.sums.effort)}")
+        facts.append(f"takes {effort_text(each.sums)}")
         if each.sums.undone:
             facts.append(f"rolled back {each.sums.undone} time(s)")
         yield f"  {each.sums.healer}: {', '.join(facts)}"

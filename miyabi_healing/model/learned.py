@@ -147,9 +147,11 @@ def chance_better(one: Sums, other: Sums) -> float:
     """The probability that the value of `one` is the larger: how often it heals, times for how long
     that lasts, by what it costs.
 
-    How often is Beta(1 + gained, 1 + the rest); the rate of relapses is Gamma, with one relapse
+    How often is Beta(1 + gained, 1 + the rest); the rate of relapses is Gamma, with two relapses
     after the time that is usual with both as what is known before. Both by a fixed quadrature.
     """
+    if not one.quiet + other.quiet:  # no time has passed yet: how long it lasts is not known
+        one, other = replace(one, relapses=0), replace(other, relapses=0)
     usual = (one.quiet + other.quiet) / max(one.relapses + other.relapses, 1) or 1.0
     mine, theirs = _values(one, usual), _values(other, usual)
     chance = below = 0.0

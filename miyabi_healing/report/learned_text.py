@@ -15,13 +15,18 @@ def swap_text(swap: Swap) -> str:
     if one.lasts is not None and other.lasts is not None:
         text += f"; lasts {lasts_text(one)} against {lasts_text(other)}"
     if max(one.cost, other.cost) >= _MUCH * min(one.cost, other.cost):
-        text += f"; takes {duration_text(one.effort)} against {duration_text(other.effort)}"
+        text += f"; takes {effort_text(one)} against {effort_text(other)}"
     return text
 
 
 def often_text(known: Sums) -> str:
     """How often it healed: ``9 of 11``."""
     return f"{plain_number(round(known.gains, 1))} of {known.count}"
+
+
+def effort_text(known: Sums) -> str:
+    """How long a healer is at work: ``4 min``."""
+    return duration_text(known.effort) if known.effort >= 1 else "less than 1 s"
 
 
 def lasts_text(known: Sums) -> str:
