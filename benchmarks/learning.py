@@ -393,7 +393,9 @@ def show_table(hosts: int) -> None:
         ]
         mixed = simulate(policy, hosts, 60, False, (Risk.REBUILDABLE, Risk.SET_ASIDE))
         figures = [f"{each.share:.0%} / {each.harmed:.0%}" for each in (*cells, mixed)]
-        print(f"| {name} | {' | '.join(figures)} ({mixed.outside} outside) |", flush=True)
+        if mixed.outside:  # what it came to was not allowed
+            figures[-1] = f"{mixed.outside} passed another class"
+        print(f"| {name} | {' | '.join(figures)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -384,12 +383,12 @@ def test_broken_table_takes_nothing_with_it(runs: Runs, damage: str) -> None:
     number = runs.made(action("a", after=100), action("b"))
     assert [row["outcome"] for row in history.measured(runs.journal, number)] == ["healed"]
     assert len(runs.notes) == (1 if "drop" in damage else 0)
-    resources: Any = SimpleNamespace(
-        looks_only=True, reading=runs.journal, config=Config(), notes=runs.notes, no_journal=""
-    )
     record = CheckResult("things", "", LIMIT)
     for _ in range(2):
-        assert learning.choose_order(resources, record, ["a", "b"]).healers == ("a", "b")
+        order = learning.choose_order(
+            lambda: runs.journal, Config(), record, ["a", "b"], runs.notes
+        )
+        assert order.healers == ("a", "b")
     assert len(runs.notes) == (2 if "drop" in damage else 0), runs.notes
 
 

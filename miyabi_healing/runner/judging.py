@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,10 @@ from miyabi_healing.runner.fixtures import issue_name
 from miyabi_healing.runner.healing import OutOfClass, heal
 from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of
 from miyabi_healing.support.mount_answers import NoAnswer
+
+if TYPE_CHECKING:
+    from miyabi_healing.runner.resources import Resources
+    from miyabi_healing.state.journal import Journal
 
 _logger = logging.getLogger(__name__)
 
@@ -44,14 +48,21 @@ def _pending(item: pytest.Item) -> str | None:
 
 def _order(item: pytest.Item, record: CheckResult) -> Sequence[str]:
     """The healers of a check in the order in which they are tried, decided once a run."""
-    documented = healers_of(item)
-    if len(documented) < 2 or not item.config.stash[RESOURCES].config.learning.enabled:
+    documented, resources = healers_of(item), item.config.stash[RESOURCES]
+    if len(documented) < 2 or not resources.config.learning.enabled:
         return documented
     if record.order is None:
         from miyabi_healing.runner import learning
 
-        record.order = learning.choose_order(item.config.stash[RESOURCES], record, documented)
+        record.order = learning.choose_order(
+            partial(_journal, resources), resources.config, record, documented, resources.notes
+        )
     return record.order.healers
+
+
+def _journal(resources: Resources) -> Journal | None:
+    looks = resources.looks_only or resources.no_journal
+    return resources.reading if looks else resources.keeper.journal
 
 
 def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckResult) -> None:

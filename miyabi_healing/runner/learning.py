@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,11 @@ from miyabi_healing.state.attempts import Attempt
 
 if TYPE_CHECKING:
     from miyabi_healing.model.results import CheckResult
-    from miyabi_healing.runner.resources import Resources
     from miyabi_healing.state.journal import Journal
     from miyabi_healing.state.run_clock import Moment
 
 _COMMON = {each.name for each in fields(HealerSettings)}  # what says nothing about what it does
+_UNREADABLE = "what repairs came to cannot be read, so healers go in the documented order"
 _NEVER_TRIED = (StepStatus.BLOCKED, StepStatus.PLANNED)
 
 
@@ -55,17 +55,22 @@ def order_of(
     return learned_order(documented, known)
 
 
-def choose_order(resources: Resources, record: CheckResult, documented: Sequence[str]) -> Order:
+def choose_order(
+    journal: Callable[[], Journal | None],
+    config: Config,
+    record: CheckResult,
+    documented: Sequence[str],
+    notes: list[str],
+) -> Order:
     """The same for a run, which says it where it is not the documented one. Raises nothing."""
     try:
-        looks = resources.looks_only or resources.no_journal
-        journal = resources.reading if looks else resources.keeper.journal
-        order = order_of(journal, resources.config, record.name, record.target, documented)
+        order = order_of(journal(), config, record.name, record.target, documented)
     except Exception as error:
-        _say_once(resources, f"{_UNREADABLE}: {type(error).__name__}: {error}")
+        text = f"{_UNREADABLE}: {type(error).__name__}: {error}"
+        notes += [] if text in notes else [text]
         return Order(tuple(documented), tuple(documented))
     where = f"{record.name} on {record.target}" if record.target else record.name
-    resources.notes += [f"{where}: {swap_text(each)}" for each in order.swaps]
+    notes += [f"{where}: {swap_text(each)}" for each in order.swaps]
     return order
 
 
@@ -75,14 +80,6 @@ def documented_order(documented: Sequence[str], done: Sequence[str]) -> Order:
     for name in done:
         left.remove(name)
     return Order((*done, *left), tuple(documented))
-
-
-_UNREADABLE = "what repairs came to cannot be read, so healers go in the documented order"
-
-
-def _say_once(resources: Resources, text: str) -> None:
-    if text not in resources.notes:
-        resources.notes.append(text)
 
 
 def adding(config: Config, records: Iterable[CheckResult], notes: list[str]) -> Sequence[Any]:
