@@ -122,8 +122,24 @@ def test_burst_near_the_limit_must_have_lasted() -> None:
 
 def test_new_growth_is_trusted_as_far_as_it_has_come() -> None:
     values = [30.0] * 200 + [30 + 0.2 * each for each in range(60)]
-    assert foreseen(values, 52).eta_seconds == pytest.approx(51 * STEP, rel=0.1)
-    assert of(values, 72) is None
+    assert foreseen(values, 48).eta_seconds == pytest.approx(31 * STEP, rel=0.1)
+    assert of(values, 60) is None
+
+
+def test_new_growth_earns_trust_with_each_sample() -> None:
+    """As much is left each time; only the older one of the same height has earned it."""
+    calm = [30.0] * 200
+    assert of(calm + [30 + 1.0 * each for each in range(13)], 46) is None
+    assert foreseen(calm + [30 + 0.2 * each for each in range(61)], 46).eta_seconds > 0
+
+
+def test_wandering_earns_no_trust() -> None:
+    """Noise that remembers drifts, and falls back again: what is left does not count as risen."""
+    chance, value, values = random.Random(3), 0.0, []
+    for _ in range(400):
+        value = 0.9 * value + chance.gauss(0, 1)
+        values.append(40 + value)
+    assert [end for end in range(60, 400, 4) if of(values[:end], max(values) + 8)] == []
 
 
 def test_jumps_are_no_part_of_the_rate() -> None:
@@ -182,7 +198,54 @@ def test_few_large_steps_to_go_are_counted_by_their_rhythm() -> None:
 def test_steps_without_rhythm_are_not_counted_by_one() -> None:
     places = [10, 300, 350, 900, 1000, 1600]
     values = [20 + 2.0 * sum(each >= place for place in places) for each in range(1700)]
-    assert of(values, 35.5) is None
+    seen = of(values, 35.5)
+    assert seen is None or "every" not in seen.basis
+
+
+def nights(days: int, until: int = 288, top: float = 10, a_day: float = 0) -> Values:
+    """A job each night that takes room and gives it back, and what stays of each day."""
+    end = days * 288 - 288 + until
+    return [
+        40 + a_day * each / 288 + top * max(0, each % 288 - 30) / 20 * (each % 288 < 50)
+        for each in range(end)
+    ]
+
+
+def test_what_comes_each_night_is_foreseen_by_the_hour() -> None:
+    """In the evening, and in the midst of it; not above what it reaches."""
+    evening = nights(5)
+    assert foreseen(evening, 45).eta_seconds == pytest.approx(41 * STEP, abs=2 * STEP)
+    assert foreseen(evening, 45).basis == "rises and falls as on the days before"
+    assert foreseen(nights(5, until=36), 47).eta_seconds == pytest.approx(9 * STEP, abs=2 * STEP)
+    assert of(evening, 51) is None
+
+
+def test_nights_that_get_higher_reach_the_limit_some_night() -> None:
+    seen = foreseen(nights(5, a_day=1), 58)
+    assert seen.eta_seconds == pytest.approx((4 * 288 + 49) * STEP, abs=3 * STEP)
+    assert seen.basis == "rises and falls as on the days before, and grows 1 a day"
+
+
+def days_at_work(end: int) -> Values:
+    """Grows by two in the daytime, from sample 100 to 200 of each day."""
+    return [30 + 2 * (each // 288 + min(1, max(0, each % 288 - 100) / 100)) for each in range(end)]
+
+
+@pytest.mark.parametrize("now", [20, 90, 150, 210, 270])
+def test_growth_in_the_daytime_only_is_foreseen_at_any_hour(now: int) -> None:
+    """The limit is reached at noon of the day after the next."""
+    seen = foreseen(days_at_work(4 * 288 + now), 30 + 2 * 5.5)
+    assert seen.eta_seconds == pytest.approx((288 + 151 - now) * STEP, rel=0.05)
+
+
+def test_what_is_new_is_not_held_for_the_rhythm() -> None:
+    """A runaway: far beyond what the nights reach."""
+    values = nights(5) + [40 + 0.5 * each for each in range(70)]
+    assert foreseen(values, 90).eta_seconds == pytest.approx(31 * STEP, rel=0.1)
+
+
+def test_two_days_make_no_rhythm() -> None:
+    assert of(nights(2), 45) is None
 
 
 def test_over_already() -> None:

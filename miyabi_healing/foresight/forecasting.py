@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from miyabi_healing.foresight.bands import band
 from miyabi_healing.foresight.growth import Growth, fall_that_counts, growth
-from miyabi_healing.foresight.peaks import FALLS, Falls, above_all, rate_of_peaks, turns_back
+from miyabi_healing.foresight.peaks import FALLS, Falls, highest, rate_of_peaks, turns_back
+from miyabi_healing.foresight.rhythm import DAY, Rhythm, daily
 from miyabi_healing.foresight.steps import regular_steps
 from miyabi_healing.foresight.tidying import (
     HUGE,
@@ -23,8 +25,9 @@ LEAST = 12  # samples
 A_FALL = 0.05  # of the whole range, at least
 A_JUMP = 1 / 3  # of the gap, in one sample
 # How many times as far as it has risen a growth is trusted.
-NEW, FROM_THE_FIRST, WHERE_IT_HAS_BEEN = 1, 4, 8
-LASTED = 36  # samples, that a new one must have lasted
+NEW, FROM_THE_FIRST, WHERE_IT_HAS_BEEN = 0.7, 4, 8
+EARNED = 50  # samples, that a new one must have lasted for all of it: for less a part of it
+SOON = 18  # samples: so near, the faster of two rates counts, as being late is the worse mistake
 MOST_STEPS = 20  # to go, that are counted one by one
 LONGEST = 10 * 365 * 86_400.0
 
@@ -72,39 +75,67 @@ def foreseen(history: History, gap: float, threshold: float) -> Forecast | None:
     if steps:
         basis = f"grows in steps of {steps.size:.3g} every {lasting(steps.between)}"
         return Forecast(eta_seconds=steps.until(gap), basis=basis)
+    rhythm = daily(history.times, level, history.step)
+    if rhythm:
+        return with_rhythm(rhythm, threshold)
     now = growth(history.times, smooth, len(smooth) - 1, gap, history.noise)
     if now is None:
         return None
-    eta = max(0.0, (threshold - now.level) / now.rate)
+    eta = time_left(now, threshold, history)
     basis = words(history, now)
     if habit:
         return with_peaks(history, falls, threshold, Forecast(eta_seconds=eta, basis=basis))
-    if not trusted(now, len(values), gap, threshold <= high):
+    if not trusted(now, smooth, gap, threshold <= high):
         return None
     edges = band(history.times, smooth, gap, history.noise, eta, history.step) if eta else None
     earliest, latest = edges or (None, None)
     return Forecast(eta_seconds=eta, earliest=earliest, latest=latest, basis=basis)
 
 
-def trusted(now: Growth, samples: int, gap: float, been_there: bool) -> bool:
+def time_left(now: Growth, threshold: float, history: History) -> float:
+    """Seconds until the first sample is at the threshold: one that noise has lifted."""
+    left = max(0.0, threshold - now.level - history.noise)
+    eta = left / now.rate
+    return left / now.fastest if eta <= SOON * history.step else eta
+
+
+def trusted(now: Growth, values: list[float], gap: float, been_there: bool) -> bool:
     """A growth that was seen to begin may be an upgrade, or a job, that ends soon; one that is as
-    old as the history is how things are here; and where it has been before it comes again.
+    old as the history is how things are here; and where it has been before it comes again. What
+    fell back meanwhile is no part of what has risen: so the wandering of noise earns nothing.
     """
     if been_there:
         return gap <= WHERE_IT_HAS_BEEN * now.rise
+    since = values[now.begin :]
+    fallen = max(top - value for top, value in zip(accumulate(since, max), since, strict=True))
+    earned = now.rise - fallen
     if not now.new:
-        return gap <= FROM_THE_FIRST * now.rise
-    return gap <= NEW * now.rise and samples - now.begin > LASTED
+        return gap <= FROM_THE_FIRST * earned
+    return gap <= NEW * earned * min(1.0, len(since) / EARNED)
+
+
+def with_rhythm(rhythm: Rhythm, threshold: float) -> Forecast | None:
+    """What comes again each day reaches what it has reached at that hour, and what days add."""
+    eta = rhythm.until(threshold)
+    if eta is None:
+        return None
+    basis = "rises and falls as on the days before"
+    if rhythm.growth > 0:
+        basis = f"{basis}, and grows {per_time(rhythm.growth / DAY)}"
+    return Forecast(eta_seconds=eta, basis=basis)
 
 
 def with_peaks(history: History, falls: Falls, threshold: float, seen: Forecast) -> Forecast | None:
-    """What falls back by habit reaches what its peaks reach."""
+    """What falls back by habit reaches what its peaks reach; once it is far beyond them, it is
+    new.
+    """
     times, values = history.times, history.values
-    if not above_all(values, falls, threshold):
+    if highest(values, falls) >= threshold:
         return None if turns_back(values, falls, values[-1], threshold) else seen
     rate, peak = rate_of_peaks(times, values, falls), falls[-1][0]
     if rate <= 0:
-        return None
+        beyond = values[-1] - highest(values, falls)
+        return seen if threshold - values[-1] <= NEW * beyond else None
     eta = (threshold - values[peak]) / rate - (times[-1] - times[peak])
     basis = f"falls back again and again, but its peaks grow {per_time(rate)}"
     return seen if eta <= seen.eta_seconds else Forecast(eta_seconds=eta, basis=basis)

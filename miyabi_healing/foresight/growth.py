@@ -16,7 +16,7 @@ from operator import sub
 from miyabi_healing.foresight.tidying import median
 
 FALL = 0.35  # of the gap: a fall that begins anew
-NEAR = 0.25  # of the gap: the newer of the two looks
+FAR, NEAR = 2.0, 0.4  # times the gap: how far back the two looks reach
 LEAST_SAMPLES = 4
 LEAST_LOOK = 6  # samples to look back, however small the gap
 LEAST_STEPS = 4  # rises; fewer are events, and no growth
@@ -28,12 +28,13 @@ NOISE = 4  # standard deviations of it that a fall, and 3 that a rise must excee
 
 @dataclass(frozen=True)
 class Growth:
-    """`rate` in a second, by `steps` rises of `step` since sample `looked`; `level` is the value
-    now without noise. `rise` since sample `begin`, where it began; `new` where that was seen:
-    with a fall, or out of calm.
+    """`rate` in a second, and the `fastest` of the two that it is the mean of, by `steps` rises of
+    `step` since sample `looked`; `level` is the value now without noise. `rise` since sample
+    `begin`, where it began; `new` where that was seen: with a fall, or out of calm.
     """
 
     rate: float
+    fastest: float
     level: float
     rise: float
     begin: int
@@ -63,8 +64,8 @@ def fall_that_counts(gap: float, noise: float) -> float:
 def look_back(
     values: list[float], end: int, gap: float, noise: float
 ) -> tuple[int, int | None, bool]:
-    """Where the growth up to sample `end` began: where it was a gap lower, or at the last fall, or
-    with the first sample. Then where it was a quarter of the gap lower, and whether there was a
+    """Where the growth up to sample `end` began: where it was two gaps lower, or at the last fall,
+    or with the first sample. Then where it was a part of the gap lower, and whether there was a
     fall.
     """
     fall = fall_that_counts(gap, noise)
@@ -76,7 +77,7 @@ def look_back(
             low, begin = value, at
             if near is None and value <= now - NEAR * gap:
                 near = at
-            if value <= now - gap and end - at >= LEAST_LOOK:
+            if value <= now - FAR * gap and end - at >= LEAST_LOOK:
                 return begin, near, False
         elif value > low + fall:
             return begin, near, True
@@ -134,7 +135,7 @@ def growth(
 ) -> Growth | None:
     """The growth up to sample `end`; None where there is none that one may count on.
 
-    Its rate is the geometric mean of that since it began and that of its last quarter.
+    Its rate is the geometric mean of that since it began and that of its newest part.
     """
     begin, near, fell = look_back(values, end, gap, noise)
     begin = after_calm(times, values, begin, end)
@@ -157,6 +158,7 @@ def growth(
     start = begin if fell else first_begun(times, values, begin, end)
     return Growth(
         rate=rate,
+        fastest=max(whole, latest),
         level=level,
         rise=values[end] - values[start],
         begin=start,

@@ -18,8 +18,8 @@ def turns_back(values: list[float], falls: Falls, now: float, threshold: float) 
     return len(passed) >= 2 and len(reached) < len(passed) / 2
 
 
-def above_all(values: list[float], falls: Falls, threshold: float) -> bool:
-    return all(values[peak] < threshold for peak, _ in falls[-LAST:])
+def highest(values: list[float], falls: Falls) -> float:
+    return max(values[peak] for peak, _ in falls[-LAST:])
 
 
 def rate_of_peaks(times: list[float], values: list[float], falls: Falls) -> float:

@@ -11,6 +11,7 @@ from miyabi_healing.foresight.tidying import RECENT, median
 
 LEAST = 4
 UNEVEN = 0.3  # of the usual time between two, and of the usual size
+QUICK = 0.25  # of the time between two, that one may last: a longer one is growth
 LATE = 1.5  # times the usual time: it has ended
 
 
@@ -36,6 +37,7 @@ def regular_steps(times: list[float], values: list[float], least: float) -> Step
     if sum(map(lt, recent, recent[1:])) > len(recent) / 3:
         return None
     found: list[tuple[float, float]] = []
+    longest = 0.0
     at = len(values) - 1
     while at > 0 and len(found) < 2 * LEAST:
         rise, end = 0.0, at
@@ -44,6 +46,7 @@ def regular_steps(times: list[float], values: list[float], least: float) -> Step
             at -= 1
         if rise >= least:
             found.append((times[end], rise))
+            longest = max(longest, times[end] - times[at])
         elif at > 0 and values[at - 1] - values[at] >= least:
             break
         if at == end:
@@ -53,6 +56,7 @@ def regular_steps(times: list[float], values: list[float], least: float) -> Step
     between = [later - sooner for (later, _), (sooner, _) in pairwise(found)]
     usual, size = median(between), median([rise for _, rise in found])
     since = times[-1] - found[0][0]
+    quick = longest <= QUICK * usual
     even = all(abs(each - usual) <= UNEVEN * usual for each in between)
     alike = all(abs(rise - size) <= UNEVEN * size for _, rise in found)
-    return Steps(size, usual, since) if even and alike and since <= LATE * usual else None
+    return Steps(size, usual, since) if quick and even and alike and since <= LATE * usual else None
