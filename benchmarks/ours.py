@@ -544,3 +544,87 @@ def make_page(state: str) -> None:
 
     words = make_page(Path(state), Config())
     print(f'{{"kilobytes": {len(words.encode()) / 1e3}}}')
+
+
+# Where it writes, and how much: new files, a file without a name, one in place.
+_GROWTH = (
+    ("cache", "home/.cache/huggingface/hub", 75_000_000),
+    ("deleted", "deleted", 50_000_000),
+    ("log", "logs/app.log", 33_000_000),
+)
+_GROWING = """
+import os, sys
+kind, where, size = sys.argv[1], sys.argv[2], int(sys.argv[3]) // 40
+if kind == "deleted":
+    file = open(where, "wb", buffering=0)
+    os.unlink(where)
+elif kind == "log":
+    file = open(where, "ab", buffering=0)
+print(flush=True)
+sys.stdin.readline()
+for number in range(40):
+    if kind == "cache":
+        os.makedirs(f"{where}/{os.getpid()}", exist_ok=True)
+        open(f"{where}/{os.getpid()}/{number}", "wb").write(os.urandom(size))
+    else:
+        file.write(os.urandom(size))
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+def look_at_growth(disk: str) -> None:
+    """Look at a filesystem before and after three processes have written to it: what the looks
+    cost, and how far their shares are from the truth, in points.
+    """
+    import subprocess
+    import sys
+    import time
+
+    from miyabi_healing.host.look import mount_look
+    from miyabi_healing.host.look.bound import Bound
+    from miyabi_healing.model.config import CacheSettings, Config
+    from miyabi_healing.report.shares import mount_growth
+
+    config = Config(caches=CacheSettings(homes=(f"{disk}/home",)))
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _GROWING, kind, f"{disk}/{where}", str(size)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for kind, where, size in _GROWTH
+    ]
+
+    def each(word: bytes) -> None:
+        for writer in writers:
+            assert writer.stdin
+            assert writer.stdout
+            if word:
+                writer.stdin.write(word)
+                writer.stdin.flush()
+            writer.stdout.readline()
+
+    each(b"")
+    begun = time.process_time()
+    before = mount_look.look_at_mount(disk, config, None, Bound())
+    before = mount_look.for_the_record(before, None)
+    first = time.process_time() - begun
+    each(b"go\n")
+    begun = time.process_time()
+    found = mount_growth(before, mount_look.look_at_mount(disk, config, before, Bound()))
+    second = time.process_time() - begun
+    for writer in writers:
+        writer.communicate(b"end\n")
+    whole = sum(size for _, _, size in _GROWTH)
+    error = max(
+        abs(
+            sum(part.bytes for part in found.parts if part.path.startswith(f"{disk}/{where}"))
+            / found.total
+            - size / whole
+        )
+        for _, where, size in _GROWTH
+    )
+    rest = abs(found.unexplained)
+    figures = f'"error": {100 * error}, "rest": {100 * rest}'
+    print(f'{{"first": {first}, "second": {second}, {figures}}}')

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from miyabi_healing.foresight.shares import Growth, mount_growth
 from miyabi_healing.host.look import mount_look
 from miyabi_healing.host.look.bound import Bound
 from miyabi_healing.model.config import CacheSettings, Config, LogSettings
 from miyabi_healing.model.look import MountLook
+from miyabi_healing.report.shares import Growth, mount_growth
 
 # what is written, where, and how much of it, once a line comes; then it says so, and stays or ends
 WRITER = """

@@ -17,7 +17,6 @@ import pytest
 from program import report, run, settings
 
 from conftest import wait_for
-from miyabi_healing.foresight.shares import Growth, memory_growth, mount_growth
 from miyabi_healing.host.filesystems import read_mount
 from miyabi_healing.host.git.locks import Lock
 from miyabi_healing.host.logs import read_log_group
@@ -35,6 +34,7 @@ from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.look import FolderLook, Look, MountLook, OpenLook
 from miyabi_healing.report.reasons import reasons, sentences
+from miyabi_healing.report.shares import Growth, memory_growth, mount_growth
 from miyabi_healing.runner import simple_reasons
 from miyabi_healing.runner.diagnosis import Diagnosis
 from miyabi_healing.state import looks

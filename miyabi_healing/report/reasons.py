@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from miyabi_healing.foresight.shares import LEAST, Growth, Part
 from miyabi_healing.model.because import ACCOUNTS_FOR, OTHER, UNEXPLAINED, WENT_TOGETHER, Because
 from miyabi_healing.report.folding import home_folded
+from miyabi_healing.report.shares import LEAST, Growth, Part
 from miyabi_healing.support.formatting import display, duration_text, size_text
 
 if TYPE_CHECKING:

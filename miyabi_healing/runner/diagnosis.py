@@ -158,9 +158,9 @@ class Diagnosis:
         look: Callable[[MountLook | None, Bound], MountLook],
     ) -> tuple[Because, ...]:
         """What has grown since the look before; that is made anew only where something has."""
-        from miyabi_healing.foresight.shares import mount_growth
         from miyabi_healing.host.look import mount_look
         from miyabi_healing.report.reasons import reasons
+        from miyabi_healing.report.shares import mount_growth
 
         earlier = self._earlier(lambda look: _mount_of(look, path))
         last = next(earlier, None)
@@ -174,9 +174,9 @@ class Diagnosis:
         return reasons(mount_growth(before, now)) if before else ()
 
     def _of_memory(self, name: str, target: str, reading: Memory) -> tuple[Because, ...]:
-        from miyabi_healing.foresight.shares import memory_growth
         from miyabi_healing.host.look import memory_look
         from miyabi_healing.report.reasons import reasons
+        from miyabi_healing.report.shares import memory_growth
 
         now = memory_look.look_at_memory(reading, Bound(max(self.left, 0)))
         before: MemoryLook | None = None
