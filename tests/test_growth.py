@@ -32,7 +32,7 @@ from miyabi_healing.model.because import Because
 from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit
-from miyabi_healing.model.look import FolderLook, Look, MountLook, OpenLook
+from miyabi_healing.model.look import FolderLook, Look, MountLook, OpenLook, WriterLook
 from miyabi_healing.report.reasons import reasons, sentences
 from miyabi_healing.report.shares import Growth, memory_growth, mount_growth
 from miyabi_healing.runner import simple_reasons
@@ -232,9 +232,29 @@ def test_file_that_a_process_has_open_is_no_part_of_its_folder_as_well() -> None
 def test_deleted_file_has_no_more_than_its_process_wrote() -> None:
     """Of one that was not looked at before, how large it was then is not known."""
     file = OpenLook(
-        pid=7, start=1, program="app", unit="", inode=9, path="/d/x", bytes=9000, deleted=True
-    )
+        pid=7, start=1, program="app", unit="", inode=9, path="/d/x", bytes=9000, deleted=True,
+        length=8000,
+    )  # fmt: skip
     assert mount_growth(mount(0), mount(1000, files=(file,))).parts == ()
+    one = WriterLook(pid=7, start=1, uid=0, program="app", unit="", written=700)
+    for written, growth_of_it in ((700, 700), (8000, 9000)):
+        after = mount(1000, files=(file,), writers=(replace(one, written=written),))
+        assert [each.bytes for each in mount_growth(mount(0), after).parts] == [growth_of_it]
+
+
+def test_file_has_the_process_that_has_it_open_and_no_other_that_wrote_as_much() -> None:
+    file = OpenLook(
+        pid=7, start=1, program="app", unit="", inode=9, path="/d/l/a", bytes=1000, deleted=False
+    )
+    writers = tuple(
+        WriterLook(pid=pid, start=1, uid=0, program="app", unit="", written=written)
+        for pid, written in ((7, 2000), (8, 1000))
+    )
+    before = mount(0, folders=(folder("/d/l", 0),))
+    after = mount(1000, folders=(folder("/d/l", 0, bytes=1000),), files=(file,), writers=writers)
+    assert [(each.path, each.pid) for each in mount_growth(before, after).parts] == [("/d/l/a", 7)]
+    alone = mount(1000, folders=(folder("/d/c", 1000),), writers=writers)
+    assert [each.pid for each in mount_growth(mount(0), alone).parts] == [8]
 
 
 # Memory

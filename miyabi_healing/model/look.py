@@ -32,8 +32,8 @@ class FolderLook:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenLook:
-    """A file that a process has open to write to. `new` is whether it was made since the look
-    before; `descriptor` its number in that process.
+    """A file that a process has open to write to: the blocks it takes, and how long it is. `new` is
+    whether it was made since the look before; `descriptor` its number in that process.
     """
 
     pid: int
@@ -44,6 +44,7 @@ class OpenLook:
     path: str
     bytes: int
     deleted: bool
+    length: int = 0
     new: bool = False
     descriptor: int = -1
 

@@ -58,6 +58,8 @@ class Growth:
     @property
     def unexplained(self) -> float:
         """The share that no part has; negative where they have more than there is."""
+        if self.total <= 0:
+            return 1
         return 1 - sum(each.bytes for each in self.parts) / self.total
 
     @property
@@ -87,7 +89,8 @@ def mount_growth(before: MountLook, after: MountLook) -> Growth:
 
 def _file_parts(before: MountLook, after: MountLook) -> list[Part]:
     """What open files have grown by; the deleted ones of a process together. Of a deleted one that
-    was not open to its process before, no more than that has written besides counts.
+    was not open to its process before, no more than that has written besides counts; all of its
+    blocks where it wrote all (XFS gives such files more than they need).
     """
     earlier = {each.inode: each.bytes for each in before.files}
     found: list[Part] = []
@@ -106,7 +109,8 @@ def _file_parts(before: MountLook, after: MountLook) -> list[Part]:
             found.append(_of_file("in place", each, growth))
     written = _written_since(before, after)
     for each in unknown:
-        growth = min(each.bytes, max(written.get(each.pid, 0) - told[each.pid], 0))
+        wrote = max(written.get(each.pid, 0) - told[each.pid], 0)
+        growth = each.bytes if wrote >= each.length else min(each.bytes, wrote)
         told[each.pid] += growth
         deleted[each.pid].append((each, growth))
     for files in deleted.values():
@@ -223,7 +227,7 @@ def _written(part: Part, files: Iterable[Part], before: MountLook, after: MountL
     """A folder's part with the one process that has written as much as it grew, besides its open
     files: write_bytes of proc_pid_io(5) agrees with what a filesystem gains.
     """
-    if part.bytes < LEAST * (after.used - before.used):
+    if part.pid is not None or part.bytes < LEAST * (after.used - before.used):
         return part
     written = _written_since(before, after)
     told: dict[int | None, int] = defaultdict(int)

@@ -1,7 +1,8 @@
 """Who writes: processes by what they have written, and the files that they have open to write to.
 
-Only those are looked into that have written anything since the look before (write_bytes in
-proc_pid_io(5), counted as pages become dirty): of a host's hundreds of processes, these are few.
+Only those are looked into that have written anything since the look before: of a host's hundreds
+of processes, these are few. Where a filesystem has a disk, write_bytes says that (proc_pid_io(5)),
+counted as pages become dirty; elsewhere wchar, which counts what goes to pipes as well.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from miyabi_healing.support import interrupts, mount_answers
 from miyabi_healing.support.birth_time import birth_time
 from miyabi_healing.support.files import used
 from miyabi_healing.support.formatting import display
+from miyabi_healing.support.mount_table import mount_table
 
 MOST_WRITERS = 64  # who are looked into, those with most first
 _MOST_FOLLOWED = 8
+_WITH_DISK = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "overlay"))
 _WRITABLE = 0o200  # of a link in /proc/PID/fd: it was opened to write (proc_pid_fd(5))
 _DELETED = " (deleted)"
 
@@ -46,7 +49,7 @@ def read_writers(device: int, since: float | None, before: Written, bound: Bound
     time of the look before, `before` what each had written then, by pid and start. Raises OSError
     where there is no /proc.
     """
-    found, unseen = _processes(before, bound)
+    found, unseen = _processes(before, _counter(device), bound)
     files: dict[int, OpenLook] = {}
     for _process, _growth, named in found:
         if bound.is_spent():
@@ -64,7 +67,9 @@ def read_writers(device: int, since: float | None, before: Written, bound: Bound
     return Writers(tuple(writers), tuple(largest), unseen)
 
 
-def _processes(before: Written, bound: Bound) -> tuple[list[tuple[Process, int, WriterLook]], int]:
+def _processes(
+    before: Written, counter: bytes, bound: Bound
+) -> tuple[list[tuple[Process, int, WriterLook]], int]:
     wrote: list[tuple[Process, int, int]] = []
     unseen = 0
     for name in filter(str.isdigit, os.listdir(PROC)):
@@ -74,7 +79,7 @@ def _processes(before: Written, bound: Bound) -> tuple[list[tuple[Process, int, 
         if pid in (os.getpid(), interrupts.guardian):
             continue
         try:
-            written = written_by(pid)
+            written = written_by(pid, counter)
             process = read_process(pid) if written else None
         except PermissionError:
             unseen += 1
@@ -92,11 +97,17 @@ def _processes(before: Written, bound: Bound) -> tuple[list[tuple[Process, int, 
     ], unseen
 
 
-def written_by(pid: int) -> int:
-    """How many bytes a process has written to filesystems. Raises OSError."""
+def written_by(pid: int, name: bytes) -> int:
+    """How many bytes a process has written, by the line of that name. Raises OSError."""
     with open(f"{PROC}/{pid}/io", "rb", buffering=0) as file:
         lines = file.read(512).splitlines()
-    return next((int(line[12:]) for line in lines if line.startswith(b"write_bytes:")), 0)
+    return next((int(line[len(name) :]) for line in lines if line.startswith(name)), 0)
+
+
+def _counter(device: int) -> bytes:
+    """What tells who has written to a filesystem."""
+    kind = next((row.kind for row in mount_table() if row.device == device), "")
+    return b"write_bytes:" if kind in _WITH_DISK else b"wchar:"
 
 
 def _named(process: Process, written: int) -> WriterLook:
@@ -144,6 +155,7 @@ def _files(
             path=path.removesuffix(_DELETED) if deleted else path,
             bytes=used(status),
             deleted=deleted,
+            length=status.st_size,
             new=is_new(link, status, since, follow=True),
             descriptor=int(name),
         )
