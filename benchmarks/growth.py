@@ -4,13 +4,26 @@ truth is known.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from benchmarks.harness import Aim, Case, Settings, Side, ext4, main, python
+from benchmarks.harness import (
+    Aim,
+    Case,
+    Command,
+    Settings,
+    Side,
+    Skipped,
+    ext4,
+    main,
+    needs_root,
+    python,
+)
 
 FOLDERS = 2_000
 # as many files as are wanted, in folders of a tree; most say nothing, and are not to be asked
@@ -45,6 +58,45 @@ def cases(settings: Settings) -> Generator[Case, None, None]:
                 Aim("rest", 3, absolute=True, name="not explained", unit="points"),
             ),
         )
+
+    repository = settings.folder / "repository"
+    with memory_group() as group:
+        ours = python("benchmarks.ours", "explain_lock", repository, group)
+        yield Case(
+            "a git lock, once the kernel has ended git in a memory cgroup",
+            Side("ours", lambda: emptied(repository, ours)),
+            None,
+            (
+                Aim("explain", 0.05, absolute=True, name="CPU", unit="s"),
+                Aim("unsaid", 0, absolute=True, name="locks that it is not said of"),
+            ),
+        )
+
+
+def emptied(repository: Path, command: Command) -> Command:
+    shutil.rmtree(repository, ignore_errors=True)
+    return command
+
+
+@contextlib.contextmanager
+def memory_group() -> Iterator[Path]:
+    """A cgroup with little memory (v1, or v2). Raises Skipped."""
+    needs_root()
+    for top, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        folder = Path("/sys/fs/cgroup", top, f"miyabi-bench-{os.getpid()}")
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            (folder / limit).write_text("30M")
+            yield folder
+            return
+        except FileNotFoundError:
+            continue
+        finally:
+            folder.rmdir()
+    raise Skipped("no memory cgroup can be made here")
 
 
 def build(disk: Path, files: int, folders: int) -> None:

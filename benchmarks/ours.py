@@ -628,3 +628,28 @@ def look_at_growth(disk: str) -> None:
     rest = abs(found.unexplained)
     figures = f'"error": {100 * error}, "rest": {100 * rest}'
     print(f'{{"first": {first}, "second": {second}, {figures}}}')
+
+
+def explain_lock(repository: str, group: str) -> None:
+    """Have the kernel end a git for want of memory, and explain the lock that it leaves."""
+    import subprocess
+    import time
+    from pathlib import Path
+
+    from miyabi_healing.host.git.repositories import open_repository
+    from miyabi_healing.host.look.kills import read_kills
+    from miyabi_healing.model.config import Config
+    from miyabi_healing.runner.simple_reasons import of_locks
+
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    # to change the ends of lines, git has to have all of it in memory
+    Path(repository, "big").write_bytes(b"words, and more of them\r\n" * 3_000_000)
+    git = ["git", "-C", repository, "-c", "core.autocrlf=input", "add", "big"]
+    script = 'echo $$ > "$1"/cgroup.procs; shift; exec "$@"'
+    done = subprocess.Popen(["sh", "-c", script, "sh", group, *git], stderr=subprocess.DEVNULL)
+    assert done.wait() == -9, "the kernel has not ended it"
+    begun = time.process_time()
+    locks = open_repository(repository, Config()).folders.locks()
+    found = [each for each in of_locks(locks, read_kills()) if each.pid == done.pid]
+    taken = time.process_time() - begun
+    print(f'{{"explain": {taken}, "unsaid": {len(locks) - len(found)}}}')

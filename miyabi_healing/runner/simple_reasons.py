@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ZOMBIES, ORPHANS, LOCKS = "zombie_processes", "orphaned_processes", "stale_git_lock"
 _SOON = 120  # seconds between the last that was written to a lock and the end of its owner
-_CLOCKS = 2  # seconds that the kernel's log and the time of a file may differ
+_CLOCKS = 2  # seconds that the kernel's log, whose clock nobody corrects, may be behind
 
 
 def of_fixtures(issue: Issue, fixtures: Mapping[str, object]) -> tuple[Because, ...]:
@@ -74,15 +74,20 @@ def of_orphans(orphans: Orphans) -> tuple[Because, ...]:
 
 
 def of_locks(locks: Iterable[Lock], kills: Iterable[Kill]) -> tuple[Because, ...]:
-    """Git that the kernel has ended shortly after a lock of the same user was written last."""
+    """Git that the kernel has ended shortly after a lock of the same user was written last; of
+    several, the nearest.
+    """
     found = []
     gits = [each for each in kills if each.program == "git" or each.program.startswith("git-")]
     for lock in locks:
-        for kill in gits:
-            seconds = kill.time - lock.mtime
-            if kill.uid == lock.owner and -_CLOCKS <= seconds <= _SOON:
-                found.append(_of_lock(lock, kill, max(seconds, 0)))
-                break
+        near = [
+            each
+            for each in gits
+            if each.uid == lock.owner and -_CLOCKS <= each.time - lock.mtime <= _SOON
+        ]
+        if near:
+            kill = min(near, key=lambda each: abs(each.time - lock.mtime))
+            found.append(_of_lock(lock, kill, max(kill.time - lock.mtime, 0)))
     return tuple(found)
 
 

@@ -48,17 +48,18 @@ def read_kills() -> tuple[Kill, ...]:
                 continue
             except OSError:  # EAGAIN: that was all
                 break
-            if match := _LINE.match(line):
-                stamp, group, task, pid, uid = match.groups()
-                found.append(
-                    Kill(
-                        began + int(stamp) / 1e6,
-                        int(pid),
-                        int(uid),
-                        task.decode("utf-8", "backslashreplace"),
-                        os.fsdecode(group),
-                    )
-                )
+            if kill := kill_of(line, began):
+                found.append(kill)
     finally:
         os.close(log)
     return tuple(found)
+
+
+def kill_of(line: bytes, began: float) -> Kill | None:
+    """What a record of the log says, whose clock began then; None where it speaks of no kill."""
+    match = _LINE.match(line)
+    if match is None:
+        return None
+    stamp, group, task, pid, uid = match.groups()
+    name = task.decode("utf-8", "backslashreplace")
+    return Kill(began + int(stamp) / 1e6, int(pid), int(uid), name, os.fsdecode(group))
