@@ -6,6 +6,7 @@ run: what goes wrong on the way is a note, and then nothing is explained.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 DISK, MEMORY = "disk_space_critical", "high_memory_usage"
+_FOR_DISKS = 0.03  # seconds of processor time that logs leave to a filesystem
 _AFTER_REPAIR = 0.01  # seconds of processor time, for the look after something was changed
 
 
@@ -99,14 +101,19 @@ class Diagnosis:
     ) -> tuple[Because, ...]:
         if (name, target) in self.found:
             return self.found[name, target]
-        begun = time.thread_time()
         try:
             self.found[name, target] = ask()
         except Exception as error:
             self._note(error)
             self.found[name, target] = ()
-        self.left -= time.thread_time() - begun
         return self.found[name, target]
+
+    @contextlib.contextmanager
+    def _bounded(self, reserved: float = 0) -> Iterator[Bound]:
+        """A bound for one look: what is left but for what is `reserved` for others."""
+        begun = time.thread_time()
+        yield Bound(max(self.left - reserved, 0))
+        self.left -= time.thread_time() - begun
 
     def _note(self, error: Exception) -> None:
         what = f"{type(error).__name__}: {error}"
@@ -169,7 +176,8 @@ class Diagnosis:
             return self._as_before(*key)  # nothing is to be looked at
         if before and not mount_look.says_much(before, used):
             before = next((each for each in earlier if mount_look.says_much(each, used)), before)
-        now = look(before, Bound(max(self.left, 0)))
+        with self._bounded(_FOR_DISKS if path in self.logs else 0) as bound:
+            now = look(before, bound)
         self.mounts[path] = before, now
         return reasons(mount_growth(before, now)) if before else ()
 
@@ -178,7 +186,8 @@ class Diagnosis:
         from miyabi_healing.report.reasons import reasons
         from miyabi_healing.report.shares import memory_growth
 
-        now = memory_look.look_at_memory(reading, Bound(max(self.left, 0)))
+        with self._bounded() as bound:
+            now = memory_look.look_at_memory(reading, bound)
         before: MemoryLook | None = None
         for each in self._earlier(lambda look: _memory_of(look, now.scope)):
             if memory_look.has_grown(each, now.used):
