@@ -14,6 +14,9 @@ from pathlib import Path
 import growth
 import psutil
 import pytest
+from orphanwork import Nursery
+from orphanwork import host as orphan_host
+from orphanwork import nursery as nursery
 from program import report, run, settings
 
 from conftest import wait_for
@@ -134,6 +137,20 @@ def test_what_a_look_may_take_is_bounded_and_said(mounted: Mounted) -> None:
     spent = Bound(cpu=0)
     mount_look.look_at_mount(str(disk), config, before, spent)
     assert spent.reached
+
+
+@pytest.mark.root
+def test_folder_that_is_too_large_to_be_listed_says_what_was_seen_of_it(mounted: Mounted) -> None:
+    disk = mounted("ext4", "64M")
+    config = growth.world(disk)
+    (disk / "tmp" / "old").write_bytes(os.urandom(2_000_000))
+    before = growth.first(disk, config)
+    for number in range(300):
+        (disk / "tmp" / str(number)).write_bytes(b"x" * 40_000)
+    seen = mount_look.look_at_mount(str(disk), config, before, Bound(cpu=10, entries=400))
+    (part,) = mount_growth(before, seen).named
+    assert part.path == str(disk / "tmp")
+    assert 0 < part.bytes < 300 * 41_000
 
 
 @pytest.mark.root
@@ -359,7 +376,41 @@ def test_zombies_are_told_by_their_parents(start: Start) -> None:
     parent.stdout.readline()
     wait_for(lambda: sum(each.ppid == parent.pid for each in Processes().zombies(0)) == 3)
     found = {each.pid: each for each in simple_reasons.of_zombies(Processes())}
-    assert " has 3 of " in found[parent.pid].text
+    assert f"(pid {parent.pid}): 3 of " in found[parent.pid].text
+
+
+def test_orphans_are_told_by_program_and_what_each_takes(nursery: Nursery) -> None:
+    for _ in range(3):
+        nursery.orphan("playwright-mcp", 30)
+    for _ in range(2):
+        nursery.orphan("other-mcp", 15)
+    found = simple_reasons.of_orphans(orphan_host().orphans())
+    assert [each.what for each in found] == ["3 × playwright-mcp", "2 × other-mcp"]
+    assert sum(each.share or 0 for each in found) == pytest.approx(1, abs=0.001)
+    assert found[0].share == pytest.approx(0.7, abs=0.06)
+
+
+@pytest.mark.root
+def test_look_for_what_is_foreseen_is_what_the_next_run_compares_with(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    disk = mounted("ext4", "64M")
+    host = Host(growth.world(disk))
+    journal = Journal(tmp_path / "journal")
+
+    def foreseen(number: int) -> tuple[str, ...]:
+        notes: list[str] = []
+        run = Diagnosis(host, lambda: journal, notes.append, left=10)
+        found = run.foreseen("disk_space_critical", str(disk))
+        run.keep(journal, number, [], 0)
+        assert (notes, run.foreseen("worktree_space", "")) == ([], ())
+        return found
+
+    assert foreseen(1) == ()
+    (disk / "src" / "a" / "new").write_bytes(os.urandom(3_000_000))
+    (said,) = foreseen(2)
+    assert said.startswith(f"new files in {disk}/src/a: 3.0 MB, 100 % of the growth of 3.0 MB in ")
+    journal.database.close()
 
 
 # On record

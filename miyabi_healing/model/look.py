@@ -13,7 +13,7 @@ from miyabi_healing.model.because import Because
 class FolderLook:
     """A folder without those in it: the blocks and number of its files; `newest` is when one of
     them was written last. `fresh` are the blocks of what was made in it since the look before,
-    `attributed` what of its growth open files have.
+    `attributed` what of its growth open files have. Not all of one whose `inode` is 0 was seen.
 
     `place` is the known folder that it is a part of, empty where none is; `what` says what that is.
     """

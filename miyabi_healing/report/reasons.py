@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from miyabi_healing.model.because import ACCOUNTS_FOR, OTHER, UNEXPLAINED, WENT_TOGETHER, Because
@@ -123,9 +123,11 @@ def _command(part: Part) -> str:
     return ""
 
 
-def counted(things: str, groups: Iterable[tuple[str, int, int | None]]) -> tuple[Because, ...]:
-    """What accounts for a number of things, by who has them: rows of a name, how many, and a pid.
-    The shares make one whole.
+def counted(
+    things: str, groups: Iterable[tuple[str, int, int | None]], words: Callable[[int], str] = str
+) -> tuple[Because, ...]:
+    """What accounts for a number of things, by who has them: rows of a name, how many (said by
+    `words`), and a pid. The shares make one whole.
     """
     rows = sorted(groups, key=lambda each: -each[1])
     total = sum(number for _, number, _ in rows)
@@ -134,7 +136,7 @@ def counted(things: str, groups: Iterable[tuple[str, int, int | None]]) -> tuple
             grade=ACCOUNTS_FOR,
             what=display(name),
             share=_bounded(number / total),
-            text=f"{display(name)} has {number} of {total} {things}",
+            text=f"{display(name)}: {words(number)} of {words(total)} {things}",
             pid=pid,
         )
         for name, number, pid in rows
@@ -143,7 +145,7 @@ def counted(things: str, groups: Iterable[tuple[str, int, int | None]]) -> tuple
     rest = sum(number for _, number, _ in rows if number < total / 10)
     if rest:
         share = _bounded(rest / total)
-        text = f"others have {rest} of {total} {things}"
+        text = f"others: {words(rest)} of {words(total)} {things}"
         found.append(Because(grade=ACCOUNTS_FOR, what=OTHER, share=share, text=text))
     return tuple(found)
 

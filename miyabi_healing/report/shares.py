@@ -143,7 +143,7 @@ def _of_file(kind: str, file: OpenLook, growth: int) -> Part:
 
 def _folder_parts(before: MountLook, after: MountLook, total: int) -> list[Part]:
     """What folders have grown by besides; small ones with what lies beside them."""
-    known = {(each.path, each.inode): each for each in before.folders}
+    known = {(each.path, each.inode): each for each in before.folders if each.inode}
     earlier = {each.inode: each.bytes for each in before.files if not each.deleted}
     gone: dict[str, int] = defaultdict(int)  # what has lost its name, and is told of its process
     for file in after.files:

@@ -40,12 +40,14 @@ _AFTER_REPAIR = 0.01  # seconds of processor time, for the look after something 
 @dataclass
 class Diagnosis:
     """One run's. `journal` gives what earlier runs have on record, None without one; `note` takes
-    lines for people. `left` is the processor time that looks may still take.
+    lines for people; `keeps` is whether the run stores its looks. `left` is the processor time that
+    looks may still take.
     """
 
     host: Host
     journal: Callable[[], Journal | None]
     note: Callable[[str], object]
+    keeps: bool = True
     left: float = CPU_SECONDS
     mounts: dict[str, tuple[MountLook | None, MountLook]] = field(default_factory=dict)
     memory: dict[str, MemoryLook] = field(default_factory=dict)
@@ -176,6 +178,8 @@ class Diagnosis:
             return self._as_before(*key)  # nothing is to be looked at
         if before and not mount_look.says_much(before, used):
             before = next((each for each in earlier if mount_look.says_much(each, used)), before)
+        if not (before or self.keeps):
+            return ()  # nothing to compare with, and nobody will
         with self._bounded(_FOR_DISKS if path in self.logs else 0) as bound:
             now = look(before, bound)
         self.mounts[path] = before, now

@@ -140,7 +140,7 @@ class Resources:
         """What this run finds of why something grows; asked for only where something does."""
         from miyabi_healing.runner.diagnosis import Diagnosis
 
-        return Diagnosis(self.host, self.readable, self.notes.append)
+        return Diagnosis(self.host, self.readable, self.notes.append, keeps=not self.looks_only)
 
     def readable(self) -> Journal | None:
         """The journal, in whatever way this run has it; None without one."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from miyabi_healing.model.because import CAME_BEFORE, WENT_TOGETHER, Because
-from miyabi_healing.support.formatting import display, duration_text
+from miyabi_healing.support.formatting import display, duration_text, size_text
 
 if TYPE_CHECKING:
     from miyabi_healing.host.git.locks import Lock
@@ -60,17 +60,27 @@ def of_zombies(processes: Processes) -> tuple[Because, ...]:
 
 
 def of_orphans(orphans: Orphans) -> tuple[Because, ...]:
-    """The programs that were left, by how many, and the session that each was left by."""
+    """The programs that were left, by what they take; and the session that left them, where it is
+    one.
+    """
     from miyabi_healing.report.reasons import counted
 
     rows: list[tuple[str, int, int | None]] = []
-    sessions: Counter[tuple[str, int]] = Counter()
-    for family in orphans.families:
-        sessions[family.name, family.root.session] += 1
-    for (name, session), number in sessions.items():
-        where = f", left by session {session}" if number > 1 else ""
-        rows.append((f"{name}{where}", number, None))
-    return counted("orphaned processes", rows)
+    for group in orphans.groups:
+        families = group.families
+        name = f"{len(families)} × {group.name}" if len(families) > 1 else group.name
+        left = _left_by({each.root.session for each in families}) if len(families) > 1 else ""
+        rows.append((f"{name}{left}", group.bytes, None))
+    return counted("of orphaned processes", rows, size_text)
+
+
+def _left_by(sessions: set[int]) -> str:
+    """Which session left several processes, where its leader is gone."""
+    from miyabi_healing.host.process_status import read_process
+
+    if len(sessions) != 1 or read_process(session := next(iter(sessions))) is not None:
+        return ""
+    return f", left by session {session}"
 
 
 def of_locks(locks: Iterable[Lock], kills: Iterable[Kill]) -> tuple[Because, ...]:

@@ -96,7 +96,7 @@ class FolderScan:
     def _put(
         self,
         path: str,
-        status: os.stat_result | None = None,
+        entry: os.DirEntry[str] | None = None,
         *,
         listed: bool = False,
         soon: bool = False,
@@ -104,7 +104,7 @@ class FolderScan:
         if path in self._seen or path in self._points:
             return
         try:
-            status = status or os.lstat(path)
+            status = entry.stat(follow_symlinks=False) if entry else os.lstat(path)
         except OSError:
             return
         if status.st_dev != self._device or (status.st_mode & 0o170000) != 0o040000:
@@ -121,43 +121,42 @@ class FolderScan:
         return self._earlier.since is None or status.st_mtime >= self._earlier.since
 
     def _list(self, path: str, status: os.stat_result, *, listed: bool, soon: bool) -> None:
-        sums = _Sums(used(status))
-        inside = 0
-        around = path.rstrip("/") + "/"
+        sums, inside, whole = _Sums(used(status)), 0, True
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
                     if self._bound.is_spent():
-                        return  # a part of a folder would be compared with the whole
+                        whole = False
+                        break
                     if entry.is_dir(follow_symlinks=False):
                         inside += 1
-                        deeper = around + entry.name
-                        if not (self._alone or deeper in self._points):
-                            self._put(deeper, entry.stat(follow_symlinks=False), soon=soon)
+                        if not self._alone:
+                            self._put(f"{path.rstrip('/')}/{entry.name}", entry, soon=soon)
                     elif listed:
-                        try:
-                            of_file = entry.stat(follow_symlinks=False)
-                        except FileNotFoundError:
-                            continue
-                        self._add(sums, entry.path, of_file)
+                        self._add(sums, entry)
         except FileNotFoundError:
             return
         except OSError:
             self.unread.append(path)
             return
-        if inside and status.st_nlink != _NO_SUBFOLDER + inside:
+        if whole and inside and status.st_nlink != _NO_SUBFOLDER + inside:
             self._counts_links = False
         if listed:
-            self._keep(path, status, sums)
+            # a part of a folder is compared with no whole: then only what is new in it counts
+            self._keep(path, status, sums, status.st_ino if whole else 0)
 
-    def _add(self, sums: _Sums, path: str, status: os.stat_result) -> None:
+    def _add(self, sums: _Sums, entry: os.DirEntry[str]) -> None:
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return
         share = used(status) // max(status.st_nlink, 1)
         sums.bytes, sums.files = sums.bytes + share, sums.files + 1
         sums.newest = max(sums.newest, status.st_mtime_ns)
         if (growth := self._earlier.growth.get(status.st_ino)) is not None:
             sums.attributed += growth
         else:
-            sums.fresh += self._fresh(path, status, share)
+            sums.fresh += self._fresh(entry.path, status, share)
 
     def _fresh(self, path: str, status: os.stat_result, share: int) -> int:
         """What has come of a file since the look before."""
@@ -170,11 +169,11 @@ class FolderScan:
         # what was made while we look is not in what the filesystem has been asked
         return share if not is_new(path, status, self._until) else 0
 
-    def _keep(self, path: str, status: os.stat_result, sums: _Sums) -> None:
+    def _keep(self, path: str, status: os.stat_result, sums: _Sums, inode: int) -> None:
         place, what = self._place_of(path)
         self.found[path] = FolderLook(
             path=path,
-            inode=status.st_ino,
+            inode=inode,
             mtime=status.st_mtime_ns,
             bytes=sums.bytes,
             files=sums.files,

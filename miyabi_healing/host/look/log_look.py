@@ -70,7 +70,7 @@ def _folders(
     return tuple(
         FolderLook(
             path=folder,
-            inode=0,
+            inode=files[0].status.st_dev,  # always the same folder: what matches is what counts
             mtime=0,
             bytes=sum(file.size for file in files),
             files=len(files),
