@@ -30,6 +30,7 @@ OWN_FOLDERS = (
     str(PROJECT / ".pytest_cache"),
     "/dev/shm",
 )
+_flock = fcntl.flock  # a test may put another in its place
 OWN_NAMES = (".pyc", ".coverage", "pytest-cache-files-", ".pytest_cache")
 
 
@@ -160,12 +161,12 @@ def no_mount_of_another_test(
     kind = fcntl.LOCK_EX if "served" in request.fixturenames else fcntl.LOCK_SH
     top = tmp_path_factory.getbasetemp().parent
     with (top / "mounts.gate").open("w") as gate, (top / "mounts.lock").open("w") as lock:
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(lock, kind)
-        fcntl.flock(gate, fcntl.LOCK_UN)
+        _flock(gate, fcntl.LOCK_EX)
+        _flock(lock, kind)
+        _flock(gate, fcntl.LOCK_UN)
         mount_answers.forget()
         yield
-        fcntl.flock(lock, fcntl.LOCK_UN)  # a child of the test may still have it open
+        _flock(lock, fcntl.LOCK_UN)  # a child of the test may still have it open
 
 
 @pytest.fixture(autouse=True)

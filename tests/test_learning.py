@@ -439,7 +439,7 @@ ours_alone = ["HOME"]
 
 
 def test_order_of_a_run_is_that_of_its_dry_run_and_rests_on_what_repairs_came_to(
-    home: Path, only_mounts: None
+    home: Path,
 ) -> None:
     mine = home / "mine"
     (mine / "healers").mkdir(parents=True)
