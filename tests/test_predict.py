@@ -155,6 +155,8 @@ def test_text_is_a_line_each_and_says_what_it_rests_on() -> None:
     assert lines[0].startswith(f"🟡 {DISK} /: reaches 90 % in 5 h, ")
     assert lines[0].endswith("; 81 % now, grows")
     assert lines[-1] == "   run --only x"
+    above = list(prediction.prediction_lines(seen(found(0, crossed=True, value=93.2)), 200))
+    assert above[0] == f"🟠 {DISK} /: 93 % now, above the limit of 90 %"
 
 
 def test_commands_are_never_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,8 +162,8 @@ def _line(each: Prediction) -> str:
     value = figure(found.value, found.unit, found.threshold)
     last = "at its end" if each.component == SERIES else "now"
     if each.crossed:
-        above = "at its limit" if found.value == found.threshold else "above its limit"
-        return f"{name}: {above}, {value} {last} (limit {limit})"
+        above = "at" if found.value == found.threshold else "above"
+        return f"{name}: {value} {last}, {above} the limit of {limit}"
     when = f"in {duration_text(each.seconds)}, {minute_text(found.measured + found.eta_seconds)}"
     if found.earliest is not None and found.latest is not None:
         first, end = (minute_text(found.measured + at) for at in (found.earliest, found.latest))
