@@ -155,6 +155,10 @@ def test_text_is_a_line_each_and_says_what_it_rests_on() -> None:
     assert lines[0].startswith(f"🟡 {DISK} /: reaches 90 % in 5 h, ")
     assert lines[0].endswith("; 81 % now, grows")
     assert lines[-1] == "   run --only x"
+    banded = found(5 * HOUR, earliest=4 * HOUR, latest=4 * HOUR)
+    assert "between" not in next(prediction.prediction_lines(seen(banded), 200))
+    banded = found(5 * HOUR, earliest=4 * HOUR, latest=6 * HOUR)
+    assert "between" in next(prediction.prediction_lines(seen(banded), 200))
     above = list(prediction.prediction_lines(seen(found(0, crossed=True, value=93.2)), 200))
     assert above[0] == f"🟠 {DISK} /: 93 % now, above the limit of 90 %"
 

@@ -168,7 +168,7 @@ def _line(each: Prediction) -> str:
     if found.earliest is not None and found.latest is not None:
         first, end = (minute_text(found.measured + at) for at in (found.earliest, found.latest))
         day = f"{first.partition(' ')[0]} "
-        when += f" (between {first} and {end.removeprefix(day)})"
+        when += f" (between {first} and {end.removeprefix(day)})" if first != end else ""
     text = f"{name}: reaches {limit} {when}; {value} {last}, {found.basis}"
     if found.alarms:
         text += f"; {found.came_true} of {found.alarms} earlier forecasts of it came true"
