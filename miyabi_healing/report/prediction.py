@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.outlook import CRITICAL, IMMINENT, LEVELS, SERIES, Outlook, Prediction
-from miyabi_healing.report import layout, style
+from miyabi_healing.report import foreseen_text, layout, style
+from miyabi_healing.report.foreseen import foreseen_row
 from miyabi_healing.support.formatting import duration_text, figure, minute_text
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def prediction_lines(outlook: Outlook, width: float) -> Iterator[str]:
 def _sentences(outlook: Outlook) -> Iterator[str]:
     worst_first, look = _ordered(outlook), style.current()
     for each in worst_first:
-        yield look.lead(_MARKS[each.level]) + _line(each)
+        yield look.lead(_MARKS[each.level]) + _line(each, outlook.now)
     if outlook.horizon is None and worst_first:
         return  # all is said of the one series
     if all(each.crossed for each in worst_first):
@@ -155,12 +156,14 @@ def _commands(outlook: Outlook) -> list[str]:
     return list(dict.fromkeys((*of_each, *outlook.commands)))
 
 
-def _line(each: Prediction) -> str:
-    found = each.foreseen
-    name = f"{found.issue} {found.target}".strip()
-    limit = figure(found.threshold, found.unit, found.threshold)
+def _line(each: Prediction, now: float) -> str:
+    found, of_host = each.foreseen, each.component != SERIES
     value = figure(found.value, found.unit, found.threshold)
-    last = "at its end" if each.component == SERIES else "now"
+    last = "now" if of_host else "at its end"
+    if of_host and not each.crossed:
+        return f"{foreseen_text.sentence(foreseen_row(found), now)}; {value} {last}"
+    name = foreseen_text.subject(foreseen_row(found)) if of_host else found.target
+    limit = figure(found.threshold, found.unit, found.threshold)
     if each.crossed:
         above = "at" if found.value == found.threshold else "above"
         return f"{name}: {value} {last}, {above} the limit of {limit}"
@@ -169,10 +172,7 @@ def _line(each: Prediction) -> str:
         first, end = (minute_text(found.measured + at) for at in (found.earliest, found.latest))
         day = f"{first.partition(' ')[0]} "
         when += f" (between {first} and {end.removeprefix(day)})" if first != end else ""
-    text = f"{name}: reaches {limit} {when}; {value} {last}, {found.basis}"
-    if found.alarms:
-        text += f"; {found.came_true} of {found.alarms} earlier forecasts of it came true"
-    return "; ".join((text, *found.causes))
+    return f"{name} reaches {limit} {when}, as it {found.basis}; {value} {last}"
 
 
 def _nothing_foreseen(outlook: Outlook) -> str:
