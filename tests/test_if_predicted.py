@@ -83,6 +83,7 @@ def test_document_of_theirs_and_of_ours_is_understood(
         (b'{"overall_health": "fine\\u001b[2J"}', "means nothing here"),
         (b'{"overall_health": "HEALTHY"}', "means nothing here"),
         (json.dumps({**THEIRS, "overall_health": "healthy"}).encode(), "say otherwise"),
+        (json.dumps({**HEALTHY, "could_not_tell": True}).encode(), "could not tell"),
         (b'{"overall_health": "healthy"}' + b" " * (5 << 20), "too large"),
     ],
 )

@@ -138,6 +138,8 @@ def test_could_not_tell_is_neither_healthy_nor_silent() -> None:
     nothing = seen(told=False)
     assert prediction.exit_status(nothing) == 3
     assert checked(nothing)["overall_health"] == "healthy", "no prediction, so no other word"
+    assert checked(nothing)["could_not_tell"]
+    assert "could_not_tell" not in checked(seen())
     assert list(prediction.prediction_lines(nothing, 100)) == [
         "❓ What comes could not be told: there is no history yet; runs make it."
     ]

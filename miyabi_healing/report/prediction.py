@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.outlook import CRITICAL, IMMINENT, LEVELS, SERIES, Outlook, Prediction
@@ -63,6 +63,7 @@ class PredictionDocument(TypedDict):
     anomalies: list[AnomalyRow]
     metrics_summary: dict[str, float]
     recommendations: list[str]
+    could_not_tell: NotRequired[bool]
 
 
 def exit_status(outlook: Outlook) -> int:
@@ -75,7 +76,7 @@ def exit_status(outlook: Outlook) -> int:
 def build_prediction(outlook: Outlook) -> PredictionDocument:
     """The document."""
     worst_first = _ordered(outlook)
-    return {
+    document: PredictionDocument = {
         "timestamp": _moment(outlook.now),
         "overall_health": outlook.health,
         "predictions": [_row(each) for each in worst_first],
@@ -94,6 +95,9 @@ def build_prediction(outlook: Outlook) -> PredictionDocument:
         },
         "recommendations": _commands(outlook),
     }
+    if outlook.could_not_tell:
+        document["could_not_tell"] = True
+    return document
 
 
 def _ordered(outlook: Outlook) -> list[Prediction]:

@@ -46,6 +46,8 @@ def read_health(name: str, wait: float = WAIT) -> str:
         raise NotKnown("it has no overall_health")
     if health not in LEVELS:
         raise NotKnown(f"its overall_health is {display(health)[:40]!r}, which means nothing here")
+    if document.get("could_not_tell"):
+        raise NotKnown("it could not tell")
     if health == HEALTHY and _levels(document.get("predictions")) - {HEALTHY}:
         raise NotKnown("it says healthy, and has predictions that say otherwise")
     return health
