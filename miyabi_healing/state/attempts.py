@@ -161,6 +161,8 @@ def _known(row: tuple[Any, ...]) -> Known:
     known = {int(each) for each in Risk}
     risk = values["risk"]
     values["risk"] = None if risk is None else Risk(risk) if risk in known else Risk.UNKNOWN
+    for name in ("tries", "gained", "seconds", "quiet", "relapses"):
+        values[name] = max(values[name], 0)  # whoever wrote it
     sums = Sums(healer=values["healer"], **{name: values[name] for name in _SUMS.split(", ")})
     last = {name: values[name] for name in _LAST.split(", ")}
     return Known(issue=values["issue"], target=values["target"], sums=sums, **last)
