@@ -118,6 +118,10 @@ def test_second_link_of_an_old_file_is_nothing_new(mounted: Mounted) -> None:
     (disk / "logs" / "app.log").rename(disk / "tmp" / "app.log")
     after = growth.look(disk, config, before)
     assert sum(each.fresh for each in after.folders) == 0
+    (disk / "tmp" / "new").write_bytes(os.urandom(2_000_000))
+    (disk / "logs" / "new").hardlink_to(disk / "tmp" / "new")
+    after = growth.look(disk, config, before)
+    assert sum(each.fresh for each in after.folders) == pytest.approx(2_000_000, rel=CLOSE)
 
 
 @pytest.mark.root
