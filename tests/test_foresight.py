@@ -348,6 +348,19 @@ def test_replay_counts_what_is_missed_and_what_is_false() -> None:
     assert 0 < tally.false < tally.foreseen
 
 
+def test_replay_tells_what_comes_late_from_what_was_not_foreseen() -> None:
+    """Twice as late, and two hundred times: both miss, only the second foresaw nothing."""
+    here = series.Series("line", at(300), line(300, rate=1))
+
+    def slower(times: int) -> Method:
+        return lambda _, values: lambda threshold: Answer((threshold - values[-1]) * STEP * times)
+
+    late, blind = (replay(slower(each), here, 10, 5).tallies[72] for each in (2, 200))
+    assert 0 < late.missed < late.crossings
+    assert late.unforeseen == 0
+    assert blind.unforeseen == blind.missed == blind.crossings
+
+
 def test_month_of_samples_costs_little() -> None:
     """Ten milliseconds; the bound is loose, since others may be at work here."""
     times, values = at(8640), line(8640, rate=0.005, size=0.05)

@@ -19,7 +19,9 @@ from miyabi_healing.foresight import forecast
 
 TUNED, JUDGED = 1, 4711  # the seeds of made series; with the second nothing was tried out
 HEADINGS = ("series", "method") + tuple(
-    f"{horizon}: {what}" for horizon in HORIZONS for what in ("missed/false", "ETA", "band")
+    f"{horizon}: {what}"
+    for horizon in HORIZONS
+    for what in ("missed (unforeseen)/false", "ETA", "band")
 )
 
 
@@ -55,7 +57,8 @@ def number(value: float) -> str:
 def row(name: str, method: str, outcome: Outcome) -> list[str]:
     cells = [name, method]
     for tally in outcome.tallies.values():
-        cells.append(f"{number(tally.missed_share)}/{number(tally.false_share)}")
+        missed = f"{number(tally.missed_share)} ({number(tally.unforeseen_share)})"
+        cells.append(f"{missed}/{number(tally.false_share)}")
         cells.append(f"{number(tally.error(0.5))}/{number(tally.error(0.9))}")
         cells.append(number(tally.coverage))
     return [*cells, f"{1e3 * outcome.seconds / max(1, outcome.calls):.2f}"]
@@ -77,12 +80,13 @@ def sets(data: Path | None, each: int) -> dict[str, tuple[list[Series], int, int
         disks = [one for one in here if one.name.startswith("git_") or "filesys" in one.name]
         others = [one for one in here if one not in disks]
         found |= {f"disk, {name}": (disks, 60, 12), f"memory, {name}": (others, 30, 12)}
-    for name, seed, unseen in (
-        ("made, tuned on", TUNED, False),
-        ("made, other parameters", JUDGED, False),
-        ("made, other kinds", JUDGED, True),
+    for name, seed, kinds in (
+        ("made, tuned on", TUNED, series.KINDS),
+        ("made, other parameters", JUDGED, series.KINDS),
+        ("made, other kinds", JUDGED, series.UNSEEN),
+        ("made, newest kinds", JUDGED, series.NEWEST),
     ):
-        made = [one for _, one in series.made(seed, each, unseen)]
+        made = [one for _, one in series.made(seed, each, kinds)]
         found[name] = (made, 20, 10)
     return {name: what for name, what in found.items() if what[0]}
 

@@ -85,10 +85,14 @@ def questions(series: Series, moments: int, count: int) -> Iterator[list[Questio
 
 @dataclass
 class Tally:
-    """What a method did at one horizon."""
+    """What a method did at one horizon: of the crossings `missed` are those that were not
+    foreseen within it, and `unforeseen` those not even within twice as long, which is how much too
+    late a foreseen one may come.
+    """
 
     crossings: int = 0
     missed: int = 0
+    unforeseen: int = 0
     foreseen: int = 0
     false: int = 0
     errors: list[float] = field(default_factory=list)
@@ -98,6 +102,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         self.crossings += other.crossings
         self.missed += other.missed
+        self.unforeseen += other.unforeseen
         self.foreseen += other.foreseen
         self.false += other.false
         self.errors += other.errors
@@ -107,6 +112,10 @@ class Tally:
     @property
     def missed_share(self) -> float:
         return 100 * self.missed / self.crossings if self.crossings else math.nan
+
+    @property
+    def unforeseen_share(self) -> float:
+        return 100 * self.unforeseen / self.crossings if self.crossings else math.nan
 
     @property
     def false_share(self) -> float:
@@ -130,6 +139,7 @@ def judge(tally: Tally, series: Series, horizon: float, question: Question, answ
     if truth <= horizon and question.trend:
         tally.crossings += 1
         tally.missed += not foreseen
+        tally.unforeseen += answer.eta > 2 * horizon
         tally.errors.append(abs(answer.eta - truth) / truth)
     if foreseen and (truth <= 2 * horizon or left >= 2 * horizon):
         tally.foreseen += 1

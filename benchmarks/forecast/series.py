@@ -233,20 +233,70 @@ def builds(chance: random.Random, count: int) -> Values:
     return values
 
 
-# Nothing was tuned on these.
-UNSEEN = (ever_faster, ever_slower, two_writers, builds)
-KINDS: dict[str, Callable[[random.Random, int], Values]] = {
+def weekdays(chance: random.Random, count: int) -> Values:
+    """Grows in the hours of work, not on two days of seven; a little is cleared each night."""
+    values, value, rate = [], chance.uniform(10, 40), chance.uniform(1, 5) / 100
+    for at in range(count):
+        if at // DAY % 7 < 5 and 110 <= at % DAY < 210:
+            value += max(0, chance.gauss(rate, rate))
+        value -= 0.1 * rate * (at % DAY < 20)
+        values.append(value)
+    return values
+
+
+def retention(chance: random.Random, count: int) -> Values:
+    """A backup each night; from some night on the oldest is deleted before it."""
+    size, kept, start = chance.uniform(2, 6), chance.randrange(2, 8), chance.randrange(DAY)
+    length = chance.randrange(3, 30)
+    values: Values = []
+    for at in range(count):
+        night, since = divmod(at + start, DAY)
+        part = min(1, since / length)
+        values.append(15 + size * (min(kept, night) + part - (night >= kept)))
+    return noisy(chance, values, chance.choice((0, 0.05)))
+
+
+def leak(chance: random.Random, count: int) -> Values:
+    """Grows until it is restarted, at any time; each time at a rate of its own."""
+    values: Values = []
+    value, rate = 0.0, 0.05
+    for _ in range(count):
+        if not values or chance.random() < 1 / 250:
+            value, rate = chance.uniform(20, 24), chance.uniform(0.02, 0.12)
+        value += chance.gauss(rate, rate)
+        values.append(value)
+    return values
+
+
+def slow_and_copies(chance: random.Random, count: int) -> Values:
+    """Slow growth, and now and then something is copied there within minutes or hours."""
+    rate, values, value = chance.uniform(1, 6) / DAY, [], chance.uniform(10, 40)
+    left, part = 0, 0.0
+    for _ in range(count):
+        if left == 0 and chance.random() < 1 / 300:
+            left = chance.randrange(2, 30)
+            part = chance.uniform(1, 8) / left
+        value += rate + part * (left > 0)
+        left -= left > 0
+        values.append(value)
+    return noisy(chance, values, chance.choice((0, 0.03)))
+
+
+Kinds = dict[str, Callable[[random.Random, int], Values]]
+KINDS: Kinds = {
     each.__name__: each
     for each in (
         linear, spikes, clean_up, sawtooth, uneven_sawtooth, flat, upgrade, nightly, daily_steps,
         jumps, random_walk, seasonal, changing_rates, working_hours, fine_steps, runaway,
     )
 }  # fmt: skip
+# Nothing was tuned on these, and the newest were looked at only once, when all was done.
+UNSEEN: Kinds = {each.__name__: each for each in (ever_faster, ever_slower, two_writers, builds)}
+NEWEST: Kinds = {each.__name__: each for each in (weekdays, retention, leak, slow_and_copies)}
 
 
-def made(seed: int, each: int, unseen: bool = False) -> Iterator[tuple[str, Series]]:
-    """So many series of each kind, or of each of those that nothing was tuned on."""
-    kinds = {kind.__name__: kind for kind in UNSEEN} if unseen else KINDS
+def made(seed: int, each: int, kinds: Kinds) -> Iterator[tuple[str, Series]]:
+    """So many series of each kind."""
     for name, kind in kinds.items():
         for number in range(each):
             chance = random.Random(f"{seed} {name} {number}")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from math import inf
 
-from miyabi_healing.foresight.growth import growth
+from miyabi_healing.foresight.growth import growth, time_left
 
 MATURED = 30  # past errors at a like horizon, before which no band is shown
 BLOCKS = 320
 BLOCKS_AHEAD = 16  # that a forecast reaches
 APART = 4  # blocks between two errors: neighbours tell the same
 ALIKE = 2.0  # times as far, or as near
-LOW, HIGH = 0.05, 0.95  # of past errors, between which eight of ten new ones are
+LOW, HIGH = 0.07, 0.93  # of past errors, between which eight of ten new ones were
 
 
 def band(
@@ -47,8 +47,12 @@ def past_errors(
         then = growth(times, values, at, gap, noise)
         if then is None:
             continue
-        ahead = (values[at] + gap - then.level) / then.rate
-        if not eta / ALIKE <= ahead <= eta * ALIKE or times[at] + 3 * ahead > times[-1]:
+        ahead = time_left(then, values[at] + gap, noise, size * step)
+        if (
+            not ahead
+            or not eta / ALIKE <= ahead <= eta * ALIKE
+            or times[at] + 3 * ahead > times[-1]
+        ):
             continue
         found.append(taken(times, values, at, gap, 3 * ahead) / ahead)
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import sub
 
 from miyabi_healing.foresight.bands import band
-from miyabi_healing.foresight.growth import Growth, fall_that_counts, growth
+from miyabi_healing.foresight.growth import Growth, fall_that_counts, growth, time_left
 from miyabi_healing.foresight.peaks import FALLS, Falls, highest, rate_of_peaks, turns_back
 from miyabi_healing.foresight.rhythm import DAY, Rhythm, daily
 from miyabi_healing.foresight.steps import regular_steps
@@ -27,7 +28,6 @@ A_JUMP = 1 / 3  # of the gap, in one sample
 # How many times as far as it has risen a growth is trusted.
 NEW, FROM_THE_FIRST, WHERE_IT_HAS_BEEN = 0.7, 4, 8
 EARNED = 50  # samples, that a new one must have lasted for all of it: for less a part of it
-SOON = 18  # samples: so near, the faster of two rates counts, as being late is the worse mistake
 MOST_STEPS = 20  # to go, that are counted one by one
 LONGEST = 10 * 365 * 86_400.0
 
@@ -81,7 +81,7 @@ def foreseen(history: History, gap: float, threshold: float) -> Forecast | None:
     now = growth(history.times, smooth, len(smooth) - 1, gap, history.noise)
     if now is None:
         return None
-    eta = time_left(now, threshold, history)
+    eta = time_left(now, threshold, history.noise, history.step)
     basis = words(history, now)
     if habit:
         return with_peaks(history, falls, threshold, Forecast(eta_seconds=eta, basis=basis))
@@ -92,13 +92,6 @@ def foreseen(history: History, gap: float, threshold: float) -> Forecast | None:
     return Forecast(eta_seconds=eta, earliest=earliest, latest=latest, basis=basis)
 
 
-def time_left(now: Growth, threshold: float, history: History) -> float:
-    """Seconds until the first sample is at the threshold: one that noise has lifted."""
-    left = max(0.0, threshold - now.level - history.noise)
-    eta = left / now.rate
-    return left / now.fastest if eta <= SOON * history.step else eta
-
-
 def trusted(now: Growth, values: list[float], gap: float, been_there: bool) -> bool:
     """A growth that was seen to begin may be an upgrade, or a job, that ends soon; one that is as
     old as the history is how things are here; and where it has been before it comes again. What
@@ -106,12 +99,13 @@ def trusted(now: Growth, values: list[float], gap: float, been_there: bool) -> b
     """
     if been_there:
         return gap <= WHERE_IT_HAS_BEEN * now.rise
-    since = values[now.begin :]
-    fallen = max(top - value for top, value in zip(accumulate(since, max), since, strict=True))
+    lasted = len(values) - now.begin
+    since = values[now.begin :: max(1, lasted // 250)]
+    fallen: float = max(map(sub, accumulate(since, max), since))
     earned = now.rise - fallen
     if not now.new:
         return gap <= FROM_THE_FIRST * earned
-    return gap <= NEW * earned * min(1.0, len(since) / EARNED)
+    return gap <= NEW * earned * min(1.0, lasted / EARNED)
 
 
 def with_rhythm(rhythm: Rhythm, threshold: float) -> Forecast | None:

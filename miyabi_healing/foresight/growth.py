@@ -23,6 +23,7 @@ LEAST_STEPS = 4  # rises; fewer are events, and no growth
 LARGEST_STEP = 0.5  # of the whole rise
 EARLY = 0.2  # of the rise, that the first half of the time must have seen: else it is a burst
 STALLED = 3  # times the longest pause so far without a rise: it has ended
+SOON = 18  # samples: so near, the faster of two rates counts, as being late is the worse mistake
 NOISE = 4  # standard deviations of it that a fall, and 3 that a rise must exceed
 
 
@@ -167,3 +168,10 @@ def growth(
         step=rise / len(ups),
         looked=begin,
     )
+
+
+def time_left(now: Growth, threshold: float, noise: float, step: float) -> float:
+    """Seconds until the first sample is at the threshold: one that noise has lifted."""
+    left = max(0.0, threshold - now.level - noise)
+    eta = left / now.rate
+    return left / now.fastest if eta <= SOON * step else eta

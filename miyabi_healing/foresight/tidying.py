@@ -131,6 +131,8 @@ def clean_ups(values: list[float], falls: list[tuple[int, int]]) -> list[tuple[i
 
 def joined(values: list[float], falls: list[tuple[int, int]]) -> list[float]:
     """As if nothing had been taken away at these falls: what was before is moved down."""
+    if not falls:
+        return values
     result, down, end = list(values), 0.0, len(values)
     for peak, bottom in reversed(falls):
         for at in range(bottom, end):
