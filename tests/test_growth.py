@@ -96,6 +96,22 @@ def test_what_writers_that_have_ended_left_is_found_all_the_same(mounted: Mounte
 
 
 @pytest.mark.root
+def test_old_file_that_grew_and_new_one_that_is_open_are_counted_once(mounted: Mounted) -> None:
+    disk = mounted("ext4", "64M")
+    config = growth.world(disk)
+    before = growth.first(disk, config)
+    old, new = disk / "src" / "a" / "b" / "old", disk / "tmp" / "new"
+    with growth.writer("lines", old, 4_000_000) as ended:  # its folder's time does not change
+        growth.write(ended)
+    with growth.writer("log", new, 6_000_000) as process:
+        growth.write(process)
+        found = growth.growth(disk, config, before)
+    assert shares(found) == pytest.approx({str(old.parent): 0.4, str(new): 0.6}, abs=CLOSE)
+    assert found.named[0].pid == process.pid
+    assert abs(found.unexplained) < CLOSE
+
+
+@pytest.mark.root
 def test_what_was_removed_meanwhile_is_no_growth_of_others(mounted: Mounted) -> None:
     disk = mounted("ext4", "64M")
     config = growth.world(disk)
@@ -154,6 +170,8 @@ def test_folder_that_is_too_large_to_be_listed_says_what_was_seen_of_it(mounted:
     seen = mount_look.look_at_mount(str(disk), config, before, Bound(cpu=10, entries=400))
     (part,) = mount_growth(before, seen).named
     assert part.path == str(disk / "tmp")
+    (tmp,) = [each for each in seen.folders if each.path == part.path]
+    assert (tmp.inode, tmp.fresh) == (0, part.bytes)
     assert 0 < part.bytes < 300 * 41_000
 
 
