@@ -100,6 +100,7 @@ def test_old_file_that_grew_and_new_one_that_is_open_are_counted_once(mounted: M
     disk = mounted("ext4", "64M")
     config = growth.world(disk)
     before = growth.first(disk, config)
+    before = replace(before, time=before.time + 0.02)  # what was made just before is older
     old, new = disk / "src" / "a" / "b" / "old", disk / "tmp" / "new"
     with growth.writer("lines", old, 4_000_000) as ended:  # its folder's time does not change
         growth.write(ended)
@@ -172,7 +173,7 @@ def test_folder_that_is_too_large_to_be_listed_says_what_was_seen_of_it(mounted:
     assert part.path == str(disk / "tmp")
     (tmp,) = [each for each in seen.folders if each.path == part.path]
     assert (tmp.inode, tmp.fresh) == (0, part.bytes)
-    assert 0 < part.bytes < 300 * 41_000
+    assert 0 < part.bytes < 300 * 46_000
 
 
 @pytest.mark.root
