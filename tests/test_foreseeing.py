@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from foresightwork import closed_logs, journal_of, lived, rising
 from program import report, settings
-from test_kinds import kinds
 
 from conftest import PROJECT
 from miyabi_healing.gate import early
@@ -335,10 +334,6 @@ def test_early_repairs_of_a_value_rest_unless_its_time_is_near(
 )
 def test_early_repair_needs_a_forecast_that_has_lasted(found: Foreseen, may: bool) -> None:
     assert early.may_heal(found, LIMIT, DAY) is may
-
-
-def test_every_kind_of_step_is_judged() -> None:
-    assert set(early.LOWEST) == set(kinds())
 
 
 def run_step(**changes: object) -> Run:

@@ -9,26 +9,13 @@ which go into an archive. All else waits until the limit is crossed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from miyabi_healing.model.plan import Kept, Plan
-from miyabi_healing.model.steps import (
-    ArchiveLog,
-    ArchiveLogs,
-    CutLog,
-    Delete,
-    Purge,
-    Quarantine,
-    Reclaim,
-    RetireWorktree,
-    Run,
-    Signal,
-    Step,
-    TrimLog,
-)
+from miyabi_healing.model.risk import LOWEST, risk_of
+from miyabi_healing.model.steps import Delete, Run, Step
 
 if TYPE_CHECKING:
     from miyabi_healing.host.readings import Host
@@ -40,41 +27,6 @@ UNSURE = 2  # times the time that was foreseen, where no band has been earned
 NEAR = 1 / 12  # of the horizon: what comes so soon is not put off any more
 REST = 1 / 2  # of the horizon, between two early repairs of a value: fewer, larger ones
 SETTLED, TRUE = 3, 0.5  # alarms of a value, from which on so many of them must have come true
-
-
-def _cache(step: Step, rebuildable: frozenset[Path]) -> bool:
-    """Idle parts of a cache that is made again at no cost but time."""
-    return cast("Delete", step).root in rebuildable
-
-
-def _tool(step: Step, rebuildable: frozenset[Path]) -> bool:
-    """What the owner of such a cache has for it; not what ends processes."""
-    run = cast("Run", step)
-    return run.frees_on in rebuildable and not run.ends
-
-
-def _always(step: Step, rebuildable: frozenset[Path]) -> bool:
-    return True
-
-
-def _never(step: Step, rebuildable: frozenset[Path]) -> bool:
-    return False
-
-
-# Every kind of step, and whether it may be carried out on a forecast alone.
-LOWEST: Mapping[type[Step], Callable[[Step, frozenset[Path]], bool]] = {
-    Delete: _cache,
-    Run: _tool,
-    ArchiveLog: _always,
-    ArchiveLogs: _always,
-    TrimLog: _never,
-    CutLog: _never,
-    Quarantine: _never,
-    RetireWorktree: _never,
-    Signal: _never,
-    Reclaim: _never,
-    Purge: _never,
-}
 
 
 def may_heal(found: Foreseen, limit: Limit, horizon: float, rested: float = math.inf) -> bool:
@@ -111,5 +63,12 @@ def lowest(plan: Plan, host: Host) -> Plan:
 
 
 def is_lowest(step: Step, rebuildable: frozenset[Path]) -> bool:
-    """A kind of step that is not in the table is none."""
-    return LOWEST.get(type(step), _never)(step, rebuildable)
+    """Whether a step may be carried out on a forecast alone: one of the lowest class of risk, and
+    what is deleted, or tidied up by its owner's tool, is a cache that is made again at no cost but
+    time.
+    """
+    if risk_of(step) != LOWEST:
+        return False
+    if isinstance(step, Delete):
+        return step.root in rebuildable
+    return not isinstance(step, Run) or step.frees_on in rebuildable
