@@ -62,6 +62,16 @@ def test_line_with_noise_is_foreseen_within_a_twentieth(seed: int) -> None:
     assert seen.eta_seconds == pytest.approx(201 * STEP, rel=0.05)
 
 
+def test_noise_reaches_the_limit_before_the_line_does() -> None:
+    etas = [foreseen(line(400, size=0.5, seed=seed), 65).eta_seconds for seed in range(12)]
+    assert 42 * STEP < sum(etas) / len(etas) < 46.5 * STEP  # the line itself: 51
+
+
+def test_close_to_the_limit_the_faster_rate_counts() -> None:
+    values = line(200) + [39.9 + 0.2 * each for each in range(1, 7)]
+    assert foreseen(values, values[-1] + 1.6).eta_seconds < 9 * STEP
+
+
 def test_single_spikes_change_nothing_much() -> None:
     values = [value + 9 * (each % 37 == 5) for each, value in enumerate(line(400))]
     assert foreseen(values, 80).eta_seconds == pytest.approx(201 * STEP, rel=0.05)
@@ -135,11 +145,9 @@ def test_new_growth_earns_trust_with_each_sample() -> None:
 
 def test_wandering_earns_no_trust() -> None:
     """Noise that remembers drifts, and falls back again: what is left does not count as risen."""
-    chance, value, values = random.Random(3), 0.0, []
-    for _ in range(400):
-        value = 0.9 * value + chance.gauss(0, 1)
-        values.append(40 + value)
-    assert [end for end in range(60, 400, 4) if of(values[:end], max(values) + 8)] == []
+    values = series.nightly(random.Random("quiet 5 nightly 11"), 700)
+    low, high = min(values), max(values)
+    assert of(values[:148], high + (high - low) / 2 + 5) is None
 
 
 def test_jumps_are_no_part_of_the_rate() -> None:
@@ -242,6 +250,13 @@ def test_what_is_new_is_not_held_for_the_rhythm() -> None:
     """A runaway: far beyond what the nights reach."""
     values = nights(5) + [40 + 0.5 * each for each in range(70)]
     assert foreseen(values, 90).eta_seconds == pytest.approx(31 * STEP, rel=0.1)
+
+
+def test_what_is_new_this_hour_is_not_as_each_day() -> None:
+    """In the night, when nothing else grows."""
+    values = days_at_work(4 * 288 + 20)
+    values += [values[-1] + 0.08 * each for each in range(1, 26)]
+    assert foreseen(values, values[-1] + 0.4).eta_seconds == pytest.approx(5 * STEP, rel=0.2)
 
 
 def test_two_days_make_no_rhythm() -> None:
