@@ -290,7 +290,7 @@ KINDS: Kinds = {
         jumps, random_walk, seasonal, changing_rates, working_hours, fine_steps, runaway,
     )
 }  # fmt: skip
-# Nothing was tuned on these, and the newest were looked at only once, when all was done.
+# Nothing was tuned on these; the newest were made when the rules were done.
 UNSEEN: Kinds = {each.__name__: each for each in (ever_faster, ever_slower, two_writers, builds)}
 NEWEST: Kinds = {each.__name__: each for each in (weekdays, retention, leak, slow_and_copies)}
 
