@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -452,3 +452,30 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
     assert not any(each.exists() for each in logs)
     code, document = report("--config", config, MIYABI_HEALING__FORESIGHT__ENABLED="false")
     assert (code, document["actions_taken"], "foreseen" in document) == (0, [], False)
+
+
+@pytest.mark.root
+def test_run_says_what_is_behind_a_disk_that_will_be_full(
+    home: Path, mounted: Callable[..., Path]
+) -> None:
+    """Two runs that foresee it have looked: what grew between them."""
+    from miyabi_healing.support import paths
+
+    disk = mounted("tmpfs", "100M")
+    (disk / "before").write_bytes(b"x" * 70_000_000)
+    limits = "[checks.disk_space_critical]\nthreshold = 90\n"
+    foresight = "[foresight]\nheal_early = false\nhorizon = 48\n"
+    config = settings(home, f'[disk]\nmounts = ["{disk}"]\n{foresight}{limits}')
+    journal = journal_of(paths.state_folder())
+    lived(journal, "disk_space_critical", str(disk), rising(66.5, 2), 90)
+    journal.close()
+    causes = []
+    for number in range(2):
+        code, document = report("--config", config, "--only", "disk_space_critical")
+        assert (code, document["issues_detected"]) == (0, [])
+        causes.append([row["causes"] for row in document["foreseen"]])
+        (disk / "downloads").mkdir(exist_ok=True)
+        (disk / "downloads" / str(number)).write_bytes(b"y" * 3_000_000)
+    assert causes[0] == [[]]
+    [[said]] = causes[1]
+    assert f"{disk}/downloads" in said

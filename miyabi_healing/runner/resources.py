@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -360,8 +360,12 @@ class Resources:
             alarming.remember(self.foresight, journal, self.run_id, records, self.notes)
 
     def foresee(self, record: CheckResult) -> Foreseen | None:
-        """The issue that a check which has passed will find soon. Raises nothing."""
-        return self.foresight.ask(record, self.config.foresight, self._history, self.notes)
+        """The issue that a check which has passed will find soon, and why. Raises nothing."""
+        found = self.foresight.ask(record, self.config.foresight, self._history, self.notes)
+        if found and (causes := self.diagnosis.foreseen(found.issue, found.target)):
+            found = replace(found, causes=causes)
+            self.foresight.found[found.issue, found.target] = found
+        return found
 
     def _history(self) -> Journal | None:
         if self.looks_only:
