@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from miyabi_healing.host.filesystems import Mount
 from miyabi_healing.model.because import Because, share_of
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit, Severity
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.steps import Delete, Run, Step, TrimLog
+from miyabi_healing.runner import diagnosis
 from miyabi_healing.runner.causes_first import by_the_cause
 
 LIMIT = Limit(90, Severity.HIGH, {Severity.CRITICAL: 95}, "%")
@@ -33,7 +35,14 @@ WRITER = Because(
     path="/d/.cache/uv", rate=10_000 / 600, command="ls -l /proc/7/fd",
 )  # fmt: skip
 HELD = replace(
-    WRITER, what="/d/x", path="/d/x", deleted=True, text="7 has it open", rate=0, bytes=5000
+    WRITER,
+    what="/d/x",
+    path="/d/x",
+    deleted=True,
+    enough=True,
+    text="7 has it open",
+    rate=0,
+    bytes=5000,
 )
 
 
@@ -72,6 +81,25 @@ def test_log_that_is_full_again_at_once_is_not_shortened() -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "inodes", "read_only", "enough"),
+    [(50_000, 10, "", True), (200_000, 10, "", False), (50_000, 95, "", False)]
+    + [(50_000, 10, "errors=remount-ro", False)],
+)
+def test_deleted_file_is_the_trouble_only_where_the_issue_is_over_without_it(
+    size: int, inodes: float, read_only: str, enough: bool
+) -> None:
+    """5 kB of 50 kB are ten points, of 200 kB two and a half: 93 % is still too much then."""
+    mount = Mount(Path("/d"), 1, 93, inodes, 1, size, read_only=read_only)
+    issue = Issue("disk_space_critical", "/d", "", 93, LIMIT)
+    assert diagnosis.is_it_all(replace(HELD, enough=False), issue, mount).enough is enough
+
+
+@pytest.mark.parametrize("path", ["/d", "/d/.cache", "/d/.cache/uv2", "/"])
+def test_writing_around_a_cache_keeps_nobody_from_clearing_it(path: str) -> None:
+    assert adjusted(replace(WRITER, path=path), CACHE).steps == (CACHE,)
+
+
+@pytest.mark.parametrize(
     "cause",
     [
         replace(WRITER, rate=WRITER.rate * 0.9),
@@ -99,11 +127,13 @@ def test_no_file_is_deleted_for_a_deleted_one_that_its_owner_has_to_reopen() -> 
     ]
 
 
-@pytest.mark.parametrize(("share", "value"), [(0.4, 91), (0.6, 96)])
+@pytest.mark.parametrize(
+    ("share", "value", "enough"), [(0.4, 91, True), (0.6, 96, True), (0.9, 91, False)]
+)
 def test_it_is_told_but_room_is_made_where_it_is_not_all_or_nearly_nothing_is_left(
-    share: float, value: float
+    share: float, value: float, enough: bool
 ) -> None:
-    found = adjusted(replace(HELD, share=share), CACHE, value=value)
+    found = adjusted(replace(HELD, share=share, enough=enough), CACHE, value=value)
     assert found.steps == (CACHE,)
     assert [each.reason for each in found.kept] == ["deleted but open"]
 

@@ -20,7 +20,8 @@ class Because:
 
     `pid` and `start` (clock ticks after boot) are the process that does it, None where none is
     known; `path` is what grows, empty where it is no file. `rate` is in bytes a second. `deleted`
-    says that `bytes` are in files that have no name any more.
+    says that `bytes` are in files that have no name any more, `enough` that the issue is over once
+    they are free.
     """
 
     grade: str
@@ -34,6 +35,7 @@ class Because:
     rate: float = 0
     bytes: int = 0
     deleted: bool = False
+    enough: bool = False
 
     def covers(self, path: str) -> bool:
         """Whether a path is what grows, or lies in it, or around it."""

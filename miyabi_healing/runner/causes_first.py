@@ -1,7 +1,9 @@
 """A plan, once it is known what accounts for an issue. Pure but for whether a process lives.
 
 Nothing is deleted that a live writer refills at once: the writer is named instead. Where a deleted
-file that somebody has open is the whole trouble, no other is deleted for it. Hints change nothing.
+file that somebody has open is the whole trouble, no other is deleted for it. Hints change nothing,
+and nobody keeps what others have from being healed: not by a small file that is deleted and open,
+nor by writing beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from miyabi_healing.model.because import ACCOUNTS_FOR, Because
 from miyabi_healing.model.issue import Issue, Severity
 from miyabi_healing.model.plan import Kept, Plan
 from miyabi_healing.model.steps import CutLog, Delete, Purge, Run, Step, TrimLog
+from miyabi_healing.support.files import is_within
 from miyabi_healing.support.formatting import display, size_text
 
 REFILLED_IN = 600  # seconds
@@ -29,7 +32,7 @@ def by_the_cause(plan: Plan, issue: Issue, lives: Lives | None = None) -> Plan:
     sure = [each for each in issue.because if each.grade == ACCOUNTS_FOR and each.pid is not None]
     there = [each for each in sure if each.pid is not None and lives(each.pid, each.start)]
     kept = [_to_reopen(each) for each in there if each.deleted]
-    held = next((each for each in there if each.deleted and (each.share or 0) >= _HALF), None)
+    held = next((each for each in there if _is_the_trouble(each)), None)
     steps: list[Step] = []
     taken: Counter[str] = Counter()  # by all steps of one cache or log together
     for each_step in plan.steps:
@@ -53,6 +56,13 @@ def is_alive(pid: int, start: int) -> bool:
     return process is not None and process.start == start and not process.is_zombie
 
 
+def _is_the_trouble(cause: Because) -> bool:
+    """Whether it is enough that a deleted file is let go of. Most of what grew last is not: a disk
+    that is full of other things would stay so for as long as somebody has a small one open.
+    """
+    return cause.deleted and cause.enough and (cause.share or 0) >= _HALF
+
+
 def _deletes(step: Step) -> bool:
     return isinstance(step, (Delete, Run, Purge))
 
@@ -64,10 +74,17 @@ def _refilled_by(step: Step, taken: int, causes: list[Because]) -> Because | Non
         (
             each
             for each in causes
-            if path and not each.deleted and each.covers(path) and each.rate * REFILLED_IN >= taken
+            if path and not each.deleted and _is_in(each, path) and each.rate * REFILLED_IN >= taken
         ),
         None,
     )
+
+
+def _is_in(cause: Because, path: str) -> bool:
+    """Whether what grows is that, or lies in it. What grows around it does not fill it: anybody may
+    write to a folder beside it.
+    """
+    return bool(cause.path) and is_within(cause.path, path)
 
 
 def _path_of(step: Step) -> str:

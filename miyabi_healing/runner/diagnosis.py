@@ -124,7 +124,8 @@ class Diagnosis:
     def _of_readings(self, issue: Issue, fixtures: Mapping[str, object]) -> tuple[Because, ...]:
         for reading in fixtures.values():
             if isinstance(reading, Mount):
-                return self._of_mount(issue.name, issue.target, str(reading.path))
+                found = self._of_mount(issue.name, issue.target, str(reading.path))
+                return tuple(is_it_all(each, issue, reading) for each in found)
             if isinstance(reading, Memory):
                 return self._of_memory(issue.name, issue.target, reading)
             if isinstance(reading, LogGroup):
@@ -250,6 +251,17 @@ class Diagnosis:
                 after = mount_look.look_again(now, self.config, bound)
             self.mounts[path] = before, after
         return True
+
+
+def is_it_all(cause: Because, issue: Issue, mount: Mount) -> Because:
+    """With whether the filesystem is within its limit once deleted files are free: what has grown
+    by them since the look before may be next to nothing of what it is full of, and without inodes
+    space is of no use.
+    """
+    if not (cause.deleted and mount.size):
+        return cause
+    left = max(mount.blocks_percent - 100 * cause.bytes / mount.size, mount.inodes_percent)
+    return replace(cause, enough=not mount.read_only and left < issue.limit.threshold)
 
 
 def _mount_of(look: Look, path: str) -> MountLook | None:
