@@ -103,6 +103,34 @@ def test_what_was_written_long_ago_says_nothing_of_now(file: Path) -> None:
         read_health(str(file))
 
 
+def test_what_was_written_in_the_future_would_never_be_too_old(file: Path) -> None:
+    file.write_text(json.dumps(HEALTHY))
+    os.utime(file, (time.time() + 30,) * 2)
+    assert read_health(str(file)) == "healthy"
+    os.utime(file, (time.time() + 3 * 86_400,) * 2)
+    with pytest.raises(NotKnown, match="3 d ahead of the clock"):
+        read_health(str(file))
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_what_everybody_can_write_keeps_no_host_from_being_healed(file: Path, fifo: bool) -> None:
+    if fifo:
+        os.mkfifo(file)
+    else:
+        file.write_text(json.dumps(HEALTHY))
+    file.chmod(0o666)
+    with pytest.raises(NotKnown, match="can be written by everybody, who could"):
+        read_health(str(file), wait=0.1)
+
+
+@pytest.mark.root
+def test_what_belongs_to_somebody_else_keeps_root_from_nothing(file: Path) -> None:
+    file.write_text(json.dumps(HEALTHY))
+    os.chown(file, 12345, 12345)
+    with pytest.raises(NotKnown, match="belongs to uid 12345"):
+        read_health(str(file))
+
+
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "/dev/zero", "/dev/null", ".", ""])
 def test_what_is_no_file_is_not_known(name: str) -> None:
     with pytest.raises(NotKnown):
