@@ -443,6 +443,11 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
     assert "not on a forecast" in {each["reason"] for each in action["kept"]}
     assert document["foreseen"][0]["early"] == "prune_logs"
     assert all(each.exists() for each in logs)
+    waiver = "MIYABI_HEALING__WAIVERS__LARGE_LOG_FILES__"
+    code, document = report(
+        *("--config", config), **{f"{waiver}UNTIL": "2199-01-01", f"{waiver}REASON": "known"}
+    )
+    assert (code, document["actions_taken"], "foreseen" in document) == (0, [], False)
     code, document = report("--config", config)
     assert (code, document["overall_success"], document["issues_detected"]) == (0, True, [])
     [action] = document["actions_taken"]

@@ -330,7 +330,9 @@ def pytest_runtest_makereport(
             from miyabi_healing.runner import judging  # a healthy host needs none
 
             judging.judge_result(item, call, record)
-        elif found := item.config.stash[RESOURCES].foresee(record):
+        elif not item.get_closest_marker("xfail") and (  # not healed, and so not early either
+            found := item.config.stash[RESOURCES].foresee(record)
+        ):
             from miyabi_healing.runner import early
 
             early.order(item, item.config.stash[RESOURCES], record, found)
