@@ -23,21 +23,23 @@ from conftest import wait_for
 from miyabi_healing.host.filesystems import read_mount
 from miyabi_healing.host.git.locks import Lock
 from miyabi_healing.host.logs import read_log_group
-from miyabi_healing.host.look import mount_look
+from miyabi_healing.host.look import folders, mount_look, writers
 from miyabi_healing.host.look.bound import Bound
+from miyabi_healing.host.look.folders import FolderScan
 from miyabi_healing.host.look.kills import Kill, kill_of
 from miyabi_healing.host.look.log_look import look_at_logs
 from miyabi_healing.host.look.memory_look import look_at_memory
 from miyabi_healing.host.memory import Memory
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.readings import Host
+from miyabi_healing.host.space.places import Places
 from miyabi_healing.model.because import Because
 from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.look import FolderLook, Look, MountLook, OpenLook, WriterLook
 from miyabi_healing.report.reasons import reasons, sentences
-from miyabi_healing.report.shares import Growth, memory_growth, mount_growth
+from miyabi_healing.report.shares import Growth, Part, memory_growth, mount_growth
 from miyabi_healing.runner import simple_reasons
 from miyabi_healing.runner.diagnosis import Diagnosis
 from miyabi_healing.state import looks
@@ -456,6 +458,56 @@ def test_looks_are_stored_bounded_and_a_damaged_one_is_passed_over(tmp_path: Pat
     assert [each for *_, each in looks.causes_with(journal, "/d/a/b")] == [because]
     assert list(looks.causes_with(journal, "/d/ab")) == []
     journal.database.close()
+
+
+def test_name_that_is_no_utf_8_loses_no_look(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    path = os.fsdecode(b"/d/\xe9t\xe9")
+    folder = FolderLook(path=path, inode=1, mtime=2, bytes=3, files=4)
+    record = Look(boot="x", mounts=(replace(mount(1), folders=(folder,)),))
+    looks.store_look(journal, 1, record)
+    assert list(looks.looks(journal)) == [record]
+    journal.database.close()
+
+
+def test_folder_below_something_that_is_mounted_is_not_even_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount that does not answer would keep who asks waiting for ever."""
+    (tmp_path / "dead" / "home" / "cache").mkdir(parents=True)
+    (tmp_path / "alive").mkdir()
+    row = replace(next(iter(folders.mount_table())), path=str(tmp_path / "dead"))
+    monkeypatch.setattr(folders, "mount_table", lambda: [row])
+    asked: list[str] = []
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: (asked.append(str(path)), lstat(path))[1])
+    top, places = str(tmp_path), Places(CacheSettings(homes=()))
+    earlier = folders.Earlier(listed=(f"{top}/dead/home", f"{top}/alive"))
+    scan = FolderScan(top, os.stat(top).st_dev, 0, earlier, places, Bound(cpu=10))
+    scan.look([f"{top}/dead/home/cache"], [f"{top}/dead/home/cache"], top)
+    assert f"{top}/alive" in scan.found
+    assert [each for each in asked if each.startswith(f"{top}/dead")] == []
+
+
+@pytest.mark.parametrize(
+    ("group", "unit", "command"),
+    [
+        ("/system.slice/app.service", "app.service", "systemctl restart app.service"),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/sshd.service",
+            "sshd.service of uid 1000",
+            "ls -l /proc/7/fd/3",
+        ),
+    ],
+)
+def test_unit_of_a_user_is_not_taken_for_one_of_the_system(
+    group: str, unit: str, command: str
+) -> None:
+    """Who names one sshd.service would have its namesake restarted by root."""
+    assert writers.unit_name({"": group}) == unit
+    part = Part(kind="deleted", path="/d/x", bytes=10, pid=7, unit=unit, descriptor=3)
+    (found, _) = reasons(Growth(total=10, seconds=1, parts=(part,)))
+    assert found.command == command
 
 
 def test_where_nothing_has_grown_nothing_is_looked_at(

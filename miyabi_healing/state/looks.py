@@ -4,6 +4,7 @@ the last `MOST` of them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import msgspec
@@ -24,7 +25,7 @@ def store_look(journal: Journal, number: int, look: Look) -> None:
     """
     parameter = library().CompressionParameter
     options = {parameter.compression_level: _LEVEL, parameter.checksum_flag: 1}
-    packed = library().compress(msgspec.json.encode(look), options=options)
+    packed = library().compress(_encoded(look), options=options)
     with journal.at_once():
         journal.write("insert or replace into look (pass, record) values (?, ?)", (number, packed))
         journal.write(
@@ -41,9 +42,27 @@ def looks(journal: Journal) -> Iterator[Look]:
         return
     for (packed,) in journal.all("select record from look order by pass desc limit ?", MOST):
         try:
-            yield msgspec.json.decode(library().decompress(packed), type=Look)
-        except (library().ZstdError, msgspec.DecodeError, UnicodeDecodeError):
+            yield _decoded(library().decompress(packed))
+        except (library().ZstdError, msgspec.ValidationError, ValueError):
             continue
+
+
+def _encoded(look: Look) -> bytes:
+    """Also of a name that is no UTF-8: anybody may make such a file, and it must cost no more than
+    itself.
+    """
+    try:
+        return msgspec.json.encode(look)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(look)).encode()
+
+
+def _decoded(text: bytes) -> Look:
+    """Raises ValueError."""
+    try:
+        return msgspec.json.decode(text, type=Look)
+    except msgspec.DecodeError:  # of half a surrogate, as well
+        return msgspec.convert(json.loads(text), Look)
 
 
 def causes_of(journal: Journal, issue: str, target: str) -> tuple[Because, ...]:

@@ -103,6 +103,8 @@ class FolderScan:
     ) -> None:
         if path in self._seen or path in self._points:
             return
+        if entry is None and self._is_elsewhere(path):
+            return
         try:
             status = entry.stat(follow_symlinks=False) if entry else os.lstat(path)
         except OSError:
@@ -116,6 +118,15 @@ class FolderScan:
         rank = _SOON if changed or soon else _FIRST if listed else _LATER
         item = (rank, -status.st_mtime, next(self._order), path, status, listed or changed)
         heapq.heappush(self._waiting, item)
+
+    def _is_elsewhere(self, path: str) -> bool:
+        """Whether something is mounted on the way to a path that was not found by listing: the
+        filesystem in question is no more there, and what is may never answer.
+        """
+        while (path := os.path.dirname(path)) not in ("/", ""):
+            if path in self._points:
+                return True
+        return False
 
     def _has_changed(self, status: os.stat_result) -> bool:
         return self._earlier.since is None or status.st_mtime >= self._earlier.since

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from miyabi_healing.host import memory_users
+from miyabi_healing.host import control_groups, memory_users
 from miyabi_healing.host.look.bound import Bound
 from miyabi_healing.host.open_files import told_by
 from miyabi_healing.host.process_status import PROC, Process, read_process
@@ -116,9 +116,26 @@ def _named(process: Process, written: int) -> WriterLook:
         start=process.start,
         uid=process.uid,
         program=display(program_name(process)),
-        unit=display(memory_users.place_of(process.pid)),
+        unit=display(_unit_of(process.pid)),
         written=written,
     )
+
+
+def _unit_of(pid: int) -> str:
+    try:
+        return unit_name(control_groups.paths_of(pid))
+    except OSError:
+        return ""
+
+
+def unit_name(groups: Mapping[str, str]) -> str:
+    """The unit or container of control groups. A user's own is called so: anybody may have a
+    ``sshd.service``, and it is not restarted as the system's is.
+    """
+    name, unit = memory_users.place_name(dict(groups)), control_groups.unit_of(dict(groups))
+    if unit and unit.user is not None and unit.name == name:
+        return f"{name} of uid {unit.user}"
+    return name
 
 
 def _files(
