@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -25,12 +26,13 @@ from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.results import CheckResult
 from miyabi_healing.model.risk import BY_KIND, LOWEST, Risk, highest, risk_of
 from miyabi_healing.model.steps import Delete, Quarantine, Run, Signal
-from miyabi_healing.report.learned_text import swap_text
+from miyabi_healing.report.learned_text import lasts_text, swap_text
 from miyabi_healing.runner import learning
 from miyabi_healing.state import attempts, history, run_clock
 from miyabi_healing.state.journal import Journal
 from miyabi_healing.support import paths
 from miyabi_healing.support.files import identity_at
+from miyabi_healing.support.formatting import timestamp
 
 HERE = Path("/")
 
@@ -287,6 +289,19 @@ def test_what_says_nothing_about_a_healer_is_no_try(runs: Runs, held: ActionResu
 def test_what_was_tried_in_vain_is_a_try(runs: Runs, vain: ActionResult) -> None:
     runs.made(vain)
     assert (runs.known().count, runs.known().gains) == (1, 0)
+
+
+@pytest.mark.parametrize("number", [math.inf, 1e308, -math.inf])
+def test_numbers_that_are_none_of_ours_neither_break_nor_decide(runs: Runs, number: float) -> None:
+    runs.made(action("a"), action("b"))
+    columns = ("tries", "gained", "seconds", "quiet", "relapses", "gains", "since", "last")
+    sets = ", ".join(f"{each} = :number" for each in columns)
+    runs.journal.database.execute(f"update attempt set count = 9, {sets}", {"number": number})
+    known = attempts.read_all(runs.journal)
+    sums = {each.sums.healer: each.sums for each in known}
+    assert learned_order(["a", "b"], sums).swaps == ()
+    assert all(math.isfinite(each.quiet) and lasts_text(each) for each in sums.values())
+    assert [timestamp(each.last) for each in known]
 
 
 def test_quiet_time_runs_until_the_issue_is_back_and_counts_before_it_is(runs: Runs) -> None:

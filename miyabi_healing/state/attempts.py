@@ -22,6 +22,7 @@ from miyabi_healing.support.formatting import DAY
 
 _KEPT_DAYS = 400  # since a repair was tried last, by the run clock
 _MOST = 2000  # rows; those that were tried longest ago go first
+_MOST_OF_ALL = 1e11  # of any sum, and seconds since the epoch: more is no number of ours
 _LEAST_VERSION = 9
 _SUMS = "risk, tries, gained, seconds, quiet, relapses, count, gains, undone, since"
 _LAST = "options, gain, before, after, position, outcome, last"
@@ -161,8 +162,9 @@ def _known(row: tuple[Any, ...]) -> Known:
     known = {int(each) for each in Risk}
     risk = values["risk"]
     values["risk"] = None if risk is None else Risk(risk) if risk in known else Risk.UNKNOWN
-    for name in ("tries", "gained", "seconds", "quiet", "relapses"):
-        values[name] = max(values[name], 0)  # whoever wrote it
+    for name in ("tries", "gained", "seconds", "quiet", "relapses", "gains", "since", "last"):
+        if values[name] is not None:
+            values[name] = min(max(values[name], 0), _MOST_OF_ALL)  # whoever wrote it
     sums = Sums(healer=values["healer"], **{name: values[name] for name in _SUMS.split(", ")})
     last = {name: values[name] for name in _LAST.split(", ")}
     return Known(issue=values["issue"], target=values["target"], sums=sums, **last)
