@@ -460,6 +460,21 @@ def test_looks_are_stored_bounded_and_a_damaged_one_is_passed_over(tmp_path: Pat
     journal.database.close()
 
 
+def test_process_with_very_many_open_files_is_not_listed_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a million descriptors cost nobody anything but who lists them all."""
+    listed = os.listdir
+    monkeypatch.setattr(
+        os, "listdir", lambda path: pytest.fail(path) if "/fd" in str(path) else listed(path)
+    )
+    bound = Bound(cpu=10)
+    with growth.writer("log", tmp_path / "a.log", 4000) as process:
+        growth.write(process)
+        found = writers.read_writers(os.stat(tmp_path).st_dev, None, {}, bound)
+    assert process.pid in {each.pid for each in found.processes}
+
+
 def test_name_that_is_no_utf_8_loses_no_look(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     path = os.fsdecode(b"/d/\xe9t\xe9")
