@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from miyabi_healing.host.filesystems import Mount
+from miyabi_healing.host.readings import Host
 from miyabi_healing.model.because import Because, share_of
+from miyabi_healing.model.config import Config
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit, Severity
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.steps import Delete, Run, Step, TrimLog
-from miyabi_healing.runner import diagnosis
 from miyabi_healing.runner.causes_first import by_the_cause
+from miyabi_healing.runner.diagnosis import Diagnosis
 
 LIMIT = Limit(90, Severity.HIGH, {Severity.CRITICAL: 95}, "%")
 CACHE = Delete(
@@ -86,12 +88,16 @@ def test_log_that_is_full_again_at_once_is_not_shortened() -> None:
     + [(50_000, 10, "errors=remount-ro", False)],
 )
 def test_deleted_file_is_the_trouble_only_where_the_issue_is_over_without_it(
-    size: int, inodes: float, read_only: str, enough: bool
+    size: int, inodes: float, read_only: str, enough: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """5 kB of 50 kB are ten points, of 200 kB two and a half: 93 % is still too much then."""
     mount = Mount(Path("/d"), 1, 93, inodes, 1, size, read_only=read_only)
     issue = Issue("disk_space_critical", "/d", "", 93, LIMIT)
-    assert diagnosis.is_it_all(replace(HELD, enough=False), issue, mount).enough is enough
+    found = (replace(HELD, enough=False), WRITER)
+    monkeypatch.setattr(Diagnosis, "_of_mount", lambda *_: found)
+    run = Diagnosis(Host(Config()), lambda: None, pytest.fail)
+    because = run.explained(issue, {"mount": mount}).because
+    assert [each.enough for each in because] == [enough, False]
 
 
 @pytest.mark.parametrize("path", ["/d", "/d/.cache", "/d/.cache/uv2", "/"])

@@ -125,7 +125,7 @@ class Diagnosis:
         for reading in fixtures.values():
             if isinstance(reading, Mount):
                 found = self._of_mount(issue.name, issue.target, str(reading.path))
-                return tuple(is_it_all(each, issue, reading) for each in found)
+                return tuple(_is_it_all(each, issue, reading) for each in found)
             if isinstance(reading, Memory):
                 return self._of_memory(issue.name, issue.target, reading)
             if isinstance(reading, LogGroup):
@@ -253,7 +253,7 @@ class Diagnosis:
         return True
 
 
-def is_it_all(cause: Because, issue: Issue, mount: Mount) -> Because:
+def _is_it_all(cause: Because, issue: Issue, mount: Mount) -> Because:
     """With whether the filesystem is within its limit once deleted files are free: what has grown
     by them since the look before may be next to nothing of what it is full of, and without inodes
     space is of no use.
