@@ -433,6 +433,9 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
         assert (code, document["actions_taken"]) == (0, [])
         [row] = document["foreseen"]
         assert (row["name"], row["threshold"], row["early"]) == ("large_log_files", 10, "")
+    off = {"MIYABI_HEALING__HEALERS__PRUNE_LOGS__ENABLED": "false"}
+    code, document = report("--config", config, "--dry-run", **off)
+    assert (code, document["actions_taken"], document["foreseen"][0]["early"]) == (0, [], "")
     code, document = report("--config", config, "--dry-run")
     assert (code, document["summary"][-25:]) == (0, " 1 would be healed early.")
     [action] = document["actions_taken"]

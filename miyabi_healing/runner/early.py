@@ -36,6 +36,8 @@ def _order(item: pytest.Item, resources: Resources, record: CheckResult, found: 
     rules, healer = resources.config.foresight, next(iter(healers_of(item)), "")
     if not healer or not rules.heal_early or (resources.blocked and not resources.dry_run):
         return
+    if not resources.config.healer(healer).enabled:
+        return  # neither named as who acts, nor counted as who tried
     policy = resources.policy
     journal = policy.journal
     if journal is None:
