@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from miyabi_healing.host.look import folders, mount_look, writers
 from miyabi_healing.host.look.bound import Bound
 from miyabi_healing.host.look.folders import FolderScan
 from miyabi_healing.host.look.kills import Kill, kill_of
-from miyabi_healing.host.look.log_look import look_at_logs
+from miyabi_healing.host.look.log_look import CLOCK_STEP, look_at_logs
 from miyabi_healing.host.look.memory_look import look_at_memory
 from miyabi_healing.host.memory import Memory
 from miyabi_healing.host.processes import Processes
@@ -203,6 +204,8 @@ def test_folder_that_cannot_be_read_or_has_gone_fails_nothing(
 def test_logs_that_grew_are_named_with_who_writes_them(tmp_path: Path) -> None:
     for name in ("a.log", "b.log"):
         (tmp_path / name).write_bytes(b"a line of text\n" * 70_000)
+    made = time.time()
+    wait_for(lambda: time.time() > made + 2 * CLOCK_STEP)  # what is no older counts as new
     pattern = f"{tmp_path}/*.log"
     before = look_at_logs(read_log_group(pattern), None, Bound(cpu=10))
     with growth.writer("log", tmp_path / "a.log", 3_000_000) as process:
