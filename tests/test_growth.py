@@ -34,11 +34,14 @@ from miyabi_healing.host.memory import Memory
 from miyabi_healing.host.processes import Processes
 from miyabi_healing.host.readings import Host
 from miyabi_healing.host.space.places import Places
+from miyabi_healing.model.actions import ActionResult, Outcome, StepStatus
 from miyabi_healing.model.because import Because
 from miyabi_healing.model.config import CacheSettings, Config
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.look import FolderLook, Look, MountLook, OpenLook, WriterLook
+from miyabi_healing.model.results import CheckResult
+from miyabi_healing.model.steps import Delete
 from miyabi_healing.report.reasons import reasons, sentences
 from miyabi_healing.report.shares import Growth, Part, memory_growth, mount_growth
 from miyabi_healing.runner import simple_reasons
@@ -549,6 +552,23 @@ def test_where_nothing_has_grown_nothing_is_looked_at(
         counted.append(len(found.mounts))
     assert counted == [1, 0, 1, 0, 1]
     assert [each.mounts[0].used >> 20 for each in looks.looks(journal)] == [20, 80, 50]
+    journal.database.close()
+
+
+@pytest.mark.parametrize("status", [StepStatus.APPLIED, StepStatus.PLANNED])
+def test_what_was_seen_before_an_early_repair_explains_nothing_after_it(
+    tmp_path: Path, status: StepStatus
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    issue = Issue("disk_space_critical", str(tmp_path), "", 88, Limit(90, unit="%"), foreseen=True)
+    step = Delete(target="x", reason="", root=tmp_path, units=())
+    early = ActionResult("cleanup_disk", issue, outcomes=[Outcome(step, status)])
+    record = CheckResult(issue.name, issue.target, issue.limit, early=early)
+    found = Diagnosis(Host(Config()), lambda: journal, pytest.fail, left=0.01)
+    found.explained(issue, {"mount": read_mount(str(tmp_path))})
+    found.keep(journal, 1, [record], 0)
+    (look,) = looks.looks(journal)
+    assert look.repaired is (status == StepStatus.APPLIED)
     journal.database.close()
 
 

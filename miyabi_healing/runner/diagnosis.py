@@ -237,7 +237,7 @@ class Diagnosis:
         done = any(
             outcome.status == StepStatus.APPLIED
             for record in records
-            for action in record.actions
+            for action in record.deeds  # early ones, too
             for outcome in action.outcomes
         )
         if not done:
