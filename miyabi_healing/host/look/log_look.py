@@ -28,7 +28,10 @@ def look_at_logs(group: LogGroup, before: MountLook | None, bound: Bound) -> Mou
     writers = read_writers(device, since, wrote, bound)
     open_by = {each.inode: each for each in writers.files if not each.deleted}
     largest = sorted(every.values(), key=lambda file: -file.size)[:MOST_FILES]
-    files = tuple(_named(file, open_by, since) for file in largest)
+    known = {each.inode: before.time for each in before.files} if before else {}
+    files = tuple(
+        _named(file, open_by, known.get(file.status.st_ino, since)) for file in largest
+    )  # one made just before the look before, and seen by it, is not new
     total = sum(file.size for file in every.values())
     return MountLook(
         path=group.pattern,
