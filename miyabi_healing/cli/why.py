@@ -92,12 +92,14 @@ def _respected(question: Question, found: Explanation) -> Explanation:
 
 def _with_causes(question: Question, place: Place) -> Place:
     """The same with what it has to do with what grew lately."""
+    from miyabi_healing.report.because_text import reason_text
+    from miyabi_healing.report.reasons import because_row
     from miyabi_healing.state.looks import causes_with
 
     with reading(question.state) as journal:
         found = list(causes_with(journal, str(question.path))) if journal else []
     notes = tuple(
-        f"{each.grade[:1].upper()}{each.grade[1:]} ({issue} {target}): {each.text}."
+        f"{f'{issue} {target}'.rstrip()}: {reason_text(because_row(each))}."
         for issue, target, each in found
     )
     return replace(place, notes=(*place.notes, *notes))

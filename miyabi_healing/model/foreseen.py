@@ -13,8 +13,8 @@ class Foreseen:
     the threshold is reached, between `earliest` and `latest` in eight of ten cases, both None where
     too few forecasts have come true to say. `seen` is in how many of the last three runs it was
     foreseen. `came_true` is how many did, of the `alarms` of this value whose time has come.
-    `causes` are sentences, the largest share first. `early` is the healer that is allowed to act
-    before it occurs, empty where none is.
+    `causes` are sentences, the largest share first, after the path alone that has most of it.
+    `early` is the healer that is allowed to act before it occurs, empty where none is.
     """
 
     issue: str

@@ -7,19 +7,24 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from miyabi_healing.model.because import (
+    ACCOUNTS_FOR,
+    CAME_BEFORE,
+    OTHER,
+    UNEXPLAINED,
+    WENT_TOGETHER,
+)
 from miyabi_healing.report.layout import wrapped
 
 if TYPE_CHECKING:
     from miyabi_healing.report.style import Style
 
-_SHARE, _BEFORE, _TOGETHER = "accounts for", "came just before", "went together"
-_GRADES = (_SHARE, _BEFORE, _TOGETHER)
-_LEADS = {
-    _SHARE: "because",
-    _BEFORE: "just before",
-    _TOGETHER: "at the same time, perhaps by chance",
+_LEADS = {  # the surest first
+    ACCOUNTS_FOR: "because",
+    CAME_BEFORE: "just before",
+    WENT_TOGETHER: "at the same time, perhaps by chance",
 }
-_REST, _OTHER = "unexplained", "other"  # which are no reasons
+_GRADES = tuple(_LEADS)
 _MOST = 3  # lines an issue
 _WORTH = 0.005  # of what grew: a smaller rest is none
 
@@ -35,10 +40,10 @@ class Reasons(NamedTuple):
 
 def reasons(issue: Mapping[str, Any]) -> Reasons:
     rows = [each for each in issue.get("because", ()) if each["grade"] in _GRADES]
-    shares = [each for each in rows if each["grade"] == _SHARE and each["share"] is not None]
-    told = [each for each in rows if _REST not in (each["what"], each["grade"])]
+    shares = [each for each in rows if each["grade"] == ACCOUNTS_FOR and each["share"] is not None]
+    told = [each for each in rows if UNEXPLAINED not in (each["what"], each["grade"])]
     told.sort(key=lambda each: (_GRADES.index(each["grade"]), -(each["share"] or 0)))
-    known = sum(each["share"] for each in shares if each["what"] != _REST)
+    known = sum(each["share"] for each in shares if each["what"] != UNEXPLAINED)
     rest = 1 - known if 1 - known >= _WORTH else 0
     return Reasons(told, rest if shares else None)
 
@@ -46,7 +51,7 @@ def reasons(issue: Mapping[str, Any]) -> Reasons:
 def reason_text(row: Mapping[str, Any]) -> str:
     """One reason, with how sure it is: ``because: 47 % is ~/.cache/uv``."""
     text = home_in(row["text"])
-    if row["grade"] == _SHARE and row["share"] is not None and "%" not in text:
+    if row["grade"] == ACCOUNTS_FOR and row["share"] is not None and "%" not in text:
         text += f" ({percent(row['share'])})"
     return f"{_LEADS[row['grade']]}: {text}"
 
@@ -55,9 +60,9 @@ def reason_lines(issue: Mapping[str, Any], every: bool) -> Iterator[str]:
     """At most three lines, or `every` one of them; the unexplained rest is on the last share's."""
     rows, rest = reasons(issue)
     if not every:
-        rows = [each for each in rows if each["what"] != _OTHER]
+        rows = [each for each in rows if each["what"] != OTHER]
     texts = [reason_text(each) for each in rows]
-    last = max((at for at, each in enumerate(rows) if each["grade"] == _SHARE), default=None)
+    last = max((at for at, each in enumerate(rows) if each["grade"] == ACCOUNTS_FOR), default=None)
     shown = len(texts) if every or len(texts) <= _MOST else _MOST - 1
     if rest and last is not None:
         texts[min(last, shown - 1)] += f"; {percent(rest)} unexplained"
@@ -66,7 +71,7 @@ def reason_lines(issue: Mapping[str, Any], every: bool) -> Iterator[str]:
         if every and row.get("command"):
             yield f"  {row['command']}"
     for row in issue["because"] if every else ():
-        if row["what"] == _REST:
+        if row["what"] == UNEXPLAINED:
             yield home_in(row["text"])
     if shown < len(texts):
         yield f"… and {len(texts) - shown} more (-v shows them)"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from miyabi_healing.model.because import ACCOUNTS_FOR, OTHER, UNEXPLAINED, WENT_TOGETHER, Because
+from miyabi_healing.report.because_text import percent
 from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.shares import LEAST, Growth, Part
 from miyabi_healing.support.formatting import display, duration_text, size_text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from miyabi_healing.report.document_types import BecauseRow
 
 _MOST = 6  # parts that are named
+_MOSTLY = 0.5  # of a growth: more is most of it
 
 
 def reasons(growth: Growth) -> tuple[Because, ...]:
@@ -32,16 +34,16 @@ def reasons(growth: Growth) -> tuple[Because, ...]:
     found = [_reason(each, growth) for each in named]
     rest = sum(each.bytes for each in growth.parts) - sum(each.bytes for each in named)
     if round(share := rest / growth.total, 2):
-        text = f"{_percent(share)}: smaller parts"
+        text = f"{percent(share)}: smaller parts"
         found.append(Because(grade=ACCOUNTS_FOR, what=OTHER, share=_bounded(share), text=text))
     return (*found, _unexplained(growth))
 
 
 def _unexplained(growth: Growth) -> Because:
     share = growth.unexplained
-    text = f"{_percent(share)} of {_whole(growth)} is not explained"
+    text = f"{percent(share)} of {_whole(growth)} is not explained"
     if share < 0:
-        text = f"the parts come to {_percent(-share)} more than {_whole(growth)}"
+        text = f"the parts come to {percent(-share)} more than {_whole(growth)}"
     if growth.partial or share >= LEAST:
         text = "; ".join(filter(None, (text, _not_seen(growth))))
     return Because(grade=ACCOUNTS_FOR, what=UNEXPLAINED, share=_bounded(share), text=text)
@@ -59,17 +61,13 @@ def _whole(growth: Growth) -> str:
     return f"the growth of {size_text(growth.total)} in {duration_text(growth.seconds)}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
 def _bounded(share: float) -> float:
     return round(min(max(share, 0), 1), 4)
 
 
 def _reason(part: Part, growth: Growth) -> Because:
     share = part.bytes / growth.total
-    text = f"{_words(part)}: {size_text(part.bytes)}, {_percent(share)} of {_whole(growth)}"
+    text = f"{_words(part)}: {size_text(part.bytes)}, {percent(share)} of {_whole(growth)}"
     if part.kind == "deleted":
         text += "; free once it has closed it or ended"
     return Because(
@@ -165,6 +163,14 @@ def because_row(found: Because) -> BecauseRow:
     return row
 
 
-def sentences(found: Sequence[Because]) -> tuple[str, ...]:
-    """For people: what is known, without what is not."""
-    return tuple(each.text for each in found if each.what not in (UNEXPLAINED, OTHER))
+def causes(found: Sequence[Because]) -> tuple[str, ...]:
+    """Of an issue that has not occurred: what is known in sentences, without what is not; before
+    them the path alone that has most of it, where there is one.
+    """
+    known = [each for each in found if each.what not in (UNEXPLAINED, OTHER)]
+    most = [
+        display(each.path)
+        for each in known
+        if each.grade == ACCOUNTS_FOR and each.path and (each.share or 0) > _MOSTLY
+    ]
+    return (*most, *(each.text for each in known))

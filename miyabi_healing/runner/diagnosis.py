@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from miyabi_healing.state.journal import Journal
 
 _T = TypeVar("_T")
-DISK, MEMORY = "disk_space_critical", "high_memory_usage"
+DISK, MEMORY, LOGS = "disk_space_critical", "high_memory_usage", "large_log_files"
 _FOR_DISKS = 0.03  # seconds of processor time that logs leave to a filesystem
 _AFTER_REPAIR = 0.01  # seconds of processor time, for the look after something was changed
 
@@ -60,12 +60,12 @@ class Diagnosis:
         return replace(issue, because=found) if found else issue
 
     def foreseen(self, issue: str, target: str) -> tuple[str, ...]:
-        """The same in sentences of an issue that has not occurred: the look that the next run is
+        """The same in words of an issue that has not occurred: the look that the next run is
         compared with is made, too.
         """
-        from miyabi_healing.report.reasons import sentences
+        from miyabi_healing.report.reasons import causes
 
-        return sentences(self._safely(issue, target, lambda: self._foreseen(issue, target)))
+        return causes(self._safely(issue, target, lambda: self._foreseen(issue, target)))
 
     @property
     def config(self) -> Config:
@@ -137,6 +137,8 @@ class Diagnosis:
             return self._of_mount(issue, target, target)
         if issue == MEMORY:
             return self._of_memory(issue, target, self.host.memory())
+        if issue == LOGS:
+            return self._of_logs(issue, target, self.host.log_group(target))
         return ()
 
     def _of_mount(self, name: str, target: str, path: str) -> tuple[Because, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -20,10 +20,6 @@ from miyabi_healing.runner.fixtures import issue_name
 from miyabi_healing.runner.healing import OutOfClass, heal
 from miyabi_healing.runner.selection import RECORDS, REPORTS, RESOURCES, gate_of, healers_of
 from miyabi_healing.support.mount_answers import NoAnswer
-
-if TYPE_CHECKING:
-    from miyabi_healing.runner.resources import Resources
-    from miyabi_healing.state.journal import Journal
 
 _logger = logging.getLogger(__name__)
 
@@ -55,14 +51,9 @@ def _order(item: pytest.Item, record: CheckResult) -> Sequence[str]:
         from miyabi_healing.runner import learning
 
         record.order = learning.choose_order(
-            partial(_journal, resources), resources.config, record, documented, resources.notes
+            resources.readable, resources.config, record, documented, resources.notes
         )
     return record.order.healers
-
-
-def _journal(resources: Resources) -> Journal | None:
-    looks = resources.looks_only or resources.no_journal
-    return resources.reading if looks else resources.keeper.journal
 
 
 def judge_result(item: pytest.Item, call: pytest.CallInfo[None], record: CheckResult) -> None:

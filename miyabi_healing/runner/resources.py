@@ -368,9 +368,7 @@ class Resources:
         return found
 
     def _history(self) -> Journal | None:
-        if self.looks_only:
-            return self.reading
-        return self.keeper.journal if self.has_journal and not self.no_journal else None
+        return self.readable() if self.looks_only or self.has_journal else None
 
     def keep_report(self, document: Document) -> str:
         """Keep what the report of a run on record says besides its numbers, and note in it whether
