@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,20 +19,23 @@ from program import report, settings
 from conftest import PROJECT
 from miyabi_healing.gate import early
 from miyabi_healing.gate.policy import Policy, Spent
+from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import ActionResult, ActionStatus, Outcome, StepStatus
 from miyabi_healing.model.config import Config, ForesightSettings, HistorySettings
 from miyabi_healing.model.foreseen import Foreseen
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.look import Look, MemoryLook, MountLook
 from miyabi_healing.model.plan import Goal, Plan
 from miyabi_healing.model.results import CheckResult, RunResult
 from miyabi_healing.model.steps import ArchiveLog, Delete, Quarantine, Run, Signal, Step
 from miyabi_healing.runner import alarming
+from miyabi_healing.runner.diagnosis import Diagnosis
 from miyabi_healing.runner.foreseeing import Foresight, foresee, read_past
-from miyabi_healing.state import alarms, history
+from miyabi_healing.state import alarms, history, looks
 from miyabi_healing.state.alarms import Alarm
 from miyabi_healing.state.journal import Journal
-from miyabi_healing.state.run_clock import Moment
+from miyabi_healing.state.run_clock import Moment, boot_id
 
 LIMIT = Limit(90, unit="%")
 DAY = 86_400.0
@@ -79,6 +83,8 @@ def passed(value: float, **more: object) -> CheckResult:
         (rising(80, 1), 80.0, True),  # ten hours
         (rising(80, -1), 80.0, False),  # it falls
         ([*rising(89, 1), *rising(80, 4, count=13)], 80.0, True),  # a clean-up an hour ago
+        (rising(80, 12, count=6), 80.0, True),
+        (rising(80, 12, count=5), 80.0, False),  # too few runs for any forecast
     ],
 )
 def test_forecast_is_asked_only_where_something_grows_fast_enough(
@@ -103,6 +109,22 @@ def test_nothing_is_foreseen_beyond_the_horizon_or_at_the_limit(journal: Journal
     lived(journal, *DISK, rising(80, 1))
     assert foresee(journal, *DISK, LIMIT, 80, journal.now(), 5 * 3600) is None
     assert foresee(journal, *DISK, LIMIT, 90, journal.now(), DAY) is None
+
+
+@pytest.mark.parametrize(("last", "minutes"), [(14, 65), (15, 5)])
+def test_count_is_foreseen_above_its_limit_at_which_it_passes(
+    journal: Journal, last: int, minutes: int
+) -> None:
+    key, limit = ("excessive_worktrees", "/src"), Limit(15)
+    hourly = [float(last - 12 + at // 12) for at in range(155)]  # the next comes in five minutes
+    lived(journal, *key, hourly, 15)
+    past, now = read_past(journal), journal.now()
+    assert past
+    assert past.may_come(*key, 15, last, DAY)
+    found = foresee(journal, *key, limit, last, now, DAY)
+    assert found
+    assert found.eta_seconds == pytest.approx(minutes * 60, abs=60)
+    assert foresee(journal, *key, limit, 16, now, DAY) is None
 
 
 def test_clock_that_is_not_believed_foresees_nothing(journal: Journal) -> None:
@@ -147,10 +169,11 @@ ALARM = Alarm(1, *DISK, 1000.0, 100.0, 80.0, 90.0, 3600.0, "grows")
 @pytest.mark.parametrize(
     ("value", "threshold", "wall", "seen", "result"),
     [
-        (90, 90, 2000, 1100, "came true"),
+        (90.1, 90, 2000, 1100, "came true"),
+        (90, 90, 2000, 1100, None),  # at its limit a check passes
         (85, 90, 2000, 1100, None),
         (85, 90, 1000 + 7201, 100 + 7201, "did not come"),
-        (90, 90, 1000 + 9000, 100 + 9000, "came true"),  # nobody looked in between
+        (91, 90, 1000 + 9000, 100 + 9000, "came true"),  # nobody looked in between
         (85, 90, 1000 + 400 * DAY, 1100, None),  # the wall clock jumped
         (85, 90, 0, 100 + 7201, "did not come"),  # it was ahead when the alarm was raised
         (85, 95, 2000, 1100, "withdrawn"),
@@ -368,6 +391,14 @@ def test_unknown_kind_of_step_is_not_done_on_a_forecast() -> None:
     assert not early.is_lowest(step, frozenset())
 
 
+def test_look_after_an_early_repair_is_compared_with_nothing_before_it(journal: Journal) -> None:
+    for number, record in enumerate((passed(84), passed(84, early=early_action(84))), 1):
+        run = Diagnosis(Host(Config()), lambda: journal, pytest.fail)
+        run.memory[""] = MemoryLook(scope="", time=time.time(), used=1, total=2)
+        run.keep(journal, number, [record], 0)
+    assert [each.repaired for each in looks.looks(journal)] == [True, False]
+
+
 def test_early_repair_in_vain_is_no_failure_of_the_run() -> None:
     from miyabi_healing.report import documents
 
@@ -420,7 +451,10 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
     from miyabi_healing.support import paths
 
     journal = journal_of(paths.state_folder())
-    lived(journal, "large_log_files", f"{home}/logs/*.log", rising(9.6, 0.12), 10)
+    pattern = f"{home}/logs/*.log"
+    lived(journal, "large_log_files", pattern, rising(9.6, 0.12), 10)
+    before = MountLook(path=pattern, device=0, time=time.time() - 600, used=0, size=0)
+    looks.store_look(journal, 1, Look(boot=boot_id(), mounts=(before,)))
     journal.close()
     for arguments, change in (
         (("--dry-run",), "true"),  # seen once, and nothing of it is recorded
@@ -433,11 +467,13 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
         assert (code, document["actions_taken"]) == (0, [])
         [row] = document["foreseen"]
         assert (row["name"], row["threshold"], row["early"]) == ("large_log_files", 10, "")
+        [cause] = row["causes"]
+        assert cause.startswith("~/logs/live.log, which python")
     off = {"MIYABI_HEALING__HEALERS__PRUNE_LOGS__ENABLED": "false"}
     code, document = report("--config", config, "--dry-run", **off)
     assert (code, document["actions_taken"], document["foreseen"][0]["early"]) == (0, [], "")
     code, document = report("--config", config, "--dry-run")
-    assert (code, document["summary"][-25:]) == (0, " 1 would be healed early.")
+    assert (code, document["summary"][-44:]) == (0, " 1 foreseen issue(s) would be put off early.")
     [action] = document["actions_taken"]
     assert (action["status"], action["early"]) == ("skipped", True)
     assert [(step["kind"], step["status"]) for step in action["steps"]] == [
@@ -455,7 +491,8 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
     assert (code, document["overall_success"], document["issues_detected"]) == (0, True, [])
     [action] = document["actions_taken"]
     assert (action["action"], action["status"], action["early"]) == ("prune_logs", "success", True)
-    assert action["message"].startswith("Early (foreseen: reaches 10 MB about ")
+    assert action["message"].startswith("Early (foreseen: logs ~/logs/*.log reach 10 MB ")
+    assert " MB a day for 17 hours): Archived 10 log file(s), " in action["message"]
     assert "foreseen" not in document
     assert not any(each.exists() for each in logs)
     code, document = report("--config", config, MIYABI_HEALING__FORESIGHT__ENABLED="false")

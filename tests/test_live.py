@@ -325,7 +325,7 @@ def foreseen(target: str, seen: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_what_is_foreseen_is_a_line_once_and_another_when_it_is_over(quiet: bool) -> None:
-    words = "foreseen: things /a reaches 5 today about 16:00, growing 0.5 an hour for 9 hours"
+    words = "foreseen: things /a exceeds 5 today about 16:00, growing 0.5 an hour for 9 hours"
     log = Log(quiet)
     log.run((3, "/a", {}))
     assert log.run((3, "/a", {}), foreseen=[foreseen("/a", 1)]) == []  # not sure enough

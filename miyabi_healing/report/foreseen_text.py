@@ -70,13 +70,16 @@ def sentences(document: Mapping[str, Any], days: Days) -> list[str]:
 
 
 def happens(row: Mapping[str, Any], now: float, days: Days = "words") -> str:
-    """``/ reaches 90 % today about 21:40``; of one whose time is over, that it was to."""
+    """``/ reaches 90 % today about 21:40``; of one whose time is over, that it was to. A count may
+    be at its limit.
+    """
     several = short_name(row["name"]) in _SEVERAL
     limit = figure(row["threshold"], row["unit"], row["threshold"])
     is_past = timestamp_seconds(row["latest"] or row["reached"]) < now
-    verb = "reach" if several else "reaches"
+    plain = "reach" if row["unit"] else "exceed"
+    verb = plain if several else f"{plain}{'es' if row['unit'] else 's'}"
     if is_past:
-        verb = "were to reach" if several else "was to reach"
+        verb = f"{'were' if several else 'was'} to {plain}"
     return f"{subject(row)} {verb} {limit} {when(row, now, days)}"
 
 

@@ -110,9 +110,9 @@ def _early(result: RunResult) -> str:
     early = [check.early for check in result.checks.values() if check.early]
     if result.dry_run:
         planned = sum(any(step.status == "planned" for step in each.outcomes) for each in early)
-        return f" {planned} would be healed early." if planned else ""
+        return f" {planned} foreseen issue(s) would be put off early." if planned else ""
     done = sum(each.status.value in ("success", "partial") for each in early)
-    return f" {done} foreseen issue(s) healed early." if done else ""
+    return f" {done} foreseen issue(s) put off early." if done else ""
 
 
 def _real(found: Sequence[CheckResult]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from miyabi_healing.model.results import CheckResult
+from miyabi_healing.report.moments import moment_text
 from miyabi_healing.state import alarms
 from miyabi_healing.state.alarms import Alarm
 from miyabi_healing.support.formatting import figure, minute_text
@@ -107,7 +108,7 @@ def _not_come(alarm: Alarm, unit: str) -> str:
     """That a forecast was wrong, once."""
     what = f"{alarm.issue} {alarm.target}".rstrip()
     limit = figure(alarm.threshold, unit)
-    return (
-        f"{what}: foreseen on {minute_text(alarm.made)} to reach {limit} by "
-        f"{minute_text(alarm.made + alarm.eta)}; it did not come"
-    )
+    verb = "reach" if unit else "exceed"
+    when = moment_text(alarm.made + alarm.eta, alarm.made, "dates")
+    made = minute_text(alarm.made)
+    return f"{what}: foreseen on {made} to {verb} {limit} {when}; it did not come"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ from miyabi_healing.gate.early import may_heal
 from miyabi_healing.model.actions import ActionResult
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.results import CheckResult
+from miyabi_healing.report.foreseen import foreseen_row
+from miyabi_healing.report.foreseen_text import basis, happens
 from miyabi_healing.runner.healing import heal
 from miyabi_healing.runner.selection import REPORTS, healers_of
 from miyabi_healing.state import alarms
-from miyabi_healing.support.formatting import figure, minute_text
 
 if TYPE_CHECKING:
+    from miyabi_healing.model.because import Because
     from miyabi_healing.model.foreseen import Foreseen
     from miyabi_healing.runner.resources import Resources
 
@@ -45,7 +48,8 @@ def _order(item: pytest.Item, resources: Resources, record: CheckResult, found: 
     rested = alarms.rested(journal, record.name, record.target, policy.now)
     if not may_heal(found, record.limit, rules.horizon * 3600, rested):
         return
-    issue = issue_of(record, found)
+    because = resources.diagnosis.found.get((record.name, record.target), ())
+    issue = issue_of(record, found, because)
     # asked before it is planned: a plan can take seconds, and the next run would ask again
     if policy.resting() or policy.too_soon(journal, healer, issue):
         return
@@ -54,12 +58,21 @@ def _order(item: pytest.Item, resources: Resources, record: CheckResult, found: 
     item.addfinalizer(partial(_heal, item, resources, record, ActionResult(healer, issue)))
 
 
-def issue_of(record: CheckResult, found: Foreseen) -> Issue:
-    """What a healer is given: as if the issue had occurred, but for its value."""
-    limit = figure(found.threshold, found.unit)
-    when = minute_text(found.measured + found.eta_seconds)
-    words = f"foreseen: reaches {limit} about {when}, {found.basis}"
-    return Issue(record.name, record.target, words, found.value, record.limit, foreseen=True)
+def issue_of(record: CheckResult, found: Foreseen, because: Sequence[Because] = ()) -> Issue:
+    """What a healer is given: as if the issue had occurred, but for its value. Its words are read
+    later as well, so days have dates.
+    """
+    row = foreseen_row(found)
+    words = f"foreseen: {happens(row, found.measured, 'dates')}, {basis(row)}".removesuffix(", ")
+    return Issue(
+        record.name,
+        record.target,
+        words,
+        found.value,
+        record.limit,
+        foreseen=True,
+        because=tuple(because),
+    )
 
 
 def _heal(

@@ -7,7 +7,8 @@ and what remembers alarms, only where something grows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ Key = tuple[str, str]  # a check's name and its target
 _AGO = (900, 3600, 6 * 3600, 86_400)
 _RUNS_AGO = (12, 36)
 _LONG_AGO = 8 * 86_400  # what grows once a week
+_FEW = 6  # runs: with twice as many samples, were all of them healed, a forecast begins
 _FASTER = 4  # times: a growth that has begun to hasten
 _LEAST_VERSION = 9  # of a journal that has alarms
 _RISE = 1 / 20  # of what is left to the limit; less is no growth that is trusted
@@ -46,7 +48,7 @@ class Past:
         """Whether it is worth to ask: it has risen so much since one of the marks that four times
         as fast it would be there. Raises sqlite3.Error.
         """
-        gap = limit - value
+        gap = crossing(limit, (value,)) - value
         if gap <= 0 or not self.marks:
             return False
         query = (
@@ -117,7 +119,8 @@ def read_past(journal: Journal | None) -> Past | None:
     now = journal.now()
     marks: dict[int, tuple[int, float, bool]] = {}
     since = "select id, ended from pass where ended >= ? order by ended limit 1"
-    for ago in (_LONG_AGO, *_AGO):
+    enough = journal.one("select count(*) from (select 1 from pass limit ?)", _FEW)[0] == _FEW
+    for ago in (_LONG_AGO, *_AGO) if enough else ():
         if (row := journal.one(since, now.wall - ago)) and row[1] < now.wall:
             marks[row[0]] = (*row, ago == _LONG_AGO)
     before = (
@@ -152,14 +155,16 @@ def foresee(
     from miyabi_healing.model.foreseen import Foreseen
     from miyabi_healing.state import alarms, series
 
-    if value >= limit.threshold or now.doubt:
+    if value > limit.threshold or now.doubt:
         return None  # where the clock is not believed, rates mean nothing
     times, values = as_if_unhealed(*series.read_series(journal, name, target))
     # times of a clock that was ahead once
     past = [each for each in zip(times, values, strict=True) if each[0] < now.wall]
-    found = forecast(
-        [*(at for at, _ in past), now.wall], [*(each for _, each in past), value], limit.threshold
-    )
+    course = [*(each for _, each in past), value]
+    over = crossing(limit.threshold, course)
+    if value >= over:
+        return None
+    found = forecast([*(at for at, _ in past), now.wall], course, over)
     if found is None or found.eta_seconds > horizon:
         return None
     record = alarms.record_of(journal, name, target)
@@ -179,6 +184,14 @@ def foresee(
         alarms=record.alarms,
         came_true=record.came_true,
     )
+
+
+def crossing(threshold: float, values: Iterable[float]) -> float:
+    """From where on a check trips, which it does above its threshold only: of what is counted, that
+    is the next number.
+    """
+    counted = all(float(each).is_integer() for each in values)
+    return math.floor(threshold) + 1 if counted else threshold
 
 
 def as_if_unhealed(times: list[float], values: list[float]) -> tuple[list[float], list[float]]:

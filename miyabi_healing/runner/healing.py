@@ -68,14 +68,14 @@ def heal(
                 )
             if wrong := fault(plan):
                 raise TypeError(f"{healer} {wrong}")
-            if issue.foreseen:
-                from miyabi_healing.gate import early
-
-                plan = early.lowest(plan, resources.host)
             if issue.because:
                 from miyabi_healing.runner import causes_first
 
                 plan = causes_first.by_the_cause(plan, issue)
+            if issue.foreseen:
+                from miyabi_healing.gate import early
+
+                plan = early.lowest(plan, resources.host)
             if within is not None:
                 _refuse_riskier(plan, within)
             action.plan = plan

@@ -59,10 +59,10 @@ class Alarm:
     def settled(self, value: float, threshold: float, now: Moment) -> str | None:
         """What has become of it by the value measured now; None while that is open.
 
-        Reached at the first look after its time counts: nobody looked before. Its time is over
-        once both clocks say so.
+        Over the limit at the first look after its time counts: nobody looked before. Its time is
+        over once both clocks say so.
         """
-        if value >= self.threshold:
+        if value > self.threshold:
             return CAME_TRUE
         if threshold != self.threshold:
             return WITHDRAWN
