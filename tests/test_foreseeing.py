@@ -141,6 +141,16 @@ def test_runs_of_a_clock_that_was_ahead_are_left_out(journal: Journal) -> None:
     assert foresee(journal, *DISK, LIMIT, 80, now, DAY)
 
 
+@pytest.mark.parametrize(("name", "is_asked"), [("swap_usage", False), ("tmpfs_usage", True)])
+def test_check_that_may_pass_above_its_limit_is_not_foreseen(
+    journal: Journal, name: str, is_asked: bool
+) -> None:
+    lived(journal, name, "", rising(80, 1))
+    record = CheckResult(name, "", LIMIT, measured={"value": 80, "description": "so full"})
+    found = Foresight().ask(record, ForesightSettings(), lambda: journal, [])
+    assert bool(found) is is_asked
+
+
 def test_broken_history_is_said_once_and_the_run_goes_on(journal: Journal) -> None:
     foresight, notes = Foresight(), list[str]()
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from miyabi_healing.state.run_clock import Moment
 
 Key = tuple[str, str]  # a check's name and its target
+# Checks that may pass above their limit, as swap that is full does no harm by itself; and those
+# of which no value is known before they trip.
+NEVER_FORESEEN = ("swap_usage", "stale_git_lock")
 # Where in the past a value is looked up: so many seconds, and so many runs ago.
 _AGO = (900, 3600, 6 * 3600, 86_400)
 _RUNS_AGO = (12, 36)
@@ -92,6 +95,8 @@ class Foresight:
     ) -> Foreseen | None:
         """What is foreseen of a check that has passed. Raises nothing."""
         if self.off or not rules.enabled or record.measured is None or record.early:
+            return None
+        if record.name in NEVER_FORESEEN:
             return None
         try:
             self.past = self.past or read_past(journal())

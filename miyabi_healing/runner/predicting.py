@@ -35,8 +35,8 @@ _COMPONENTS = {
     "processes": "process", "orphans": "process", "repository": "git", "repositories": "git",
     "git_locks": "git",
 }  # fmt: skip
-# How the values of our own checks are read. The others are the checks' own business: swap, which
-# may be full for years, locks, whose age has no course, and space that takes long to measure.
+# How the values of our own checks are read: of all but those that are never foreseen
+# (`foreseeing.NEVER_FORESEEN`), and space that takes long to measure.
 _VALUES: dict[str, Callable[[Host, str], float]] = {
     "disk_space_critical": lambda host, target: host.mount(target).percent,
     "large_log_files": lambda host, target: host.log_group(target).megabytes,
