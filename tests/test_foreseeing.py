@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from foresightwork import closed_logs, journal_of, lived, rising
-from program import report, settings
+from program import report, run, settings
 
 from conftest import PROJECT
 from miyabi_healing.gate import early
@@ -482,6 +482,7 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
     off = {"MIYABI_HEALING__HEALERS__PRUNE_LOGS__ENABLED": "false"}
     code, document = report("--config", config, "--dry-run", **off)
     assert (code, document["actions_taken"], document["foreseen"][0]["early"]) == (0, [], "")
+    assert run("--config", config, "why", f"{home}/logs/live.log").stdout.count("16 % of the") == 1
     code, document = report("--config", config, "--dry-run")
     assert (code, document["summary"][-44:]) == (0, " 1 foreseen issue(s) would be put off early.")
     [action] = document["actions_taken"]
@@ -501,7 +502,7 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
     assert (code, document["overall_success"], document["issues_detected"]) == (0, True, [])
     [action] = document["actions_taken"]
     assert (action["action"], action["status"], action["early"]) == ("prune_logs", "success", True)
-    assert action["message"].startswith("Early (foreseen: logs ~/logs/*.log reach 10 MB ")
+    assert action["message"].startswith("Early (foreseen: over 10 MB ")
     assert " MB a day for 17 hours): Archived 10 log file(s), " in action["message"]
     assert "foreseen" not in document
     assert not any(each.exists() for each in logs)

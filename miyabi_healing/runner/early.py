@@ -14,10 +14,11 @@ from miyabi_healing.model.actions import ActionResult
 from miyabi_healing.model.issue import Issue
 from miyabi_healing.model.results import CheckResult
 from miyabi_healing.report.foreseen import foreseen_row
-from miyabi_healing.report.foreseen_text import basis, happens
+from miyabi_healing.report.foreseen_text import basis, when
 from miyabi_healing.runner.healing import heal
 from miyabi_healing.runner.selection import REPORTS, healers_of
 from miyabi_healing.state import alarms
+from miyabi_healing.support.formatting import figure
 
 if TYPE_CHECKING:
     from miyabi_healing.model.because import Because
@@ -62,8 +63,9 @@ def issue_of(record: CheckResult, found: Foreseen, because: Sequence[Because] = 
     """What a healer is given: as if the issue had occurred, but for its value. Its words are read
     later as well, so days have dates.
     """
-    row = foreseen_row(found)
-    words = f"foreseen: {happens(row, found.measured, 'dates')}, {basis(row)}".removesuffix(", ")
+    row, limit = foreseen_row(found), figure(found.threshold, found.unit)
+    moment = when(row, found.measured, "dates")
+    words = f"foreseen: over {limit} {moment}, {basis(row)}".removesuffix(", ")
     return Issue(
         record.name,
         record.target,
