@@ -196,6 +196,21 @@ def test_dry_run_says_that_a_plan_is_early() -> None:
     assert said.count("(early)") == 1
 
 
+def test_dry_run_says_what_an_early_plan_comes_to() -> None:
+    document: Any = report(HEALTHY, foreseen=[reaches(4)])
+    planned = {"status": "planned", "kind": "delete", "target": "/c", "reason": "", "bytes": 1,
+               "bytes_later": 0, "undo": "", "message": ""}  # fmt: skip
+    document["dry_run"] = True
+    document["actions_taken"] = [
+        {"action": "cleanup_disk", "status": "skipped", "message": "", "expected": 84.0,
+         "issue": "disk_space_critical", "target": "/", "early": True, "steps": [planned],
+         "kept": [], "brake": "", "details": {}, "goal": "below 85 %", "duration_seconds": 1},
+    ]  # fmt: skip
+    said = text.render_report(document, False, style=Style(width=200))
+    value = f"{document['foreseen'][0]['value']:.0f}"
+    assert f"cleanup_disk / (early): 1 step, {value} → 84 %, limit 90 %" in said
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_no_line_is_too_wide(encoding: str) -> None:
     documents = [foreseen(), because()]

@@ -119,9 +119,22 @@ def _reach(action: ActionRow, document: Document, planned: Sequence[StepRow]) ->
 
 
 def _issue(action: ActionRow, document: Document) -> IssueRow | None:
+    """What an action is for: an issue, or one that is foreseen as if it had occurred."""
     for each in document["issues_detected"]:
         if (each["name"], each["target"]) == (action["issue"], action["target"]):
             return each
+    for row in document.get("foreseen", ()) if action.get("early") else ():
+        if (row["name"], row["target"]) == (action["issue"], action["target"]):
+            return {
+                "name": row["name"],
+                "description": "",
+                "severity": "",
+                "metric_value": row["value"],
+                "threshold": row["threshold"],
+                "unit": row["unit"],
+                "target": row["target"],
+                "healed": False,
+            }
     return None
 
 

@@ -29,7 +29,7 @@ _DEEDS = """
 """
 _VALUES = """
     select run, name, target, value, after, unit from measurement join pass on pass.id = pass
-    where run in (select value from json_each(?)) and outcome in ('healed', 'issue')
+    where run in (select value from json_each(?)) and after is not null
 """
 
 
