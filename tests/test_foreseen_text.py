@@ -233,6 +233,18 @@ def test_run_before_foresight_needs_none_of_it() -> None:
 # Because
 
 
+def test_what_shares_are_of_is_said_once() -> None:
+    text = "new files in /srv/{}: 3.0 MB, 50 % of the growth of 6.0 MB in 4 s{}"
+    rows = [
+        {"grade": "accounts for", "what": where, "share": 0.5, "text": text.format(where, more)}
+        for where, more in (("a", ""), ("b", "; free once it has ended"))
+    ]
+    assert list(because_text.reason_lines({"because": rows}, False)) == [
+        "because: new files in /srv/a: 3.0 MB, 50 % of the growth of 6.0 MB in 4 s",
+        "because: new files in /srv/b: 3.0 MB, 50 %; free once it has ended",
+    ]
+
+
 def test_reasons_are_three_lines_with_the_rest_and_the_surest_first() -> None:
     issue = because()["issues_detected"][0]
     few, every = (list(because_text.reason_lines(issue, each)) for each in (False, True))

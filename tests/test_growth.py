@@ -102,6 +102,22 @@ def test_what_writers_that_have_ended_left_is_found_all_the_same(mounted: Mounte
 
 
 @pytest.mark.root
+def test_open_file_that_somebody_else_has_written_to_is_not_called_new(mounted: Mounted) -> None:
+    disk = mounted("ext4", "64M")
+    config = growth.world(disk)
+    log = disk / "logs" / "app.log"
+    with log.open("ab"), growth.writer("log", log, 1_000_000) as idle:
+        growth.write(idle)
+        before = growth.first(disk, config)
+        assert log.stat().st_ino in {each.inode for each in before.files}
+        with growth.writer("lines", log, 4_000_000) as ended:
+            growth.write(ended)
+        found = growth.growth(disk, config, before)
+    assert shares(found) == pytest.approx({str(log.parent): 1}, abs=CLOSE)
+    assert [each.kind for each in found.named] == ["files"]
+
+
+@pytest.mark.root
 def test_old_file_that_grew_and_new_one_that_is_open_are_counted_once(mounted: Mounted) -> None:
     disk = mounted("ext4", "64M")
     config = growth.world(disk)
@@ -629,6 +645,6 @@ def test_run_says_why_and_one_in_which_nothing_grew_looks_at_nothing(
     assert len(list(looks.looks(journal))) == 2
     journal.database.close()
     assert (
-        f"disk_space_critical {disk}: because: "
+        f"  disk_space_critical {disk}, because: new files in "
         in run(*where, "why", str(disk / "tmp" / "new")).stdout
     )

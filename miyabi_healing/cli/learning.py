@@ -64,14 +64,14 @@ def _show(given: CommandContext, as_json: bool) -> None:
 
 
 def _lines(known: list[Known]) -> Iterator[str]:
-    from miyabi_healing.report.learned_text import effort_text, lasts_text, often_text
+    from miyabi_healing.report.learned_text import effort_text, lasts_text, worth_text
 
     head = None
     for each in known:
         if (each.issue, each.target) != head:
             head = each.issue, each.target
             yield f"{each.issue} on {each.target}" if each.target else each.issue
-        facts = [f"healed {often_text(each.sums)}"]
+        facts = [worth_text(each.sums)]
         if each.sums.lasts is not None:
             facts.append(f"lasts {lasts_text(each.sums)}")
         facts.append(f"takes {effort_text(each.sums)}")

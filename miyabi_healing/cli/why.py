@@ -103,7 +103,7 @@ def _with_causes(question: Question, place: Place, last: Mapping[str, Any] | Non
         found = list(causes_with(journal, str(question.path))) if journal else []
     said = [row["causes"][:1] for row in (last or {}).get("foreseen", ())]
     notes = tuple(
-        f"{f'{issue} {target}'.rstrip()}: {reason_text(because_row(each))}."
+        f"{f'{issue} {target}'.rstrip()}, {reason_text(because_row(each))}."
         for issue, target, each in found
         if [each.text] not in said
     )

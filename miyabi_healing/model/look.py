@@ -13,7 +13,8 @@ from miyabi_healing.model.because import Because
 class FolderLook:
     """A folder without those in it: the blocks and number of its files; `newest` is when one of
     them was written last. `fresh` are the blocks of what was made in it since the look before,
-    `attributed` what of its growth open files have. Not all of one whose `inode` is 0 was seen.
+    `older` of these what files that were there before have grown by, `attributed` what of its
+    growth open files have. Not all of one whose `inode` is 0 was seen.
 
     `place` is the known folder that it is a part of, empty where none is; `what` says what that is.
     """
@@ -28,6 +29,7 @@ class FolderLook:
     attributed: int = 0
     place: str = ""
     what: str = ""
+    older: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

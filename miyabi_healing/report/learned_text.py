@@ -24,6 +24,15 @@ def often_text(known: Sums) -> str:
     return f"{plain_number(round(known.gains, 1))} of {known.count}"
 
 
+def worth_text(known: Sums) -> str:
+    """The same in a sentence that is true of parts, too: ``worth 2.3 heals in 7 tries``."""
+    heals, tries = plain_number(round(known.gains, 1)), known.count
+    return (
+        f"worth {heals} heal{'' if heals == '1' else 's'} "
+        f"in {tries} {'try' if tries == 1 else 'tries'}"
+    )
+
+
 def effort_text(known: Sums) -> str:
     """How long a healer is at work: ``4 min``."""
     return duration_text(known.effort) if known.effort >= 1 else "less than 1 s"

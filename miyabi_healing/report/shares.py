@@ -164,7 +164,7 @@ def _folder_parts(before: MountLook, after: MountLook, total: int) -> list[Part]
                 parts.append(_of_file("in place", writer, others))
                 others = 0
         grown[place] += new + others
-        fresh[place] += new
+        fresh[place] += new - folder.older
     listed = {each.path for each in after.folders}
     for path, _ in known:
         if path not in listed and not after.partial:  # it is gone, with what was in it

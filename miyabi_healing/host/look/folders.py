@@ -46,6 +46,7 @@ class _Sums:
     newest: int = 0
     fresh: int = 0
     attributed: int = 0
+    older: int = 0
 
 
 class FolderScan:
@@ -167,7 +168,9 @@ class FolderScan:
         if (growth := self._earlier.growth.get(status.st_ino)) is not None:
             sums.attributed += growth
         else:
-            sums.fresh += self._fresh(entry.path, status, share)
+            come = self._fresh(entry.path, status, share)
+            sums.fresh += come
+            sums.older += come if status.st_ino in self._earlier.sizes else 0
 
     def _fresh(self, path: str, status: os.stat_result, share: int) -> int:
         """What has come of a file since the look before."""
@@ -193,6 +196,7 @@ class FolderScan:
             attributed=sums.attributed,
             place=place,
             what=what,
+            older=sums.older,
         )
 
     def _place_of(self, path: str) -> tuple[str, str]:
