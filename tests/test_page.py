@@ -238,6 +238,17 @@ def test_action_of_a_run_that_did_more_has_a_command_of_its_own(tmp_path: Path) 
     assert trees.undone == "9 of 16 steps, undoes all of that run"
 
 
+def test_early_deed_has_its_change_though_nothing_was_wrong(tmp_path: Path) -> None:
+    state = pagework.world(tmp_path / "state", runs=2)
+    book = pagework.journal(state)
+    book.write(
+        "update measurement set outcome = 'healthy' where name = ?", ("excessive_worktrees",)
+    )
+    book.close()
+    (trees,) = [each for each in page_of(state).deeds if each.where.startswith("worktrees")]
+    assert trees.change == "29\N{NO-BREAK SPACE}→\N{NO-BREAK SPACE}13"
+
+
 def test_deed_that_was_rolled_back_is_marked_and_offers_nothing(page: Page) -> None:
     (taken_back,) = [each for each in page.deeds if each.taken_back]
     assert taken_back.undo == ""

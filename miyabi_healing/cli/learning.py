@@ -54,8 +54,8 @@ def _show(given: CommandContext, as_json: bool) -> None:
         )
         return
     lines = [*_lines(known)] or [
-            "Nothing yet: no healer has tried to repair an issue. Early repairs do not count."
-        ]
+        "Nothing yet: no healer has tried to repair an issue. Early repairs do not count."
+    ]
     if not chosen.learning.enabled:
         lines.append("Switched off ([learning] enabled = false): healers go as documented.")
     for each in lines:

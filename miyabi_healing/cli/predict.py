@@ -35,7 +35,7 @@ _STDIN = "-"
     help="Forecast this file instead, a time and a number a line; - is standard input.",
 )
 @click.option(
-    "--threshold", type=float, metavar="N", help="The limit of what --series has: when is it there?"
+    "--threshold", type=float, metavar="N", help="The limit that the values of --series may cross."
 )
 @click.pass_obj
 def predict(
