@@ -233,6 +233,31 @@ def test_run_before_foresight_needs_none_of_it() -> None:
 # Because
 
 
+@pytest.mark.parametrize(
+    ("cause", "short"),
+    [
+        ("new files in /srv/a (the cache of uv): 5.0 MB, 71 % of", "mostly /srv/a"),
+        ("files in /srv/a: 5.0 MB, 40 % of", "40 % of it /srv/a"),
+        (
+            "/srv/a, which w (pid 25) writes: 6.0 MB, 90 % of",
+            "mostly /srv/a, which w (pid 25) writes",
+        ),
+        ("chrome ×40: 3.0 GB, 50 % of", "mostly chrome ×40"),
+    ],
+)
+def test_share_of_the_growth_is_short_in_a_forecast_and_whole_with_verbose(
+    cause: str, short: str
+) -> None:
+    cause += " the growth of 7.0 GB in 3 h"
+    document: Any = report(HEALTHY, foreseen=[reaches(4, causes=(cause,))])
+    brief, whole = (
+        text.render_report(document, False, style=Style(width=400, every_step=each))
+        for each in (False, True)
+    )
+    assert f" hours, {short}\n" in brief
+    assert cause in whole
+
+
 def test_what_shares_are_of_is_said_once() -> None:
     text = "new files in /srv/{}: 3.0 MB, 50 % of the growth of 6.0 MB in 4 s{}"
     rows = [

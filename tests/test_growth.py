@@ -645,6 +645,6 @@ def test_run_says_why_and_one_in_which_nothing_grew_looks_at_nothing(
     assert len(list(looks.looks(journal))) == 2
     journal.database.close()
     assert (
-        f"  disk_space_critical {disk}, because: new files in "
+        f"  Part of what grew (disk_space_critical {disk}): new files in "
         in run(*where, "why", str(disk / "tmp" / "new")).stdout
     )

@@ -95,15 +95,13 @@ def _with_causes(question: Question, place: Place, last: Mapping[str, Any] | Non
     """The same with what it has to do with what grew lately, but for what a forecast of the last
     report says of it.
     """
-    from miyabi_healing.report.because_text import reason_text
-    from miyabi_healing.report.reasons import because_row
     from miyabi_healing.state.looks import causes_with
 
     with reading(question.state) as journal:
         found = list(causes_with(journal, str(question.path))) if journal else []
     said = [row["causes"][:1] for row in (last or {}).get("foreseen", ())]
     notes = tuple(
-        f"{f'{issue} {target}'.rstrip()}, {reason_text(because_row(each))}."
+        f"Part of what grew ({f'{issue} {target}'.rstrip()}): {each.text}."
         for issue, target, each in found
         if [each.text] not in said
     )

@@ -22,6 +22,12 @@ _OF_A_PLACE = ("disk_space_critical", "tmpfs_usage")  # their target says what i
 _SEVERAL = ("worktrees", "zombies", "orphans", "logs")
 # numbers of a forecast's basis that have the value's unit: rates and steps, no times
 _AMOUNT = re.compile(r"(?<![\w.])(\d[\d.e+-]*)(?= (?:a minute|an hour|a day|every) ?|,|$)")
+# ``new files in /a (the cache of uv): 5.0 MB, 71 % of the growth of 7.0 MB in 3 h``
+_SHARE = re.compile(
+    r"(?:(?:new )?files in (?P<place>.+?)(?: \([^)]*\))?|(?P<other>.+)): [\d.]+ \S+, "
+    r"(?P<share>\d+) % of the growth of .+"
+)
+_MOSTLY = 50  # per cent
 ACTED = ("success", "partial")
 
 
@@ -57,8 +63,9 @@ def sentence(row: Mapping[str, Any], now: float, days: Days = "words") -> str:
     parts = [f"{happens(row, now, days)}, {basis(row)}".removesuffix(", ")]
     if row["causes"]:
         cause = _cause(row["causes"][0])
-        parts[0] += f", mostly {cause}" if _is_name(cause) else ""
-        parts += [] if _is_name(cause) else [cause]
+        short = f"mostly {cause}" if _is_name(cause) else _share(cause)
+        parts[0] += f", {short}" if short else ""
+        parts += [] if short else [cause]
     return "; ".join(filter(None, (*parts, confidence(row))))
 
 
@@ -115,6 +122,17 @@ def _cause(text: str) -> str:
     return home_folded(text) if _is_name(text) else text
 
 
+def _share(text: str) -> str:
+    """A cause that has a share of the growth, without its figures: ``mostly ~/.cache/uv``; empty
+    for any other.
+    """
+    if not (found := _SHARE.fullmatch(text)):
+        return ""
+    share = int(found["share"])
+    how = "mostly" if share >= _MOSTLY else f"{share} % of it"
+    return f"{how} {_cause(found['place'] or found['other'])}"
+
+
 def _is_name(text: str) -> bool:
     """Whether a cause only names what it is."""
     return text.startswith(("/", "~")) and " " not in text
@@ -137,7 +155,7 @@ def _sentences(rows: Sequence[Any], document: Document, now: float, style: Style
             text += f"; {healers} acted early"
         if style.every_step:
             value = figure(row["value"], row["unit"], row["threshold"])
-            others = [_cause(each) for each in row["causes"][1:]]
+            others = [_cause(each) for each in row["causes"] if _cause(each) not in text]
             seen = f"foreseen in {row['seen']} of the last 3 runs"
             text = "; ".join((text, *others, f"now {value}", seen))
         yield text
