@@ -297,7 +297,7 @@ def test_rest_is_what_no_share_explains(shares: Any, rest: float | None) -> None
         {"grade": "accounts for", "what": what, "share": share, "text": what}
         for what, share in shares
     ]
-    found = because_text.reasons({"because": rows})
+    found = because_text.reasons_of({"because": rows})
     assert found.rest == pytest.approx(rest) if rest is not None else found.rest is None
     assert "unexplained" not in [each["what"] for each in found.rows]
 

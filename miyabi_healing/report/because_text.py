@@ -40,7 +40,7 @@ class Reasons(NamedTuple):
     rest: float | None
 
 
-def reasons(issue: Mapping[str, Any]) -> Reasons:
+def reasons_of(issue: Mapping[str, Any]) -> Reasons:
     rows = [each for each in issue.get("because", ()) if each["grade"] in _GRADES]
     shares = [each for each in rows if each["grade"] == ACCOUNTS_FOR and each["share"] is not None]
     told = [each for each in rows if UNEXPLAINED not in (each["what"], each["grade"])]
@@ -60,7 +60,7 @@ def reason_text(row: Mapping[str, Any]) -> str:
 
 def reason_lines(issue: Mapping[str, Any], every: bool) -> Iterator[str]:
     """At most three lines, or `every` one of them; the unexplained rest is on the last share's."""
-    rows, rest = reasons(issue)
+    rows, rest = reasons_of(issue)
     if not every:
         rows = [each for each in rows if each["what"] != OTHER]
     texts = list(_whole_once(reason_text(each) for each in rows))

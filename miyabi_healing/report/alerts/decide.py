@@ -105,9 +105,9 @@ def _reasons(row: IssueRow) -> tuple[str, ...]:
     """Why an issue is as it is, the surest reason alone."""
     if not row.get("because"):
         return ()
-    from miyabi_healing.report.because_text import reason_text, reasons
+    from miyabi_healing.report.because_text import reason_text, reasons_of
 
-    return tuple(map(reason_text, reasons(row).rows[:1]))
+    return tuple(map(reason_text, reasons_of(row).rows[:1]))
 
 
 def _blocked_by(actions: Iterable[ActionRow]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from miyabi_healing.report.because_text import home_in, percent, reason_text, reasons
+from miyabi_healing.report.because_text import home_in, percent, reason_text, reasons_of
 from miyabi_healing.report.page.parts import Share, Why
 from miyabi_healing.support.formatting import display
 
@@ -16,9 +16,9 @@ def whys_of(issues: Sequence[Mapping[str, Any]]) -> tuple[Why, ...]:
 
 
 def _why(issue: Mapping[str, Any]) -> Why:
-    rows, rest = reasons(issue)
+    rows, rest = reasons_of(issue)
     whole = [each for each in rows if each["share"] is not None]
-    hints = [home_in(reason_text(each)) for each in rows if each["share"] is None]
+    hints = [reason_text(each) for each in rows if each["share"] is None]
     return Why(
         text=display(issue["description"]),
         healed=issue["healed"],
