@@ -90,6 +90,14 @@ _EPILOG = (
     "healthy. Heal as usual if it cannot be read.",
 )  # fmt: skip
 @click.option(
+    "--fleet-run", metavar="LABEL", envvar="MIYABI_HEALING_FLEET_RUN",
+    help="Make the run of that name once: asked again, its report is printed again.",
+)  # fmt: skip
+@click.option(
+    "--fleet-token", type=int, metavar="N", envvar="MIYABI_HEALING_FLEET_TOKEN",
+    help="Make no run (75) if this host was asked with a higher number before.",
+)  # fmt: skip
+@click.option(
     "-s",
     "--slack",
     is_flag=True,
@@ -139,7 +147,8 @@ _EPILOG = (
 @click.pass_context
 def command(
     context: click.Context, dry_run: bool, as_json: bool, watch: bool, interval: float,
-    only: tuple[str, ...], skip: tuple[str, ...], if_predicted: str | None, slack: bool,
+    only: tuple[str, ...], skip: tuple[str, ...], if_predicted: str | None,
+    fleet_run: str | None, fleet_token: int | None, slack: bool,
     quiet: bool, verbose: int, no_emoji: bool, nagios: bool, github: bool, junitxml: str | None,
     config_file: str | None, checks: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -173,6 +182,13 @@ def command(
         raise click.UsageError(
             "--if-predicted decides about one run: leave out --watch, --nagios and commands"
         )
+    fleet = None
+    if fleet_run or fleet_token is not None:
+        from miyabi_healing.cli.fleet_order import read_order
+
+        fleet = read_order(fleet_run, fleet_token)
+    if fleet and (watch or nagios):
+        raise click.UsageError("--fleet-run is about one run: leave out --watch and --nagios")
     if context.invoked_subcommand:
         from miyabi_healing.cli.common import CommandContext
 
@@ -216,11 +232,11 @@ def command(
 
             supervised.enter()
         with interrupts.in_order(), console.progress_line(unseen) as progress:
-            dispatch.begin_run(settings, dry_run, part=bool(choice))
+            dispatch.begin_run(settings, dry_run, part=bool(choice or fleet))
             xml = Path(os.path.expanduser(junitxml)).absolute() if junitxml else None
             document, code = session.run_checks(
                 settings, dry_run=dry_run, more_checks=checks, junitxml=xml, choice=choice,
-                progress=progress,
+                fleet=fleet, progress=progress,
             )  # fmt: skip
     except click.UsageError:
         raise
@@ -236,6 +252,11 @@ def command(
             telling.end(error)
     if reason:
         document = _no_report(reason, silent=nagios)
+    if document.get("again"):  # it was sent then
+        from miyabi_healing.cli.fleet_order import show_again
+
+        show_again(document, as_json=as_json, quiet=quiet)
+        sys.exit(code)
     ended, mail = code, dispatch.queue_outputs(document, code, settings, to, dry_run)
     try:
         if nagios:

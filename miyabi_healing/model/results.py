@@ -10,6 +10,7 @@ from miyabi_healing.model.issue import Issue, Limit
 
 if TYPE_CHECKING:  # a run in which nothing was done needs none of these
     from miyabi_healing.model.actions import ActionResult, Outcome, Recovered
+    from miyabi_healing.model.fleet import FleetOrder
     from miyabi_healing.model.foreseen import Foreseen
     from miyabi_healing.model.learned import Order
 
@@ -93,7 +94,7 @@ class RunResult:
     `out_of_memory_kills` is how many processes the kernel ended meanwhile for want of memory.
     `left_out` are the checks that are on and were not to run: of these it says nothing.
     `interrupted` is whether the run came to its end before everything was checked. `foreseen` are
-    issues that have not occurred.
+    issues that have not occurred, `fleet` is who asked for the run, None where nobody did.
     """
 
     run_id: str
@@ -109,3 +110,4 @@ class RunResult:
     left_out: tuple[str, ...] = ()
     interrupted: bool = False
     foreseen: tuple[Foreseen, ...] = ()
+    fleet: FleetOrder | None = None

@@ -175,6 +175,13 @@ class ForeseenRow(TypedDict):
     early: str
 
 
+class FleetRow(TypedDict):
+    """Who asked for a run: its label, empty without one, and the token, None without one."""
+
+    run: str
+    token: int | None
+
+
 class UnchangedRow(TypedDict):
     """Since when nothing has changed, and when it was to be printed whole last."""
 
@@ -210,3 +217,5 @@ class Document(TypedDict):
     left_out: NotRequired[list[str]]
     unchanged: NotRequired[UnchangedRow]
     foreseen: NotRequired[list[ForeseenRow]]
+    fleet: NotRequired[FleetRow]
+    again: NotRequired[bool]

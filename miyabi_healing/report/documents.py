@@ -82,6 +82,8 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
         document["out_of_memory_kills"] = result.out_of_memory_kills
     if result.left_out:
         document["left_out"] = list(result.left_out)
+    if result.fleet:
+        document["fleet"] = {"run": result.fleet.label, "token": result.fleet.token}
     if result.foreseen:
         from miyabi_healing.report.foreseen import foreseen_row
 

@@ -143,6 +143,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     resources.begin(name_stamp())
     if not resources.looks_only:
         _take_lock(session, resources)
+    if launch and launch.fleet:
+        from miyabi_healing.runner import fleet
+
+        fleet.admit(launch, launch.fleet, resources)
     resources.recover()
     if resources.config.waivers:
         from miyabi_healing.runner import waivers

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from miyabi_healing.gate.policy import Policy
     from miyabi_healing.gate.primitives.context import Context
     from miyabi_healing.model.actions import Outcome, Recovered
+    from miyabi_healing.model.fleet import FleetOrder
     from miyabi_healing.model.foreseen import Foreseen
     from miyabi_healing.report.document_types import Document
     from miyabi_healing.runner.diagnosis import Diagnosis
@@ -53,6 +54,7 @@ def is_plain(document: Mapping[str, Any]) -> bool:
         and not any(document[key] for key in _TELLING)
         and not document.get("left_out")
         and not document.get("foreseen")
+        and not document.get("fleet")
         and not held.get("purged")
         and sum(map(len, document["notes"])) < _LONG_NOTES
     )
@@ -83,6 +85,7 @@ class Resources:
     notes: list[str] = field(default_factory=list)
     recovered: list[tuple[Row, str]] = field(default_factory=list)
     purged: list[Outcome] = field(default_factory=list)
+    fleet: FleetOrder | None = None  # who asked for this run, once it may be made
     foresight: Foresight = field(default_factory=Foresight)
     ended: Moment | None = None
     number: int | None = None  # the run's in `pass`, once it is on record
@@ -286,6 +289,7 @@ class Resources:
             self.left_out,
             interrupted,
             tuple(self.foresight.found.values()),
+            self.fleet,
         )
 
     def _held(self) -> QuarantineSummary:
@@ -328,11 +332,15 @@ class Resources:
         records = list(records)
         if interrupted and not (records[-1].measured or records[-1].issue or records[-1].error):
             records[-1].error = "the run was interrupted"
-        also: Sequence[Callable[[Journal, int, Moment], object]] = ()
+        also: list[Callable[[Journal, int, Moment], object]] = []
         if any(each.issue for each in records):
             from miyabi_healing.runner import learning
 
-            also = learning.adding(self.config, records, self.notes)
+            also += learning.adding(self.config, records, self.notes)
+        if self.fleet and self.fleet.label and not interrupted:
+            from miyabi_healing.state import fleet_runs
+
+            also.append(fleet_runs.finishing(self.fleet, self.run_id))
         self.number = history.record(
             journal,
             self.run_id,

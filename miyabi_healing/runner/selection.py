@@ -22,6 +22,8 @@ from miyabi_healing.support.config_loader import nearest
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
+    from miyabi_healing.model.fleet import FleetOrder
+    from miyabi_healing.report.document_types import Document
     from miyabi_healing.runner.choosing import Chosen
 
 _JOURNAL_NEEDS = 1 << 20  # bytes that the journal and what is set aside need
@@ -48,8 +50,10 @@ class Launch:
     watching: bool = False
     collected: Callable[[bool], None] = lambda whole: None
     chosen: Chosen | None = None
+    fleet: FleetOrder | None = None
     records: dict[str, CheckResult] = field(default_factory=dict)
     resources: Resources | None = None
+    again: Document | None = None  # the report of a run that a fleet asked for before
 
     def leaves_out(self, item: pytest.Item) -> bool:
         """Whether a check was not asked for."""

@@ -19,6 +19,7 @@ from miyabi_healing.support import console, interrupts, mount_answers, paths, st
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
+    from miyabi_healing.model.fleet import FleetOrder
     from miyabi_healing.report.document_types import Document
     from miyabi_healing.runner.choosing import Choice
     from miyabi_healing.runner.selection import Launch
@@ -52,6 +53,7 @@ def run_checks(
     watching: bool = False,
     junitxml: Path | None = None,
     choice: Choice | None = None,
+    fleet: FleetOrder | None = None,
     collected: Callable[[bool], None] = lambda whole: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[Document, int]:
@@ -117,7 +119,9 @@ def run_checks(
 
         catch, launch, output = (
             Catch(),
-            selection.Launch(config, progress, dry_run, more_checks, watching, collected, chosen),
+            selection.Launch(
+                config, progress, dry_run, more_checks, watching, collected, chosen, fleet
+            ),
             io.StringIO(),
         )
         with _silenced(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -137,6 +141,8 @@ def run_checks(
     for problem in filter(None, (catch.problem, catch.unkept)):
         console.complain(problem)
     said = output.getvalue().strip()
+    if launch.again:
+        return launch.again, _verdict(launch.again)
     if code == ExitCode.BUSY:
         raise Stopped(
             _last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), ExitCode.BUSY

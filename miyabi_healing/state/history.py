@@ -156,6 +156,7 @@ def prune(journal: Journal, rules: config.HistorySettings, now: Moment) -> None:
     journal.write(
         "delete from measurement where pass < coalesce((select min(id) from pass), 0)", ()
     )
+    journal.write("delete from fleet_run where pass not in (select id from pass)", ())
     gone = journal.write("delete from report where pass not in (select id from pass)", ())
     if gone.rowcount > 0:
         journal.write(f"delete from report_base where {UNUSED}", ())

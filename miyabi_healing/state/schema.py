@@ -145,6 +145,16 @@ MIGRATIONS = (
     ) strict;
     create table look (pass integer primary key, record blob not null) strict;
     """,
+    # 10: runs that a fleet's coordinator has asked for by a label, and the highest token that one
+    # has asked with
+    """
+    create table fleet_run (
+        label text primary key, pass integer not null, run text not null, token integer,
+        finished real not null
+    ) strict;
+    create table fleet_token (only integer primary key check (only = 1), highest integer not null)
+    strict;
+    """,
 )
 
 
