@@ -478,7 +478,7 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
         [row] = document["foreseen"]
         assert (row["name"], row["threshold"], row["early"]) == ("large_log_files", 10, "")
         [cause] = row["causes"]
-        assert cause.startswith("~/logs/live.log, which python")
+        assert cause.startswith("~/logs/live.log")  # its writer may be one of too many
     off = {"MIYABI_HEALING__HEALERS__PRUNE_LOGS__ENABLED": "false"}
     code, document = report("--config", config, "--dry-run", **off)
     assert (code, document["actions_taken"], document["foreseen"][0]["early"]) == (0, [], "")
@@ -533,5 +533,6 @@ def test_run_says_what_is_behind_a_disk_that_will_be_full(
         (disk / "downloads").mkdir(exist_ok=True)
         (disk / "downloads" / str(number)).write_bytes(b"y" * 3_000_000)
     assert causes[0] == [[]]
-    [[said]] = causes[1]
-    assert f"{disk}/downloads" in said
+    [[most, said]] = causes[1]
+    assert most == f"{disk}/downloads"
+    assert most in said

@@ -58,7 +58,7 @@ def writers_of(
     elif not files.alone and (
         might := [each for each in files.unseen if _could_write(each, status)]
     ):
-        trouble = f"holders unknown: {might[0].name} (pid {might[0].pid}) cannot be looked into"
+        trouble = f"holders unknown: {files.unseen_text(might[0])}"
     certain = not files.unseen and not files.blind
     append_only = not trouble and certain and all(each.append for each in holders if each.writable)
     return Writers(holders, append_only, trouble, closed=not holders and (certain or files.alone))

@@ -40,7 +40,7 @@ class OpenFile:
 class OpenFiles:
     """One scan of who holds what. `unseen` are the processes that could not be looked into.
 
-    `elsewhere` are those whose paths mean nothing here, because they have other mounts or another
+    `why` is what was in the way, by pid. `elsewhere` are those whose paths mean nothing here, because they have other mounts or another
     root: pid to the number of their mount namespace. `everyone` are all that live. For one path,
     `host.witness` adds why somebody may hold it and not be in this list (`blind`), and whether the
     configuration says that nobody does (`alone`).
@@ -52,6 +52,7 @@ class OpenFiles:
     everyone: tuple[Process, ...] = ()
     blind: str = ""
     alone: bool = False
+    why: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def by_inode(self) -> dict[tuple[int, int], list[OpenFile]]:
@@ -67,6 +68,11 @@ class OpenFiles:
             if each.mapped:
                 found.setdefault(each.inode, []).append(each)
         return found
+
+    def unseen_text(self, process: Process) -> str:
+        """That a process could not be looked into, and what was in the way, where that is known."""
+        why = f" ({self.why[process.pid]})" if process.pid in self.why else ""
+        return f"{process.name} (pid {process.pid}) cannot be looked into{why}"
 
     def of(self, device: int, inode: int) -> tuple[OpenFile, ...]:
         """Who holds this very file."""
@@ -100,6 +106,7 @@ def scan_open_files() -> OpenFiles:
 
     files: list[OpenFile] = []
     unseen: list[Process] = []
+    why: dict[int, str] = {}
     elsewhere: dict[int, int] = {}
     everyone = living()
     status = os.stat("/")
@@ -116,11 +123,14 @@ def scan_open_files() -> OpenFiles:
             files += held
         except (FileNotFoundError, ProcessLookupError):
             continue
-        except (PermissionError, mount_answers.NoAnswer):
+        except (PermissionError, mount_answers.NoAnswer) as error:
             # it works on nobody's files, and some let not even root look into them
             if process.pid != init and _is_still_there(process):
                 unseen.append(process)
-    return OpenFiles(tuple(files), tuple(unseen), elsewhere, everyone)
+                # that others' are not shown to a user goes without saying
+                if os.geteuid() == 0 or not isinstance(error, PermissionError):
+                    why[process.pid] = f"{error.strerror}: {error.filename or process.state}"
+    return OpenFiles(tuple(files), tuple(unseen), elsewhere, everyone, why=why)
 
 
 def _held_by(process: Process, root: tuple[int, int]) -> Iterator[OpenFile]:

@@ -227,10 +227,7 @@ class Witness:
         if process is None:
             return None
         out = ALONE if os.geteuid() == 0 else f"run it as root, or {ALONE}"
-        return (
-            f"{process.name} (pid {process.pid}) cannot be looked into; if it does not use it, "
-            f"{out}"
-        )
+        return f"{self.files.unseen_text(process)}; if it does not use it, {out}"
 
     def of(self, path: Path) -> OpenFiles:
         """The scan, and for one path how far it can be relied on."""

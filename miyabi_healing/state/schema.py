@@ -143,6 +143,7 @@ MIGRATIONS = (
         since real, clock real not null, last real not null,
         primary key (issue, target, healer)
     ) strict;
+    create index measurement_by_target on measurement (name, target, pass);
     create table look (pass integer primary key, record blob not null) strict;
     """,
     # 10: runs that a fleet's coordinator has asked for by a label, and the highest token that one
