@@ -38,9 +38,10 @@ class OpenFile:
 
 @dataclass(frozen=True)
 class OpenFiles:
-    """One scan of who holds what. `unseen` are the processes that could not be looked into.
+    """One scan of who holds what. `unseen` are the processes that could not be looked into, `why`
+    what was in the way, by pid.
 
-    `why` is what was in the way, by pid. `elsewhere` are those whose paths mean nothing here, because they have other mounts or another
+    `elsewhere` are those whose paths mean nothing here, because they have other mounts or another
     root: pid to the number of their mount namespace. `everyone` are all that live. For one path,
     `host.witness` adds why somebody may hold it and not be in this list (`blind`), and whether the
     configuration says that nobody does (`alone`).
