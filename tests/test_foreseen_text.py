@@ -25,7 +25,15 @@ from situations import (
 from miyabi_healing.model.config import Config, HistorySettings
 from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.results import CheckResult
-from miyabi_healing.report import because_text, explanations, foreseen_text, status, text, unchanged
+from miyabi_healing.report import (
+    because_text,
+    explanations,
+    folding,
+    foreseen_text,
+    status,
+    text,
+    unchanged,
+)
 from miyabi_healing.report.foreseen import foreseen_row
 from miyabi_healing.report.moments import Days, band_text, moment_text
 from miyabi_healing.report.outputs import github, nagios, textfile
@@ -304,7 +312,7 @@ def test_rest_is_what_no_share_explains(shares: Any, rest: float | None) -> None
 
 def test_only_the_home_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    said = because_text.home_in("/home/me/a, /home/me2/b, /mnt/home/me/c and /home/me")
+    said = folding.home_in("/home/me/a, /home/me2/b, /mnt/home/me/c and /home/me")
     assert said == "~/a, /home/me2/b, /mnt/home/me/c and ~"
 
 

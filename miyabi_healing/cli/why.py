@@ -95,13 +95,14 @@ def _with_causes(question: Question, place: Place, last: Mapping[str, Any] | Non
     """The same with what it has to do with what grew lately, but for what a forecast of the last
     report says of it.
     """
+    from miyabi_healing.report.folding import home_in
     from miyabi_healing.state.looks import causes_with
 
     with reading(question.state) as journal:
         found = list(causes_with(journal, str(question.path))) if journal else []
     said = [row["causes"][:1] for row in (last or {}).get("foreseen", ())]
     notes = tuple(
-        f"Part of what grew ({f'{issue} {target}'.rstrip()}): {each.text}."
+        f"Part of what grew ({f'{issue} {target}'.rstrip()}): {home_in(each.text)}."
         for issue, target, each in found
         if [each.text] not in said
     )

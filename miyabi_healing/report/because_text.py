@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +13,7 @@ from miyabi_healing.model.because import (
     UNEXPLAINED,
     WENT_TOGETHER,
 )
+from miyabi_healing.report.folding import home_in
 from miyabi_healing.report.layout import wrapped
 
 if TYPE_CHECKING:
@@ -100,11 +100,3 @@ def styled_lines(issue: Mapping[str, Any], style: Style, indent: str) -> Iterato
 
 def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
-
-
-def home_in(text: str) -> str:
-    """A sentence with ``~`` for the home in the paths that it names."""
-    home = os.path.expanduser("~")
-    if home in ("/", "~"):
-        return text
-    return re.sub(rf"(?<![\w/.-]){re.escape(home)}(?=[/\s,;:)]|$)", "~", text)

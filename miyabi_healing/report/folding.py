@@ -31,6 +31,14 @@ def home_folded(path: str) -> str:
     return f"~{path[len(home) :]}" if below else path
 
 
+def home_in(text: str) -> str:
+    """A sentence with ``~`` for the home in the paths that it names."""
+    home = os.path.expanduser("~")
+    if home in ("/", "~"):
+        return text
+    return re.sub(rf"(?<![\w/.-]){re.escape(home)}(?=[/\s,;:)]|$)", "~", text)
+
+
 def places(targets: Sequence[str]) -> list[Place]:
     """Targets by the folder that they lie in; first those that are no path, or alone in theirs."""
     found: dict[str, list[str]] = {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from miyabi_healing.report.folding import home_folded
+from miyabi_healing.report.folding import home_folded, home_in
 from miyabi_healing.report.layout import shortened, wrapped
 from miyabi_healing.report.moments import Days, band_text, moment_text
 from miyabi_healing.report.style import Style
@@ -62,7 +62,7 @@ def sentence(row: Mapping[str, Any], now: float, days: Days = "words") -> str:
     """
     parts = [f"{happens(row, now, days)}, {basis(row)}".removesuffix(", ")]
     if row["causes"]:
-        cause = _cause(row["causes"][0])
+        cause = home_in(row["causes"][0])
         short = f"mostly {cause}" if _is_name(cause) else _share(cause)
         parts[0] += f", {short}" if short else ""
         parts += [] if short else [cause]
@@ -118,10 +118,6 @@ def confidence(row: Mapping[str, Any]) -> str:
     return f"{true or 'none'} of {number} earlier forecasts of it came true"
 
 
-def _cause(text: str) -> str:
-    return home_folded(text) if _is_name(text) else text
-
-
 def _share(text: str) -> str:
     """A cause that has a share of the growth, without its figures: ``mostly ~/.cache/uv``; empty
     for any other.
@@ -130,7 +126,7 @@ def _share(text: str) -> str:
         return ""
     share = int(found["share"])
     how = "mostly" if share >= _MOSTLY else f"{share} % of it"
-    return f"{how} {_cause(found['place'] or found['other'])}"
+    return f"{how} {home_in(found['place'] or found['other'])}"
 
 
 def _is_name(text: str) -> bool:
@@ -155,7 +151,7 @@ def _sentences(rows: Sequence[Any], document: Document, now: float, style: Style
             text += f"; {healers} acted early"
         if style.every_step:
             value = figure(row["value"], row["unit"], row["threshold"])
-            others = [_cause(each) for each in row["causes"] if _cause(each) not in text]
+            others = [home_in(each) for each in row["causes"] if home_in(each) not in text]
             seen = f"foreseen in {row['seen']} of the last 3 runs"
             text = "; ".join((text, *others, f"now {value}", seen))
         yield text

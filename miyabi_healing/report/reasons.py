@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from miyabi_healing.model.because import ACCOUNTS_FOR, OTHER, UNEXPLAINED, WENT_TOGETHER, Because
 from miyabi_healing.report.because_text import percent
-from miyabi_healing.report.folding import home_folded
 from miyabi_healing.report.shares import LEAST, Growth, Part
 from miyabi_healing.support.formatting import display, duration_text, size_text
 
@@ -86,7 +85,7 @@ def _reason(part: Part, growth: Growth) -> Because:
 
 
 def _words(part: Part) -> str:
-    where, by = home_folded(display(part.path)), _process(part)
+    where, by = display(part.path), _process(part)
     if part.kind == "deleted":
         files = f"{part.count} deleted files" if part.count > 1 else "a deleted file"
         return f"{files} that {by} still has open ({where})"

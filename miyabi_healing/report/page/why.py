@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from miyabi_healing.report.because_text import home_in, percent, reason_text, reasons_of
+from miyabi_healing.report.because_text import percent, reason_text, reasons_of
+from miyabi_healing.report.folding import home_in
 from miyabi_healing.report.page.parts import Share, Why
 from miyabi_healing.support.formatting import display
 
