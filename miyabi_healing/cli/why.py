@@ -21,8 +21,6 @@ from miyabi_healing.support.files import place_of
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from miyabi_healing.host.explain.question import Question
     from miyabi_healing.model.explanation import Explanation, Place
     from miyabi_healing.model.plan import Plan
@@ -49,15 +47,16 @@ def why(given: CommandContext, thing: str, as_json: bool) -> None:
         found = list(explanations(question))
         there = question.pid is None and os.path.lexists(question.path)
         place = _place(question) if there else None
-        past, last = [], _last_report(question)
+        past = []
         if question.pid is None:
             found = [_respected(question, each) for each in found]
             past = _past(question)
-            place = _with_causes(question, place, last) if place else None
+            place = _with_causes(question, place) if place else None
     if not (found or there or past):
         what = "no such process" if question.pid else "nothing there, nor in quarantine"
         raise Refusal(f"{display(thing)}: {what}", ExitCode.USAGE)
     path = "" if question.pid else display(question.path)
+    last = _last_report(question)
     document = words.build_explanations(thing, found, place, past, last, path)
     if as_json or given.as_json:
         click.echo(json.dumps(document, indent=2))
@@ -91,20 +90,18 @@ def _respected(question: Question, found: Explanation) -> Explanation:
     )
 
 
-def _with_causes(question: Question, place: Place, last: Mapping[str, Any] | None) -> Place:
-    """The same with what it has to do with what grew lately, but for what a forecast of the last
-    report says of it.
+def _with_causes(question: Question, place: Place) -> Place:
+    """The same with what it has to do with what grew lately, with the figures that a forecast
+    leaves out.
     """
     from miyabi_healing.report.folding import home_in
     from miyabi_healing.state.looks import causes_with
 
     with reading(question.state) as journal:
         found = list(causes_with(journal, str(question.path))) if journal else []
-    said = [row["causes"][:1] for row in (last or {}).get("foreseen", ())]
     notes = tuple(
         f"Part of what grew ({f'{issue} {target}'.rstrip()}): {home_in(each.text)}."
         for issue, target, each in found
-        if [each.text] not in said
     )
     return replace(place, notes=(*place.notes, *notes))
 
