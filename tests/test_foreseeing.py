@@ -482,7 +482,7 @@ def put_off(home: Path, config: str, logs: list[Path]) -> None:
     off = {"MIYABI_HEALING__HEALERS__PRUNE_LOGS__ENABLED": "false"}
     code, document = report("--config", config, "--dry-run", **off)
     assert (code, document["actions_taken"], document["foreseen"][0]["early"]) == (0, [], "")
-    assert run("--config", config, "why", f"{home}/logs/live.log").stdout.count("16 % of") == 1
+    assert run("--config", config, "why", f"{home}/logs/live.log").stdout.count("16 % of the") == 1
     code, document = report("--config", config, "--dry-run")
     assert (code, document["summary"][-44:]) == (0, " 1 foreseen issue(s) would be put off early.")
     [action] = document["actions_taken"]
