@@ -30,7 +30,6 @@ OWN_FOLDERS = (
     str(PROJECT / ".pytest_cache"),
     "/dev/shm",
 )
-_flock = fcntl.flock  # a test may put another in its place
 OWN_NAMES = (".pyc", ".coverage", "pytest-cache-files-", ".pytest_cache")
 
 
@@ -150,23 +149,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_mount_of_another_test(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """A test with a mount that does not answer runs alone: who is stuck there could be using
-    anything, so that healers keep all of it.
-
-    Whoever waits to be alone holds the gate, which the others go through: new ones do not pass it.
-    """
-    kind = fcntl.LOCK_EX if "served" in request.fixturenames else fcntl.LOCK_SH
-    top = tmp_path_factory.getbasetemp().parent
-    with (top / "mounts.gate").open("w") as gate, (top / "mounts.lock").open("w") as lock:
-        _flock(gate, fcntl.LOCK_EX)
-        _flock(lock, kind)
-        _flock(gate, fcntl.LOCK_UN)
-        mount_answers.forget()
-        yield
-        _flock(lock, fcntl.LOCK_UN)  # a child of the test may still have it open
+def no_mount_of_another_test() -> None:
+    """What one test has learnt of mounts says nothing in the next: numbers are used again."""
+    mount_answers.forget()
 
 
 @pytest.fixture(autouse=True)
@@ -309,6 +294,17 @@ def only_zombies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def only_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One test at a time has mounts that can block, or is about a host that has none: all see the
+    same table.
+    """
+    with (tmp_path_factory.getbasetemp().parent / "mounts.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        unmount_what_a_killed_run_left()
+        yield
+
+
 # a program started below this one ends with it, also where it is killed (prctl(2))
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 
@@ -325,8 +321,7 @@ def unmount_what_a_killed_run_left() -> None:
 
 
 @pytest.fixture
-def host_without_mounts_that_block() -> None:
-    unmount_what_a_killed_run_left()
+def host_without_mounts_that_block(only_mounts: None) -> None:
     mount_answers.forget()
     if mount_answers.may_block():
         pytest.skip("a mount of this host can block")
@@ -366,7 +361,7 @@ class Served:
 
 
 @pytest.fixture
-def served(tmp_path: Path, start: object) -> Iterator[Callable[[Path], Served]]:
+def served(tmp_path: Path, only_mounts: None, start: object) -> Iterator[Callable[[Path], Served]]:
     """Mount a folder of its own at a point, served by a program that can be stopped.
 
     `start` comes first: what it has started cannot end before its files are closed, which waits for
@@ -374,7 +369,6 @@ def served(tmp_path: Path, start: object) -> Iterator[Callable[[Path], Served]]:
     """
     if not shutil.which("bindfs"):
         pytest.skip("needs bindfs")
-    unmount_what_a_killed_run_left()
     all_of_them: list[Served] = []
 
     def serve(point: Path) -> Served:

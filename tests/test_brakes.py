@@ -60,8 +60,10 @@ STEP = Quarantine(target="/x", reason="", path=Path("/x"), identity=identity_at(
 
 
 @pytest.fixture
-def mine(home: Path) -> Path:
-    """A check that three things trip, and a healer whose last step always fails."""
+def mine(home: Path, only_mounts: None) -> Path:
+    """A check that three things trip, and a healer whose last step always fails. Alone with the
+    table of mounts: who has a file on one that does not answer could be using these as well.
+    """
     folder = home / "mine"
     (folder / "healers").mkdir(parents=True)
     (folder / "test_things.py").write_text(CHECK)

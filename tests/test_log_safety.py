@@ -130,6 +130,8 @@ def under_fire(folder: Path, rounds: int) -> list[str]:
 
 
 @pytest.mark.root
+# whoever looks for holders waits for those that do not answer
+@pytest.mark.usefixtures("only_mounts")
 def test_three_writers_lose_no_line_while_an_ext4_log_is_collapsed(
     mounted: Callable[..., Path],
 ) -> None:
@@ -137,6 +139,8 @@ def test_three_writers_lose_no_line_while_an_ext4_log_is_collapsed(
 
 
 @pytest.mark.root
+# whoever looks for holders waits for those that do not answer
+@pytest.mark.usefixtures("only_mounts")
 def test_three_writers_lose_no_line_while_a_tmpfs_log_is_punched(
     mounted: Callable[..., Path],
 ) -> None:
