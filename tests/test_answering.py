@@ -4,7 +4,6 @@ but not this program.
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from program import environment, report, run, settings
 from conftest import ENDS_WITH_US, PROJECT, Served, wait_for
 from miyabi_healing.cli.setup import discovery
 from miyabi_healing.gate.primitives import roots
-from miyabi_healing.host import caches, filesystems, logs, open_files
+from miyabi_healing.host import caches, filesystems, logs
 from miyabi_healing.host.git import repositories, repository_paths
 from miyabi_healing.host.git.worktrees import WorktreeInspector
 from miyabi_healing.host.open_files import scan_open_files
@@ -508,32 +507,3 @@ def test_patterns_of_folders_lead_where_glob_leads_and_to_what_does_not_answer(
         )
     nas.stop()
     assert globbing.expand(f"{home}/*/one") == [f"{home}/a/one", f"{home}/b/one", f"{home}/nas"]
-
-
-def test_process_that_only_ends_any_more_is_nobody_who_could_use_a_thing(
-    tmp_path: Path, served: Serve, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It waits in the kernel until its file is closed, and Linux may not show it even to root;
-    while it runs, what is refused is that of somebody unseen.
-    """
-    mount = served(tmp_path / "point")
-    with (mount.point / "file").open("w") as file:
-        process = start("sleep", "100", stdout=file)
-    namespace = open_files._mounts_of
-
-    def refused(pid: int | str) -> int:
-        if pid == process.pid:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return namespace(pid)
-
-    monkeypatch.setattr(open_files, "_mounts_of", refused)
-    found = open_files.scan_open_files()
-    (unseen,) = (each for each in found.unseen if each.pid == process.pid)
-    assert found.unseen_text(unseen) == (
-        f"sleep (pid {process.pid}) cannot be looked into (Permission denied)"
-    )
-    mount.stop()
-    process.kill()
-    wait_for(lambda: open_files.is_ending(process.pid))
-    assert process.status() != psutil.STATUS_ZOMBIE
-    assert process.pid not in [each.pid for each in open_files.scan_open_files().unseen]

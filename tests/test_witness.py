@@ -310,6 +310,24 @@ def test_dead_mount_that_somebody_has_a_file_open_on_hides_nobody(
 # Who could be there unseen
 
 
+@pytest.mark.root
+def test_what_was_in_the_way_of_looking_is_said(
+    monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    process, namespace = start("sleep", "100"), open_files._mounts_of
+
+    def refused(pid: int | str) -> int:
+        if pid == process.pid:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return namespace(pid)
+
+    monkeypatch.setattr(open_files, "_mounts_of", refused)
+    found = open_files.scan_open_files()
+    (unseen,) = (each for each in found.unseen if each.pid == process.pid)
+    said = f"sleep (pid {process.pid}) cannot be looked into (Permission denied)"
+    assert found.unseen_text(unseen) == said
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "own"),
     [("/", "overlay", True), ("/data", "overlay", False), ("/", "ext4", False)],

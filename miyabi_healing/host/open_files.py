@@ -36,9 +36,6 @@ class OpenFile:
     descriptor: int = -1  # its number in that process; -1 where it is none
 
 
-_EXITING = 0x4
-
-
 @dataclass(frozen=True)
 class OpenFiles:
     """One scan of who holds what. `unseen` are the processes that could not be looked into, `why`
@@ -100,27 +97,7 @@ def _is_still_there(process: Process) -> bool:
         now = read_process(process.pid)
     except OSError:
         return True
-    lives = now is not None and now.start == process.start and not now.is_zombie
-    return lives and not is_ending(process.pid)
-
-
-def is_ending(pid: int) -> bool:
-    """Whether a process does nothing of its own any more: all its threads have begun to exit, and
-    may wait in the kernel for long, until a filesystem is unmounted, or a server has answered
-    (PF_EXITING in the kernel's sched.h; flags in proc_pid_stat(5)).
-    """
-    try:
-        threads = os.listdir(f"{PROC}/{pid}/task")
-    except OSError:
-        return False
-    flags = []
-    for thread in threads:
-        with (
-            contextlib.suppress(FileNotFoundError, ProcessLookupError),
-            open(f"{PROC}/{pid}/task/{thread}/stat", "rb") as file,
-        ):
-            flags.append(int(file.read().rpartition(b") ")[2].split()[6]))
-    return bool(flags) and all(each & _EXITING for each in flags)
+    return now is not None and now.start == process.start and not now.is_zombie
 
 
 def scan_open_files() -> OpenFiles:
