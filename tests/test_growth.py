@@ -588,6 +588,9 @@ def test_what_was_seen_before_an_early_repair_explains_nothing_after_it(
     found.keep(journal, 1, [record], 0)
     (look,) = looks.looks(journal)
     assert look.repaired is (status == StepStatus.APPLIED)
+    # nor where the run had no reason to look
+    Diagnosis(Host(Config()), lambda: journal, pytest.fail).keep(journal, 2, [record], 0)
+    assert len(list(looks.looks(journal))) == (2 if look.repaired else 1)
     journal.database.close()
 
 

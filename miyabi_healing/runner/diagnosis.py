@@ -78,10 +78,12 @@ class Diagnosis:
         the run has changed something; `kills` is the kernel's count of processes that it has ended
         for want of memory. What is in the way is a note.
         """
-        if not (self.mounts or self.memory):
+        repaired = _changed_something(records)
+        if not (self.mounts or self.memory or repaired):
             return
         try:
-            repaired = self._look_again(records)
+            if repaired:
+                self._look_again()
             looks.store_look(journal, number, self._record(repaired, kills))
         except Exception as error:
             self._note(error)
@@ -230,20 +232,11 @@ class Diagnosis:
         found = looks.causes_of(journal, name, target) if journal else ()
         return tuple(replace(each, rate=0) for each in found)
 
-    def _look_again(self, records: Iterable[CheckResult]) -> bool:
-        """Where something was changed, what was seen before that says nothing of what comes."""
+    def _look_again(self) -> None:
+        """What was seen before something was changed says nothing of what comes."""
         from miyabi_healing.host.look import mount_look
         from miyabi_healing.host.look.log_look import look_at_logs
-        from miyabi_healing.model.actions import StepStatus
 
-        done = any(
-            outcome.status == StepStatus.APPLIED
-            for record in records
-            for action in record.deeds  # early ones, too
-            for outcome in action.outcomes
-        )
-        if not done:
-            return False
         self.memory.clear()  # the next run sees what is left, and begins with that
         for path, (before, now) in list(self.mounts.items()):
             bound = Bound(max(self.left, _AFTER_REPAIR))
@@ -252,7 +245,17 @@ class Diagnosis:
             else:
                 after = mount_look.look_again(now, self.config, bound)
             self.mounts[path] = before, after
-        return True
+
+
+def _changed_something(records: Iterable[CheckResult]) -> bool:
+    from miyabi_healing.model.actions import StepStatus
+
+    return any(
+        outcome.status == StepStatus.APPLIED
+        for record in records
+        for action in record.deeds  # early ones, too
+        for outcome in action.outcomes
+    )
 
 
 def _is_it_all(cause: Because, issue: Issue, mount: Mount) -> Because:
