@@ -6,9 +6,11 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from conftest import wait_for
 from miyabi_healing.host.look import mount_look
 from miyabi_healing.host.look.bound import Bound
 from miyabi_healing.model.config import CacheSettings, Config, LogSettings
@@ -95,6 +97,11 @@ def look(disk: Path, config: Config, before: MountLook | None = None) -> MountLo
 
 
 def first(disk: Path, config: Config) -> MountLook:
+    """The look before. What was made within a step of the clock before it counts as new, so that
+    has to be over.
+    """
+    made = time.time()
+    wait_for(lambda: time.time() > made + mount_look._CLOCK_STEP)
     return mount_look.for_the_record(look(disk, config), None)
 
 

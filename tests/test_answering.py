@@ -507,3 +507,21 @@ def test_patterns_of_folders_lead_where_glob_leads_and_to_what_does_not_answer(
         )
     nas.stop()
     assert globbing.expand(f"{home}/*/one") == [f"{home}/a/one", f"{home}/b/one", f"{home}/nas"]
+
+
+def test_mount_that_came_meanwhile_and_does_not_answer_hides_nobody(
+    tmp_path: Path, served: Serve, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has a file there could be using that one, not everything."""
+    first = served(tmp_path / "first")
+    assert mount_answers.is_point(str(first.point))
+    learnt_before = mount_answers._answers
+    second = served(tmp_path / "second")
+    process = holder(start, "file = open(sys.argv[1], 'w')", second.point / "file")
+    second.stop()
+    monkeypatch.setattr(mount_answers, "_answers", learnt_before)
+    found = scan_open_files()
+    assert process.pid not in [each.pid for each in found.unseen]
+    assert (process.pid, str(second.point / "file")) in [
+        (each.pid, each.path) for each in found.files
+    ]

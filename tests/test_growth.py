@@ -190,7 +190,7 @@ def test_folder_that_is_too_large_to_be_listed_says_what_was_seen_of_it(mounted:
     before = growth.first(disk, config)
     for number in range(300):
         (disk / "tmp" / str(number)).write_bytes(b"x" * 40_000)
-    seen = mount_look.look_at_mount(str(disk), config, before, Bound(cpu=10, entries=400))
+    seen = mount_look.look_at_mount(str(disk), config, before, Bound(cpu=10, entries=250))
     (part,) = mount_growth(before, seen).named
     assert part.path == str(disk / "tmp")
     (tmp,) = [each for each in seen.folders if each.path == part.path]

@@ -97,7 +97,18 @@ class _Answers:
         """
         if self.points and number not in self.rows:
             self.learn_all()
+            if number not in self.rows:
+                self.learn_what_came_since()
         return self.rows.get(number)
+
+    def learn_what_came_since(self) -> None:
+        """Learn our own mounts again: one was mounted while we were at work."""
+        from miyabi_healing.support import mount_table
+
+        for row in mount_table.mount_table("self"):
+            if row.number not in self.rows:
+                self.rows[row.number] = self.points[row.path] = row
+                self.ways[row.number] = row.path
 
     def learn_all(self) -> None:
         """Learn the mounts of every namespace that there is a process in, once."""
