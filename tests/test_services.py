@@ -169,8 +169,22 @@ def after_midnight(seconds: int) -> str:
     return f"{1 + seconds // 86400:02d} {seconds % 86400 // 3600:02d}:{seconds % 3600 // 60:02d}:00"
 
 
-def test_hosts_have_their_own_minute() -> None:
-    assert len({service_units.cron_times(3600, f"host{number}") for number in range(50)}) > 20
+@pytest.mark.parametrize(
+    ("hours", "least"), [(1, 45), (6, 200), (24, 300)], ids=lambda value: str(value)
+)
+def test_hosts_are_spread_over_the_whole_interval_of_cron(hours: int, least: int) -> None:
+    at = set()
+    for number in range(400):
+        minute, hour, *_ = service_units.cron_times(3600 * hours, f"host{number}").split()
+        at.add((min(cron_field(hour, 24)), int(minute)))
+    assert len(at) >= least
+    assert max(hour for hour, _ in at) == hours - 1
+
+
+def test_timer_is_spread_over_the_whole_interval_and_steady() -> None:
+    job = service_units.Job(("/bin/healing",), 900, system=True)
+    unit = service_units.render_unit("miyabi-healing.timer", job)
+    assert "\nRandomizedDelaySec=900\nFixedRandomDelay=true\nAccuracySec=9\n" in unit
 
 
 def test_what_no_calendar_can_repeat_is_refused_with_what_it_can(

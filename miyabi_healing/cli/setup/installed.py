@@ -122,7 +122,8 @@ def _cron_interval(text: str) -> float | None:
         return 60.0 * int(step[1])
     if hour == "*":
         return 3600
-    step = re.fullmatch(r"\*/(\d+)", hour)
+    # the star is of earlier versions
+    step = re.fullmatch(r"(?:\*|\d+-23)/(\d+)", hour)
     return 3600.0 * int(step[1]) if step else 86_400
 
 

@@ -110,7 +110,8 @@ def render_unit(name: str, job: Job) -> str:
         TARGET="multi-user.target" if job.system else "default.target",
         EVERY=interval_text(job.interval),
         CALENDAR=calendar(job.interval) if timed else "",
-        DELAY=f"{max(job.interval / 10, 1):g}",
+        DELAY=f"{job.interval:g}",
+        ACCURACY=f"{max(job.interval / 100, 1):g}",
     )
 
 
@@ -142,7 +143,7 @@ def calendar(seconds: float) -> str:
 
 
 def cron_times(seconds: float, host: str) -> str:
-    """An interval as the five fields of crontab(5); each host has its own minute.
+    """An interval as the five fields of crontab(5); each host has its own minute of it.
 
     Raises Unusable.
     """
@@ -151,8 +152,9 @@ def cron_times(seconds: float, host: str) -> str:
     if minutes:
         return "* * * * *" if minutes == 1 else f"{place % minutes}-59/{minutes} * * * *"
     if hours == 24:
-        return f"{place % 60} {place % 24} * * *"
-    return f"{place % 60} */{hours} * * *" if hours > 1 else f"{place % 60} * * * *"
+        return f"{place % 60} {place // 60 % 24} * * *"
+    first = place // 60 % hours
+    return f"{place % 60} {first}-23/{hours} * * *" if hours > 1 else f"{place % 60} * * * *"
 
 
 def _cron_word(word: str) -> str:
