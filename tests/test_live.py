@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from program import environment, settings
-from screen import Terminal
+from screen import Screen, Terminal
 
 from conftest import PROJECT, wait_for
 from miyabi_healing.model.config import HistorySettings
@@ -392,6 +392,19 @@ def test_view_remembers_no_more_than_it_shows(monkeypatch: pytest.MonkeyPatch) -
     assert list(view.healed) == [("things", "/stays")]
     assert len(view.done) == 5
     assert view.done[-1].line.endswith(" mend /stays: mended 49 (2 times)")
+
+
+@pytest.mark.usefixtures("home")
+def test_ctrl_c_that_is_echoed_late_is_not_on_the_last_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(live_view, "owns_terminal", lambda descriptor: True)
+    with (tmp_path / "seen").open("w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        ScreenView.begin().end()
+    seen = Screen()
+    seen.feed("^C" + (tmp_path / "seen").read_bytes().decode())
+    assert seen.lines[0].startswith("Miyabi Healing")
 
 
 # What comes from outside

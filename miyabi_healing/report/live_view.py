@@ -151,7 +151,8 @@ class ScreenView:
             return
         picture = replace(self._current(), next=f"stopped {_clock(time.time())}")
         lines = self._lines(picture, self._size()[0])
-        self._write("".join(f"{line}\r\n" for line in lines))
+        # a Ctrl-C may have been echoed since: the kernel does so after it has sent the signal
+        self._write(f"\r{_CLEAR_LINE}" + "".join(f"{line}\r\n" for line in lines))
 
     def _current(self) -> Picture:
         """What there is to show at this moment."""
