@@ -4,14 +4,19 @@ replaced.
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from foresightwork import journal_of, lived
-from program import report, run, settings
+from program import environment, report, run, settings
 
+from conftest import PROJECT, wait_for
 from miyabi_healing.model.config import HistorySettings
 from miyabi_healing.model.fleet import FleetOrder
 from miyabi_healing.state import fleet_runs, history
@@ -99,3 +104,28 @@ def test_order_goes_with_one_run(home: Path) -> None:
     assert (done.returncode, "one run" in done.stderr) == (2, True)
     done = run(MIYABI_HEALING_FLEET_TOKEN="x")
     assert (done.returncode, "x" in done.stderr) == (2, True)
+
+
+def test_interrupted_run_is_not_finished(home: Path, start: Callable[..., psutil.Popen]) -> None:
+    checks = home / "checks"
+    checks.mkdir()
+    began = home / "began"
+    (checks / "test_slow.py").write_text(
+        "import pathlib, pytest, time\n"
+        "@pytest.mark.limit(5)\n"
+        "def test_slow(measure, limit):\n"
+        f"    began = pathlib.Path({str(began)!r})\n"
+        "    if not began.exists():\n"
+        "        began.touch()\n"
+        "        time.sleep(60)\n"
+        "    assert measure(1, 'one') <= limit\n"
+    )
+    arguments = ("--config", settings(home), "--checks", str(checks), "--fleet-run", "tonight")
+    program = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
+    first = start(*program, env=environment(), cwd=home, stdout=subprocess.DEVNULL)
+    wait_for(began.exists)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(30) == 130
+    code, document = report(*arguments)
+    assert (code, "again" in document) == (0, False)
+    assert report(*arguments)[1]["again"]

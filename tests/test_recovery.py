@@ -26,7 +26,7 @@ Start = Callable[..., psutil.Popen]
 PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
 
 # 1 kills at every point: some eight thousand runs
-STRIDE = int(os.environ.get("KILL_STRIDE", "33"))
+STRIDE = int(os.environ.get("KILL_STRIDE", "27"))
 UNDOABLE = ["quarantine", "archive log", "archive logs", "trim log", "retire worktree"]
 CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim"]
 

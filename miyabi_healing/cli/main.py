@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 _EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
     "3 something could not be checked, "
-    "75 another run is at work, 129, 130 or 143 asked to stop by SIGHUP, SIGINT or SIGTERM."
+    "75 another run is at work, or a fleet's request was superseded, "
+    "129, 130 or 143 asked to stop by SIGHUP, SIGINT or SIGTERM."
 )
 
 
@@ -255,7 +256,11 @@ def command(
     if document.get("again"):  # it was sent then
         from miyabi_healing.cli.fleet_order import show_again
 
-        show_again(document, as_json=as_json, quiet=quiet)
+        try:
+            show_again(document, as_json=as_json, quiet=quiet)
+        finally:
+            if interrupts.guardian:
+                supervised.reported()
         sys.exit(code)
     ended, mail = code, dispatch.queue_outputs(document, code, settings, to, dry_run)
     try:

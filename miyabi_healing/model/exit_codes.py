@@ -14,4 +14,4 @@ class ExitCode(IntEnum):
     ISSUES = 1
     USAGE = 2
     UNKNOWN = 3
-    BUSY = 75  # EX_TEMPFAIL of sysexits.h: another run holds the lock
+    BUSY = 75  # EX_TEMPFAIL of sysexits.h: another run holds the lock, or a request was superseded

@@ -29,7 +29,7 @@ def admit(launch: Launch, order: FleetOrder, resources: Resources) -> None:
     if (highest := fleet_runs.superseding(journal, order)) is not None:
         pytest.exit(
             f"superseded: this host was asked with token {highest} before, and {order.token} is "
-            "lower",
+            f"lower; it takes {highest} or more",
             returncode=ExitCode.BUSY,
         )
     fleet_runs.raise_token(journal, order)
