@@ -32,8 +32,10 @@ RUNNER = str(Path(__file__).resolve().parent / "requirements/runner.txt")
 nox.options.reuse_existing_virtualenvs = True
 
 
-def install(session: nox.Session) -> None:
-    session.install("--no-deps", "--require-hashes", "--requirement", "requirements/dev.txt")
+def install(session: nox.Session, *locks: str) -> None:
+    for lock in ("dev", *locks):
+        named = f"requirements/{lock}.txt"
+        session.install("--no-deps", "--require-hashes", "--requirement", named)
 
 
 @nox.session
@@ -47,21 +49,21 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types, strictly."""
-    install(session)
+    install(session, "fleet")
     session.run("mypy")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """The tests (``-- ARGUMENTS`` go to pytest)."""
-    install(session)
+    install(session, "fleet")
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """How much of the code the tests reach; 40 % more processor time than the tests alone."""
-    install(session)
+    install(session, "fleet")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-n", "auto", *session.posargs)
     session.run("coverage", "combine", "--quiet")
@@ -160,7 +162,7 @@ def bench(session: nox.Session) -> None:
     """What the program costs, against its peers (``-- NAME`` for one topic, ``-- --help`` for
     more).
     """
-    install(session)
+    install(session, "fleet")
     session.run("python", "-m", "benchmarks", *session.posargs, success_codes=[0, 1])
 
 
@@ -193,6 +195,7 @@ def lock(session: nox.Session) -> None:
                 "requirements/runner.txt",
             ],
         ),
+        ("fleet", ["pyproject.toml", "--extra", "fleet", "--constraint", "requirements/dev.txt"]),
         ("nox", ["--group", "nox", "--constraint", "requirements/dev.txt"]),
     ):
         session.run(

@@ -186,7 +186,8 @@ def test_healthy_run_stores_nothing_and_is_shown_from_its_numbers(home: Path) ->
         again = cast("dict[str, Any]", reports.latest(journal))
     assert made["notes"]
     # how long it took, and what was in quarantine then, is not among the numbers
-    unknown = {key: made[key] for key in ("quarantine", "duration_seconds")}
+    names = ("quarantine", "duration_seconds", "version", "ended")
+    unknown = {key: made[key] for key in names}
     assert {**again, **unknown} == made
 
 

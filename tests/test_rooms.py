@@ -23,8 +23,9 @@ ROOMS: dict[str, set[str]] = {
     "host": {"model", "support", "state"},
     "gate": {"model", "support", "state", "host"},
     "report": {"model", "support", "state", "foresight"},
+    "fleet": {"model", "support", "report"},
     "runner": {"model", "support", "state", "host", "gate", "report", "foresight"},
-    "cli": {"model", "support", "state", "host", "gate", "report", "runner", "foresight"},
+    "cli": {"model", "support", "state", "host", "gate", "report", "runner", "foresight", "fleet"},
 }
 MOST_FLOORS = 8
 # Rooms that name what others may call: all else in them is nobody's business.

@@ -174,6 +174,30 @@ class LearningSettings:
 
 
 @dataclass(frozen=True, repr=False)
+class FleetSettings:
+    """Many hosts. `store` is where coordinators and reports meet, as libpq's connection string; no
+    password in it (libpq reads ~/.pgpass), and empty is a file in the state folder. With `report`,
+    this host's own runs are kept there: what has changed at once, else once in `report_every`
+    seconds.
+
+    For coordinators: Ansible's `inventory`; `waves` of hosts, each a number or a share like 50%,
+    the last one repeated; hosts in a `slice`, and `at_once` in all; the `lease` in seconds; and
+    what stops a rollout, in per cent: `max_fail` of a wave, `same_issue` of all that answered.
+    """
+
+    store: str = ""
+    report: bool = False
+    report_every: Annotated[float, Meta(gt=0)] = 3600
+    inventory: str = ""
+    waves: tuple[str, ...] = ("1", "5", "50%")
+    slice: Annotated[int, Meta(ge=1)] = 25
+    at_once: Annotated[int, Meta(ge=1)] = 50
+    lease: Annotated[float, Meta(ge=1)] = 30
+    max_fail: Annotated[float, Meta(ge=0, le=100)] = 20
+    same_issue: Annotated[float, Meta(ge=0, le=100)] = 49
+
+
+@dataclass(frozen=True, repr=False)
 class WatchSettings:
     """How many seconds one run of watch mode may take before it is ended."""
 
@@ -322,6 +346,7 @@ class Config:
     history: HistorySettings = HistorySettings()
     foresight: ForesightSettings = ForesightSettings()
     learning: LearningSettings = LearningSettings()
+    fleet: FleetSettings = FleetSettings()
     watch: WatchSettings = WatchSettings()
     alerts: AlertSettings = AlertSettings()
     ping: PingSettings = PingSettings()

@@ -198,6 +198,8 @@ class Document(TypedDict):
     """
 
     schema_version: int
+    version: NotRequired[str]
+    ended: NotRequired[float]
     timestamp: str
     host: str
     run_id: str

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from miyabi_healing import __version__
 from miyabi_healing.model.results import CheckResult, RunResult
 from miyabi_healing.report.summary import summarize
 from miyabi_healing.state import run_clock
@@ -59,6 +61,8 @@ def build_report(json_report: Mapping[str, Any], result: RunResult) -> Document:
     healed = sum(check.healed for check in found)
     document: Document = {
         "schema_version": _SCHEMA_VERSION,
+        "version": __version__,
+        "ended": round(time.time(), 3),
         "timestamp": timestamp(),
         "host": os.uname().nodename,
         "run_id": result.run_id,
@@ -96,6 +100,8 @@ def failed_report(reason: str) -> Document:
     reason = display(reason)
     return {
         "schema_version": _SCHEMA_VERSION,
+        "version": __version__,
+        "ended": round(time.time(), 3),
         "timestamp": timestamp(),
         "host": os.uname().nodename,
         "run_id": "",
