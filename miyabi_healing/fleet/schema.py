@@ -34,3 +34,8 @@ TABLES = (
         report text not null)""",
     "create index fleet_report_by_age on fleet_report (kept)",
 )
+
+# where a slice stands
+WAITING = "waiting"  # nobody has had it, or its hosts are to be asked again
+HELD = "held"  # somebody has it, or had it: its lease may have run out
+DONE = "done"

@@ -16,6 +16,10 @@ class StoreError(Exception):
     """Why the store did not do it: it cannot be reached, or is no store; one line, no secret."""
 
 
+class Led(StoreError):
+    """Another coordinator leads, and this store has room for one."""
+
+
 class FleetStore(Protocol):
     """Every method is one durable transaction, and raises StoreError where it was not made, or
     where that is not known.
@@ -24,6 +28,9 @@ class FleetStore(Protocol):
     @property
     def shared(self) -> bool:
         """Whether several coordinators may meet there; else there is one, and no failover."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the store's clock."""
 
     def create(self, rollout: Rollout, made_by: str) -> bool:
         """Write a rollout down, with all its hosts untouched. False where that label is there, and
@@ -43,6 +50,10 @@ class FleetStore(Protocol):
         """A slice of the wave in hand for `owner`, with a new token: first one whose lease has run
         out, then one that nobody has had, where no more than `at_once` hosts are at work with it.
         None where there is none now, or the rollout does not run.
+
+        Its hosts are those without an answer so far; none, where only the end was not written. An
+        owner has one slice at a time: one that asks again, since the answer was lost, is given the
+        same slice with a new token. Raises Led.
         """
 
     def renew(self, claim: Claim) -> bool:
@@ -50,17 +61,22 @@ class FleetStore(Protocol):
 
     def record(self, claim: Claim, answer: Answer) -> bool:
         """Keep what a host has said. False, and nothing is kept, where the claim's token is not the
-        slice's any more: it came too late.
+        slice's any more: it came too late. Its report is the host's latest one, too. Raises
+        ValueError for a host that is not of the slice.
         """
 
     def finish(self, claim: Claim) -> bool:
         """The slice is done: hosts that are still at work count as unreachable. False as above."""
 
     def release(self, claim: Claim) -> None:
-        """Give a slice back that is not done, for anybody to take at once."""
+        """Give a slice back that is not done, for anybody to take at once. It still counts as hosts
+        at work: those that were asked may go on. Nothing happens where it is somebody else's.
+        """
 
     def open_slices(self, label: str) -> tuple[int, int]:
-        """How many slices of the wave in hand wait for somebody, and how many somebody has."""
+        """How many slices of the wave in hand wait for somebody, those whose lease has run out
+        included, and how many somebody has.
+        """
 
     def answers(self, label: str, *, reports: bool = True) -> Iterator[Answer]:
         """Of every host, by name, the untouched as well."""
@@ -78,7 +94,8 @@ class FleetStore(Protocol):
 
     def reopen(self, label: str, *, again: bool) -> bool:
         """Let a stopped rollout run; with `again`, hosts that gave no answer are asked once more,
-        also of a finished one. False where there is nothing to do.
+        also of a finished one. Without, one that a rule stopped goes on to the next wave: the hosts
+        of this one are as they are. False where there is nothing to do.
         """
 
     def keep_report(self, host: str, code: int, document: Mapping[str, Any]) -> None:

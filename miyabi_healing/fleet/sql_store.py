@@ -1,0 +1,316 @@
+"""A fleet's store over a database: who has which slice, and what hosts have said.
+
+Nobody is believed to have a slice but by its token, in the transaction that writes. Rows are locked
+in one order: rollout, token, slice, hosts, report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from miyabi_healing.fleet import stored_rollout
+from miyabi_healing.fleet.database import Database, Transaction
+from miyabi_healing.fleet.schema import DONE, HELD, WAITING
+from miyabi_healing.fleet.stored_report import keep
+from miyabi_healing.fleet.stored_rollout import OPEN_HOSTS
+from miyabi_healing.model.rollout import (
+    Answer,
+    Claim,
+    HostState,
+    Rollout,
+    RolloutState,
+    Slice,
+    Standing,
+)
+from miyabi_healing.support.formatting import display
+
+_AT_A_TIME = 500  # hosts that are read in one transaction: a report takes tens of kB
+_NO_ANSWER = "it gave no answer"
+
+
+class SqlStore:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def shared(self) -> bool:
+        return self._database.shared
+
+    def now(self) -> float:
+        ((now,),) = self.rows(f"select {self._database.clock}")
+        return float(now)
+
+    def create(self, rollout: Rollout, made_by: str) -> bool:
+        return self._database.run(
+            lambda sql: stored_rollout.create(sql, self._database.clock, rollout, made_by)
+        )
+
+    def rollout(self, label: str) -> Rollout | None:
+        return self._database.run(lambda sql: stored_rollout.read(sql, label))
+
+    def standing(self, label: str) -> Standing | None:
+        found = self._database.run(lambda sql: stored_rollout.standings(sql, label))
+        return found[0] if found else None
+
+    def standings(self) -> Sequence[Standing]:
+        return self._database.run(lambda sql: stored_rollout.standings(sql))
+
+    def claim(self, label: str, owner: str) -> Claim | None:
+        all_are_gone = self._database.take_lead()
+
+        def work(sql: Transaction) -> Claim | None:
+            if all_are_gone:
+                sql.write("update fleet_slice set expires = 0 where state = ?", HELD)
+            return self._claim(sql, label, owner)
+
+        return self._database.run(work)
+
+    def renew(self, claim: Claim) -> bool:
+        return self._database.run(lambda sql: self._set_expiry(sql, claim, claim.lease))
+
+    def release(self, claim: Claim) -> None:
+        # it stays held: hosts that were asked may go on, and at_once has to count them
+        self._database.run(lambda sql: self._set_expiry(sql, claim, 0))
+
+    def record(self, claim: Claim, answer: Answer) -> bool:
+        return self._database.run(lambda sql: self._record(sql, claim, answer))
+
+    def finish(self, claim: Claim) -> bool:
+        return self._database.run(lambda sql: self._finish(sql, claim))
+
+    def open_slices(self, label: str) -> tuple[int, int]:
+        ((every, held),) = self.rows(
+            f"select count(*), count(case when s.state = ? and s.expires > {self._database.clock} "
+            "then 1 end) from fleet_slice s join fleet_rollout r on r.label = s.label "
+            "and r.wave = s.wave where s.label = ? and s.state <> ?",
+            HELD,
+            label,
+            DONE,
+        )
+        return every - held, held
+
+    def answers(self, label: str, *, reports: bool = True) -> Iterator[Answer]:
+        last = ""
+        report = "report" if reports else "null"
+        while rows := self.rows(
+            f"select host, state, code, message, {report} from fleet_host "
+            "where label = ? and host > ? order by host limit ?",
+            label,
+            last,
+            _AT_A_TIME,
+        ):
+            yield from map(_answer, rows)
+            last = rows[-1][0]
+
+    def answers_of_wave(self, label: str, wave: int) -> Sequence[Answer]:
+        rows = self.rows(
+            "select h.host, h.state, h.code, h.message, h.report from fleet_host h "
+            "join fleet_slice s on s.label = h.label and s.number = h.slice "
+            "where h.label = ? and s.wave = ? order by h.host",
+            label,
+            wave,
+        )
+        return [_answer(each) for each in rows]
+
+    def advance(self, label: str, wave: int) -> bool:
+        return self._database.run(lambda sql: self._advance(sql, label, wave))
+
+    def stop(self, label: str, reason: str, *, by_rule: bool = False) -> bool:
+        return self._database.run(
+            lambda sql: (
+                sql.write(
+                    f"update fleet_rollout set state = ?, reason = ?, by_rule = ?, "
+                    f"ended = {self._database.clock} where label = ? and state = ?",
+                    RolloutState.STOPPED.value,
+                    display(reason),
+                    int(by_rule),
+                    label,
+                    RolloutState.RUNNING.value,
+                )
+                == 1
+            )
+        )
+
+    def reopen(self, label: str, *, again: bool) -> bool:
+        return self._database.run(
+            lambda sql: stored_rollout.reopen(sql, self._database.for_update, label, again=again)
+        )
+
+    def keep_report(self, host: str, code: int, document: Mapping[str, Any]) -> None:
+        self._database.run(lambda sql: keep(sql, self._database.clock, host, code, document))
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._database.run(lambda transaction: transaction.rows(sql, *values))
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _claim(self, sql: Transaction, label: str, owner: str) -> Claim | None:
+        # A statement of its own: one that waits for the lock and counts at once, counts what was
+        # so before it waited, and more than at_once hosts are at work.
+        rollout = sql.rows(
+            "select wave, at_once, asked from fleet_rollout where label = ? and state = ?"
+            + self._database.for_update,
+            label,
+            RolloutState.RUNNING.value,
+        )
+        if not rollout:
+            return None
+        ((wave, at_once, asked),) = rollout
+        ((at_work,),) = sql.rows(
+            "select coalesce(sum(hosts), 0) from fleet_slice where label = ? and state = ?",
+            label,
+            HELD,
+        )
+        found = sql.rows(
+            "select number, wave from fleet_slice where label = ? and ("
+            f"state = ? and (owner = ? or expires <= {self._database.clock}) or "
+            "state = ? and wave = ? and hosts <= ?) "
+            "order by case when state = ? then 2 when owner = ? then 0 else 1 end, number limit 1",
+            label,
+            HELD,
+            owner,
+            WAITING,
+            wave,
+            at_once - int(at_work),
+            WAITING,
+            owner,
+        )
+        if not found:
+            return None
+        number, wave = found[0]
+        lease = json.loads(asked)["lease"]
+        token = self._next_token(sql)
+        sql.write(
+            "update fleet_slice set state = ?, token = ?, owner = ?, claims = claims + 1, "
+            f"expires = {self._database.clock} + ? where label = ? and number = ?",
+            HELD,
+            token,
+            owner,
+            lease,
+            label,
+            number,
+        )
+        sql.write(
+            "update fleet_host set state = ?, token = ? where label = ? and slice = ? "
+            f"and state in {OPEN_HOSTS}",
+            HostState.AT_WORK.value,
+            token,
+            label,
+            number,
+        )
+        hosts = sql.rows(
+            "select host from fleet_host where label = ? and slice = ? and state = ? order by host",
+            label,
+            number,
+            HostState.AT_WORK.value,
+        )
+        return Claim(label, Slice(number, wave, tuple(host for (host,) in hosts)), token, lease)
+
+    def _next_token(self, sql: Transaction) -> int:
+        sql.write("update fleet_token set last = last + 1")
+        ((token,),) = sql.rows("select last from fleet_token")
+        return int(token)
+
+    def _set_expiry(self, sql: Transaction, claim: Claim, seconds: float) -> bool:
+        changed = sql.write(
+            f"update fleet_slice set expires = {self._database.clock} + ? "
+            "where label = ? and number = ? and token = ? and state = ?",
+            seconds,
+            claim.label,
+            claim.slice.number,
+            claim.token,
+            HELD,
+        )
+        return changed == 1
+
+    def _record(self, sql: Transaction, claim: Claim, answer: Answer) -> bool:
+        # shared with other answers for the slice; whoever wants to claim it waits
+        has_it = sql.rows(
+            "select 1 from fleet_slice where label = ? and number = ? and token = ? and state = ?"
+            + self._database.for_share,
+            claim.label,
+            claim.slice.number,
+            claim.token,
+            HELD,
+        )
+        if not has_it:
+            return False
+        report = None if answer.report is None else json.dumps(answer.report)
+        changed = sql.write(
+            "update fleet_host set state = ?, code = ?, message = ?, token = ?, "
+            f"answered = {self._database.clock}, report = ? "
+            "where label = ? and host = ? and slice = ?",
+            answer.state.value,
+            answer.code,
+            display(answer.message),
+            claim.token,
+            report,
+            claim.label,
+            answer.host,
+            claim.slice.number,
+        )
+        if not changed:
+            raise ValueError(f"{answer.host} is no host of slice {claim.slice.number}")
+        if answer.report is not None and answer.code is not None:
+            keep(sql, self._database.clock, answer.host, answer.code, answer.report)
+        return True
+
+    def _finish(self, sql: Transaction, claim: Claim) -> bool:
+        # done by this token before: the first answer was lost
+        changed = sql.write(
+            "update fleet_slice set state = ? where label = ? and number = ? and token = ? "
+            "and state in (?, ?)",
+            DONE,
+            claim.label,
+            claim.slice.number,
+            claim.token,
+            HELD,
+            DONE,
+        )
+        if not changed:
+            return False
+        sql.write(
+            f"update fleet_host set state = ?, message = ?, answered = {self._database.clock} "
+            f"where label = ? and slice = ? and state in {OPEN_HOSTS}",
+            HostState.UNREACHABLE.value,
+            _NO_ANSWER,
+            claim.label,
+            claim.slice.number,
+        )
+        return True
+
+    def _advance(self, sql: Transaction, label: str, wave: int) -> bool:
+        found = sql.rows(
+            "select waves from fleet_rollout where label = ? and state = ? and wave = ?"
+            + self._database.for_update,
+            label,
+            RolloutState.RUNNING.value,
+            wave,
+        )
+        is_open = sql.rows(
+            "select 1 from fleet_slice where label = ? and wave <= ? and state <> ? limit 1",
+            label,
+            wave,
+            DONE,
+        )
+        if not found or is_open:
+            return False
+        if wave < found[0][0]:
+            sql.write("update fleet_rollout set wave = ? where label = ?", wave + 1, label)
+        else:
+            sql.write(
+                f"update fleet_rollout set state = ?, ended = {self._database.clock} "
+                "where label = ?",
+                RolloutState.FINISHED.value,
+                label,
+            )
+        return True
+
+
+def _answer(row: tuple[Any, ...]) -> Answer:
+    host, state, code, message, report = row
+    document = None if report is None else json.loads(report)
+    return Answer(host, HostState(state), code, message, document)

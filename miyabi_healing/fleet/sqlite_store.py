@@ -1,0 +1,120 @@
+"""A store in one file, for one coordinator: others wait outside, and there is no failover.
+
+Who only looks, or stops a rollout, is let in at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from miyabi_healing.fleet.database import Transaction, check_version, make_tables
+from miyabi_healing.fleet.store import Led, StoreError
+
+_Result = TypeVar("_Result")
+_PATIENCE = 10  # seconds for others' transactions
+
+
+class _Statements:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def write(self, sql: str, *values: object) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+
+class SqliteDatabase:
+    shared = False
+    clock = "((julianday('now') - 2440587.5) * 86400.0)"  # to the millisecond
+    for_update = for_share = ""  # one transaction at a time
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._mutex = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._lead: int | None = None  # the descriptor that holds the lock
+
+    def run(self, work: Callable[[Transaction], _Result]) -> _Result:
+        with self._mutex, self._errors():
+            connection = self._opened()
+            connection.execute("begin immediate")
+            try:
+                result = work(_Statements(connection))
+                connection.execute("commit")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
+            return result
+
+    def take_lead(self) -> bool:
+        """The lock is of flock(2): the system drops it where its holder dies."""
+        if self._lead is not None:
+            return False
+        with self._errors():
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place = f"{self._file}.lead"
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(place, flags, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise Led(
+                    f"another coordinator is at work with {self._file}; a store that several can "
+                    "share is Postgres ([fleet] store)"
+                ) from None
+        self._lead = descriptor
+        return True
+
+    def close(self) -> None:
+        with self._mutex:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if self._lead is not None:
+                os.close(self._lead)
+                self._lead = None
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # made by us, so that nobody else may read reports; SQLite would go by the umask
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(
+                self._file, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute("pragma journal_mode = wal")
+                connection.execute("pragma synchronous = full")
+                _make_ready(connection, self.clock)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the fleet's store {self._file}: {error}") from error
+
+
+def _make_ready(connection: sqlite3.Connection, clock: str) -> None:
+    connection.execute("begin immediate")
+    statements = _Statements(connection)
+    if not statements.rows("select 1 from sqlite_master where name = 'fleet_version'"):
+        make_tables(statements, clock)
+    check_version(statements.rows("select version from fleet_version"))
+    connection.execute("commit")
