@@ -11,6 +11,9 @@ from miyabi_healing.fleet.store import StoreError
 Result = TypeVar("Result")
 
 
+Statement = tuple[str, tuple[object, ...]]
+
+
 class Transaction(Protocol):
     """Statements of one transaction. Values stand where the SQL has ``?``."""
 
@@ -35,6 +38,15 @@ class Database(Protocol):
         """Make one durable transaction of all that `work` does; nothing, where it raises. Raises
         StoreError.
         """
+
+    def write(self, *statements: Statement) -> list[int]:
+        """The same for statements of which none needs to see what another one gave, and that change
+        nothing more where they are made twice; for Postgres in one round trip. How many rows each
+        changed, or selected. Raises StoreError.
+        """
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Read. Raises StoreError."""
 
     def take_lead(self) -> bool:
         """Whether whoever had slices before is surely gone, as of now. Raises Led where somebody

@@ -16,11 +16,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from miyabi_healing.fleet.conninfo import parse, without_secrets
-from miyabi_healing.fleet.database import Transaction, check_version, make_tables
+from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
 from miyabi_healing.fleet.store import StoreError
 
 if TYPE_CHECKING:
     import psycopg
+
+    _Connection = psycopg.Connection[tuple[Any, ...]]
 
 _Result = TypeVar("_Result")
 _TABLES_LOCK = 0x6D697961  # of pg_advisory_xact_lock: who makes the tables
@@ -28,9 +30,7 @@ _LONGEST_PAUSE = 1.0  # seconds before connecting anew
 
 
 class _Statements:
-    def __init__(
-        self, connection: psycopg.Connection[tuple[Any, ...]], begin: Callable[[], None]
-    ) -> None:
+    def __init__(self, connection: _Connection, begin: Callable[[], None]) -> None:
         """`begin` is told of each statement that is sent."""
         self._cursor = connection.cursor()
         self._begin = begin
@@ -56,19 +56,31 @@ class PostgresDatabase:
         self._given = parse(where)
         self._patience = patience
         self._mutex = threading.RLock()
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._connection: _Connection | None = None
         self._watchdog = _Watchdog(patience)
         self._failures = 0
 
     def run(self, work: Callable[[Transaction], _Result]) -> _Result:
-        with self._mutex, self._errors():
-            if self._connection is not None:
-                with contextlib.suppress(_LostBefore):
-                    return self._once(self._connection, work)
-            try:
-                return self._once(self._connected(), work)
-            except _LostBefore as lost:
-                raise lost.error from None
+        def whole(connection: _Connection) -> _Result:
+            with connection.transaction():
+                result = work(_Statements(connection, self._watchdog.begin))
+                self._watchdog.begin()  # for the commit
+            return result
+
+        return self._do(whole)
+
+    def write(self, *statements: Statement) -> list[int]:
+        def whole(connection: _Connection) -> list[int]:
+            cursors = [connection.cursor() for _ in statements]
+            with connection.pipeline():  # what goes in one is one transaction
+                for cursor, (sql, values) in zip(cursors, statements, strict=True):
+                    cursor.execute(_for_psycopg(sql), values)
+            return [each.rowcount for each in cursors]
+
+        return self._do(whole)
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._do(lambda line: line.execute(_for_psycopg(sql), values).fetchall())
 
     def take_lead(self) -> bool:
         return False  # all are equal
@@ -78,45 +90,32 @@ class PostgresDatabase:
             self._drop()
             self._watchdog.end()
 
-    def _once(
-        self,
-        connection: psycopg.Connection[tuple[Any, ...]],
-        work: Callable[[Transaction], _Result],
-    ) -> _Result:
-        """Raises _LostBefore where the line was lost, and nothing was written for sure."""
+    def _do(self, work: Callable[[_Connection], _Result]) -> _Result:
+        """A line that was lost since it was last used is made anew, and the work is done on that:
+        all of it may be done twice.
+        """
         import psycopg
 
-        committing = False
+        with self._mutex, self._errors():
+            if self._connection is not None:
+                try:
+                    return self._once(self._connection, work)
+                except psycopg.Error:
+                    if self._connection is not None:
+                        raise
+            return self._once(self._connected(), work)
+
+    def _once(self, connection: _Connection, work: Callable[[_Connection], _Result]) -> _Result:
         try:
             with self._watchdog.over():
-                result = work(_Statements(connection, self._watchdog.begin))
-                committing = True
-                self._watchdog.begin()
-                connection.commit()
-        except psycopg.Error as error:
-            lost = connection.broken or connection.closed
-            self._back_out(connection)
-            if lost and not committing:
-                raise _LostBefore(error) from error
-            raise
+                return work(connection)
         except Exception:
-            self._back_out(connection)
+            if connection.closed:
+                self._drop()
             raise
-        except BaseException:  # a signal: whatever was in hand is not waited for
+        except BaseException:  # a signal: what was in hand is not waited for
             self._drop()
             raise
-        return result
-
-    def _back_out(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-        import psycopg
-
-        try:
-            with self._watchdog.over():
-                connection.rollback()
-        except psycopg.Error:
-            self._drop()
-        if connection.closed:
-            self._drop()
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -125,14 +124,14 @@ class PostgresDatabase:
             self._watchdog.forget()
             self._failures = max(self._failures, 1)
 
-    def _connected(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def _connected(self) -> _Connection:
         import psycopg
 
         if self._failures:
             # full jitter: all coordinators have lost a server at the same moment
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.1 * 2 ** min(self._failures, 10))))
         self._failures += 1
-        connection = psycopg.connect(**{**self._line(), **self._given})
+        connection = psycopg.connect(autocommit=True, **{**self._line(), **self._given})
         try:
             self._watchdog.watch(connection)
             with self._watchdog.over():
@@ -173,14 +172,6 @@ class PostgresDatabase:
             raise StoreError(
                 f"the fleet's store: {without_secrets(message, self._given)}"
             ) from None
-
-
-class _LostBefore(Exception):
-    """The line was lost before the commit was sent; `error` says how."""
-
-    def __init__(self, error: psycopg.Error) -> None:
-        super().__init__()
-        self.error = error
 
 
 class _Watchdog:
@@ -229,7 +220,7 @@ class _Watchdog:
                     self._line.shutdown(socket.SHUT_RDWR)
 
 
-def _set_limits(connection: psycopg.Connection[tuple[Any, ...]], patience: float) -> None:
+def _set_limits(connection: _Connection, patience: float) -> None:
     """Have the server give this session up, too, where nothing is heard of us any more."""
     milliseconds = str(round(patience * 1000))
     limits = {
@@ -244,18 +235,17 @@ def _set_limits(connection: psycopg.Connection[tuple[Any, ...]], patience: float
     calls = ", ".join("set_config(%s, %s, false)" for _ in limits)
     words = [word for pair in limits.items() for word in pair]
     connection.execute(f"select {calls}".encode(), words)
-    connection.commit()
 
 
-def _make_ready(connection: psycopg.Connection[tuple[Any, ...]], clock: str) -> None:
+def _make_ready(connection: _Connection, clock: str) -> None:
     """The tables are there. Raises StoreError for those of a newer version."""
     made = b"select to_regclass('fleet_version') is not null"
     if connection.execute(made).fetchall() == [(False,)]:
-        connection.execute("select pg_advisory_xact_lock(%s)", [_TABLES_LOCK])
-        if connection.execute(made).fetchall() == [(False,)]:  # else somebody was first
-            make_tables(_Statements(connection, lambda: None), clock)
+        with connection.transaction():
+            connection.execute("select pg_advisory_xact_lock(%s)", [_TABLES_LOCK])
+            if connection.execute(made).fetchall() == [(False,)]:  # else somebody was first
+                make_tables(_Statements(connection, lambda: None), clock)
     check_version(connection.execute("select version from fleet_version").fetchall())
-    connection.commit()
 
 
 @lru_cache(maxsize=100)

@@ -10,10 +10,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from miyabi_healing.fleet import stored_rollout
-from miyabi_healing.fleet.database import Database, Transaction
+from miyabi_healing.fleet import stored_report, stored_rollout
+from miyabi_healing.fleet.database import Database, Statement, Transaction
 from miyabi_healing.fleet.schema import DONE, HELD, WAITING
-from miyabi_healing.fleet.stored_report import keep
 from miyabi_healing.fleet.stored_rollout import OPEN_HOSTS
 from miyabi_healing.model.rollout import (
     Answer,
@@ -28,6 +27,10 @@ from miyabi_healing.support.formatting import display
 
 _AT_A_TIME = 500  # hosts that are read in one transaction: a report takes tens of kB
 _NO_ANSWER = "it gave no answer"
+
+
+_OF_CLAIM = "label = ? and number = ? and token = ? and state = ?"  # the values are of _key
+_CLAIM_HOLDS = f"exists (select 1 from fleet_slice where {_OF_CLAIM})"
 
 
 class SqlStore:
@@ -68,17 +71,61 @@ class SqlStore:
         return self._database.run(work)
 
     def renew(self, claim: Claim) -> bool:
-        return self._database.run(lambda sql: self._set_expiry(sql, claim, claim.lease))
+        return self._set_expiry(claim, claim.lease)
 
     def release(self, claim: Claim) -> None:
         # it stays held: hosts that were asked may go on, and at_once has to count them
-        self._database.run(lambda sql: self._set_expiry(sql, claim, 0))
+        self._set_expiry(claim, 0)
 
     def record(self, claim: Claim, answer: Answer) -> bool:
-        return self._database.run(lambda sql: self._record(sql, claim, answer))
+        report = None if answer.report is None else json.dumps(answer.report)
+        statements: list[Statement] = [
+            # shared with other answers for the slice; whoever wants to claim it waits
+            (f"select 1 from fleet_slice where {_OF_CLAIM}{self._database.for_share}", _key(claim)),
+            (
+                "update fleet_host set state = ?, code = ?, message = ?, token = ?, "
+                f"answered = {self._database.clock}, report = ? "
+                f"where label = ? and host = ? and slice = ? and {_CLAIM_HOLDS}",
+                (answer.state.value, answer.code, display(answer.message), claim.token, report)
+                + (claim.label, answer.host, claim.slice.number)
+                + _key(claim),
+            ),
+        ]
+        if report is not None and answer.code is not None and answer.report is not None:
+            row = stored_report.row_of(answer.report)
+            if row is not None:
+                statements.append(
+                    stored_report.keeping(
+                        self._database.clock,
+                        answer.host,
+                        answer.code,
+                        row,
+                        (_CLAIM_HOLDS, _key(claim)),
+                    )
+                )
+        has_it, changed, *_ = self._database.write(*statements)
+        if has_it and not changed:
+            raise ValueError(f"{answer.host} is no host of slice {claim.slice.number}")
+        return changed == 1
 
     def finish(self, claim: Claim) -> bool:
-        return self._database.run(lambda sql: self._finish(sql, claim))
+        done, _ = self._database.write(
+            # it is done by this token already, where the first answer was lost
+            (
+                "update fleet_slice set state = ? "
+                "where label = ? and number = ? and token = ? and state in (?, ?)",
+                (DONE, *_key(claim), DONE),
+            ),
+            (
+                "update fleet_host set state = ?, message = ?, "
+                f"answered = {self._database.clock} where label = ? and slice = ? "
+                f"and state in {OPEN_HOSTS} and {_CLAIM_HOLDS}",
+                (HostState.UNREACHABLE.value, _NO_ANSWER, claim.label, claim.slice.number)
+                + _key(claim)[:-1]
+                + (DONE,),
+            ),
+        )
+        return done == 1
 
     def open_slices(self, label: str) -> tuple[int, int]:
         ((every, held),) = self.rows(
@@ -118,20 +165,15 @@ class SqlStore:
         return self._database.run(lambda sql: self._advance(sql, label, wave))
 
     def stop(self, label: str, reason: str, *, by_rule: bool = False) -> bool:
-        return self._database.run(
-            lambda sql: (
-                sql.write(
-                    f"update fleet_rollout set state = ?, reason = ?, by_rule = ?, "
-                    f"ended = {self._database.clock} where label = ? and state = ?",
-                    RolloutState.STOPPED.value,
-                    display(reason),
-                    int(by_rule),
-                    label,
-                    RolloutState.RUNNING.value,
-                )
-                == 1
+        (changed,) = self._database.write(
+            (
+                "update fleet_rollout set state = ?, reason = ?, by_rule = ?, "
+                f"ended = {self._database.clock} where label = ? and state = ?",
+                (RolloutState.STOPPED.value, display(reason), int(by_rule), label)
+                + (RolloutState.RUNNING.value,),
             )
         )
+        return changed == 1
 
     def reopen(self, label: str, *, again: bool) -> bool:
         return self._database.run(
@@ -139,10 +181,12 @@ class SqlStore:
         )
 
     def keep_report(self, host: str, code: int, document: Mapping[str, Any]) -> None:
-        self._database.run(lambda sql: keep(sql, self._database.clock, host, code, document))
+        row = stored_report.row_of(document)
+        if row is not None:
+            self._database.write(stored_report.keeping(self._database.clock, host, code, row))
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        return self._database.run(lambda transaction: transaction.rows(sql, *values))
+        return self._database.rows(sql, *values)
 
     def close(self) -> None:
         self._database.close()
@@ -214,73 +258,14 @@ class SqlStore:
         ((token,),) = sql.rows("select last from fleet_token")
         return int(token)
 
-    def _set_expiry(self, sql: Transaction, claim: Claim, seconds: float) -> bool:
-        changed = sql.write(
-            f"update fleet_slice set expires = {self._database.clock} + ? "
-            "where label = ? and number = ? and token = ? and state = ?",
-            seconds,
-            claim.label,
-            claim.slice.number,
-            claim.token,
-            HELD,
+    def _set_expiry(self, claim: Claim, seconds: float) -> bool:
+        (changed,) = self._database.write(
+            (
+                f"update fleet_slice set expires = {self._database.clock} + ? where {_OF_CLAIM}",
+                (seconds, *_key(claim)),
+            )
         )
         return changed == 1
-
-    def _record(self, sql: Transaction, claim: Claim, answer: Answer) -> bool:
-        # shared with other answers for the slice; whoever wants to claim it waits
-        has_it = sql.rows(
-            "select 1 from fleet_slice where label = ? and number = ? and token = ? and state = ?"
-            + self._database.for_share,
-            claim.label,
-            claim.slice.number,
-            claim.token,
-            HELD,
-        )
-        if not has_it:
-            return False
-        report = None if answer.report is None else json.dumps(answer.report)
-        changed = sql.write(
-            "update fleet_host set state = ?, code = ?, message = ?, token = ?, "
-            f"answered = {self._database.clock}, report = ? "
-            "where label = ? and host = ? and slice = ?",
-            answer.state.value,
-            answer.code,
-            display(answer.message),
-            claim.token,
-            report,
-            claim.label,
-            answer.host,
-            claim.slice.number,
-        )
-        if not changed:
-            raise ValueError(f"{answer.host} is no host of slice {claim.slice.number}")
-        if answer.report is not None and answer.code is not None:
-            keep(sql, self._database.clock, answer.host, answer.code, answer.report)
-        return True
-
-    def _finish(self, sql: Transaction, claim: Claim) -> bool:
-        # done by this token before: the first answer was lost
-        changed = sql.write(
-            "update fleet_slice set state = ? where label = ? and number = ? and token = ? "
-            "and state in (?, ?)",
-            DONE,
-            claim.label,
-            claim.slice.number,
-            claim.token,
-            HELD,
-            DONE,
-        )
-        if not changed:
-            return False
-        sql.write(
-            f"update fleet_host set state = ?, message = ?, answered = {self._database.clock} "
-            f"where label = ? and slice = ? and state in {OPEN_HOSTS}",
-            HostState.UNREACHABLE.value,
-            _NO_ANSWER,
-            claim.label,
-            claim.slice.number,
-        )
-        return True
 
     def _advance(self, sql: Transaction, label: str, wave: int) -> bool:
         found = sql.rows(
@@ -308,6 +293,10 @@ class SqlStore:
                 label,
             )
         return True
+
+
+def _key(claim: Claim) -> tuple[object, ...]:
+    return claim.label, claim.slice.number, claim.token, HELD
 
 
 def _answer(row: tuple[Any, ...]) -> Answer:

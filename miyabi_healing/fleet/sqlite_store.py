@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from miyabi_healing.fleet.database import Transaction, check_version, make_tables
+from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
 from miyabi_healing.fleet.store import Led, StoreError
 
 _Result = TypeVar("_Result")
@@ -29,7 +29,8 @@ class _Statements:
         return self._connection.execute(sql, values).fetchall()
 
     def write(self, sql: str, *values: object) -> int:
-        return self._connection.execute(sql, values).rowcount
+        cursor = self._connection.execute(sql, values)
+        return cursor.rowcount if cursor.description is None else len(cursor.fetchall())
 
 
 class SqliteDatabase:
@@ -55,6 +56,13 @@ class SqliteDatabase:
                     connection.execute("rollback")
                 raise
             return result
+
+    def write(self, *statements: Statement) -> list[int]:
+        return self.run(lambda sql: [sql.write(words, *values) for words, values in statements])
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._mutex, self._errors():
+            return _Statements(self._opened()).rows(sql, *values)
 
     def take_lead(self) -> bool:
         """The lock is of flock(2): the system drops it where its holder dies."""
