@@ -13,6 +13,7 @@ from typing import Any
 from miyabi_healing.fleet import stored_report, stored_rollout
 from miyabi_healing.fleet.database import Database, Statement, Transaction
 from miyabi_healing.fleet.schema import DONE, HELD, WAITING
+from miyabi_healing.fleet.store import NO_ANSWER
 from miyabi_healing.fleet.stored_rollout import OPEN_HOSTS
 from miyabi_healing.model.rollout import (
     Answer,
@@ -26,7 +27,6 @@ from miyabi_healing.model.rollout import (
 from miyabi_healing.support.formatting import display
 
 _AT_A_TIME = 500  # hosts that are read in one transaction: a report takes tens of kB
-_NO_ANSWER = "it gave no answer"
 
 
 _OF_CLAIM = "label = ? and number = ? and token = ? and state = ?"  # the values are of _key
@@ -120,7 +120,7 @@ class SqlStore:
                 "update fleet_host set state = ?, message = ?, "
                 f"answered = {self._database.clock} where label = ? and slice = ? "
                 f"and state in {OPEN_HOSTS} and {_CLAIM_HOLDS}",
-                (HostState.UNREACHABLE.value, _NO_ANSWER, claim.label, claim.slice.number)
+                (HostState.UNREACHABLE.value, NO_ANSWER, claim.label, claim.slice.number)
                 + _key(claim)[:-1]
                 + (DONE,),
             ),

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from miyabi_healing.model.rollout import Answer, Claim, Rollout, Standing
 
+NO_ANSWER = "it gave no answer"  # of a host that nothing was told of when its slice was done
+
 
 class StoreError(Exception):
     """Why the store did not do it: it cannot be reached, or is no store; one line, no secret."""

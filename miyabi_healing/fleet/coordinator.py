@@ -1,0 +1,138 @@
+"""What one coordinator does until a rollout does not run any more.
+
+All are equal: any may die, stand still or be cut off, and whoever is left goes on.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from miyabi_healing.fleet.lease import since_boot
+from miyabi_healing.fleet.rules import why_to_stop
+from miyabi_healing.fleet.slice_work import SliceWork
+from miyabi_healing.fleet.store import FleetStore, Led, StoreError
+from miyabi_healing.fleet.worker import Worker
+from miyabi_healing.model.rollout import OPEN, Answer, Claim, Rollout, RolloutState, Standing
+from miyabi_healing.support import interrupts
+
+_Result = TypeVar("_Result")
+_LONGEST_WAIT = 1.0  # seconds between two looks at what there is to do
+_STORE_AWAY = 300.0  # seconds, or ten leases, after which a coordinator gives up
+
+
+def lead(
+    store: FleetStore,
+    label: str,
+    worker: Worker,
+    owner: str,
+    *,
+    wait: bool = True,
+    told: Callable[[Answer], None] = lambda answer: None,
+    clock: Callable[[], float] = since_boot,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Standing:
+    """Work on a rollout until it is finished or stopped, and say where it stands. Where others have
+    all that is left, `wait` for it to be done, or to be taken over; else it is still running then.
+    `told` of each answer that the store has kept, in the calling thread.
+
+    A store that is away is waited for, but not at the beginning. Raises StoreError, Led;
+    WorkerError where hosts cannot be asked; KeyboardInterrupt. What was in hand is given back then.
+    """
+    rollout = store.rollout(label)
+    if rollout is None:
+        raise StoreError(f"there is no rollout {label}")
+    coordinator = _Coordinator(store, rollout, worker, owner, told, clock, sleep)
+    return coordinator.run(wait=wait)
+
+
+@dataclass
+class _Coordinator:
+    store: FleetStore
+    rollout: Rollout
+    worker: Worker
+    owner: str
+    told: Callable[[Answer], None]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    def run(self, *, wait: bool) -> Standing:
+        label = self.rollout.label
+        while True:
+            standing = self._patiently(lambda: self.store.standing(label))
+            if standing is None:
+                raise StoreError(f"the rollout {label} is not there any more")
+            if standing.state is not RolloutState.RUNNING:
+                return standing
+            if self._work():
+                continue
+            waiting, held = self._patiently(lambda: self.store.open_slices(label))
+            if not waiting and not held:
+                self._patiently(partial(self._judge, standing.wave))
+            elif held and not wait:
+                return standing
+            else:
+                self._rest()
+
+    def _work(self) -> bool:
+        """Whether there was a slice to work on."""
+        claimed: list[tuple[Claim, float]] = []
+
+        def claim() -> None:
+            error: StoreError | None = None
+            with interrupts.put_off():  # else a slice is ours, and nobody knows
+                sent = self.clock()
+                try:
+                    if found := self.store.claim(self.rollout.label, self.owner):
+                        claimed.append((found, sent))
+                except StoreError as caught:  # it must not take the signal's place
+                    error = caught
+            if error is not None:
+                raise error
+
+        try:
+            self._patiently(claim)
+        except KeyboardInterrupt:
+            for mine, sent in claimed:
+                self._slice_work(mine, sent).hand_over()
+            raise
+        for mine, sent in claimed:
+            self._slice_work(mine, sent).do()
+        return bool(claimed)
+
+    def _slice_work(self, claim: Claim, sent: float) -> SliceWork:
+        return SliceWork(self.store, self.worker, claim, sent, self.told, self.clock)
+
+    def _judge(self, wave: int) -> None:
+        """Go on to the next wave, or stop. Whoever is second changes nothing."""
+        label = self.rollout.label
+        answers = self.store.answers_of_wave(label, wave)
+        if any(each.state in OPEN for each in answers):
+            return  # it was opened again meanwhile
+        reason = why_to_stop(self.rollout, wave, answers, self.store.answers(label))
+        if reason is None:
+            self.store.advance(label, wave)
+        else:
+            self.store.stop(label, reason, by_rule=True)
+
+    def _patiently(self, ask: Callable[[], _Result]) -> _Result:
+        """Ask the store until it answers. Raises its last StoreError."""
+        give_up = self.clock() + max(_STORE_AWAY, 10 * self.rollout.lease)
+        while True:
+            try:
+                return ask()
+            except Led:
+                raise
+            except StoreError:
+                if self.clock() >= give_up:
+                    raise
+            self._rest()
+
+    def _rest(self) -> None:
+        """A tenth of the lease, with full jitter: coordinators must not ask in step."""
+        longest = min(_LONGEST_WAIT, self.rollout.lease / 10)
+        self.sleep(random.uniform(longest / 10, longest))
