@@ -178,7 +178,7 @@ class FleetSettings:
     """Many hosts. `store` is where coordinators and reports meet, as libpq's connection string; no
     password in it (libpq reads ~/.pgpass), and empty is a file in the state folder. With `report`,
     this host's own runs are kept there: what has changed at once, else once in `report_every`
-    seconds.
+    seconds; a run spends `report_time_limit` seconds on it at most.
 
     For coordinators: Ansible's `inventory`; `waves` of hosts, each a number or a share like 50%,
     the last one repeated; hosts in a `slice`, and `at_once` in all; the `lease` in seconds; and
@@ -188,6 +188,7 @@ class FleetSettings:
     store: str = ""
     report: bool = False
     report_every: Annotated[float, Meta(gt=0)] = 3600
+    report_time_limit: Annotated[float, Meta(gt=0, le=60)] = 5
     inventory: str = ""
     waves: tuple[str, ...] = ("1", "5", "50%")
     slice: Annotated[int, Meta(ge=1)] = 25
@@ -195,6 +196,13 @@ class FleetSettings:
     lease: Annotated[float, Meta(ge=1)] = 30
     max_fail: Annotated[float, Meta(ge=0, le=100)] = 20
     same_issue: Annotated[float, Meta(ge=0, le=100)] = 49
+
+    def __post_init__(self) -> None:
+        if self.store:
+            from miyabi_healing.model.conninfo import store_objection
+
+            if reason := store_objection(self.store):
+                raise ValueError(reason)
 
 
 @dataclass(frozen=True, repr=False)

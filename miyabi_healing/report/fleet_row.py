@@ -1,4 +1,4 @@
-"""A report as the row that a fleet's store keeps of each host."""
+"""A report as the row that a fleet's store keeps of each host, and the statement that keeps it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,43 @@ class StoredReport(NamedTuple):
     blocked: int
     summary: str
     report: str
+
+
+class Dialect(NamedTuple):
+    """How a database writes a parameter, its own time in seconds since the epoch, and the lesser of
+    two numbers.
+    """
+
+    parameter: str
+    now: str
+    least: str
+
+
+POSTGRES = Dialect("%s", "extract(epoch from clock_timestamp())::double precision", "least")
+SQLITE = Dialect("?", "((julianday('now') - 2440587.5) * 86400.0)", "min")
+_COLUMNS = "host, code, made, version, run, label, issues, blocked, summary, report"
+
+
+def keep_statement(dialect: Dialect) -> str:
+    """Keeps a row, for `keep_values`. A report that is older than the one there changes nothing.
+
+    None is of the future: `made` is by the clock of a host, and one that was ahead would keep all
+    of that host's later reports out once it is right.
+    """
+    one, now = dialect.parameter, dialect.now
+    rest = ", ".join([one] * (len(_COLUMNS.split(", ")) - 3))
+    names = [*_COLUMNS.split(", ")[1:], "kept"]
+    return (
+        f"insert into fleet_report ({_COLUMNS}, kept) "
+        f"values ({one}, {one}, {dialect.least}({one}, {now}), {rest}, {now}) "
+        f"on conflict (host) do update set {', '.join(f'{x} = excluded.{x}' for x in names)} "
+        "where excluded.made >= fleet_report.made"
+    )
+
+
+def keep_values(host: str, code: int, document: Mapping[str, Any]) -> tuple[object, ...]:
+    """What `keep_statement` is given. Raises KeyError, ValueError for what is no report."""
+    return (host, code, *fleet_row(document))
 
 
 def fleet_row(document: Mapping[str, Any]) -> StoredReport:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from miyabi_healing.model.issue import Issue
     from miyabi_healing.model.steps import Step
 
-VERSION = 10  # of the schema: how many migrations `schema` has
+VERSION = 11  # of the schema: how many migrations `schema` has
 _CLOCK = 6  # the version from which on there is a run clock
 _NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _TRIED = ("applied", "failed", "interrupted", "undone")  # what counts as an attempt

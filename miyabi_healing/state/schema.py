@@ -156,6 +156,13 @@ MIGRATIONS = (
     create table fleet_token (only integer primary key check (only = 1), highest integer not null)
     strict;
     """,
+    # 11: what this host has told a fleet's store, and when it may try again
+    """
+    create table fleet_told (
+        only integer primary key check (only = 1), outcome text not null, kept real not null,
+        failures integer not null, not_before real not null, problem text not null
+    ) strict;
+    """,
 )
 
 

@@ -69,7 +69,7 @@ def diagnose(chosen: Config, broken: str) -> _Found:
     """
     looks: tuple[Callable[[Config], _Found], ...] = (
         _program, _configuration, _git, _caches, _rights, _mounts, _state, _journal, _lock,
-        _services, _last_run, _alerts,
+        _services, _last_run, _alerts, _fleet,
     )  # fmt: skip
     for look in looks:
         if broken and look is _configuration:
@@ -326,6 +326,21 @@ def _alerts(chosen: Config) -> _Found:
         file = Path(chosen.ping.url_file).expanduser()
         secrets.secret_lines(file)
         yield Finding("ping", OK, f"set up in {display(file)}")
+
+
+def _fleet(chosen: Config) -> _Found:
+    """Whether the store of a fleet takes reports, where this host makes any."""
+    if not chosen.fleet.report:
+        return
+    from miyabi_healing.report import fleet_store
+
+    try:
+        fleet_store.try_to_keep(chosen.fleet.store, chosen.fleet.report_time_limit)
+    except fleet_store.StoreProblem as error:
+        yield Finding("fleet", PROBLEM, str(error), "[fleet] in the configuration")
+        return
+    every = duration_text(chosen.fleet.report_every)
+    yield Finding("fleet", OK, f"the store takes this host's reports: changes, else every {every}")
 
 
 def send_test(chosen: Config) -> _Found:

@@ -72,6 +72,12 @@ _OUTPUTS: tuple[Output, ...] = (
     _Module("github", "outputs.github", lambda given: bool(given.annotate)),
     _Module("alerts", "alerts.queue", lambda given: given.mail is not None),
     _Module("ping", "outputs.ping", _pings, for_all=True),
+    _Module(
+        "fleet",
+        "outputs.fleet",
+        lambda given: given.settings.fleet.report and not given.dry_run,
+        for_all=True,
+    ),
 )
 
 
