@@ -78,14 +78,16 @@ def world(home: Path, store: str, more: str = "", value: int = 1) -> tuple[str, 
 
 
 def tell(
-    store: str, monkeypatch: pytest.MonkeyPatch, code: int = 0, reason: str = "odd", **rules: Any
+    store: str, monkeypatch: pytest.MonkeyPatch, code: int = 0, label: str = "", **rules: Any
 ) -> str:
     """Send what came of a run, as one does; returns what is said about it."""
     said: list[str] = []
     monkeypatch.setattr(dispatch.console, "complain", said.append)
     wanted = {"report_every": LONG, "report_time_limit": 20, **rules}
     chosen = Config(fleet=FleetSettings(store=store, report=True, **wanted))
-    document = documents.failed_report(reason)
+    document = documents.failed_report("odd")
+    if label:
+        document["fleet"] = {"run": label, "token": 3}
     dispatch.send_outputs(document, code, chosen, dry_run=False, seconds=1)
     assert len(said) <= 1
     return "".join(said)
@@ -154,6 +156,15 @@ def test_only_whole_runs_that_change_something_are_told_and_a_fleets_with_its_la
     before = kept(store, "kept")
     run(*fleet_run, *arguments)  # its report again
     assert kept(store, "kept") == before
+
+
+@needs_postgres
+def test_what_a_fleet_asked_for_is_told_also_where_it_is_no_news(
+    home: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ("", "monday", ""):
+        tell(store, monkeypatch, label=label)
+    assert kept(store) == [(HERE, 0, "monday")]
 
 
 @needs_postgres
