@@ -14,4 +14,5 @@ class ExitCode(IntEnum):
     ISSUES = 1
     USAGE = 2
     UNKNOWN = 3
+    STOPPED = 4  # a rollout, by a rule or by somebody: `fleet resume` goes on
     BUSY = 75  # EX_TEMPFAIL of sysexits.h: another run holds the lock, or a request was superseded
