@@ -26,13 +26,18 @@ TABLES = (
         code integer, message text not null default '', token bigint,
         answered double precision, report text, primary key (label, host))""",
     "create index fleet_host_by_slice on fleet_host (label, slice)",
-    # the latest report of each host, of a rollout or of its own timer
+    "create index fleet_host_by_state on fleet_host (label, state, host)",
+    # the latest report of each host, of a rollout or of its own timer; since is when the first of
+    # its reports in a row came that did not end with 0, null where the latest did, or not known
     """create table fleet_report (
         host text primary key, made double precision not null, kept double precision not null,
         code integer not null, version text not null, run text not null, label text not null,
         issues text not null, blocked integer not null, summary text not null,
-        report text not null)""",
+        since double precision, report text not null)""",
     "create index fleet_report_by_age on fleet_report (kept)",
+    # `fleet status` asks these: the reports themselves are long, and stay unread
+    "create index fleet_report_by_code on fleet_report (code, kept)",
+    "create index fleet_report_by_version on fleet_report (version, host)",
 )
 
 # where a slice stands

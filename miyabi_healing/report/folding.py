@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def folded(names: Sequence[str]) -> Iterator[Names]:
     """Names in their order; of three and more that differ by a running number alone, the first and
     the last stand for all, and a name that comes several times is said once.
     """
-    times = {name: names.count(name) for name in dict.fromkeys(names)} if names else {}
+    times = Counter(names)
     left = dict(times)
     for name in times:
         if name not in left:
