@@ -91,6 +91,8 @@ def package(session: nox.Session) -> None:
     needed += [f"{stem}.data/data/{file}" for file in shared]
     missing = {
         *needed,
+        "miyabi_healing/fleet/fleet-report.schema.json",
+        "miyabi_healing/fleet/fleet.html",
         "miyabi_healing/report/page/page.html",
         "miyabi_healing/report/page/style.css",
         "miyabi_healing/report/prediction.schema.json",

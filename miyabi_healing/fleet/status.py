@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -23,6 +22,8 @@ _WORST = ("low", "medium", "high", "critical")
 
 class Reader(Protocol):
     """Of a store (`miyabi_healing.fleet.store`), what reads."""
+
+    def now(self) -> float: ...
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]: ...
 
@@ -116,7 +117,7 @@ def read_status(store: Reader, silent_after: float, most: int | None = None) -> 
     StoreError.
     """
     limit = _EVERYTHING if most is None else most
-    now = now_of(store)
+    now = store.now()
     oldest = now - silent_after
     by_code = dict(
         store.rows("select code, count(*) from fleet_report where kept >= ? group by code", oldest)
@@ -144,15 +145,6 @@ def read_status(store: Reader, silent_after: float, most: int | None = None) -> 
         versions=tuple(_versions(store, limit)),
         rollouts=tuple(_rollouts(store)),
     )
-
-
-def now_of(store: Reader) -> float:
-    """Now by the store's clock, to the second, in seconds since the epoch."""
-    ((moment,),) = store.rows("select current_timestamp")
-    if isinstance(moment, str):  # SQLite, in UTC
-        moment = datetime.fromisoformat(f"{moment}+00:00")
-    found: float = moment.timestamp()
-    return found
 
 
 def _never_heard(store: Reader) -> list[str]:

@@ -1,0 +1,93 @@
+"""Words for hosts and rollouts, as text, page and alerts have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.cells import cell_len
+
+from miyabi_healing.model.rollout import HostState, RolloutState
+from miyabi_healing.report.folding import folded
+from miyabi_healing.support.formatting import display
+from miyabi_healing.support.invocation import own_command
+
+# A host in each state, in an order for people: what asks for something first.
+STATES = {
+    HostState.ISSUES: "with issues that remain",
+    HostState.UNKNOWN: "not known, as not all could be checked",
+    HostState.FAILED: "without a report",
+    HostState.BUSY: "busy with another run",
+    HostState.UNREACHABLE: "unreachable",
+    HostState.AT_WORK: "at work",
+    HostState.UNTOUCHED: "untouched",
+    HostState.WELL: "well",
+}
+
+
+def many_hosts(number: int) -> str:
+    """``1 host``, ``1,234 hosts``."""
+    return f"{number:,} host{'' if number == 1 else 's'}"
+
+
+def hosts_text(hosts: Sequence[str], number: int, room: int) -> str:
+    """The first of `number` hosts, in about so many columns, and how many more there are; those
+    with running numbers as first and last: ``db1, host1 … host30 (30) … and 1,204 more``.
+    """
+    said: list[str] = []
+    shown = width = 0
+    for each in folded(hosts):
+        text = display(each.text)
+        width += cell_len(text) + 2
+        if said and width > room:
+            break
+        said.append(text)
+        shown += each.number
+    rest = f" … and {number - shown:,} more" if number > shown else ""
+    return ", ".join(said) + rest
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """``1 with issues that remain, 29 untouched``: what there is, the well ones last."""
+    found = ((counts.get(state.value, 0), words) for state, words in STATES.items())
+    return ", ".join(f"{number:,} {words}" for number, words in found if number)
+
+
+def asked_text(counts: Mapping[str, int]) -> str:
+    """How far a rollout came: ``50,000 of 100,000 hosts asked``."""
+    every = sum(counts.values())
+    return f"{every - counts.get(HostState.UNTOUCHED.value, 0):,} of {many_hosts(every)} asked"
+
+
+def standing_text(
+    label: str, state: str, *, by_rule: bool, reason: str, wave: int, waves: int
+) -> str:
+    """Where a rollout stands, in a sentence without its full stop."""
+    name, place = display(label), f"wave {wave} of {waves}"
+    if state == RolloutState.RUNNING:
+        return f"{name} is at work in {place}"
+    if state == RolloutState.FINISHED:
+        return f"{name} is finished"
+    who = "a rule" if by_rule else "somebody"
+    return f"{name} was stopped by {who} in {place}" + (f": {display(reason)}" if reason else "")
+
+
+def next_steps(label: str, state: str, counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """What to do about a rollout: a command, and what it does."""
+    program, name = f"{own_command()} fleet", quoted(label)
+    no_answer = sum(
+        counts.get(each.value, 0)
+        for each in (HostState.UNREACHABLE, HostState.FAILED, HostState.BUSY)
+    )
+    if state == RolloutState.RUNNING:
+        yield f"{program} stop {name}", "lets no more hosts be asked"
+    if state == RolloutState.STOPPED:
+        yield f"{program} resume {name}", "goes on with the next hosts"
+    if state != RolloutState.RUNNING and no_answer:
+        yield f"{program} resume --again {name}", "asks those once more that gave no answer"
+
+
+def quoted(word: str) -> str:
+    """A word for a command that people copy into a shell."""
+    import shlex
+
+    return shlex.quote(display(word))
