@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from miyabi_healing.fleet.schema import TABLES, VERSION
 from miyabi_healing.fleet.store import StoreError
+from miyabi_healing.report.fleet_row import Dialect
 
 Result = TypeVar("Result")
 
@@ -24,13 +25,15 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """`clock` is an expression of its SQL: now, in seconds since the epoch. `for_update` and
+    """`clock` is an expression of its SQL: now, in seconds since the epoch; `dialect` has more of
+    what differs. `for_update` and
     `for_share` are what a select ends with that locks rows until the end of its transaction, alone
     or with others that only share them; empty where a transaction keeps all others out.
     """
 
     shared: bool
     clock: str
+    dialect: Dialect
     for_update: str
     for_share: str
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from miyabi_healing.fleet.conninfo import parse, without_secrets
 from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
 from miyabi_healing.fleet.store import StoreError
+from miyabi_healing.report.fleet_row import POSTGRES
 
 if TYPE_CHECKING:
     import psycopg
@@ -48,7 +49,8 @@ class PostgresDatabase:
     """`patience` in seconds."""
 
     shared = True
-    clock = "extract(epoch from clock_timestamp())::double precision"
+    dialect = POSTGRES._replace(parameter="?")
+    clock = POSTGRES.now
     for_update = " for update"
     for_share = " for share"
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from miyabi_healing.fleet import stored_report, stored_rollout
+from miyabi_healing.fleet import stored_rollout
 from miyabi_healing.fleet.database import Database, Statement, Transaction
 from miyabi_healing.fleet.schema import DONE, HELD, WAITING
 from miyabi_healing.fleet.store import NO_ANSWER
@@ -24,6 +25,7 @@ from miyabi_healing.model.rollout import (
     Slice,
     Standing,
 )
+from miyabi_healing.report.fleet_row import keep_statement, keep_values
 from miyabi_healing.support.formatting import display
 
 _AT_A_TIME = 500  # hosts that are read in one transaction: a report takes tens of kB
@@ -92,17 +94,10 @@ class SqlStore:
             ),
         ]
         if report is not None and answer.code is not None and answer.report is not None:
-            row = stored_report.row_of(answer.report)
-            if row is not None:
-                statements.append(
-                    stored_report.keeping(
-                        self._database.clock,
-                        answer.host,
-                        answer.code,
-                        row,
-                        (_CLAIM_HOLDS, _key(claim)),
-                    )
-                )
+            with suppress(ValueError):  # a host that says nonsense must not hold the others up
+                values = keep_values(answer.host, answer.code, answer.report)
+                kept = keep_statement(self._database.dialect, _CLAIM_HOLDS)
+                statements.append((kept, values + _key(claim)))
         has_it, changed, *_ = self._database.write(*statements)
         if has_it and not changed:
             raise ValueError(f"{answer.host} is no host of slice {claim.slice.number}")
@@ -181,9 +176,9 @@ class SqlStore:
         )
 
     def keep_report(self, host: str, code: int, document: Mapping[str, Any]) -> None:
-        row = stored_report.row_of(document)
-        if row is not None:
-            self._database.write(stored_report.keeping(self._database.clock, host, code, row))
+        with suppress(ValueError):
+            values = keep_values(host, code, document)
+            self._database.write((keep_statement(self._database.dialect), values))
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return self._database.rows(sql, *values)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
 from miyabi_healing.fleet.store import Led, StoreError
+from miyabi_healing.report.fleet_row import SQLITE
 
 _Result = TypeVar("_Result")
 _PATIENCE = 10  # seconds for others' transactions
@@ -35,7 +36,8 @@ class _Statements:
 
 class SqliteDatabase:
     shared = False
-    clock = "((julianday('now') - 2440587.5) * 86400.0)"  # to the millisecond
+    dialect = SQLITE
+    clock = SQLITE.now
     for_update = for_share = ""  # one transaction at a time
 
     def __init__(self, file: Path) -> None:

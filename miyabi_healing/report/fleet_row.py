@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from miyabi_healing.support.formatting import display
 
 
 class StoredReport(NamedTuple):
@@ -34,12 +37,18 @@ class Dialect(NamedTuple):
 
 
 POSTGRES = Dialect("%s", "extract(epoch from clock_timestamp())::double precision", "least")
-SQLITE = Dialect("?", "((julianday('now') - 2440587.5) * 86400.0)", "min")
+SQLITE = Dialect("?", "((julianday('now') - 2440587.5) * 86400.0)", "min")  # to the millisecond
+# Of an upsert: since when a host's reports have not ended with 0.
+KEEP_SINCE = (
+    "since = case when excluded.code = 0 then null "
+    "else coalesce(fleet_report.since, excluded.since) end"
+)
 _COLUMNS = "host, code, made, version, run, label, issues, blocked, summary, report"
 
 
-def keep_statement(dialect: Dialect) -> str:
-    """Keeps a row, for `keep_values`. A report that is older than the one there changes nothing.
+def keep_statement(dialect: Dialect, condition: str = "true") -> str:
+    """Keeps a row where `condition` holds, for `keep_values` and the condition's own values. A
+    report that is older than the one there changes nothing.
 
     None is of the future: `made` is by the clock of a host, and one that was ahead would keep all
     of that host's later reports out once it is right.
@@ -48,20 +57,32 @@ def keep_statement(dialect: Dialect) -> str:
     rest = ", ".join([one] * (len(_COLUMNS.split(", ")) - 3))
     names = [*_COLUMNS.split(", ")[1:], "kept"]
     return (
-        f"insert into fleet_report ({_COLUMNS}, kept) "
-        f"values ({one}, {one}, {dialect.least}({one}, {now}), {rest}, {now}) "
-        f"on conflict (host) do update set {', '.join(f'{x} = excluded.{x}' for x in names)} "
+        f"insert into fleet_report ({_COLUMNS}, kept, since) "
+        f"select {one}, {one}, {dialect.least}({one}, {now}), {rest}, {now}, "
+        f"case when {one} = 0 then null else {now} end where {condition} "
+        f"on conflict (host) do update set {', '.join(f'{x} = excluded.{x}' for x in names)}, "
+        f"{KEEP_SINCE} "
         "where excluded.made >= fleet_report.made"
     )
 
 
 def keep_values(host: str, code: int, document: Mapping[str, Any]) -> tuple[object, ...]:
-    """What `keep_statement` is given. Raises KeyError, ValueError for what is no report."""
-    return (host, code, *fleet_row(document))
+    """What `keep_statement` is given. Raises ValueError for what is no report."""
+    return (host, code, *fleet_row(document), code)
 
 
 def fleet_row(document: Mapping[str, Any]) -> StoredReport:
-    """The row of one report. Raises KeyError, ValueError for what is no report."""
+    """The row of one report. Raises ValueError for what is no report: hosts may say nonsense."""
+    try:
+        row = _row(document)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no report: {error!r}") from None
+    if not math.isfinite(row.made):
+        raise ValueError("no report: it has no time")
+    return row
+
+
+def _row(document: Mapping[str, Any]) -> StoredReport:
     issues = [
         {name: each[name] for name in ("name", "target", "severity", "healed")}
         for each in document["issues_detected"]
@@ -73,12 +94,12 @@ def fleet_row(document: Mapping[str, Any]) -> StoredReport:
         each for each in issues if not each["healed"] and (each["name"], each["target"]) in braked
     ]
     return StoredReport(
-        document["ended"],
-        document.get("version", ""),
-        document["run_id"],
-        document.get("fleet", {}).get("run", ""),
+        float(document["ended"]),
+        display(document.get("version", "")),
+        display(document["run_id"]),
+        display(document.get("fleet", {}).get("run", "")),
         json.dumps(issues),
         len(blocked),
-        document["summary"],
+        display(document["summary"]),
         json.dumps(document),
     )
