@@ -25,6 +25,7 @@ class LazyCommands(click.Group):
         "config": "configuration:configuration",
         "doctor": "doctor",
         "explain": "explain",
+        "fleet": "fleet.group:fleet",
         "history": "history",
         "hooks": "hooks",
         "init": "init",

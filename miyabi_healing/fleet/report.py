@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from miyabi_healing.fleet.outcome import exit_status_of
+from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.rollout import Answer, HostState, RolloutState, Standing
 
 SCHEMA_VERSION = 1
@@ -56,8 +57,13 @@ def head_of(standing: Standing, issues: Mapping[str, list[str]]) -> dict[str, An
         "hosts": sum(counts.values()),
         "counts": counts,
         "issues": [{"name": name, "hosts": len(hosts)} for name, hosts in issues.items()],
-        "exit_status": int(exit_status_of(standing.counts, standing.state is RolloutState.STOPPED)),
+        "exit_status": int(status_of(standing)),
     }
+
+
+def status_of(standing: Standing) -> ExitCode:
+    """The exit status of a rollout as it stands."""
+    return exit_status_of(standing.counts, standing.state is RolloutState.STOPPED)
 
 
 def host_row(answer: Answer) -> dict[str, Any]:

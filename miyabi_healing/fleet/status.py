@@ -207,17 +207,26 @@ def _open_issues(unwell: Iterable[_Unwell], most: int) -> Iterator[OpenIssue]:
 
 @lru_cache(maxsize=4096)  # most hosts have the same few
 def unhealed(issues: str) -> dict[str, str]:
-    """The names of issues that remain, of column ``issues``, each with its worst severity."""
+    """The names of issues that remain, of column ``issues``, each with its worst severity. Hosts
+    may have written anything there: what is no issue is passed over.
+    """
     found: dict[str, str] = {}
-    for each in json.loads(issues):
-        if not each["healed"]:
-            found[each["name"]] = worse(each["severity"], found.get(each["name"], ""))
+    try:
+        rows = json.loads(issues)
+    except (ValueError, RecursionError):
+        return found
+    for each in rows if isinstance(rows, list) else ():
+        name = each.get("name") if isinstance(each, dict) else None
+        if isinstance(name, str) and name and each.get("healed") is not True:
+            severity = each.get("severity")
+            known = severity if severity in _WORST else ""
+            found[name] = worse(known, found.get(name, ""))
     return found
 
 
 def worse(one: str, other: str) -> str:
-    """The worse of two severities; a word that is none weighs least."""
-    return max(one, other, key=lambda each: _WORST.index(each) if each in _WORST else -1)
+    """The worse of two severities; an empty one weighs least."""
+    return max(one, other, key=("", *_WORST).index)
 
 
 def _versions(store: Reader, most: int) -> Iterator[VersionInUse]:

@@ -18,8 +18,8 @@ from miyabi_healing.report.style import Style
 from miyabi_healing.support.formatting import display, duration_text
 
 NAMED = 500  # hosts of a kind that are asked for, to be folded
-_LINES = 2  # of names, for each thing to say
-_SILENCES, _ISSUES, _VERSIONS, _ROLLOUTS = 8, 12, 6, 6
+_LINES = 1  # of names, for each thing to say
+_SILENCES, _ISSUES, _VERSIONS, _ROLLOUTS = 4, 8, 4, 4
 
 
 def status_lines(found: FleetStatus, style: Style) -> Iterator[str]:

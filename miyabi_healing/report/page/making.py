@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from miyabi_healing.model.config import Config
 from miyabi_healing.report.page.contents import build_page
-from miyabi_healing.report.page.parts import Page
 from miyabi_healing.state.store import open_read_only
 from miyabi_healing.support import atomic_write, mount_answers
 from miyabi_healing.support.formatting import display
@@ -47,12 +46,14 @@ def make_page(
     return render(page)
 
 
-def render(page: Page) -> str:
-    """The page as HTML: whatever came from the host is escaped."""
+def render(page: object, template: Path = _FOLDER / "page.html") -> str:
+    """The page as HTML: whatever came from a host is escaped. A template may include what lies
+    beside it, and the style sheet here.
+    """
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER, encoding="utf-8"),
+        loader=jinja2.FileSystemLoader((template.parent, _FOLDER), encoding="utf-8"),
         autoescape=True,
         finalize=_printable,
         undefined=jinja2.StrictUndefined,
@@ -60,7 +61,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["slashes"] = _slashes
-    return environment.get_template("page.html").render(page=page)
+    return environment.get_template(template.name).render(page=page)
 
 
 def _printable(value: object) -> object:
