@@ -5,13 +5,14 @@ It names the worst and counts the rest, so it stays small whatever the number of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing import __version__
 from miyabi_healing.fleet.status import FleetStatus, OpenRollout, SomeHosts
-from miyabi_healing.fleet.status_text import head_text, rollout_text
+from miyabi_healing.fleet.status_text import head_text, rollout_text, silences
 from miyabi_healing.fleet.wording import STATES, hosts_text, many_hosts, next_steps
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.rollout import HostState
@@ -20,19 +21,9 @@ from miyabi_healing.report.page.parts import BAD, GOOD, QUIET, WARN, Line, Tile
 from miyabi_healing.support.formatting import display, duration_text
 from miyabi_healing.support.invocation import own_command
 
-_MOST_SILENT, _MOST_ISSUES, _MOST_VERSIONS = 200, 60, 30
-_ROOM = 600  # letters of names in a cell
+_MOST_SILENT, _MOST_ISSUES, _MOST_VERSIONS = 12, 40, 20
+_ROOM = 200  # letters of names in a cell
 _TONES = {ExitCode.HEALTHY: GOOD, ExitCode.ISSUES: BAD, ExitCode.UNKNOWN: WARN}
-
-
-@dataclass(frozen=True)
-class SilentRow:
-    """A silent host: for how long, and what it said last."""
-
-    host: str
-    silence: str
-    last: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ class FleetPage:
     verdict: Line
     silent_after: str
     tiles: tuple[Tile, ...]
-    silent: tuple[SilentRow, ...]
+    silent: tuple[ShareRow, ...]
     more_silent: int
     issues: tuple[ShareRow, ...]
     more_issues: int
@@ -83,22 +74,14 @@ def render(page: FleetPage) -> str:
 
 def page_of(found: FleetStatus) -> FleetPage:
     """The page of a fleet."""
-    silent = found.silent_hosts[:_MOST_SILENT]
+    silent = tuple(_silent(found))
     return FleetPage(
         made=words.moment(found.now),
         verdict=Line(head_text(found), _TONES.get(found.exit_status, WARN)),
         silent_after=duration_text(found.silent_after),
         tiles=tuple(_tiles(found)),
-        silent=tuple(
-            SilentRow(
-                each.host,
-                "never heard of" if each.seconds is None else duration_text(each.seconds),
-                STATES[HostState(each.state)] if each.state else "",
-                each.version,
-            )
-            for each in silent
-        ),
-        more_silent=found.silent - len(silent),
+        silent=silent,
+        more_silent=found.silent - sum(each.number for each in silent),
         issues=tuple(_issues(found)),
         more_issues=max(len(found.open_issues) - _MOST_ISSUES, 0),
         lists=tuple(_lists(found)),
@@ -128,6 +111,16 @@ def _tiles(found: FleetStatus) -> Iterator[Tile]:
 
 def _tile(label: str, number: int, note: str, tone: str, rest: str) -> Tile:
     return Tile(label, f"{number:,}", rest, note, tone if number else QUIET)
+
+
+def _silent(found: FleetStatus) -> Iterator[ShareRow]:
+    """By how long they have been, with what they said last."""
+    for word, hosts in list(silences(found.silent_hosts).items())[:_MOST_SILENT]:
+        said = Counter(STATES[HostState(each.state)] for each in hosts if each.state)
+        last = ", ".join(f"{number:,} {words}" for words, number in said.most_common())
+        number = len(hosts) if word else found.never
+        names = SomeHosts(number, tuple(each.host for each in hosts))
+        yield _share(found, word or "never heard of", last and f"were {last}", names)
 
 
 def _issues(found: FleetStatus) -> Iterator[ShareRow]:
