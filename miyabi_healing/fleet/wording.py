@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from miyabi_healing.model.rollout import HostState, RolloutState
 from miyabi_healing.report.folding import folded
 from miyabi_healing.support.formatting import display
-from miyabi_healing.support.invocation import own_command
+from miyabi_healing.support.invocation import own_command, shell_word
 
 # A host in each state, in an order for people: what asks for something first.
 STATES = {
@@ -73,21 +73,14 @@ def standing_text(
 
 def next_steps(label: str, state: str, counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     """What to do about a rollout: a command, and what it does."""
-    program, name = f"{own_command()} fleet", quoted(label)
+    program, name = f"{own_command()} fleet", shell_word(display(label))
     no_answer = sum(
         counts.get(each.value, 0)
         for each in (HostState.UNREACHABLE, HostState.FAILED, HostState.BUSY)
     )
     if state == RolloutState.RUNNING:
-        yield f"{program} stop {name}", "lets no more hosts be asked"
+        yield f"{program} stop {name} --reason WHY", "has no more hosts asked"
     if state == RolloutState.STOPPED:
         yield f"{program} resume {name}", "goes on with the next hosts"
     if state != RolloutState.RUNNING and no_answer:
-        yield f"{program} resume --again {name}", "asks those once more that gave no answer"
-
-
-def quoted(word: str) -> str:
-    """A word for a command that people copy into a shell."""
-    import shlex
-
-    return shlex.quote(display(word))
+        yield f"{program} resume {name} --again", "asks those once more that gave no answer"

@@ -20,6 +20,7 @@ WORDS = {
     "sooner": "foreseen sooner than before",
     "early": "acted before it occurs",
     "passed": "no longer foreseen",
+    "stopped": "stopped by a rule",  # a rollout
     "test": "a test",
 }
 

@@ -136,7 +136,7 @@ def _enqueue(
     """Put what is to be told into the queue of every channel. Raises Busy, OSError, sqlite3.Error,
     TooNew.
     """
-    with _open_journal(state, document["notes"].append) as journal:
+    with open_alert_journal(state, document["notes"].append) as journal:
         told = _remember(journal, document, settings, to, time.time())
         if told:
             from miyabi_healing.state import reports
@@ -147,7 +147,7 @@ def _enqueue(
 
 
 @contextlib.contextmanager
-def _open_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
+def open_alert_journal(state: Path, say: Callable[[str], None]) -> Iterator[Journal]:
     """The journal, under the lock: no two runs tell the same. Raises Busy, OSError,
     sqlite3.Error, TooNew.
     """
@@ -181,7 +181,10 @@ def deliver(mail: Mail, rules: config.AlertSettings) -> list[str]:
                 problems.append(f"could not be sent to {channel.name}: {problem}")
         return problems
     # the other run sends it
-    with contextlib.suppress(run_lock.Busy), _open_journal(mail.state, problems.append) as journal:
+    with (
+        contextlib.suppress(run_lock.Busy),
+        open_alert_journal(mail.state, problems.append) as journal,
+    ):
         problems += filter(
             None, (_deliver(journal, channel, rules, time.time()) for channel in mail.to)
         )
@@ -227,13 +230,16 @@ def _remember(
                 values,
             )
         for channel in to if told else ():
-            row = (channel.name, now, message.dump(), journal.now().seen)
-            journal.write(
-                "insert into outbox (channel, made, message, tries, next, clock) "
-                "values (?, ?, ?, 0, 0, ?)",
-                row,
-            )
+            queue_message(journal, channel, message, now)
     return told
+
+
+def queue_message(journal: Journal, channel: Channel, message: Message, now: float) -> None:
+    """Put a message into the queue of a channel."""
+    journal.write(
+        "insert into outbox (channel, made, message, tries, next, clock) values (?, ?, ?, 0, 0, ?)",
+        (channel.name, now, message.dump(), journal.now().seen),
+    )
 
 
 def _message_of(document: Document, told: Sequence[Alert]) -> Message:

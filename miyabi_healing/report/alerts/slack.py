@@ -51,6 +51,7 @@ _SIGNS = {
     "unknown": "❓",
     **dict.fromkeys(FORECASTS, MARKS["foreseen"].emoji),
     "passed": "✅",
+    "stopped": "⛔",
     "test": "✅",
 }
 # the client would log the address
