@@ -92,6 +92,7 @@ def test_run_of_a_label_is_made_once(home: Path) -> None:
     assert second == first
     code, refused = ask("--fleet-run", "tomorrow", "--fleet-token", "7")
     assert (code, str(refused["summary"])[:40]) == (75, "The checks could not run: superseded: th")
+    assert refused["superseded_by"] == 8, "what tells it from a host whose lock another run holds"
     journal = journal_of(paths.state_folder())
     assert journal.one("select count(*) from pass") == (1,)
     journal.close()
@@ -124,6 +125,8 @@ def test_interrupted_run_is_not_finished(home: Path, start: Callable[..., psutil
     program = [sys.executable, str(PROJECT / "self_healer.py"), *arguments]
     first = start(*program, env=environment(), cwd=home, stdout=subprocess.DEVNULL)
     wait_for(began.exists)
+    code, busy = report(*arguments)
+    assert (code, "superseded_by" in busy) == (75, False)
     first.send_signal(signal.SIGINT)
     assert first.wait(30) == 130
     code, document = report(*arguments)

@@ -219,6 +219,7 @@ def command(
             sys.exit(ExitCode.HEALTHY)
     github = github or os.environ.get("GITHUB_ACTIONS") == "true"
     began, settings, reason = time.monotonic(), config.Config(), ""
+    superseded_by: int | None = None
     to: tuple[Channel, ...] = ()
     unseen = quiet or as_json or nagios or debug
     try:
@@ -244,7 +245,7 @@ def command(
     except config.ConfigError as error:
         reason, code = str(error), ExitCode.USAGE
     except session.Stopped as stopped:
-        reason, code = str(stopped), stopped.code
+        reason, code, superseded_by = str(stopped), stopped.code, stopped.superseded_by
     except interrupts.StopRequested as asked:
         reason, code = f"stopped by {asked}", 128 + interrupts.received
     except Exception as error:  # a bug of ours must not pass for an issue of the host
@@ -253,6 +254,8 @@ def command(
             telling.end(error)
     if reason:
         document = _no_report(reason, silent=nagios)
+        if superseded_by is not None:
+            document["superseded_by"] = superseded_by
     if document.get("again"):  # it was sent then
         from miyabi_healing.cli.fleet_order import show_again
 

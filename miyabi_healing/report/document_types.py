@@ -221,3 +221,4 @@ class Document(TypedDict):
     foreseen: NotRequired[list[ForeseenRow]]
     fleet: NotRequired[FleetRow]
     again: NotRequired[bool]
+    superseded_by: NotRequired[int]

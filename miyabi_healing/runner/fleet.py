@@ -27,6 +27,7 @@ def admit(launch: Launch, order: FleetOrder, resources: Resources) -> None:
         return  # such a run changes nothing, and is no answer to the order
     journal = resources.keeper.journal
     if (highest := fleet_runs.superseding(journal, order)) is not None:
+        launch.superseded_by = highest
         pytest.exit(
             f"superseded: this host was asked with token {highest} before, and {order.token} is "
             f"lower; it takes {highest} or more",

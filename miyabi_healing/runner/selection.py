@@ -54,6 +54,7 @@ class Launch:
     records: dict[str, CheckResult] = field(default_factory=dict)
     resources: Resources | None = None
     again: Document | None = None  # the report of a run that a fleet asked for before
+    superseded_by: int | None = None  # the higher token that this host was asked with before
 
     def leaves_out(self, item: pytest.Item) -> bool:
         """Whether a check was not asked for."""

@@ -38,11 +38,14 @@ _INTERRUPTED = 2  # pytest.ExitCode's, which is not loaded where this is
 
 
 class Stopped(Exception):
-    """A run that made no report; `code` is the exit status."""
+    """A run that made no report; `code` is the exit status, `superseded_by` the higher token that
+    a fleet's request was refused for, None where it was not.
+    """
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, superseded_by: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.superseded_by = superseded_by
 
 
 def run_checks(
@@ -145,7 +148,9 @@ def run_checks(
         return launch.again, _verdict(launch.again)
     if code == ExitCode.BUSY:
         raise Stopped(
-            _last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "), ExitCode.BUSY
+            _last_line(said).removeprefix("! _pytest.outcomes.Exit: ").strip("! "),
+            ExitCode.BUSY,
+            launch.superseded_by,
         )
     if code == pytest.ExitCode.USAGE_ERROR:
         raise Stopped(_last_line(said).removeprefix("ERROR: "), ExitCode.USAGE)
