@@ -89,6 +89,17 @@ def package(session: nox.Session) -> None:
         file.relative_to("deploy") for file in Path("deploy/share").rglob("*") if file.is_file()
     )
     needed += [f"{stem}.data/data/{file}" for file in shared]
+    collection = "ansible_collections/miyabi/healing"
+    needed += [
+        f"miyabi_healing/fleet/{file.relative_to('deploy/ansible')}"
+        for part in ("galaxy.yml", "meta/*", "playbooks/*", "plugins/*/*.py", "roles/*/*/*")
+        for file in Path("deploy/ansible", collection).glob(part)
+    ]
+    strange += [
+        name
+        for name in names
+        if "__pycache__" in name or f"{collection}/tests/" in name or name.endswith(".pyc")
+    ]
     missing = {
         *needed,
         "miyabi_healing/fleet/fleet-report.schema.json",
