@@ -32,6 +32,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "trim_log": ("host.planning", "TrimLog of a path, or CutLog without an archive"),
     "signal_process": ("host.planning", "Signal to a process"),
     "run_tool": ("host.planning", "Run of a command line"),
+    "give_back": ("host.planning", "GiveBack of claims, or GiveBackRows of those in a table"),
     "reclaim": ("host.planning", "Reclaim through a control file of the kernel"),
     "unit": ("host.planning", "the Unit that a file or folder is"),
     # The kinds of steps, to name their types or to fill in everything by hand.
@@ -48,6 +49,9 @@ NAMES: dict[str, tuple[str, str]] = {
     "Signal": ("model.steps", "one signal to one process"),
     "Run": ("model.steps", "an owner's own tool"),
     "Reclaim": ("model.steps", "asks the kernel for memory"),
+    "GiveBack": ("model.steps", "sets tasks of a file back to pending"),
+    "GiveBackRows": ("model.steps", "the same in a table"),
+    "Claim": ("model.claim", "that somebody has a task in hand: id, status, owner, started"),
     "Purge": ("model.steps", "deletes one thing from quarantine for good"),
     # What a check's fixtures are: `context.reading(Mount)`.
     "Mount": ("host.filesystems", "a filesystem (fixture mount)"),
@@ -59,6 +63,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "Processes": ("host.processes", "the processes of the host (fixture processes)"),
     "Orphans": ("host.orphans", "processes that are left behind (fixture orphans)"),
     "Process": ("host.process_status", "one of them: pid, name, start, ppid"),
+    "CoordinatorHealth": ("host.coordinators.health", "a coordinator (fixture coordinator)"),
     "Memory": ("host.memory", "the memory of the host, or of the container (fixture memory)"),
     # Looking, measuring, wording.
     "Identity": ("model.identity", "what makes a file the one that was measured"),
@@ -101,6 +106,11 @@ READINGS: dict[str, tuple[str, str]] = {
     "catches": ("host.process_status", "whether a process catches a signal"),
     "process_ending": ("host", "module: whom nobody may end, and why"),
     "control_groups": ("host", "module: units and containers of processes"),
+    "Fate": ("host.coordinators.owners", "what is known of a claim's owner"),
+    "CannotRead": ("host.coordinators.claims", "claims could not be read"),
+    "Life": ("host.coordinators.health", "how a coordinator is"),
+    "systemctl": ("host.coordinators.asking", "the command line of systemd's tool"),
+    "tmux": ("host.coordinators.asking", "the command line that reaches a server of tmux"),
     "container": ("host.process_status", "why there may be processes that cannot be seen"),
     "told_by": ("host.open_files", "what a descriptor's fdinfo says"),
     "Witness": ("host.users", "who uses a path, or could unseen"),
@@ -138,6 +148,12 @@ if TYPE_CHECKING:
     from miyabi_healing.host.cache_owners import CacheOwners as CacheOwners
     from miyabi_healing.host.caches import Cache as Cache
     from miyabi_healing.host.context import HealerContext as HealerContext
+    from miyabi_healing.host.coordinators.asking import systemctl as systemctl
+    from miyabi_healing.host.coordinators.asking import tmux as tmux
+    from miyabi_healing.host.coordinators.claims import CannotRead as CannotRead
+    from miyabi_healing.host.coordinators.health import CoordinatorHealth as CoordinatorHealth
+    from miyabi_healing.host.coordinators.health import Life as Life
+    from miyabi_healing.host.coordinators.owners import Fate as Fate
     from miyabi_healing.host.filesystems import Mount as Mount
     from miyabi_healing.host.git import droppable as droppable
     from miyabi_healing.host.git.leftovers import leftover_folders as leftover_folders
@@ -172,6 +188,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.planning import archive_log as archive_log
     from miyabi_healing.host.planning import archive_logs as archive_logs
     from miyabi_healing.host.planning import delete as delete
+    from miyabi_healing.host.planning import give_back as give_back
     from miyabi_healing.host.planning import quarantine as quarantine
     from miyabi_healing.host.planning import reclaim as reclaim
     from miyabi_healing.host.planning import retire_worktree as retire_worktree
@@ -189,6 +206,7 @@ if TYPE_CHECKING:
     from miyabi_healing.host.space.brief import largest_folders as largest_folders
     from miyabi_healing.host.users import Witness as Witness
     from miyabi_healing.model.because import share_of as share_of
+    from miyabi_healing.model.claim import Claim as Claim
     from miyabi_healing.model.identity import Identity as Identity
     from miyabi_healing.model.issue import Issue as Issue
     from miyabi_healing.model.issue import Limit as Limit
@@ -201,6 +219,8 @@ if TYPE_CHECKING:
     from miyabi_healing.model.steps import BundledLog as BundledLog
     from miyabi_healing.model.steps import CutLog as CutLog
     from miyabi_healing.model.steps import Delete as Delete
+    from miyabi_healing.model.steps import GiveBack as GiveBack
+    from miyabi_healing.model.steps import GiveBackRows as GiveBackRows
     from miyabi_healing.model.steps import Purge as Purge
     from miyabi_healing.model.steps import Quarantine as Quarantine
     from miyabi_healing.model.steps import Reclaim as Reclaim

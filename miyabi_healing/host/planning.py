@@ -14,6 +14,7 @@ from signal import Signals
 from typing import TypedDict, Unpack
 
 from miyabi_healing.host.process_status import Process
+from miyabi_healing.model.claim import Claim
 from miyabi_healing.model.identity import Identity
 from miyabi_healing.model.steps import (
     ArchiveLog,
@@ -21,6 +22,8 @@ from miyabi_healing.model.steps import (
     BundledLog,
     CutLog,
     Delete,
+    GiveBack,
+    GiveBackRows,
     Guard,
     Quarantine,
     Reclaim,
@@ -36,7 +39,9 @@ from miyabi_healing.support.formatting import display
 _FROM_QUARANTINE = "moved back from quarantine"
 _FROM_ARCHIVE = "unpacked from the archive"
 _IN_FRONT = "what was cut off is put back in front"
+_NAMED = 3  # claims that a step names
 _NOTHING = "nothing to undo"
+_CLAIMED_AGAIN = "claimed again, where the task is still pending"
 
 
 class _Common(TypedDict, total=False):
@@ -161,14 +166,27 @@ def trim_log(
 
 
 def signal_process(
-    process: Process, number: Signals, reason: str, *, wait: float = 0, **more: Unpack[_Common]
+    process: Process,
+    number: Signals,
+    reason: str,
+    *,
+    wait: float = 0,
+    coordinator: str = "",
+    **more: Unpack[_Common],
 ) -> Signal:
     """Send one signal to a process, as it was seen: its pid may be another's by now. `wait` is how
-    many seconds it is given to take effect, which is measured.
+    many seconds it is given to take effect, which is measured; `coordinator` names the one that it
+    is, by the configuration.
     """
     more.setdefault("target", f"{number.name} to {display(process.name)} (pid {process.pid})")
     return Signal(
-        pid=process.pid, start=process.start, signal=number, wait=wait, reason=reason, **more
+        pid=process.pid,
+        start=process.start,
+        signal=number,
+        wait=wait,
+        coordinator=coordinator,
+        reason=reason,
+        **more,
     )
 
 
@@ -208,3 +226,26 @@ def reclaim(control: Path, value: str, reason: str, **more: Unpack[_Common]) -> 
     more.setdefault("target", display(control))
     more.setdefault("undo", _NOTHING)
     return Reclaim(control=control, value=value, reason=reason, **more)
+
+
+def give_back(
+    coordinator: str,
+    claims: Iterable[Claim],
+    reason: str,
+    *,
+    path: Path | None = None,
+    **more: Unpack[_Common],
+) -> GiveBack | GiveBackRows:
+    """Give claims of a coordinator back whose owners are gone: in the file of tasks at `path`, or
+    in its table.
+    """
+    given = tuple(claims)
+    names = ", ".join(display(str(each.id)) for each in given[:_NAMED])
+    more_text = ", …" if len(given) > _NAMED else ""
+    more.setdefault(
+        "target", f"{len(given)} claim(s) of {display(coordinator)}: {names}{more_text}"
+    )
+    if path is None:
+        return GiveBackRows(coordinator=coordinator, claims=given, reason=reason, **more)
+    more.setdefault("undo", _CLAIMED_AGAIN)
+    return GiveBack(coordinator=coordinator, path=path, claims=given, reason=reason, **more)

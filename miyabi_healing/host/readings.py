@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from miyabi_healing.host.caches import Cache
+    from miyabi_healing.host.coordinators.health import CoordinatorHealth
     from miyabi_healing.host.filesystems import Mount
     from miyabi_healing.host.git.repositories import Repository
     from miyabi_healing.host.git.user_configuration import UserConfiguration
@@ -82,6 +83,12 @@ class Host:
         from miyabi_healing.host import orphan_families
 
         return orphan_families.read_orphans(roots, self.config.processes)
+
+    def coordinator(self, name: str) -> CoordinatorHealth:
+        """One coordinator of tasks that the configuration names."""
+        from miyabi_healing.host.coordinators import health
+
+        return health.CoordinatorHealth(name, self.config)
 
     def witness(self) -> Witness:
         """One look at who is using what."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from msgspec import Meta
 
     from miyabi_healing.model.catalogue import AgentLock, CacheKind, DatabaseKind, LogGroupSettings
+    from miyabi_healing.model.coordinator import Coordinator
 
 
 class ConfigError(Exception):
@@ -365,6 +366,7 @@ class Config:
     checks: Mapping[str, CheckSettings] = field(default_factory=dict)
     healers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
+    coordinators: Mapping[str, Coordinator] = field(default_factory=dict)
     source: str = "the defaults"
     file: str = field(default="", compare=False)
 

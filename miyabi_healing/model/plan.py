@@ -56,6 +56,9 @@ class Plan:
     `sightings` are things that the healer waits to see again before it acts on them: the next run's
     context knows for how long they have been there. `tried` gives more of them, and is only asked
     once the plan has been carried out.
+
+    Where the check passes right after is no proof yet (a program that was started can end again),
+    `unproven` is set: then attempts are only forgiven once a later run finds it healthy.
     """
 
     steps: tuple[Step, ...]
@@ -73,6 +76,7 @@ class Plan:
     if_short: Callable[[], dict[str, object]] | None = field(
         default=None, compare=False, repr=False
     )
+    unproven: bool = False
 
 
 def fault(plan: object) -> str | None:

@@ -66,6 +66,11 @@ class CheckResult:
     def healed(self) -> bool:
         return any(action.passed for action in self.actions)
 
+    @property
+    def unproven(self) -> bool:
+        """Whether only a later run can say that it is healed."""
+        return any(each.passed and each.plan and each.plan.unproven for each in self.actions)
+
 
 @dataclass(frozen=True)
 class QuarantineSummary:

@@ -12,6 +12,8 @@ from miyabi_healing.model.steps import (
     ArchiveLogs,
     CutLog,
     Delete,
+    GiveBack,
+    GiveBackRows,
     Purge,
     Quarantine,
     Reclaim,
@@ -46,9 +48,11 @@ BY_KIND: dict[str, Risk] = {
     TrimLog.kind: Risk.LIVE_LOG,
     Quarantine.kind: Risk.SET_ASIDE,
     RetireWorktree.kind: Risk.SET_ASIDE,
+    GiveBack.kind: Risk.SET_ASIDE,
     CutLog.kind: Risk.GONE,
     Purge.kind: Risk.GONE,
     Signal.kind: Risk.PROCESS,
+    GiveBackRows.kind: Risk.UNKNOWN,  # the user's own statement
     Run.kind: Risk.UNKNOWN,
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from miyabi_healing.model.claim import Claim
 from miyabi_healing.model.identity import Identity
 
 Guard = Callable[[], str | None]
@@ -173,6 +174,8 @@ class Signal(Step):
 
     It is given `wait` seconds to take effect, which is measured: SIGCHLD is sent again as long as
     that lowers the number of the process's zombies, one that ends it is over when it has ended.
+    `coordinator` names the one in the configuration that the process is: then that it is live work
+    is no reason to leave it, once the gate has seen for itself that it is that one.
     """
 
     kind: ClassVar[str] = "signal"
@@ -181,6 +184,7 @@ class Signal(Step):
     start: int
     signal: int
     wait: float = 0
+    coordinator: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,3 +229,30 @@ class Purge(Step):
 
     folder: Path
     identity: Identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiveBack(Step):
+    """Set tasks of a coordinator's file back to pending whose owners are gone. One that has another
+    status or owner by now than its claim says, or whose owner lives, is left as it is.
+
+    The configuration of the `coordinator` has where the file is, and where in it the tasks are.
+    """
+
+    kind: ClassVar[str] = "give back"
+
+    coordinator: str
+    path: Path
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiveBackRows(Step):
+    """The same in a coordinator's table, by the statement of its configuration, in one
+    transaction.
+    """
+
+    kind: ClassVar[str] = "give back rows"
+
+    coordinator: str
+    claims: tuple[Claim, ...]

@@ -43,6 +43,8 @@ class CheckSource:
             return f"switched off: [checks.{self.name}] enabled = false in {config.source}"
         if self.opt_in and config.check(self.name).threshold is None:
             return f"off until [checks.{self.name}] sets a threshold"
+        if "coordinator" in self.fixtures and not config.coordinators:
+            return "off until [coordinators.NAME] describes one"
         return ""
 
 

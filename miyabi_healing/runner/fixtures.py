@@ -20,6 +20,7 @@ from miyabi_healing.model.results import Measurement
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
+    from miyabi_healing.host.coordinators.health import CoordinatorHealth
     from miyabi_healing.host.filesystems import Mount
     from miyabi_healing.host.git.repositories import Repository
     from miyabi_healing.host.git.repository_paths import Found
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 LIMITS = pytest.StashKey[Limit]()
 HOST = pytest.StashKey[Host]()
-TARGETS = ("mount", "repository", "git_locks", "log_group")
+TARGETS = ("mount", "repository", "git_locks", "log_group", "coordinator")
 FOUND = pytest.StashKey["Targets"]()
 _UsedBy = Callable[[], list[dict[str, object]]]
 _MOST_NAMED = 3  # in a description; the report has all that were given
@@ -63,6 +64,8 @@ class Targets:
             from miyabi_healing.host import filesystems
 
             return filesystems.mounts(self.config.disk.mounts)
+        if fixture == "coordinator":
+            return tuple(self.config.coordinators)
         if fixture == "git_locks":
             from miyabi_healing.host.git import lock_places
 
@@ -134,9 +137,11 @@ def limit_of(item: pytest.Item, config: Config) -> Limit:
 
 
 def is_off(item: pytest.Item, config: Config) -> bool:
-    """Whether a check waits for a threshold of the configuration: its marker says ``opt_in=True``,
-    and there is none.
+    """Whether a check waits for the configuration: for a threshold, where its marker says
+    ``opt_in=True`` and there is none, or for a coordinator.
     """
+    if "coordinator" in getattr(item, "fixturenames", ()) and not config.coordinators:
+        return True
     mark = item.get_closest_marker("limit")
     return (
         mark is not None
@@ -185,6 +190,12 @@ def repositories(request: pytest.FixtureRequest, host: Host) -> Repositories:
 def log_group(request: pytest.FixtureRequest, host: Host) -> LogGroup:
     """The log files that match one configured pattern."""
     return host.log_group(request.param)
+
+
+@pytest.fixture
+def coordinator(request: pytest.FixtureRequest, host: Host) -> CoordinatorHealth:
+    """One coordinator of tasks that the configuration names."""
+    return host.coordinator(request.param)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ _TIME_LIMIT = 60  # seconds for all that git is asked
 _COMPONENTS = {
     "mount": "disk", "log_group": "disk", "memory": "memory", "tmpfs": "memory", "swap": "memory",
     "processes": "process", "orphans": "process", "repository": "git", "repositories": "git",
-    "git_locks": "git",
+    "git_locks": "git", "coordinator": "process",
 }  # fmt: skip
 # How the values of our own checks are read: of all but those that are never foreseen
 # (`foreseeing.NEVER_FORESEEN`), and space that takes long to measure.

@@ -358,7 +358,7 @@ class Resources:
                 record.measured
                 and not record.error
                 and not record.waived
-                and (not record.issue or record.healed)
+                and (not record.issue or (record.healed and not record.unproven))
             )
             if healthy and journal.is_known(record.name, record.target):
                 journal.healthy(record.name, record.target)

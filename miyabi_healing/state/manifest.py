@@ -116,11 +116,28 @@ def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(is_text(each) and "/" not in each for each in value)
 
 
+def _are_tasks(value: object) -> bool:
+    """Tasks by name, with the values that they had and have got, as a JSON text has them."""
+    return isinstance(value, list) and all(
+        isinstance(each, dict)
+        and is_text(each.get("key"))
+        and all(_are_values(each.get(state)) for state in ("was", "left"))
+        and each["was"].keys() == each["left"].keys()
+        for each in value
+    )
+
+
+def _are_values(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        is_text(pointer) and isinstance(text, str) for pointer, text in value.items()
+    )
+
+
 _SHAPES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("original", "root", "common", "admin", "worktree"), path),
     **dict.fromkeys(("kind", "run", "packed"), _word),
     **dict.fromkeys(("purging", "dropped", "touched", "published", "returning", "widened"), _flag),
-    **dict.fromkeys(("branch", "place", "clock"), is_text),
+    **dict.fromkeys(("branch", "place", "clock", "list", "lock"), is_text),
     **dict.fromkeys(
         (
             "device",
@@ -158,6 +175,7 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
     "index": _is_span,
     **dict.fromkeys(("stayed", "restored"), _are_names),
     "identity": identity,
+    "tasks": _are_tasks,
 }
 _ALWAYS = ("original", "kind", "time")
 LOG = ("root", "size", "mode", "uid", "gid", "atime_ns", "mtime_ns", "xattrs", "holes", "start")
@@ -174,6 +192,7 @@ _TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 _NEEDED = {
     "quarantine": ("root",),
+    "claims": ("root", "list", "tasks"),
     "worktree": ("root", "common", "admin"),
     "worktree-admin": ("root", "common", "admin"),
 }

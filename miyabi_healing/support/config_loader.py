@@ -143,7 +143,9 @@ def interpret(table: Mapping[str, Any], source: str) -> Config:
         where = f"{source}: {key}"
         if key not in sections and key != OLD_POLICY:
             raise ConfigError(f"{where}: unknown section; {nearest(key, sections)}")
-        if key in ("checks", "healers", "waivers") and not isinstance(value, Mapping):
+        if key in ("checks", "healers", "waivers", "coordinators") and not isinstance(
+            value, Mapping
+        ):
             raise ConfigError(f"{where}: expected a table, got {type(value).__name__}")
         if key == "checks":
             values[key] = {
@@ -153,6 +155,13 @@ def interpret(table: Mapping[str, Any], source: str) -> Config:
         elif key == "waivers":
             values[key] = {
                 name: convert(inner, Waiver, f"{where}.{name}") for name, inner in value.items()
+            }
+        elif key == "coordinators":
+            from miyabi_healing.model.coordinator import Coordinator  # few hosts have any
+
+            values[key] = {
+                name: convert(inner, Coordinator, f"{where}.{name}")
+                for name, inner in value.items()
             }
         elif key == "healers":
             for name, inner in value.items():

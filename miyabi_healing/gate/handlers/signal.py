@@ -182,4 +182,8 @@ def _objection(step: Signal, process: Process, context: Context) -> str | None:
     processes = context.host.processes()
     if step.signal == signal.SIGCHLD:
         return processes.protection(process)
+    if step.coordinator:
+        from miyabi_healing.host.coordinators import consent
+
+        return consent.reason_not_to_end(process, step.coordinator, context.host.config)
     return processes.reason_not_to_end(process)

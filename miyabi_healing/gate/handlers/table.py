@@ -11,6 +11,8 @@ from miyabi_healing.gate.handlers.archive_log import ArchiveLogHandler
 from miyabi_healing.gate.handlers.archive_logs import ArchiveLogsHandler
 from miyabi_healing.gate.handlers.cut_log import CutLogHandler
 from miyabi_healing.gate.handlers.delete import DeleteHandler
+from miyabi_healing.gate.handlers.give_back import GiveBackHandler
+from miyabi_healing.gate.handlers.give_back_rows import GiveBackRowsHandler
 from miyabi_healing.gate.handlers.handler import Restorable, StepHandler, Undo
 from miyabi_healing.gate.handlers.purge import PurgeHandler
 from miyabi_healing.gate.handlers.quarantine import QuarantineHandler
@@ -29,6 +31,8 @@ _ALL: tuple[StepHandler[Any], ...] = (
     ArchiveLogsHandler(),
     CutLogHandler(),
     DeleteHandler(),
+    GiveBackHandler(),
+    GiveBackRowsHandler(),
     PURGE,
     QuarantineHandler(),
     ReclaimHandler(),

@@ -17,8 +17,9 @@ from miyabi_healing.support.globbing import fixed_part
 
 
 def allowed(config: Config, repos: Sequence[str] | None = None) -> tuple[Path, ...]:
-    """The roots that a configuration allows: homes, log folders, repositories, and what it adds
-    itself. `repos` are the repositories, where they were looked for already.
+    """The roots that a configuration allows: homes, log folders, repositories, where coordinators
+    have their claims, and what it adds itself. `repos` are the repositories, where they were looked
+    for already.
     """
     homes = caches.home_folders(config.caches)
     logs = [fixed_part(pattern) for pattern in config.logs.all_patterns]
@@ -28,8 +29,14 @@ def allowed(config: Config, repos: Sequence[str] | None = None) -> tuple[Path, .
         with contextlib.suppress(repositories.NoRepository, OSError):
             found = repositories.open_repository(path, config)
             folders += [found.main, found.common]
+    claims = [
+        fixed_part(os.path.realpath(os.path.expanduser(each)))
+        for one in config.coordinators.values()
+        for each in (one.tasks, one.claims, one.locks)
+        if each
+    ]
     added = [Path(os.path.abspath(os.path.expanduser(each))) for each in config.safety.roots]
-    return tuple(dict.fromkeys([*homes, *logs, *folders, *added]))
+    return tuple(dict.fromkeys([*homes, *logs, *folders, *claims, *added]))
 
 
 def root_of(path: Path, roots: Sequence[Path]) -> Path | None:

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, INSERT_RANGE = 0x01, 0x02, 0x08, 0x20  # linux/falloc.h
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_EXCHANGE = 2  # RENAME_EXCHANGE, RENAME_SWAP
 _NO_REPLACE = 4 if sys.platform == "darwin" else 1  # RENAME_EXCL, RENAME_NOREPLACE
 
 
@@ -66,3 +67,16 @@ def rename_new(old_folder: int, old: str, new_folder: int, new: str) -> None:
     else:
         os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
         os.unlink(old, dir_fd=old_folder)
+
+
+def exchange(folder: int, name: str, other_folder: int, other: str) -> None:
+    """Let two files change places, in one moment (renameat2(2), renameatx_np(2)). Raises OSError,
+    with one of UNSUPPORTED where the filesystem cannot.
+    """
+    library = _library()
+    call = getattr(library, "renameatx_np" if sys.platform == "darwin" else "renameat2", None)
+    if call is None:
+        raise OSError(errno.EOPNOTSUPP, "this system cannot exchange files")
+    if call(folder, os.fsencode(name), other_folder, os.fsencode(other), _EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
