@@ -241,11 +241,12 @@ def _set_limits(connection: _Connection, patience: float) -> None:
 
 def _make_ready(connection: _Connection, clock: str) -> None:
     """The tables are there. Raises StoreError for those of a newer version."""
-    made = b"select to_regclass('fleet_version') is not null"
-    if connection.execute(made).fetchall() == [(False,)]:
+    # from a table: a bare to_regclass is answered from a cache as old as the transaction
+    made = b"select from pg_class where oid = to_regclass('fleet_version')"
+    if not connection.execute(made).rowcount:
         with connection.transaction():
             connection.execute("select pg_advisory_xact_lock(%s)", [_TABLES_LOCK])
-            if connection.execute(made).fetchall() == [(False,)]:  # else somebody was first
+            if not connection.execute(made).rowcount:  # else somebody was first
                 make_tables(_Statements(connection, lambda: None), clock)
     check_version(connection.execute("select version from fleet_version").fetchall())
 

@@ -6,6 +6,7 @@ Who only looks, or stops a rollout, is let in at any time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
 from miyabi_healing.fleet.store import Led, StoreError
 from miyabi_healing.report.fleet_row import SQLITE
+from miyabi_healing.support import paths
 
 _Result = TypeVar("_Result")
 _PATIENCE = 10  # seconds for others' transactions
@@ -68,13 +70,10 @@ class SqliteDatabase:
 
     def take_lead(self) -> bool:
         """The lock is of flock(2): the system drops it where its holder dies."""
-        if self._lead is not None:
-            return False
-        with self._errors():
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place = f"{self._file}.lead"
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(place, flags, 0o600)
+        with self._mutex, self._errors():
+            if self._lead is not None:
+                return False
+            descriptor = self._make_file(self._file.with_name(f"{self._file.name}.lead"))
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -83,8 +82,8 @@ class SqliteDatabase:
                     f"another coordinator is at work with {self._file}; a store that several can "
                     "share is Postgres ([fleet] store)"
                 ) from None
-        self._lead = descriptor
-        return True
+            self._lead = descriptor
+            return True
 
     def close(self) -> None:
         with self._mutex:
@@ -97,9 +96,7 @@ class SqliteDatabase:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # made by us, so that nobody else may read reports; SQLite would go by the umask
-            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(self._make_file(self._file))
             connection = sqlite3.connect(
                 self._file, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
             )
@@ -112,6 +109,17 @@ class SqliteDatabase:
                 raise
             self._connection = connection
         return self._connection
+
+    def _make_file(self, file: Path) -> int:
+        """Open for writing, made where it is not there. By us, so that nobody else may read
+        reports: SQLite would go by the umask. Raises OSError.
+        """
+        folder = file.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if reason := paths.distrust(folder):
+            raise PermissionError(errno.EPERM, reason, str(folder))
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(file, flags, 0o600)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
