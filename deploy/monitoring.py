@@ -17,7 +17,9 @@ from miyabi_healing.report.outputs.textfile import metric_families
 
 _PREFIX = "miyabi_healing_"
 _RUN_IS_LATE = 3600  # seconds: four times what `install` has between two runs
+_SAME_ISSUE, _FEWEST_HOSTS = 0.49, 5  # share of all hosts, from so many on; as a rollout's rule is
 _EMPTY: dict[str, list[object]] = {"metrics": [], "issues_detected": [], "errors": []}
+_FLEET_HEIGHT = 14  # of the dashboard's first part, all hosts together
 _Json = dict[str, object]
 
 
@@ -91,6 +93,14 @@ def rules() -> bytes:
                 "In six hours. Something makes it again and again: the cause is elsewhere.",
             ),
             _rule(
+                "SameIssue",
+                f"{_hosts_by_issue(up)} / on () group_left () {_HOSTS} > {_SAME_ISSUE} "
+                f"and on () {_HOSTS} >= {_FEWEST_HOSTS}", "10m", "critical",
+                "{{ $labels.name }} on {{ $value | humanizePercentage }} of all hosts",
+                "So many at once have one cause: stop rollouts, and look at what they share. "
+                "'miyabi-healing fleet status' names the hosts.",
+            ),
+            _rule(
                 "Foreseen", f"{metric('foreseen_seconds')} < 4 * 3600", "30m", "info",
                 f"{what} {where} will be over its limit",
                 "Within four hours: 'miyabi-healing status' says when, and what that rests on.",
@@ -99,6 +109,41 @@ def rules() -> bytes:
     )  # fmt: skip
     head = "# Written by deploy/generate.py, for Prometheus (rule_files).\n"
     return f"{head}groups:\n  - name: miyabi-healing\n    rules:\n{every}\n".encode()
+
+
+_HOSTS = f"count({_PREFIX}issues)"
+
+
+def _hosts_by_issue(up: str) -> str:
+    """How many hosts have each issue, on however many targets."""
+    return f"count by (name) (count by (name, instance) ({up} == 0))"
+
+
+def _fleet_row(chosen: str, one: str) -> list[_Json]:
+    """All hosts together: who is silent, what is wrong on how many, which versions there are."""
+    # a host that is away has no metrics, so its last one is looked for
+    last = f"last_over_time({metric('last_run_timestamp_seconds')}{chosen}[1d])"
+    info = f"last_over_time({metric('build_info')}{chosen}[1d])"
+    panels = [
+        _stat("Hosts that report", f"count(time() - {last} <= {_RUN_IS_LATE}) or vector(0)",
+              "none", None),
+        _stat("Silent hosts, of the last day",
+              f"count(time() - {last} > {_RUN_IS_LATE}) or vector(0)", "none", 1),
+        _stat("Hosts with issues",
+              f"count({metric('issues')}{chosen} > 0) or vector(0)", "none", 1),
+        _stat("Hosts where checks cannot run",
+              f"count({metric('unknown_checks')}{chosen} > 0) or vector(0)", "none", 1),
+        _bars("Issues by number of hosts", f"topk(10, {_hosts_by_issue(metric('check_up') + one)})",
+              "{{name}}"),
+        _bars("Versions by number of hosts", f"count by (version) ({info})", "{{version}}"),
+    ]  # fmt: skip
+    for number, panel in enumerate(panels):
+        across, height = (4, 4) if number < 4 else (2, 8)
+        panel["gridPos"] = {
+            "h": height, "w": 24 // across, "x": 24 // across * (number % across),
+            "y": 1 if number < 4 else 5,
+        }  # fmt: skip
+    return [_row("All hosts", 0), *panels, _row("Host by host", 13)]
 
 
 def dashboard() -> bytes:
@@ -132,10 +177,14 @@ def dashboard() -> bytes:
              "{{healer}}: {{result}}"),
         ),
     ]  # fmt: skip
+    for number, panel in enumerate(panels[:4]):
+        panel["gridPos"] = {"h": 4, "w": 6, "x": 6 * number, "y": 0}
+    for panel in panels:
+        place = cast("dict[str, int]", panel["gridPos"])
+        place["y"] += _FLEET_HEIGHT
+    panels = [*_fleet_row(chosen, one), *panels]
     for number, panel in enumerate(panels, 1):
         panel["id"] = number
-        if number <= 4:
-            panel["gridPos"] = {"h": 4, "w": 6, "x": 6 * (number - 1), "y": 0}
     variables = [
         {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
         _variable("instance", "Host", f"label_values({metric('issues')}, instance)"),
@@ -179,8 +228,30 @@ def _panel(kind: str, title: str, place: tuple[int, int], *targets: _Json) -> _J
     }  # fmt: skip
 
 
-def _stat(title: str, expression: str, unit: str, red: float) -> _Json:
-    steps = [{"color": "green", "value": None}, {"color": "red", "value": red}]
+def _row(title: str, top: int) -> _Json:
+    place = {"h": 1, "w": 24, "x": 0, "y": top}
+    return {
+        "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": [],
+        "targets": [],
+    }  # fmt: skip
+
+
+def _bars(title: str, expression: str, legend: str) -> _Json:
+    target: _Json = {"expr": expression, "instant": True, "legendFormat": legend}
+    return {
+        **_panel("bargauge", title, (8, 0), target),
+        "fieldConfig": {"defaults": {"unit": "none", "min": 0}, "overrides": []},
+        "options": {
+            "orientation": "horizontal", "displayMode": "basic",
+            "reduceOptions": {"calcs": ["lastNotNull"]},
+        },
+    }  # fmt: skip
+
+
+def _stat(title: str, expression: str, unit: str, red: float | None) -> _Json:
+    """A number that turns red from `red` on, or never."""
+    steps: list[_Json] = [{"color": "green", "value": None}]
+    steps += [] if red is None else [{"color": "red", "value": red}]
     limits = {"mode": "absolute", "steps": steps}
     return {
         **_panel("stat", title, (4, 0), {"expr": expression, "instant": True}),

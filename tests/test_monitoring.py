@@ -24,6 +24,19 @@ HOST, FAILED = 'instance="host"', 'healer="a", result="failed", instance="host"'
 HEALED = 'healer="a", result="success", instance="host"'
 LATE, USELESS = "no run for 1h 10m 0s on host", "the configuration cannot be used on host"
 OFTEN = "a healed 12 times on host"
+
+
+def hosts_with_issue(number: int, of: int) -> dict[str, str]:
+    """Series of hosts, some of which have an issue, two of its targets each."""
+    found = {f'issues{{instance="host{each}"}}': "1x60" for each in range(of)}
+    for each in range(of):
+        up = "0x60" if each < number else "1x60"
+        for target in ("/", "/data"):
+            labels = f'name="disk_space_critical", target="{target}", instance="host{each}"'
+            found[f"check_up{{{labels}}}"] = up
+    return found
+
+
 # Each alert: series from minute to minute, when it is asked, and what it says then; nothing where
 # it must be silent.
 CASES = [
@@ -63,6 +76,9 @@ CASES = [
     ),
     ("Foreseen", {f"foreseen_seconds{{{DISK}}}": "15000+0x90"}, "60m", ""),
     ("Foreseen", {f"foreseen_seconds{{{DISK}}}": "9000-60x10 stale"}, "60m", ""),
+    ("SameIssue", hosts_with_issue(5, of=10), "20m", "disk_space_critical on 50% of all hosts"),
+    ("SameIssue", hosts_with_issue(4, of=10), "20m", ""),
+    ("SameIssue", hosts_with_issue(4, of=4), "20m", ""),  # of so few, many have it by chance
 ]
 
 
@@ -110,6 +126,8 @@ def test_each_alert_comes_when_it_should_and_not_else(tmp_path: Path) -> None:
     for name, series, when, summary in CASES:
         rule = alerts()[name]
         labels = re.findall(r'(\w+)="([^"]*)"', next(iter(series)))
+        if name == "SameIssue":  # of no host alone
+            labels = [("name", "disk_space_critical")]
         alert = {
             "exp_labels": {**rule["labels"], **dict(labels)},
             "exp_annotations": {**rule["annotations"], "summary": summary},
@@ -139,3 +157,40 @@ def test_panels_of_the_dashboard_are_apart_and_have_their_own_numbers() -> None:
         )
         assert any(apart), (one, other)
     assert all(each["x"] + each["w"] <= 24 for each in (panel["gridPos"] for panel in panels))
+
+
+def test_fleet_row_counts_hosts_whose_metrics_are_gone_as_silent(tmp_path: Path) -> None:
+    titles = {
+        "Hosts that report": 1,
+        "Silent hosts, of the last day": 2,
+        "Hosts with issues": 1,
+        "Hosts where checks cannot run": 0,
+    }
+    asked = {
+        each["title"]: re.sub(r"\$(instance|check)", ".*", each["targets"][0]["expr"])
+        for each in BOARD["panels"]
+        if each["type"] == "stat"
+    }
+    series = {
+        'last_run_timestamp_seconds{instance="well"}': "0+60x600",
+        'last_run_timestamp_seconds{instance="hangs"}': "0x600",
+        'last_run_timestamp_seconds{instance="gone"}': "0+60x60 stale",
+        'issues{instance="well"}': "1x600",
+        'unknown_checks{instance="well"}': "0x600",
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f"miyabi_healing_{name}", "values": values}
+            for name, values in series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": asked[title],
+                "eval_time": "5h",
+                "exp_samples": [{"labels": "{}", "value": value}],
+            }
+            for title, value in titles.items()
+        ],
+    }
+    promtool(tmp_path, "test", {"rule_files": [], "tests": [test]})

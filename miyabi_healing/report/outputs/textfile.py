@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from miyabi_healing import __version__
 from miyabi_healing.report.outputs.output import OutputError, OutputRequest
 from miyabi_healing.state import history
 from miyabi_healing.state.store import open_read_only
@@ -122,6 +123,11 @@ class _RunMetrics(Collector):
             "When the last run ended.",
             value=time.time(),
         )
+        version = GaugeMetricFamily(
+            "miyabi_healing_build_info", "1, with the version of the program.", labels=("version",)
+        )
+        version.add_metric((__version__,), 1)
+        yield version
         seconds = self.given.seconds
         yield GaugeMetricFamily(
             "miyabi_healing_last_run_duration_seconds", "How long the last run took.", value=seconds
