@@ -33,12 +33,14 @@ def lead(
     *,
     wait: bool = True,
     told: Callable[[Answer], None] = lambda answer: None,
+    stopped: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = since_boot,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Standing:
     """Work on a rollout until it is finished or stopped, and say where it stands. Where others have
     all that is left, `wait` for it to be done, or to be taken over; else it is still running then.
-    `told` of each answer that the store has kept, in the calling thread.
+    `told` of each answer that the store has kept, in the calling thread; `stopped` is called where
+    a rule has stopped the rollout, by that coordinator alone whose stop the store took.
 
     A store that is away is waited for, but not at the beginning. Raises StoreError, Led;
     WorkerError where hosts cannot be asked; KeyboardInterrupt. What was in hand is given back then.
@@ -46,7 +48,7 @@ def lead(
     rollout = store.rollout(label)
     if rollout is None:
         raise StoreError(f"there is no rollout {label}")
-    coordinator = _Coordinator(store, rollout, worker, owner, told, clock, sleep)
+    coordinator = _Coordinator(store, rollout, worker, owner, told, stopped, clock, sleep)
     return coordinator.run(wait=wait)
 
 
@@ -57,6 +59,7 @@ class _Coordinator:
     worker: Worker
     owner: str
     told: Callable[[Answer], None]
+    stopped: Callable[[], None]
     clock: Callable[[], float]
     sleep: Callable[[float], None]
 
@@ -72,7 +75,8 @@ class _Coordinator:
                 continue
             waiting, held = self._patiently(lambda: self.store.open_slices(label))
             if not waiting and not held:
-                self._patiently(partial(self._judge, standing.wave))
+                if self._patiently(partial(self._judge, standing.wave)):
+                    self.stopped()  # not where it would be tried again: people are told once
             elif held and not wait:
                 return standing
             else:
@@ -107,17 +111,19 @@ class _Coordinator:
     def _slice_work(self, claim: Claim, sent: float) -> SliceWork:
         return SliceWork(self.store, self.worker, claim, sent, self.told, self.clock)
 
-    def _judge(self, wave: int) -> None:
-        """Go on to the next wave, or stop. Whoever is second changes nothing."""
+    def _judge(self, wave: int) -> bool:
+        """Go on to the next wave, or stop. Whoever is second changes nothing. Whether it was this
+        one that stopped it.
+        """
         label = self.rollout.label
         answers = self.store.answers_of_wave(label, wave)
         if any(each.state in OPEN for each in answers):
-            return  # it was opened again meanwhile
+            return False  # it was opened again meanwhile
         reason = why_to_stop(self.rollout, wave, answers, self.store.answers(label))
-        if reason is None:
-            self.store.advance(label, wave)
-        else:
-            self.store.stop(label, reason, by_rule=True)
+        if reason is not None:
+            return self.store.stop(label, reason, by_rule=True)
+        self.store.advance(label, wave)
+        return False
 
     def _patiently(self, ask: Callable[[], _Result]) -> _Result:
         """Ask the store until it answers. Raises its last StoreError."""
