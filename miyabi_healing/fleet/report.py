@@ -116,7 +116,7 @@ def _reports_of_unwell(store: Store, label: str) -> Iterator[tuple[str, Mapping[
 def _issues(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     rows = document.get("issues_detected")
     for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, Mapping) and row.get("name"):
+        if isinstance(row, Mapping) and _text(row, "name"):
             yield {
                 **{name: _text(row, name) for name in ("name", "target", "severity")},
                 "healed": row.get("healed") is True,

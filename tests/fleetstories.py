@@ -1,0 +1,89 @@
+"""Stores of a fleet with rollouts and reports in them, for tests of what is said about both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from miyabi_healing.fleet.open_store import open_store
+from miyabi_healing.fleet.sql_store import SqlStore
+from miyabi_healing.model.rollout import Answer, HostState, Rollout, Slice, state_of
+
+LABEL = "2026-11-26/build"
+
+
+def issue(name: str, target: str = "/", severity: str = "high", healed: bool = False) -> Any:
+    return {
+        "name": name, "description": f"{name} is over its limit", "severity": severity,
+        "metric_value": 95.0, "threshold": 90.0, "unit": "%", "target": target, "healed": healed,
+    }  # fmt: skip
+
+
+def document(
+    *issues: Any, version: str = "0.1.0", blocked: bool = False, made: float = 0, **more: Any
+) -> dict[str, Any]:
+    """A host's report; `blocked` is whether a policy kept its issues from being healed."""
+    actions = [
+        {"issue": each["name"], "target": each["target"], "brake": "cooldown"}
+        for each in (issues if blocked else ())
+    ]
+    return {
+        "ended": made or time.time(), "version": version, "run_id": "20261126T100000-7",
+        "fleet": {"run": LABEL}, "issues_detected": list(issues), "actions_taken": actions,
+        "summary": f"{len(issues)} issue(s).", **more,
+    }  # fmt: skip
+
+
+@contextmanager
+def opened(where: str, folder: Path) -> Iterator[SqlStore]:
+    """A store: of a Postgres by its connection string, or in a file."""
+    with closing(open_store(where, folder / "fleet.sqlite3")) as store:
+        assert isinstance(store, SqlStore)
+        yield store
+
+
+def rolled_out(
+    store: SqlStore, answers: list[Answer], untouched: tuple[str, ...] = (), at_work: str = ""
+) -> None:
+    """A rollout whose hosts have answered, but for some; its waves are of these three kinds."""
+    slices = (
+        Slice(1, 1, tuple(each.host for each in answers)),
+        Slice(2, 2, (at_work or "hostw",)),
+        Slice(3, 3, untouched or ("hostu",)),
+    )
+    assert store.create(Rollout(LABEL, slices), "ana@ctl")
+    claim = store.claim(LABEL, "ctl-1")
+    assert claim
+    for each in answers:
+        assert store.record(claim, each)
+    assert store.finish(claim)
+    if at_work:
+        assert store.advance(LABEL, 1)
+        assert store.claim(LABEL, "ctl-2")
+
+
+def answer(host: str, code: int, *issues: Any, **more: Any) -> Answer:
+    return Answer(host, state_of(code), code, "", document(*issues, **more))
+
+
+def mixed(*, extra: tuple[Answer, ...] = ()) -> list[Answer]:
+    """A host in each state that a host can have answered with."""
+    return [
+        answer("host1", 0),
+        answer("host2", 1, issue("disk", "/"), issue("disk", "/data"), issue("logs", healed=True)),
+        answer("host3", 1, issue("disk"), issue("memory")),
+        answer("host4", 3, issue("memory")),
+        Answer("host5", HostState.BUSY, 75, "another run holds the lock (pid 4711)"),
+        Answer("host6", HostState.FAILED, 127, "miyabi-healing: command not found"),
+        Answer("host7", HostState.UNREACHABLE, None, "connect to 10.0.0.7 port 22: timed out"),
+        *extra,
+    ]
+
+
+def age(store: SqlStore, host: str, seconds: float) -> None:
+    """Let a host's report be so old."""
+    sql = "update fleet_report set kept = kept - ?, since = since - ? where host = ?"
+    store._database.run(lambda to: to.write(sql, seconds, seconds, host))
