@@ -8,7 +8,10 @@ from pathlib import Path
 
 from benchmarks import harness
 
-AROUND = ("early", "forecast", "harness", "launch", "learning", "ours", "__main__")
+AROUND = (
+    *("early", "forecast", "harness", "launch", "learning", "ours", "__main__"),
+    *("fleet_faults", "fleet_hosts", "fleet_world"),
+)
 
 
 def topics() -> dict[str, harness.Topic]:

@@ -69,7 +69,8 @@ class Aim:
     """What is to be reached: `figure` of ours at most `reach` times the peer's or, where it is
     `absolute`, at most `reach`.
 
-    `against` is the peer's figure where that is another one. A figure is ``wall``, ``cpu``
+    `against` is the peer's figure where that is another one. With `worst`, every round has to reach
+    it, and not the median alone. A figure is ``wall``, ``cpu``
     (seconds), ``rss`` (bytes), or what the program prints. Without `reach` it is only shown. `name`
     says what it is where the job's name does not; `unit` is of a printed figure: ``s``, ``MB``, or
     any word.
@@ -81,6 +82,7 @@ class Aim:
     name: str = ""
     against: str = ""
     unit: str = ""
+    worst: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,13 @@ class Row:
     unit: str
     rounds: int
     absolute: bool
+    worst: bool = False
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median is what was to be reached; None where nothing was."""
-        return None if self.reach is None else self.middle <= self.reach
+        """Whether the median, or the worst, is what was to be reached; None where nothing was."""
+        judged = self.high if self.worst else self.middle
+        return None if self.reach is None else judged <= self.reach
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,9 @@ def run_case(
 
 
 def row(topic: str, case: Case, aim: Aim, samples: list[dict[str, Figures]]) -> Row:
-    ours = [each["ours"][aim.figure] for each in samples]
+    ours = [each["ours"][aim.figure] for each in samples if aim.figure in each["ours"]]
+    if not ours:
+        raise Broken(f"no round has the figure {aim.figure}")
     figure = aim.against or aim.figure
     theirs = [each["theirs"][figure] for each in samples if figure in each.get("theirs", {})]
     absolute = aim.absolute or not theirs
@@ -276,6 +282,7 @@ def row(topic: str, case: Case, aim: Aim, samples: list[dict[str, Figures]]) -> 
         aim.unit or {"rss": "MB"}.get(aim.figure, "s" if figure in SECONDS else ""),
         len(samples),
         absolute,
+        aim.worst,
     )
 
 

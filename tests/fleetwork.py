@@ -96,8 +96,10 @@ def _as_ordinary_user() -> list[str]:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server on loopback, in a folder of its own; it is gone at the end."""
+def postgres(*, everywhere: bool = False) -> Iterator[Postgres]:
+    """A server on loopback, in a folder of its own; it is gone at the end. With `everywhere` on all
+    addresses: in a network of one's own only.
+    """
     folder, port = Path(tempfile.mkdtemp(prefix="fleet-store-")), free_port()
     server = Postgres(folder, port)
     try:
@@ -108,7 +110,11 @@ def postgres() -> Iterator[Postgres]:
              "fleet", "-D", folder / "data", "--no-locale", "-E", "UTF8"],
             check=True, cwd=folder, stdout=subprocess.DEVNULL, env=_nobodys(), timeout=60,
         )  # fmt: skip
-        wish = f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\n"
+        where = "*" if everywhere else "127.0.0.1"
+        wish = f"port={port}\nlisten_addresses='{where}'\nunix_socket_directories=''\n"
+        if everywhere:
+            with (folder / "data/pg_hba.conf").open("a") as access:
+                access.write("host all all 0.0.0.0/0 trust\n")
         with (folder / "data/postgresql.conf").open("a") as file:
             file.write(wish + "max_connections=60\nshared_buffers=32MB\n")
         server.start()
