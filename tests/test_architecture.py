@@ -50,7 +50,6 @@ ALLOWED = {
     "host/space/crew.py": "signals to the processes that it started, and the pipes to them",
     "runner/supervised.py": "signals to the child that makes the run, and the pipe to it",
     "runner/watch/prefork.py": "the pipe to the watch that it makes runs for",
-    "fleet/sqlite_store.py": "the folder of a store that is a file",
     "state/run_lock.py": "the lock file of the state folder, and that folder",
     "state/journal.py": "the journal in the state folder, and that folder",
     "support/terminal.py": "standard output: what watch mode shows",
