@@ -124,16 +124,18 @@ def ending(health: CoordinatorHealth, process: Process, options: Options) -> Ite
             "its pane is to stay when it ends",
             optional=True,
         )
-    for number, why in (
-        (signal.SIGTERM, "it hangs"),
-        (signal.SIGKILL, f"it has not ended {options.patience:g} s after SIGTERM"),
+    # one that is stopped gets SIGTERM only when it goes on
+    patience = 0 if health.state.life == Life.STOPPED else options.patience
+    for number, wait, why in (
+        (signal.SIGTERM, patience, "it hangs"),
+        (signal.SIGKILL, 1, f"it has not ended {patience:g} s after SIGTERM"),
     ):
         yield signal_process(
             process,
             number,
             why,
             target=f"{number.name} to {who}",
-            wait=options.patience if number == signal.SIGTERM else 1,
+            wait=wait,
             coordinator=health.name,
             optional=True,
             guard=partial(ended, process),

@@ -16,7 +16,13 @@ from typing import Any
 
 import psutil
 
-from conftest import wait_for
+from conftest import PROJECT, wait_for
+from miyabi_healing.host.context import HealerContext
+from miyabi_healing.host.readings import Host
+from miyabi_healing.model.config import Config
+from miyabi_healing.model.issue import Issue, Limit
+from miyabi_healing.model.plan import Plan
+from miyabi_healing.runner import registry
 
 # MODE: it waits, with a heartbeat; is busy, without one; dies; or, the first one, is silent.
 PROGRAM = """
@@ -133,5 +139,23 @@ def end_later(world: World) -> None:
     with contextlib.suppress(psutil.NoSuchProcess, ValueError):
         process = psutil.Process(world.pid())
         process.kill()
-        if process.ppid() != os.getpid():  # else whoever started it waits for it
-            process.wait(5)
+
+
+GONE_OWNER = f"{os.uname().nodename}:00000000-0000-0000-0000-000000000000:7:7"  # an older boot's
+
+
+def fail_over(config: Config, issue: str, **more: Any) -> Plan:
+    """What the healer plans for the coordinator of a configuration."""
+    function, options = registry.load_healer("fail_over", PROJECT / "healers" / "fail_over.py")
+    assert options is not None
+    ((name, _),) = config.coordinators.items()
+    host = Host(config)
+    context = HealerContext(host, {"coordinator": host.coordinator(name)})
+    return function(context, Issue(issue, name, "", 1, Limit(0)), options(**more))
+
+
+def rewritten(file: Path, text: str) -> None:
+    """A file that somebody replaces as a whole."""
+    aside = file.with_name("aside")
+    aside.write_text(text)
+    os.replace(aside, file)

@@ -15,12 +15,14 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,6 +50,7 @@ from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host import caches, memory, process_ending
 from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.readings import Host
+from miyabi_healing.model.claim import Claim
 from miyabi_healing.model.config import (
     CacheSettings,
     Config,
@@ -56,12 +59,15 @@ from miyabi_healing.model.config import (
     SafetySettings,
 )
 from miyabi_healing.model.config import QuarantineSettings as Quarantined
+from miyabi_healing.model.coordinator import Coordinator
 from miyabi_healing.model.steps import (
     ArchiveLog,
     ArchiveLogs,
     BundledLog,
     CutLog,
     Delete,
+    GiveBack,
+    GiveBackRows,
     Quarantine,
     Reclaim,
     RetireWorktree,
@@ -89,8 +95,24 @@ while True:
 """
 
 
+# of a boot before this one
+LOST = f"{os.uname().nodename}:00000000-0000-0000-0000-000000000000:7:7"
+CLAIMS = tuple(Claim(f"t{number}", "in_progress", LOST) for number in range(3))
+GIVE_BACK = (
+    "update task set status = 'pending', owner = null "
+    "where id = :id and status = :status and owner = :owner"
+)
+
+
 def config(top: Path) -> Config:
+    place = {"pid_file": str(top / "pid"), "start": ("true",), "owned_by": "host boot pid start"}
+    file, table = str(top / "home" / "tasks.json"), str(top / "home" / "tasks.db")
+    query = "select id, status, owner from task where status = 'in_progress'"
     return Config(
+        coordinators={
+            "file": Coordinator(**place, tasks=file, list="/tasks"),  # type: ignore[arg-type]
+            "table": Coordinator(**place, sqlite=table, query=query, give_back=GIVE_BACK),  # type: ignore[arg-type]
+        },
         caches=CacheSettings(homes=(str(top / "home"),)),
         policy=PolicySettings(cooldown=0, respect_days=0),
         processes=ProcessSettings(),
@@ -120,6 +142,17 @@ def build(kind: str, home: Path) -> None:
         fill(home / "thing")
     elif kind == "reclaim":
         (home / "memory.reclaim").touch()
+    elif kind == "give back":
+        rows = [
+            {"id": each.id, "status": each.status, "assigned_to": each.owner} for each in CLAIMS
+        ]
+        (home / "tasks.json").write_text(json.dumps({"tasks": rows, "about": 1.10}, indent=2))
+        (home / "tasks.json").chmod(0o640)
+    elif kind == "give back rows":
+        with closing(sqlite3.connect(home / "tasks.db")) as database, database:
+            database.execute("create table task (id text, status text, owner text)")
+            values = [(each.id, each.status, each.owner) for each in CLAIMS]
+            database.executemany("insert into task values (?, ?, ?)", values)
     elif kind in ("archive log", TAKEN, "trim log", "cut log"):
         (home / "app.log").write_bytes(LINES)
         (home / "app.log").chmod(0o640)
@@ -188,6 +221,11 @@ def make_step(kind: str, top: Path) -> Step:
             caches.measure_unit(path, root.stat().st_dev) for path in sorted(root.iterdir())
         )
         return Delete(target="", reason="", root=root, units=units)
+    if kind == "give back":
+        path = home / "tasks.json"
+        return GiveBack(target="", reason="", coordinator="file", path=path, claims=CLAIMS)
+    if kind == "give back rows":
+        return GiveBackRows(target="", reason="", coordinator="table", claims=CLAIMS)
     if kind == "purge":
         return retention.purge(quarantine.find_entries(top / "state")[0], "")
     if kind == "run":
@@ -422,6 +460,11 @@ class Row:
             return unfit_log((home / "app.log").read_bytes())
         if self.kind == "reclaim":
             return None
+        if self.kind == "give back rows":
+            with closing(sqlite3.connect(home / "tasks.db")) as database:
+                states = set(database.execute("select status, owner from task"))
+            whole = ({("in_progress", LOST)}, {("pending", None)})
+            return None if states in whole else f"half given back: {states}"
         in_child(lambda: roll_back(self.top))
         after, held = snapshot(home), quarantine.find_entries(self.top / "state")
         if self.kind == TAKEN:

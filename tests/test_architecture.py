@@ -68,7 +68,7 @@ IN_THE_GATE = set(
     handlers/archive_log handlers/archive_logs handlers/archive_restore
     handlers/bundle_restore handlers/delete handlers/kept_commits
     handlers/log_files handlers/log_restore handlers/reclaim handlers/signal
-    handlers/worktree_restore
+    handlers/task_restore handlers/worktree_restore
     primitives/compression primitives/quarantine_locations primitives/quarantine_restore
     primitives/quarantine_writer primitives/syscalls
 """.split()

@@ -93,6 +93,8 @@ def test_stopped_coordinator_is_ended_before_its_claims_are_given_back(world: Wo
         world, world.config(heartbeat_limit=LIMIT) + "[healers.fail_over]\npatience = 0.3\n"
     )
     print(f"a hang: {time.monotonic() - begun:.2f} s")
+    for each in action(document)["steps"]:
+        print(each["target"], each["status"], each["message"], each["duration_seconds"])
     assert code == 0, json.dumps(document, indent=1)
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     assert now(world) == {"t1": ("pending", None)}

@@ -32,6 +32,8 @@ from miyabi_healing.model.steps import (
     BundledLog,
     CutLog,
     Delete,
+    GiveBack,
+    GiveBackRows,
     Purge,
     Quarantine,
     Reclaim,
@@ -152,6 +154,10 @@ EXAMPLES: dict[type[Step], Callable[[Path], Step]] = {
     CutLog: about_log(CutLog),
     Delete: deletion,
     Purge: purged,
+    GiveBack: lambda home: GiveBack(
+        target="", reason="", coordinator="one", path=log(home), claims=()
+    ),
+    GiveBackRows: lambda _: GiveBackRows(target="", reason="", coordinator="one", claims=()),
     Run: lambda home: Run(target="true", reason="", argv=("true",), time_limit=5),
     Signal: lambda home: Signal(target="", reason="", pid=1, start=1, signal=signal.SIGTERM),
     Reclaim: lambda home: Reclaim(target="", reason="", control=home / "memory.reclaim", value="1"),

@@ -28,6 +28,8 @@ KINDS = {
     "Run": "run",
     "Reclaim": "reclaim",
     "Purge": "purge",
+    "GiveBack": "give back",
+    "GiveBackRows": "give back rows",
 }
 
 

@@ -27,8 +27,8 @@ PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
 
 # 1 kills at every point: some eight thousand runs
 STRIDE = int(os.environ.get("KILL_STRIDE", "27"))
-UNDOABLE = ["quarantine", "archive log", "archive logs", "trim log", "retire worktree"]
-CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim"]
+UNDOABLE = ["quarantine", "archive log", "archive logs", "trim log", "retire worktree", "give back"]
+CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim", "give back rows"]
 
 
 ROWS = [(kind, phase) for kind in CHANGES for phase in ("apply", "recover apply")]
@@ -69,6 +69,12 @@ POINTS = {
     ("run", "recover apply"): 975,
     ("reclaim", "apply"): 481,
     ("reclaim", "recover apply"): 975,
+    ("give back", "apply"): 789,
+    ("give back", "recover apply"): 1276,
+    ("give back", "undo"): 479,
+    ("give back", "recover undo"): 1311,
+    ("give back rows", "apply"): 550,
+    ("give back rows", "recover apply"): 974,
     ("quarantine", "undo"): 387,
     ("quarantine", "recover undo"): 997,
     ("archive log", "undo"): 575,

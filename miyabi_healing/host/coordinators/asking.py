@@ -34,6 +34,7 @@ class Pane:
 
 
 def systemctl(user: bool) -> list[str]:
+    """The command line that reaches the system's systemd, or the user's."""
     return ["systemctl", *(["--user"] if user else [])]
 
 
