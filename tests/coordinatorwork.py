@@ -138,7 +138,8 @@ def end_later(world: World) -> None:
     """What the program has started is ended with the test."""
     with contextlib.suppress(psutil.NoSuchProcess, ValueError):
         process = psutil.Process(world.pid())
-        process.kill()
+        if str(world.home) in " ".join(process.cmdline()):
+            process.kill()
 
 
 GONE_OWNER = f"{os.uname().nodename}:00000000-0000-0000-0000-000000000000:7:7"  # an older boot's
