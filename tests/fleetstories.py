@@ -10,6 +10,14 @@ from typing import Any
 
 from miyabi_healing.fleet.open_store import open_store
 from miyabi_healing.fleet.sql_store import SqlStore
+from miyabi_healing.fleet.status import (
+    FleetStatus,
+    OpenIssue,
+    OpenRollout,
+    SilentHost,
+    SomeHosts,
+    VersionInUse,
+)
 from miyabi_healing.model.rollout import Answer, HostState, Rollout, Slice, state_of
 
 LABEL = "2026-11-26/build"
@@ -87,3 +95,27 @@ def age(store: SqlStore, host: str, seconds: float) -> None:
     """Let a host's report be so old."""
     sql = "update fleet_report set kept = kept - ?, since = since - ? where host = ?"
     store._database.run(lambda to: to.write(sql, seconds, seconds, host))
+
+
+def large(hosts: int = 100_000) -> FleetStatus:
+    """A fleet in which everything is there, some of it with endless or evil names."""
+    names = tuple(f"web{each:05}.dc{each * 7 % 13}.example" for each in range(500))
+    evil = "<script>alert(1)</script>\x1b[2J\u202e" + "x" * 300
+    return FleetStatus(
+        now=1.8e9, silent_after=7200, hosts=hosts, well=hosts - 60_000, issues=40_000,
+        unknown=SomeHosts(10_000, names), silent=10_000, never=2000,
+        silent_hosts=tuple(
+            SilentHost(each, None if at < 50 else at * 3600, "" if at < 50 else "well", "0.1.0")
+            for at, each in enumerate((evil, *names))
+        ),
+        open_issues=tuple(
+            OpenIssue(f"{evil}{at}" if at == 3 else f"issue_{at}", "high", 900 - at, names, 1.7e9)
+            for at in range(100)
+        ),
+        blocked=SomeHosts(4000, names),
+        versions=tuple(VersionInUse(f"{evil}{at}", 10, names if at else ()) for at in range(100)),
+        rollouts=tuple(
+            OpenRollout(f"{evil}{at}", "stopped", True, evil, 1, 3, 1.79e9,
+                               {"untouched": 5, "unreachable": 1}) for at in range(20)
+        ),
+    )  # fmt: skip

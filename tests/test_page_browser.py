@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import fleetstories
 import pagework
 import pytest
 from browser import Browser, browser, find_chromium
 
+from miyabi_healing.fleet import page as fleet_page
 from miyabi_healing.report.page import contents, making
 
 pytestmark = pytest.mark.skipif(
@@ -124,6 +126,22 @@ def test_page_fits_can_be_read_and_loads_nothing(
     assert chromium.run(CONTRAST) == []
     assert chromium.run(TOUCHING) == []
     assert chromium.run("performance.getEntriesByType('resource').map(e => e.name)") == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_page_of_a_fleet_fits_can_be_read_and_loads_nothing(
+    chromium: Browser, tmp_path: Path, width: int, scheme: str
+) -> None:
+    file = tmp_path / "fleet.html"
+    file.write_text(fleet_page.render(fleet_page.page_of(fleetstories.large())))
+    chromium.open(file, width, scheme)
+    assert chromium.run("document.querySelectorAll('section').length") == 5
+    assert chromium.run("document.scrollingElement.scrollWidth") == width
+    assert chromium.run(OUTSIDE) == []
+    assert chromium.run(CONTRAST) == []
+    assert chromium.run("performance.getEntriesByType('resource').map(e => e.name)") == []
+    if width == 1280:
+        assert chromium.printed().startswith(b"%PDF")
 
 
 def test_named_cells_of_the_map_are_fewer_on_a_telephone(chromium: Browser, page: Path) -> None:
