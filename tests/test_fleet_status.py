@@ -22,7 +22,7 @@ from rich.cells import cell_len
 from slackserver import Slack, slack
 
 from miyabi_healing.cli.main import command
-from miyabi_healing.fleet import notice, page, report, status, status_text
+from miyabi_healing.fleet import notice, page, status, status_text
 from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.sql_store import SqlStore
 from miyabi_healing.fleet.status import FleetStatus
@@ -366,10 +366,7 @@ def stopped_by_rule(store: SqlStore, state: Path, limit: float = 5) -> list[str]
     settings = Config(alerts=alerting(limit))
 
     def stopped() -> None:
-        found = store.standing(LABEL)
-        assert found
-        issues = report.issues_of(store, LABEL)
-        notice.tell_stopped(found, issues, settings, state, said.append)
+        notice.tell_stop(store, LABEL, settings, state, said.append)
 
     for owner in ("ctl-1", "ctl-2"):
         found = lead(store, LABEL, Worker(), owner, stopped=stopped)

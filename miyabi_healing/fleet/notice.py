@@ -10,8 +10,10 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from miyabi_healing.fleet.report import Store, issues_of
+from miyabi_healing.fleet.store import StoreError
 from miyabi_healing.fleet.wording import counts_text, many_hosts, next_steps
-from miyabi_healing.model.config import Config
+from miyabi_healing.model.config import Config, ConfigError
 from miyabi_healing.model.rollout import Standing
 from miyabi_healing.report.alerts import now, queue
 from miyabi_healing.report.alerts.alert import Alert
@@ -20,6 +22,20 @@ from miyabi_healing.support.formatting import display, timestamp
 from miyabi_healing.support.invocation import own_command, shell_word
 
 _MOST_ISSUES = 3
+
+
+def tell_stop(
+    store: Store, label: str, settings: Config, state: Path, say: Callable[[str], None]
+) -> None:
+    """Tell people that a rule has stopped a rollout just now, with what is left where. Whatever
+    goes wrong is handed to `say`, and changes nothing else.
+    """
+    try:
+        standing = store.standing(label)
+        if standing is not None:
+            tell_stopped(standing, issues_of(store, label), settings, state, say)
+    except (StoreError, ConfigError) as error:
+        say(f"alerts: {error}")
 
 
 def tell_stopped(
