@@ -97,6 +97,7 @@ def serve(place: Path) -> None:
     from benchmarks import fleet_hosts
 
     own = os.geteuid() == 0
+    place.chmod(0o711)  # Postgres is another user
     if own:
         subprocess.run([needs("ip"), "link", "set", "lo", "up"], check=True)
     with contextlib.ExitStack() as stack:
