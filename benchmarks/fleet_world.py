@@ -60,9 +60,9 @@ class World:
 
 
 @contextlib.contextmanager
-def world(folder: Path) -> Iterator[World]:
-    """All of it in memory where that is possible: a disk has moods, and others use it. Raises
-    Skipped.
+def world(folder: Path, *, on_disk: bool = False) -> Iterator[World]:
+    """All of it in memory where that is possible: a disk has moods, and others use it. With
+    `on_disk`, below `folder`: a commit is a write then. Raises Skipped.
     """
     for each in ("fleetwork", "psycopg"):
         try:
@@ -71,10 +71,14 @@ def world(folder: Path) -> Iterator[World]:
             raise Skipped(f"{error.name} is not installed") from None
     if helpers().postgres_folder() is None:
         raise Skipped("Postgres is not installed")
+    memory = MEMORY if MEMORY.is_dir() and not on_disk else folder
+    if memory == folder:
+        for each in (folder, folder.parent):
+            each.chmod(0o711)  # both were made for this; Postgres is another user
     alone = (needs("unshare"), "--net") if os.geteuid() == 0 else ()
     argv = (*alone, sys.executable, "-m", "benchmarks.fleet_world")
     with (
-        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else folder) as place,
+        tempfile.TemporaryDirectory(dir=memory) as place,
         subprocess.Popen(
             (*argv, place),
             cwd=PROJECT,

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from benchmarks import fleet_faults
 from conftest import PROJECT, wait_for
 
 CROWD = """
@@ -57,6 +59,40 @@ def test_topic_that_is_ended_takes_its_world_away(tmp_path: Path) -> None:
         benchmark.terminate()
         assert benchmark.wait(10) == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
+
+
+# The judge of what befalls coordinators: a benchmark that finds nothing wrong has to be able to.
+
+DONE = (("a", "asked", 1, 0.0), ("a", "begin", 1, 0.1), ("a", "end", 1, 0.4))
+
+
+def judged(*events: tuple[str, str, int, float], **more: Any) -> fleet_faults.Judgement:
+    """Of hosts a and b, each event with its host, token and time."""
+    noted = [dict(zip(("host", "what", "token", "at"), each, strict=True)) for each in events]
+    return fleet_faults.judge(noted, **{"well": ["a", "b"], "hosts": ["a", "b"], **more})
+
+
+def test_judge_finds_nothing_where_each_host_has_run_once() -> None:
+    found = judged(*DONE, ("b", "begin", 2, 0.5), ("b", "end", 2, 0.8), ("b", "again", 3, 1.0))
+    assert found == fleet_faults.Judgement(lost=0, second=0, late=0, most=1)
+
+
+def test_judge_finds_what_is_lost_on_the_host_and_in_the_store() -> None:
+    assert judged(*DONE, ("b", "begin", 2, 0.5)).lost == 1
+    assert judged(*DONE, ("b", "begin", 2, 0.5), ("b", "end", 2, 0.6), well=["b"]).lost == 1
+
+
+def test_judge_finds_second_runs_and_how_many_are_at_work_at_once() -> None:
+    found = judged(*DONE, ("b", "begin", 2, 0.2), ("b", "end", 2, 0.5), ("b", "begin", 3, 0.6))
+    assert (found.second, found.most) == (1, 2)
+
+
+def test_judge_measures_how_long_each_lost_slice_waited() -> None:
+    found = judged(
+        ("a", "asked", 1, 0.9), ("a", "asked", 4, 3.5), ("b", "asked", 2, 0.9),
+        ("b", "asked", 5, 4.25), ("b", "asked", 6, 9.0), fault=1.0, taken={"a": 1, "b": 2},
+    )  # fmt: skip
+    assert (found.first, found.last) == (2.5, 3.25)
 
 
 def lives(process: psutil.Process) -> bool:
