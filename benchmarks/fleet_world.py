@@ -73,8 +73,8 @@ def world(folder: Path, *, on_disk: bool = False) -> Iterator[World]:
         raise Skipped("Postgres is not installed")
     memory = MEMORY if MEMORY.is_dir() and not on_disk else folder
     if memory == folder:
-        for each in (folder, folder.parent):
-            each.chmod(0o711)  # both were made for this; Postgres is another user
+        for top in (folder, folder.parent):
+            top.chmod(0o711)  # both were made for this; Postgres is another user
     alone = (needs("unshare"), "--net") if os.geteuid() == 0 else ()
     argv = (*alone, sys.executable, "-m", "benchmarks.fleet_world")
     with (
