@@ -30,6 +30,7 @@ import nox
 
 RUNNER = str(Path(__file__).resolve().parent / "requirements/runner.txt")
 nox.options.reuse_existing_virtualenvs = True
+nox.options.default_venv_backend = "uv|venv"  # both come with nox; uv takes a tenth of pip's time
 
 
 def install(session: nox.Session, *locks: str) -> None:
@@ -70,7 +71,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
-@nox.session
+@nox.session(venv_backend="venv")  # it asks pip, as users do
 def package(session: nox.Session) -> None:
     """The wheel: it brings nothing but its own package, installs, and runs."""
     install(session)
