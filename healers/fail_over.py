@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from miyabi_healing.api import (
     Claim,
     CoordinatorHealth,
     Fate,
+    GiveBack,
+    GiveBackRows,
     Goal,
     HealerContext,
     Issue,
@@ -87,6 +89,7 @@ def fail_over(context: HealerContext, issue: Issue, options: Options) -> Plan:
         goal(health, issue, process, options),
         kept=tuple(kept),
         done=done,
+        expects=partial(expected, issue),
         sightings=sightings,
         unproven=down,
     )
@@ -260,6 +263,15 @@ def still_there(health: CoordinatorHealth, process: Process | None) -> str | Non
         return "the old one has not ended"
     now = again(health).look()
     return None if now.life == Life.GONE else f"it is there: {now.text}"
+
+
+def expected(issue: Issue, going: Sequence[Step]) -> float | None:
+    """That none is left where its steps go; None of a start, which only a look can tell."""
+    if issue.name != "orphaned_tasks":
+        return None
+    given = sum(len(each.claims) for each in going if isinstance(each, (GiveBack, GiveBackRows)))
+    given += sum(each.counts == "claims_given_back" for each in going)
+    return max(issue.metric_value - given, 0)
 
 
 def done(counts: Counter[str]) -> str:

@@ -9,12 +9,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from gatework import plan
 
 from conftest import PROJECT, wait_for
 from miyabi_healing.host.context import HealerContext
@@ -24,7 +25,8 @@ from miyabi_healing.model.issue import Issue, Limit
 from miyabi_healing.model.plan import Plan
 from miyabi_healing.runner import registry
 
-# MODE: it waits, with a heartbeat; is busy, without one; dies; or, the first one, is silent.
+# MODE: it waits, with a heartbeat; is busy, without one; dies; or, the first one, is silent, alone
+# or as the parent of one that is busy.
 PROGRAM = """
 import os, pathlib, sys, time
 home, mode = pathlib.Path(sys.argv[1]), sys.argv[2]
@@ -34,6 +36,9 @@ os.replace(home / "new.pid", home / "coordinator.pid")
 (home / "beat").touch()
 if mode == "dies":
     sys.exit(1)
+if mode == "parent" and not os.fork():
+    while True:
+        time.sleep(0.02)
 while mode == "busy" or mode == "waits" or (home / "starts").stat().st_size > 1:
     time.sleep(0.02)
     mode == "busy" or (home / "beat").touch()
@@ -145,14 +150,25 @@ def end_later(world: World) -> None:
 GONE_OWNER = f"{os.uname().nodename}:00000000-0000-0000-0000-000000000000:7:7"  # an older boot's
 
 
-def fail_over(config: Config, issue: str, **more: Any) -> Plan:
-    """What the healer plans for the coordinator of a configuration."""
+def fail_over(
+    config: Config, issue: str, seen: Mapping[str, float] | None = None, **more: Any
+) -> Plan:
+    """What the healer plans for the coordinator of a configuration; `seen` is for how long runs
+    have seen what it waits for.
+    """
     function, options = registry.load_healer("fail_over", PROJECT / "healers" / "fail_over.py")
     assert options is not None
     ((name, _),) = config.coordinators.items()
     host = Host(config)
-    context = HealerContext(host, {"coordinator": host.coordinator(name)})
+    context = HealerContext(
+        host, {"coordinator": host.coordinator(name)}, seen_for=lambda: seen or {}
+    )
     return function(context, Issue(issue, name, "", 1, Limit(0)), options(**more))
+
+
+def planned(config: Config, issue: str) -> Plan:
+    """The same; its goal is not asked."""
+    return plan(*fail_over(config, issue).steps)
 
 
 def rewritten(file: Path, text: str) -> None:

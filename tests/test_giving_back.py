@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from coordinatorwork import GONE_OWNER, OLD, fail_over, rewritten
+from coordinatorwork import GONE_OWNER, OLD, planned, rewritten
 from fleetwork import Postgres, needs_postgres, postgres
 from gatework import carry_out, plan
 
@@ -29,7 +29,6 @@ from miyabi_healing.host.readings import Host
 from miyabi_healing.model.actions import Outcome
 from miyabi_healing.model.config import Config, PolicySettings
 from miyabi_healing.model.coordinator import Coordinator
-from miyabi_healing.model.plan import Plan
 from miyabi_healing.state import quarantine
 
 Start = Callable[..., psutil.Popen]
@@ -65,14 +64,9 @@ def context(home: Path, config: Config) -> Context:
     return Context(Host(config), "run", home.parent / "state", allowed(config, ()))
 
 
-def planned(config: Config) -> Plan:
-    """What the healer plans; its goal is not asked."""
-    return plan(*fail_over(config, "orphaned_tasks").steps)
-
-
 def given_back(home: Path, config: Config) -> Outcome:
     """What becomes of the step that gives back."""
-    (outcome,) = carry_out(planned(config), context(home, config))
+    (outcome,) = carry_out(planned(config, "orphaned_tasks"), context(home, config))
     return outcome
 
 
@@ -185,7 +179,7 @@ def test_lock_that_writers_hold_is_waited_for(home: Path, monkeypatch: pytest.Mo
 def test_owner_that_is_back_keeps_what_it_had(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate looks at owners itself, at the last moment."""
     config = of_file(home)
-    made = planned(config)
+    made = planned(config, "orphaned_tasks")
     monkeypatch.setattr(
         "miyabi_healing.host.coordinators.owners.boot_id", lambda: GONE_OWNER.split(":")[1]
     )
@@ -203,7 +197,7 @@ def test_step_gives_back_only_in_the_file_that_the_configuration_names(
     home: Path, change: dict[str, Any]
 ) -> None:
     config = of_file(home)
-    (step,) = planned(config).steps
+    (step,) = planned(config, "orphaned_tasks").steps
     changed = {key: Path(value) if key == "path" else value for key, value in change.items()}
     (outcome,) = carry_out(plan(replace(step, **changed)), context(home, config))
     assert outcome.status == "skipped"
@@ -246,7 +240,7 @@ def test_rows_of_a_table_are_given_back(home: Path) -> None:
 
 def test_row_that_is_finished_meanwhile_stays_finished(home: Path) -> None:
     config = of_sqlite(home)
-    made = planned(config)
+    made = planned(config, "orphaned_tasks")
     rows(home, "update task set status = 'completed' where id = 't1'")
     (outcome,) = carry_out(made, context(home, config))
     assert (outcome.status, outcome.measured) == ("applied", {"claims_given_back": 1})
@@ -282,7 +276,7 @@ def test_rows_in_postgres_are_given_back_and_what_is_finished_stays(
         store.execute(TABLE)
         with store.cursor() as cursor:
             cursor.executemany("insert into task values (%s, %s, %s, %s)", ROWS)
-        made = planned(config)
+        made = planned(config, "orphaned_tasks")
         store.execute("update task set status = 'completed' where id = 't1'")
         (outcome,) = carry_out(made, context(home, config))
         assert (outcome.status, outcome.measured) == ("applied", {"claims_given_back": 1})
@@ -317,7 +311,7 @@ def test_claim_that_another_took_meanwhile_stays(home: Path) -> None:
     file = home / "claims" / "t1"
     file.write_text(GONE_OWNER)
     config = coordinator(home, claims=str(home / "claims" / "*"))
-    made = planned(config)
+    made = planned(config, "orphaned_tasks")
     rewritten(file, "another-host:x:1:1")
     (outcome,) = carry_out(made, context(home, config))
     assert (outcome.status, file.read_text()) == ("skipped", "another-host:x:1:1")

@@ -99,6 +99,8 @@ def _effective(chosen: Config, sources: ConfigSources, given: CommandContext) ->
         for key in fields(waiver):
             keys = ("waivers", name, key.name)
             yield _Value(keys, getattr(waiver, key.name), sources.of(*keys))
+    for name, coordinator in chosen.coordinators.items():
+        yield from _flat(("coordinators", name), coordinator, sources)
 
 
 def _flat(path: tuple[str, ...], value: Any, sources: ConfigSources) -> Iterator[_Value]:

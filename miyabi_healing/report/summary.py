@@ -27,6 +27,8 @@ _NAMES = {
     "high_memory_usage": ("memory", "groups"),
     "swap_usage": ("swap", "hosts"),
     "tmpfs_usage": ("tmpfs", "filesystems"),
+    "coordinator_down": ("coordinator", "coordinators"),
+    "orphaned_tasks": ("orphaned tasks", "coordinators"),
 }
 
 _KEPT_SEVERAL = "left as they are, as nothing safe can be done"

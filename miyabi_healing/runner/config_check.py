@@ -58,7 +58,17 @@ def problems(
         settings = config_loader.interpret(good, _SOURCE)
     except ConfigError as error:
         return [*found, Problem(sources.near(), _plain(error))]
-    for look in (_folders, _names, _caches, _paths, _repositories, _logs, _limits, _outputs):
+    for look in (
+        _folders,
+        _names,
+        _caches,
+        _paths,
+        _repositories,
+        _logs,
+        _limits,
+        _outputs,
+        _coordinators,
+    ):
         found += look(settings, sources, more_checks)
     return found
 
@@ -335,6 +345,34 @@ def _outputs(settings: Config, sources: ConfigSources, _: tuple[str, ...]) -> _L
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             words = f"metrics.textfile: {display(folder)}: no folder that we can write to"
             yield Problem(sources.near("metrics", "textfile"), words, fatal=False)
+
+
+def _coordinators(settings: Config, sources: ConfigSources, _: tuple[str, ...]) -> _Look:
+    """Claims that cannot be read now, a place that cannot be looked at, a program that is not
+    there.
+    """
+    if not settings.coordinators:
+        return
+    from miyabi_healing.host.coordinators import claims, place
+    from miyabi_healing.support import commands
+    from miyabi_healing.support.command_errors import ToolError
+
+    for name, each in settings.coordinators.items():
+        for look in (claims.read, place.find):
+            try:
+                look(each)
+            except (OSError, ValueError, ToolError, claims.CannotRead) as error:
+                words = f"coordinators.{name}: {error}"
+                yield Problem(sources.near("coordinators", name), words, fatal=False)
+        for key in ("start", "give_back_command"):
+            program = os.path.expanduser(next(iter(getattr(each, key)), ""))
+            if (
+                program
+                and not (key == "start" and each.pane)
+                and (why := commands.missing(program))
+            ):
+                words = f"coordinators.{name}.{key}: {why}"
+                yield Problem(sources.near("coordinators", name, key), words, fatal=False)
 
 
 def line_in(message: str) -> int | None:

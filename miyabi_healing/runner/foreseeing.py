@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]  # a check's name and its target
 # Checks that may pass above their limit, as swap that is full does no harm by itself; and those
 # of which no value is known before they trip.
-NEVER_FORESEEN = ("swap_usage", "stale_git_lock")
+NEVER_FORESEEN = ("swap_usage", "stale_git_lock", "coordinator_down", "orphaned_tasks")
 # Where in the past a value is looked up: so many seconds, and so many runs ago.
 _AGO = (900, 3600, 6 * 3600, 86_400)
 _RUNS_AGO = (12, 36)

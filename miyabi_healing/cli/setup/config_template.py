@@ -71,7 +71,7 @@ def render_config(found: Findings, host: str, when: str) -> str:
                     dict(special[each.name](found)) if each.name in special else {},
                 ),
             ]
-    lines += [*checks(found), *healers()]
+    lines += [*coordinators(), *checks(found), *healers()]
     return "\n".join(lines) + "\n"
 
 
@@ -292,6 +292,12 @@ def _cache_line(cache: FoundCache) -> str:
         f"{'' if cache.weighed else 'at least '}{size_text(cache.bytes)} "
         f"in {display(_short(cache.path))}"
     )
+
+
+def coordinators() -> Iterator[str]:
+    """What only a person can say: where a coordinator of tasks is, and where its claims are."""
+    yield from ("", "# A coordinator of tasks, which is started again with its claims given back:")
+    yield "# [coordinators.NAME]: see docs/coordinators.md, none"
 
 
 def checks(found: Findings) -> Iterator[str]:

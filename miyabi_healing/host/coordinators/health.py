@@ -188,7 +188,8 @@ class Claims:
         words = "; ".join(f"{claim_name(claim)}: {owner.text}" for claim, owner in gone[:_NAMED])
         more = "; …" if len(gone) > _NAMED else ""
         several = f" ({words}{more})" if gone else ""
-        return f"Found {len(gone)} of {len(self.found)} claim(s) of {self.name} left{several}"
+        left = f"Found {len(gone)} of {len(self.found)} claim(s) of {self.name}"
+        return f"{left} whose owner is gone{several}"
 
 
 def claim_name(claim: Claim) -> str:

@@ -14,12 +14,17 @@ from miyabi_healing.support.formatting import day_text, display
 
 _MOST = 15  # runs
 _KINDS = {
+    "claims": "file of tasks as it was",
     "log-archive": "archived log",
     "log-bundle": "archive of logs",
     "log-trim": "shortened log",
     "quarantine": "file or folder",
 }
-_PLURALS = {"log-bundle": "archives of logs", "quarantine": "files or folders"}
+_PLURALS = {
+    "claims": "files of tasks as they were",
+    "log-bundle": "archives of logs",
+    "quarantine": "files or folders",
+}
 
 
 def quarantine_rows(
