@@ -119,6 +119,7 @@ def ending(health: CoordinatorHealth, process: Process, options: Options) -> Ite
             time_limit=STOPPING,
             optional=True,
             ends=[process],
+            coordinator=health.name,
             guard=partial(ended, process),
         )
     if pane := health.state.place.pane:

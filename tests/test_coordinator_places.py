@@ -217,6 +217,23 @@ def test_only_the_process_that_the_configuration_names_may_be_ended(world: World
     assert consent.reason_not_to_end(mine, "builder", given) == "this program runs below it"
 
 
+def test_script_of_a_shell_may_be_a_coordinator_and_a_database_never(
+    world: World, start: Start
+) -> None:
+    script = world.home / "hands-out.sh"
+    script.write_text("#!/bin/sh\nwhile :; do sleep 100; done\n")
+    script.chmod(0o755)
+    database = world.home / "postgres"
+    shutil.copy(str(shutil.which("sleep")), database)
+    for argv, words in (([str(script)], "None"), ([str(database), "100"], "postgres is protected")):
+        process = start(*argv)
+        wait_for(lambda process=process: process.cmdline() and "pytest" not in process.name())  # type: ignore[misc]
+        (world.home / "coordinator.pid").write_text(str(process.pid))
+        found = read_process(process.pid)
+        assert found
+        assert str(consent.reason_not_to_end(found, "builder", by_pid_file(world))) == words
+
+
 def test_coordinator_under_a_debugger_is_left_alone(world: World) -> None:
     process = world.begin()
     found = read_process(process.pid)

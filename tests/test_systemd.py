@@ -312,6 +312,52 @@ def test_user_unit_heals_under_a_users_own_systemd(machine: Machine, tmp_path: P
     assert machine.run("find", "/run/home/.config/systemd", "-type", "f,l") == ""
 
 
+COORDINATOR = """
+[Service]
+ExecStart=sh -c "while :; do touch /run/work/heartbeat; sleep 0.1; done"
+"""
+FAIL_OVER = """
+[coordinators.builder]
+unit = "coordinator.service"
+tasks = "/run/work/tasks.json"
+list = "/tasks"
+owned_by = "pid"
+heartbeat = "/run/work/heartbeat"
+heartbeat_limit = 1
+[safety]
+ours_alone = ["/run/work"]
+[policy]
+cooldown = 0
+"""
+
+
+def test_service_that_hands_out_tasks_is_failed_over(machine: Machine, tmp_path: Path) -> None:
+    """One that was killed, and one that hangs: systemd itself would leave the first, and never see
+    the second.
+    """
+    name = "coordinator.service"
+    machine.write(f"/run/targets/{name}", COORDINATOR)
+    machine.write(CONFIG, text_for(tmp_path, FAIL_OVER))
+    machine.run("mkdir", "-p", "/run/work")
+    for signal_name in ("KILL", "STOP"):
+        machine.run("systemctl", "reset-failed", name, check=False)
+        machine.run("systemctl", "start", name)
+        pid = machine.show(name, "MainPID")
+        task = {"id": "t1", "status": "in_progress", "assigned_to": int(pid)}
+        machine.write("/run/work/tasks.json", json.dumps({"tasks": [task]}))
+        machine.run("kill", f"-{signal_name}", pid)
+        if signal_name == "STOP":
+            time.sleep(1.2)
+        else:
+            wait_for(lambda: machine.show(name, "ActiveState") == "failed")
+        said = machine.healing("--config", CONFIG, "--quiet", check=False)
+        assert "Overall: Success" in said, said
+        assert machine.show(name, "ActiveState") == "active"
+        assert machine.show(name, "MainPID") != pid
+        left = json.loads(machine.run("cat", "/run/work/tasks.json"))["tasks"]
+        assert left == [{**task, "status": "pending", "assigned_to": None}]
+
+
 NEGLIGENT = """
 [Service]
 Restart=on-failure

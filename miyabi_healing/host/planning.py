@@ -199,12 +199,14 @@ def run_tool(
     unless_running: tuple[str, ...] = (),
     changes: tuple[Path, ...] = (),
     ends: Iterable[Process] = (),
+    coordinator: str = "",
     environment: Mapping[str, str] | None = None,
     frees_on: Path | None = None,
     **more: Unpack[_Common],
 ) -> Run:
     """Run an owner's own tool, which is called by its command line; `ends` are the processes that
-    end by it. With `frees_on`, a path on the filesystem to make room on, what it frees is measured.
+    end by it, `coordinator` names the one that they are. With `frees_on`, a path on the filesystem
+    to make room on, what it frees is measured.
     """
     more.setdefault("target", display(" ".join(argv)))
     return Run(
@@ -214,6 +216,7 @@ def run_tool(
         unless_running=unless_running,
         changes=changes,
         ends=tuple((each.pid, each.start) for each in ends),
+        coordinator=coordinator,
         environment=tuple((environment or {}).items()),
         frees_on=frees_on,
         reason=reason,

@@ -4,24 +4,27 @@ Looks only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 from miyabi_healing.host import catalogue
 from miyabi_healing.host.process_status import Process
 from miyabi_healing.host.programs import program_names, program_paths
 
 _LOGIN = "login and privilege"
+SHELLS = "shells"
 
 
-def reason_not_to_signal(process: Process, more: Sequence[str]) -> str | None:
+def reason_not_to_signal(
+    process: Process, more: Sequence[str], but: Sequence[str] = ()
+) -> str | None:
     """That it is one of the programs that are never signalled, or called like one of `more`, which
-    may be patterns (fnmatch(3)); None where it is neither.
+    may be patterns (fnmatch(3)); None where it is neither. `but` are groups that may be.
     """
     names = program_names(process)
-    for row in _rows():
-        found = "" if row.get("asked") else _listed(names, row["programs"])
+    for group, row in catalogue.table("protected_programs").items():
+        asked = row.get("asked") or group in but
+        found = "" if asked else _listed(names, row["programs"])
         if found:
             return f"{found} is protected"
     found = _listed(names, more)
@@ -56,10 +59,6 @@ def logs_in(process: Process) -> bool:
     """Whether it opens sessions for people."""
     programs = catalogue.table("protected_programs")[_LOGIN]["programs"]
     return bool(_listed(program_names(process), programs))
-
-
-def _rows() -> Iterator[dict[str, Any]]:
-    yield from catalogue.table("protected_programs").values()
 
 
 def _listed(names: frozenset[str], patterns: Sequence[str]) -> str:

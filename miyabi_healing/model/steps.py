@@ -193,7 +193,8 @@ class Run(Step):
 
     `user` is the uid it runs as (None: ours). It is skipped while a program named in
     `unless_running` runs. `changes` are the folders that it changes, where that is known; `ends`
-    the processes that end by it, each by pid and start time. `environment` is what it gets besides
+    the processes that end by it, each by pid and start time (of a `coordinator`: as in `Signal`).
+    `environment` is what it gets besides
     ours. With `frees_on`, a path on the filesystem that it is to make room on, what it freed is
     measured, and `bytes` are an estimate: the most it can free.
     """
@@ -207,6 +208,7 @@ class Run(Step):
     unless_running: tuple[str, ...] = ()
     changes: tuple[Path, ...] = ()
     ends: tuple[tuple[int, int], ...] = ()
+    coordinator: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     frees_on: Path | None = None
 

@@ -122,7 +122,8 @@ class GiveBackHandler(StepHandler[GiveBack]):
             entry = quarantine_writer.entry(context, step.path, ENTRY, **facts)
             try:
                 task_file.fill(entry, entry.payload.name, again, status, source)
-                task_file.swap(entry, entry.payload.name, root, step.path, status, context)
+                read = task_file.Read(text, status)
+                task_file.swap(entry, entry.payload.name, root, step.path, read, context)
             except BaseException:
                 quarantine_writer.drop(entry)
                 raise

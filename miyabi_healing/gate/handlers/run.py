@@ -11,7 +11,7 @@ from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, StepResult, TargetUse
 from miyabi_healing.gate.primitives.room import Room, came_back, nothing_came_back
 from miyabi_healing.gate.primitives.weigh import Cost
-from miyabi_healing.host.process_status import read_process
+from miyabi_healing.host.process_status import Process, read_process
 from miyabi_healing.model.steps import Run
 from miyabi_healing.support import command_errors, commands, deadline
 from miyabi_healing.support.tree_size import weigh_tree
@@ -23,6 +23,15 @@ def _weigh(step: Run, deadline: float) -> int | None:
         return sum(weigh_tree(each, deadline) for each in step.changes) if step.changes else None
     except OSError:  # TimeoutError is one
         return None
+
+
+def _protection(step: Run, process: Process, context: Context) -> str | None:
+    """Why a process must not end by a tool."""
+    if step.coordinator:
+        from miyabi_healing.host.coordinators import consent
+
+        return consent.reason_not_to_end(process, step.coordinator, context.host.config)
+    return context.host.processes().protection(process)
 
 
 class RunHandler(StepHandler[Run]):
@@ -48,7 +57,7 @@ class RunHandler(StepHandler[Run]):
             process = read_process(pid)
             if process is None or process.start != start or process.state in "ZX":
                 return f"what would end by it has ended already (pid {pid})"
-            if protection := context.host.processes().protection(process):
+            if protection := _protection(step, process, context):
                 return f"it would end pid {pid}: {protection}"
         return None
 

@@ -81,7 +81,8 @@ def claim_again(entry: WrittenEntry, context: Context) -> str | None:
             if left:
                 again = edit_text(text, entry.manifest["list"], left, "left", "was")
                 task_file.fill(entry, _AGAIN, again, status, descriptor)
-                task_file.swap(entry, _AGAIN, root, path, status, context)
+                read = task_file.Read(text, status)
+                task_file.swap(entry, _AGAIN, root, path, read, context)
         except CannotRead as error:
             raise Refused(f"{display(path)} cannot be read: {error}") from None
         finally:

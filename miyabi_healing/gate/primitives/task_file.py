@@ -13,6 +13,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from miyabi_healing.gate.primitives.context import Context, Refused
@@ -70,8 +71,16 @@ def fill(entry: WrittenEntry, name: str, text: str, like: os.stat_result, source
         os.fsync(descriptor)
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a file was when it was read."""
+
+    text: str
+    status: os.stat_result
+
+
 def swap(
-    entry: WrittenEntry, inner: str, root: Path, path: Path, read: os.stat_result, context: Context
+    entry: WrittenEntry, inner: str, root: Path, path: Path, read: Read, context: Context
 ) -> None:
     """Put a filled file of an entry in the place of `path`, which was `read`; the entry has the old
     one then. Raises Refused where somebody has written it since, and all is as it was; OSError.
@@ -80,7 +89,7 @@ def swap(
     try:
         with open_beneath(root, path) as (folder, name):
             ours = os.stat(inner, dir_fd=inside, follow_symlinks=False)
-            _exchange(inside, inner, folder, name, read)
+            _exchange(inside, inner, folder, name, read.status)
             try:
                 if reason := _written(inside, inner, read, context):
                     raise Refused(reason)
@@ -110,18 +119,20 @@ def _exchange(inside: int, inner: str, folder: int, name: str, read: os.stat_res
         raise
 
 
-def _written(inside: int, inner: str, read: os.stat_result, context: Context) -> str:
+def _written(inside: int, inner: str, read: Read, context: Context) -> str:
     """Whether what came out is not what was read, or somebody is about to write it: no other can
     find it any more.
     """
-    if not _same(os.stat(inner, dir_fd=inside, follow_symlinks=False), read):
+    if not _same(os.stat(inner, dir_fd=inside, follow_symlinks=False), read.status):
         return CHANGED
     files = context.host.witness().files
-    for user in files.of(read.st_dev, read.st_ino):
+    for user in files.of(read.status.st_dev, read.status.st_ino):
         if user.writable:
             return f"{user.name} (pid {user.pid}) has it open to write"
-    now = os.stat(inner, dir_fd=inside, follow_symlinks=False)
-    return "" if _same(now, read) else CHANGED
+    # times are no finer than a tick of the kernel's clock, so its content is read again
+    descriptor = os.open(inner, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
+    with os.fdopen(descriptor, "rb") as file:
+        return "" if file.read() == read.text.encode("utf-8") else CHANGED
 
 
 def _same(now: os.stat_result, read: os.stat_result) -> bool:

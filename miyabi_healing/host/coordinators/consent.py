@@ -19,9 +19,9 @@ _SESSION = "it belongs to this program's own session"
 def reason_not_to_end(process: Process, name: str, config: Config) -> str | None:
     """Why a process must not be ended although it is to be a coordinator's; None where it may.
 
-    That it has a terminal, runs below an agent or is stopped is no reason: who names it has said
-    so. All else is: init, this program's own, other users', a debugger's, a container's, protected
-    programs, and a shell that somebody may type into.
+    That it has a terminal, runs below an agent, is stopped or a script of a shell is no reason: who
+    names it has said so. All else is: init, this program's own, other users', a debugger's, a
+    container's, protected programs, and a shell that somebody may type into.
     """
     if (settings := config.coordinators.get(name)) is None:
         return f"the configuration has no coordinator {name!r}"
@@ -32,7 +32,7 @@ def reason_not_to_end(process: Process, name: str, config: Config) -> str | None
     if found is None or (found.pid, found.start) != (process.pid, process.start):
         return f"it is not the coordinator {name} that the configuration names"
     return _never(process) or protected_programs.reason_not_to_signal(
-        process, config.processes.protected
+        process, config.processes.protected, but=(protected_programs.SHELLS,)
     )
 
 
