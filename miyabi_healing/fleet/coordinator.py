@@ -17,7 +17,7 @@ from miyabi_healing.fleet.rules import why_to_stop
 from miyabi_healing.fleet.slice_work import SliceWork
 from miyabi_healing.fleet.store import FleetStore, Led, StoreError
 from miyabi_healing.fleet.worker import Worker
-from miyabi_healing.model.rollout import OPEN, Answer, Claim, Rollout, RolloutState, Standing
+from miyabi_healing.model.rollout import OPEN, Answer, Claim, Rollout, Standing
 from miyabi_healing.support import interrupts
 
 _Result = TypeVar("_Result")
@@ -66,21 +66,25 @@ class _Coordinator:
     def run(self, *, wait: bool) -> Standing:
         label = self.rollout.label
         while True:
-            standing = self._patiently(lambda: self.store.standing(label))
-            if standing is None:
-                raise StoreError(f"the rollout {label} is not there any more")
-            if standing.state is not RolloutState.RUNNING:
-                return standing
             if self._work():
                 continue
+            wave = self._patiently(lambda: self.store.running_wave(label))
+            if wave is None:
+                return self._standing()
             waiting, held = self._patiently(lambda: self.store.open_slices(label))
             if not waiting and not held:
-                if self._patiently(partial(self._judge, standing.wave)):
+                if self._patiently(partial(self._judge, wave)):
                     self.stopped()  # not where it would be tried again: people are told once
             elif held and not wait:
-                return standing
+                return self._standing()
             else:
                 self._rest()
+
+    def _standing(self) -> Standing:
+        found = self._patiently(lambda: self.store.standing(self.rollout.label))
+        if found is None:
+            raise StoreError(f"the rollout {self.rollout.label} is not there any more")
+        return found
 
     def _work(self) -> bool:
         """Whether there was a slice to work on."""

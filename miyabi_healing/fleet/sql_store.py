@@ -122,6 +122,14 @@ class SqlStore:
         )
         return done == 1
 
+    def running_wave(self, label: str) -> int | None:
+        found = self.rows(
+            "select wave from fleet_rollout where label = ? and state = ?",
+            label,
+            RolloutState.RUNNING.value,
+        )
+        return found[0][0] if found else None
+
     def open_slices(self, label: str) -> tuple[int, int]:
         ((every, held),) = self.rows(
             f"select count(*), count(case when s.state = ? and s.expires > {self._database.clock} "

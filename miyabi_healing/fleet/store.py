@@ -75,6 +75,11 @@ class FleetStore(Protocol):
         at work: those that were asked may go on. Nothing happens where it is somebody else's.
         """
 
+    def running_wave(self, label: str) -> int | None:
+        """The wave in hand; None where the rollout does not run. It counts no hosts, so it may be
+        asked often.
+        """
+
     def open_slices(self, label: str) -> tuple[int, int]:
         """How many slices of the wave in hand wait for somebody, those whose lease has run out
         included, and how many somebody has.
