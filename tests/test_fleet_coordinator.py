@@ -19,6 +19,7 @@ from fleetwork import Postgres, needs_postgres, postgres
 
 from conftest import wait_for
 from miyabi_healing.fleet.coordinator import lead
+from miyabi_healing.fleet.lease import LeaseWatch
 from miyabi_healing.fleet.open_store import open_store
 from miyabi_healing.fleet.store import NO_ANSWER, FleetStore, StoreError
 from miyabi_healing.fleet.waves import make_slices
@@ -298,6 +299,17 @@ def test_renewed_lease_counts_from_before_it_was_asked_for(store: FleetStore) ->
     assert lead(slow, "a", Watching(), "one", clock=lambda: now[0]).counts == {WELL: 1}
     assert calls[:2] == [10, 25]
     assert seen == [False, True]
+
+
+def test_lease_that_was_said_to_be_over_stays_so() -> None:
+    """The worker has ended then: hosts that it left out must not count as unreachable."""
+    now = [0.0]
+    lease = LeaseWatch(0, 30, lambda: now[0])
+    assert not lease.is_over()
+    now[0] = 28
+    assert lease.is_over()
+    lease.renewed(28)
+    assert lease.is_over()
 
 
 def test_process_that_stood_still_asks_nobody_for_a_slice_that_it_may_have_lost(

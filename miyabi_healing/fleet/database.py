@@ -45,7 +45,12 @@ class Database(Protocol):
     def write(self, *statements: Statement) -> list[int]:
         """The same for statements of which none needs to see what another one gave, and that change
         nothing more where they are made twice; for Postgres in one round trip. How many rows each
-        changed, or selected. Raises StoreError.
+        changed. Raises StoreError.
+        """
+
+    def write_both(self, first: Statement, second: Callable[[str], Statement]) -> int:
+        """The same for two, where the second is made only if the first has changed something: it
+        gets that as a condition. How many rows the first changed. Raises StoreError.
         """
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:

@@ -73,6 +73,9 @@ class PostgresDatabase:
 
     def write(self, *statements: Statement) -> list[int]:
         def whole(connection: _Connection) -> list[int]:
+            if len(statements) == 1:
+                ((sql, values),) = statements
+                return [connection.execute(_for_psycopg(sql), values).rowcount]
             cursors = [connection.cursor() for _ in statements]
             with connection.pipeline():  # what goes in one is one transaction
                 for cursor, (sql, values) in zip(cursors, statements, strict=True):
@@ -80,6 +83,15 @@ class PostgresDatabase:
             return [each.rowcount for each in cursors]
 
         return self._do(whole)
+
+    def write_both(self, first: Statement, second: Callable[[str], Statement]) -> int:
+        (words, values), (more_words, more_values) = first, second("exists (select from changed)")
+        both = (
+            f"with changed as ({words} returning 1), more as ({more_words}) "
+            "select count(*) from changed"
+        )
+        ((count,),) = self.rows(both, *values, *more_values)
+        return int(count)
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         return self._do(lambda line: line.execute(_for_psycopg(sql), values).fetchall())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from miyabi_healing.fleet import stored_rollout
@@ -80,28 +81,26 @@ class SqlStore:
         self._set_expiry(claim, 0)
 
     def record(self, claim: Claim, answer: Answer) -> bool:
-        report = None if answer.report is None else json.dumps(answer.report)
-        statements: list[Statement] = [
-            # shared with other answers for the slice; whoever wants to claim it waits
-            (f"select 1 from fleet_slice where {_OF_CLAIM}{self._database.for_share}", _key(claim)),
-            (
-                "update fleet_host set state = ?, code = ?, message = ?, token = ?, "
-                f"answered = {self._database.clock}, report = ? "
-                f"where label = ? and host = ? and slice = ? and {_CLAIM_HOLDS}",
-                (answer.state.value, answer.code, display(answer.message), claim.token, report)
-                + (claim.label, answer.host, claim.slice.number)
-                + _key(claim),
-            ),
-        ]
-        if report is not None and answer.code is not None and answer.report is not None:
-            with suppress(ValueError):  # a host that says nonsense must not hold the others up
-                values = keep_values(answer.host, answer.code, answer.report)
-                kept = keep_statement(self._database.dialect, _CLAIM_HOLDS)
-                statements.append((kept, values + _key(claim)))
-        has_it, changed, *_ = self._database.write(*statements)
-        if has_it and not changed:
+        if answer.host not in claim.slice.hosts:
             raise ValueError(f"{answer.host} is no host of slice {claim.slice.number}")
-        return changed == 1
+        report = None if answer.report is None else json.dumps(answer.report)
+        told: Statement = (
+            "update fleet_host set state = ?, code = ?, message = ?, token = ?, report = ?, "
+            f"answered = {self._database.clock} where label = ? and host = ? and slice = ? and "
+            # shared with other answers for the slice; whoever wants to claim it waits
+            f"exists (select 1 from fleet_slice where {_OF_CLAIM}{self._database.for_share})",
+            (answer.state.value, answer.code, display(answer.message), claim.token, report)
+            + (claim.label, answer.host, claim.slice.number)
+            + _key(claim),
+        )
+        if answer.report is None or answer.code is None:
+            return self._database.write(told)[0] == 1
+        try:
+            values = keep_values(answer.host, answer.code, answer.report)
+        except ValueError:  # a host that says nonsense must not hold the others up
+            return self._database.write(told)[0] == 1
+        keep = partial(keep_statement, self._database.dialect)
+        return self._database.write_both(told, lambda where: (keep(where), values)) == 1
 
     def finish(self, claim: Claim) -> bool:
         done, _ = self._database.write(

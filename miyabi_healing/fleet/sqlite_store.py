@@ -32,8 +32,7 @@ class _Statements:
         return self._connection.execute(sql, values).fetchall()
 
     def write(self, sql: str, *values: object) -> int:
-        cursor = self._connection.execute(sql, values)
-        return cursor.rowcount if cursor.description is None else len(cursor.fetchall())
+        return self._connection.execute(sql, values).rowcount
 
 
 class SqliteDatabase:
@@ -63,6 +62,16 @@ class SqliteDatabase:
 
     def write(self, *statements: Statement) -> list[int]:
         return self.run(lambda sql: [sql.write(words, *values) for words, values in statements])
+
+    def write_both(self, first: Statement, second: Callable[[str], Statement]) -> int:
+        def work(sql: Transaction) -> int:
+            words, values = first
+            if count := sql.write(words, *values):
+                words, values = second("true")
+                sql.write(words, *values)
+            return count
+
+        return self.run(work)
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._mutex, self._errors():
