@@ -26,6 +26,7 @@ from miyabi_healing.fleet import notice, page, status, status_text
 from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.sql_store import SqlStore
 from miyabi_healing.fleet.status import FleetStatus
+from miyabi_healing.fleet.wording import hosts_text
 from miyabi_healing.model.config import AlertSettings, Config
 from miyabi_healing.model.rollout import Rollout, Slice
 from miyabi_healing.report import fleet_row
@@ -218,12 +219,19 @@ def test_reports_stay_unread_and_tables_are_asked_by_index(one: SqlStore) -> Non
             return one.rows(sql, *values)
 
     status.read_status(Spy(), SILENT_AFTER)
-    assert len(asked) >= 6
+    used: set[str] = set()
     for sql, values in asked:
         assert not re.search(r"\breport\b", sql), sql
         for *_, plan in one.rows(f"explain query plan {sql}", *values):
             # a rollout is a short row, and there are few
-            assert not re.match(r"SCAN fleet_(report|host)(?! USING (COVERING )?INDEX)", plan), sql
+            assert not re.match(r"SCAN fleet_(report|host)(?! USING COVERING INDEX)", plan), sql
+            used |= set(re.findall(r"INDEX (fleet_\w+)", plan))
+    assert used >= {
+        "fleet_report_by_age",
+        "fleet_report_by_code",
+        "fleet_report_by_version",
+        "fleet_host_by_state",
+    }
 
 
 @pytest.mark.parametrize(
@@ -241,6 +249,14 @@ def test_nonsense_of_one_host_hides_no_other(one: SqlStore, words: str) -> None:
 
 
 # As text
+
+
+def test_names_are_folded_and_those_left_out_are_counted() -> None:
+    hosts = [*(f"web{each}" for each in range(1, 31)), "db1", "db2"]
+    assert hosts_text(hosts, 32, 100) == "web1 … web30 (30), db1, db2"
+    assert hosts_text(hosts, 40, 100) == "web1 … web30 (30), db1, db2 … and 8 more"
+    assert hosts_text(hosts, 1232, 20) == "web1 … web30 (30) … and 1,202 more"
+    assert hosts_text(hosts[:1], 1, 1) == "web1"
 
 
 @pytest.mark.parametrize("width", [40, 60, 100, 200])
@@ -389,6 +405,20 @@ def test_people_are_told_once_that_a_rule_has_stopped_it(one: SqlStore, told: Sl
     assert "canary: 1 of 1 host not well: h1 (issues)" in message["text"]
     assert "disk is left on 1 host" in message["text"]
     assert "fleet resume 2026-11-26/build" in json.dumps(message["blocks"])
+
+
+def test_coordinator_whose_stop_came_second_tells_nobody(
+    one: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert one.create(Rollout(LABEL, (Slice(1, 1, ("h1",)),)), "ana@ctl")
+    stop = one.stop
+
+    def second(label: str, reason: str, *, by_rule: bool = False) -> bool:
+        assert stop(label, reason, by_rule=by_rule)  # another one's
+        return stop(label, reason, by_rule=by_rule)
+
+    monkeypatch.setattr(one, "stop", second)
+    assert lead(one, LABEL, Worker(), "ctl-1", stopped=lambda: pytest.fail("it tells")).by_rule
 
 
 def test_what_cannot_be_sent_waits_for_the_next_run(
