@@ -1,0 +1,269 @@
+"""The hosts of a slice, asked by Ansible: one playbook run of the collection for all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from miyabi_healing.fleet import ansible_tools
+from miyabi_healing.fleet.collection import collections_folder
+from miyabi_healing.fleet.worker import WorkerError
+from miyabi_healing.model.rollout import Answer, Claim, HostState
+from miyabi_healing.support.formatting import display
+
+MODULE = "miyabi.healing.heal"
+_PLAYBOOK = [{"ansible.builtin.import_playbook": "miyabi.healing.heal_slice"}]
+_OUR_MARK = "AWX_ISOLATED_DATA_DIR"  # ansible-runner's: what it starts can be told by its value
+_ASKED_EVERY = 0.2  # seconds, between two questions whether to end
+_LARGEST_RESULT = 64 << 20  # characters; ansible-runner empties results of more than 700,000
+_LONGEST_SOCKET = 104 - 28  # bytes, of a folder: unix(7), less a name and what ssh adds to it
+# Exit statuses of ansible-playbook after which hosts have been asked: 2 some failed, 4 some were
+# unreachable (its source, executor/task_queue_manager.py; the sum of both is possible).
+_ASKED = frozenset((0, 2, 4, 6))
+
+
+@dataclass(frozen=True)
+class AnsibleWorker:
+    """Asks hosts by ansible-playbook. `inventory` is as in `inventory_hosts`; `executable` is the
+    program's command on the hosts, empty for what the collection takes; `check` is Ansible's check
+    mode, a dry run; `arguments` are further ones of ansible-playbook.
+    """
+
+    inventory: str = ""
+    executable: str = ""
+    check: bool = False
+    arguments: tuple[str, ...] = ()
+
+    def work(
+        self, claim: Claim, told: Callable[[Answer], None], cancelled: Callable[[], bool]
+    ) -> None:
+        """See `worker.Worker`. A host that was asked with a higher token is not told of: whoever
+        has that one tells.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="miyabi-fleet-"))
+        try:
+            _Playbook(self, claim, folder, told, cancelled).run()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Playbook:
+    """One run of ansible-playbook."""
+
+    def __init__(
+        self,
+        worker: AnsibleWorker,
+        claim: Claim,
+        folder: Path,
+        told: Callable[[Answer], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.worker, self.claim, self.folder = worker, claim, folder
+        self.told, self.cancelled = told, cancelled
+        self.answered: set[str] = set()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        program = ansible_tools.ansible_tool("ansible-playbook")
+        runner = self._prepared(program)
+        ended = False
+        try:
+            status, code = runner.run()
+            ended = True
+        finally:
+            if not ended or status == "canceled":
+                end_marked(str(self.folder))
+            self._end_connections()
+        if self.error is not None:
+            raise self.error
+        if status != "canceled" and not self.answered and code not in _ASKED:
+            with runner.stdout as output:
+                why = ansible_tools.first_error(output.read())
+            raise WorkerError(f"ansible-playbook could not begin: {display(why)}")
+
+    def _prepared(self, program: str) -> Any:
+        """ansible-runner's Runner of this run; it overrides none of the user's settings but where
+        events go. Raises WorkerError.
+        """
+        try:
+            from ansible_runner import Runner
+            from ansible_runner.config.runner import RunnerConfig
+        except ImportError:
+            raise WorkerError(ansible_tools.MISSING) from None
+        config = RunnerConfig(
+            private_data_dir=str(self.folder / "run"),
+            project_dir=os.getcwd(),  # ansible.cfg and paths in arguments are sought there
+            playbook=str(self._playbook()),
+            inventory=os.path.expanduser(self.worker.inventory) or None,
+            limit=f"@{self._limit()}",
+            forks=len(self.claim.slice.hosts),
+            extravars=self._variables(),
+            cmdline=shlex.join((*self.worker.arguments, *(["--check"] * self.worker.check))),
+            envvars=self._environment(),
+            settings={"pexpect_timeout": _ASKED_EVERY},
+            fact_cache_type="the user's",
+            quiet=True,
+        )
+        config.prepare()
+        if "ANSIBLE_HOST_KEY_CHECKING" not in os.environ:
+            # ansible-runner switches it off; it is Ansible's default, and the user's to change
+            del config.env["ANSIBLE_HOST_KEY_CHECKING"]
+        config.command[0] = program
+        return Runner(config, event_handler=self._heard, cancel_callback=self._is_to_end)
+
+    def _playbook(self) -> Path:
+        """One beside which Ansible finds our collection before any other of its name, and the
+        user's own collections as ever.
+        """
+        try:
+            collections = collections_folder()
+        except FileNotFoundError as error:
+            raise WorkerError(str(error)) from None
+        project = self.folder / "playbook"
+        project.mkdir()
+        (project / "collections").symlink_to(collections)
+        file = project / "slice.json"
+        file.write_text(json.dumps(_PLAYBOOK), encoding="utf-8")
+        return file
+
+    def _limit(self) -> Path:
+        file = self.folder / "hosts"
+        file.write_text("".join(f"{each}\n" for each in self.claim.slice.hosts), encoding="utf-8")
+        return file
+
+    def _variables(self) -> dict[str, object]:
+        found: dict[str, object] = {
+            "miyabi_hosts": "all",
+            "miyabi_fleet_run": self.claim.label,
+            "miyabi_fleet_token": self.claim.token,
+        }
+        if self.worker.executable:
+            found["miyabi_executable"] = self.worker.executable
+        return found
+
+    def _environment(self) -> dict[str, str]:
+        here, found = Path.cwd(), {"MAX_EVENT_RES": str(_LARGEST_RESULT)}
+        if not ansible_tools.user_has_set(os.environ, here, "pipelining", "ssh_pipelining"):
+            found["ANSIBLE_PIPELINING"] = "True"  # one connection for a host, instead of five
+        sockets = self.folder / "ssh"
+        if len(os.fsencode(sockets)) <= _LONGEST_SOCKET and not ansible_tools.user_has_set(
+            os.environ, here, "control_path", "control_path_dir", "ssh_args"
+        ):
+            found["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(sockets)
+        return found
+
+    def _is_to_end(self) -> bool:
+        if self.error is None and not self.cancelled():
+            return False
+        # all of it, and before ansible-runner ends the first process: what Ansible has forked leads
+        # sessions of its own, and keeps the terminal open that ansible-runner reads to its end
+        end_marked(str(self.folder))
+        return True
+
+    def _heard(self, event: Mapping[str, Any]) -> bool:
+        """Tell what an event says about a host; nothing of it is kept on disk."""
+        try:
+            answer = answer_of(event)
+            if answer is not None and answer.host not in self.answered:
+                self.answered.add(answer.host)
+                self.told(answer)
+        except BaseException as error:
+            # ansible-runner would leave Ansible running
+            self.error = self.error or error
+        return False
+
+    def _end_connections(self) -> None:
+        """End the connections that ssh keeps open by sockets which go with our folder: nobody could
+        use them any more.
+        """
+        sockets = self.folder / "ssh"
+        if not sockets.is_dir():
+            return
+        import psutil
+
+        marks = f"ssh: {sockets}{os.sep}"  # as it calls itself: "ssh: /…/1b2c3d4e5f [mux]"
+        for each in psutil.process_iter(["cmdline"]):
+            if " ".join(each.info["cmdline"] or ()).startswith(marks):
+                _kill(each)
+
+
+def answer_of(event: Mapping[str, Any]) -> Answer | None:
+    """What an event of ansible-runner says about a host; None where that is nothing, or not ours to
+    tell.
+    """
+    kind, data = event.get("event"), event.get("event_data") or {}
+    host, result = data.get("host"), data.get("res") or {}
+    if not host:
+        return None
+    message = str(result.get("msg") or "")
+    if kind == "runner_on_unreachable":
+        # Ansible says at length which host, and that it could not be reached
+        _, _, why = message.rpartition("over ssh: ")
+        return Answer(host, HostState.UNREACHABLE, None, _one_line(why))
+    if kind not in ("runner_on_ok", "runner_on_failed"):
+        return None
+    if data.get("task_action") != MODULE:
+        # another task of the play that failed: this host is not asked any more
+        failed = kind == "runner_on_failed" and not data.get("ignore_errors")
+        return Answer(host, HostState.FAILED, None, _one_line(message)) if failed else None
+    state = result.get("state")
+    if state == "superseded":
+        return None
+    if state not in set(HostState):
+        return Answer(host, HostState.FAILED, result.get("code"), _one_line(message))
+    report = result.get("report")
+    return Answer(
+        host,
+        HostState(state),
+        result.get("code"),
+        _one_line(message),
+        report if isinstance(report, Mapping) and report else None,
+    )
+
+
+def _one_line(text: str) -> str:
+    return display(" ".join(text.split()))
+
+
+def end_marked(folder: str) -> None:
+    """End every process that ansible-runner has started for a run in `folder`, and what those have
+    started, whoever their parent is by now.
+    """
+    import psutil
+
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        found = [each for each in psutil.process_iter() if _is_marked(each, folder)]
+        if not found:
+            return
+        for each in found:
+            _kill(each)
+        time.sleep(0.01)  # they are not waited for here: the first is ansible-runner's to reap
+
+
+def _is_marked(process: Any, folder: str) -> bool:
+    import psutil
+
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        value: str = process.environ().get(_OUR_MARK, "")
+    except (psutil.Error, OSError):
+        return False
+    return value.startswith(f"{folder}{os.sep}")
+
+
+def _kill(process: Any) -> None:
+    import psutil
+
+    with contextlib.suppress(psutil.Error):  # it is gone, or became somebody else's
+        process.kill()
