@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from miyabi_healing.cli.common import CommandContext, Duration, Refusal, as_json, settings
+from miyabi_healing.cli.fleet.options import STORE_FILE, opened_store, store_option, unknown_label
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support import paths
@@ -36,6 +37,7 @@ _MISSED = 2  # reports that a host may fail to send before it is silent
     help="From when on a host without a report is silent; by default twice [fleet] report_every.",
 )
 @click.option("--html", "file", metavar="FILE", help="Write a page for a browser, - for stdout.")
+@store_option
 @as_json
 @click.pass_obj
 def status(
@@ -43,6 +45,7 @@ def status(
     label: str | None,
     silent_after: float | None,
     file: str | None,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """How the fleet is: silent hosts first, then what is left on which hosts, what is blocked,
@@ -57,31 +60,24 @@ def status(
     if file and (as_json or given.as_json):
         raise click.UsageError("--html and --json go to different readers: ask for one of them")
     chosen = settings(given)
-    with _store(chosen) as store:
+    with _store(chosen, store) as meeting:
         if label:
-            code = _show_rollout(store, label, as_json or given.as_json)
+            code = _show_rollout(meeting, label, as_json or given.as_json)
         else:
             after = silent_after or _MISSED * chosen.fleet.report_every
-            code = _show_fleet(store, after, file, as_json or given.as_json)
+            code = _show_fleet(meeting, after, file, as_json or given.as_json)
     sys.exit(code)
 
 
 @contextlib.contextmanager
-def _store(chosen: Config) -> Iterator[FleetStore]:
-    """The store of the configuration. Raises Refusal, also where it cannot be read meanwhile."""
-    from miyabi_healing.fleet.open_store import open_store
-    from miyabi_healing.fleet.store import StoreError
-
-    file = paths.state_folder() / "fleet.sqlite3"
-    if not chosen.fleet.store and not file.exists():
+def _store(chosen: Config, named: str | None) -> Iterator[FleetStore]:
+    """The store that is meant, which is not made by looking. Raises Refusal."""
+    file = paths.state_folder() / STORE_FILE
+    if not (named or chosen.fleet.store or file.exists()):
         why = f"there is no fleet here yet: no rollout was made, and {display(file)} is not there"
         raise Refusal(f"{why}; [fleet] store names a Postgres", ExitCode.UNKNOWN)
-    try:
-        store = open_store(chosen.fleet.store, file, lease=chosen.fleet.lease)
-        with contextlib.closing(store):
-            yield store
-    except StoreError as error:
-        raise Refusal(str(error), ExitCode.UNKNOWN) from None
+    with opened_store(chosen, named, lease=chosen.fleet.lease) as store:
+        yield store
 
 
 def _show_rollout(store: FleetStore, label: str, as_json: bool) -> int:
@@ -90,11 +86,7 @@ def _show_rollout(store: FleetStore, label: str, as_json: bool) -> int:
 
     standing = store.standing(label)
     if standing is None:
-        from miyabi_healing.support.near_matches import did_you_mean
-
-        known = [each for (each,) in store.rows("select label from fleet_rollout")]
-        hint = f"; {did_you_mean(label, known)}" if known else ": there is none yet"
-        raise Refusal(f"no rollout is called {display(label)!r}{hint}", ExitCode.USAGE)
+        raise unknown_label(store, label)
     if as_json:
         for line in report.report_lines(store, standing):
             click.echo(line)
