@@ -16,6 +16,7 @@ from typing import Any
 
 from miyabi_healing.fleet import ansible_tools
 from miyabi_healing.fleet.collection import collections_folder
+from miyabi_healing.fleet.inventory import inventory_hosts
 from miyabi_healing.fleet.worker import WorkerError
 from miyabi_healing.model.rollout import Answer, Claim, HostState
 from miyabi_healing.support.formatting import display
@@ -26,9 +27,6 @@ _OUR_MARK = "AWX_ISOLATED_DATA_DIR"  # ansible-runner's: what it starts can be t
 _ASKED_EVERY = 0.2  # seconds, between two questions whether to end
 _LARGEST_RESULT = 64 << 20  # characters; ansible-runner empties results of more than 700,000
 _LONGEST_SOCKET = 104 - 28  # bytes, of a folder: unix(7), less a name and what ssh adds to it
-# Exit statuses of ansible-playbook after which hosts have been asked: 2 some failed, 4 some were
-# unreachable (its source, executor/task_queue_manager.py; the sum of both is possible).
-_ASKED = frozenset((0, 2, 4, 6))
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,10 @@ class AnsibleWorker:
     executable: str = ""
     check: bool = False
     arguments: tuple[str, ...] = ()
+
+    def hosts(self, pattern: str) -> tuple[str, ...]:
+        """The hosts that a pattern names, in the inventory's order. Raises WorkerError."""
+        return inventory_hosts(self.inventory, pattern, self.arguments)
 
     def work(
         self, claim: Claim, told: Callable[[Answer], None], cancelled: Callable[[], bool]
@@ -70,6 +72,7 @@ class _Playbook:
         self.worker, self.claim, self.folder = worker, claim, folder
         self.told, self.cancelled = told, cancelled
         self.answered: set[str] = set()
+        self.has_begun = False  # a host was asked
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -77,7 +80,7 @@ class _Playbook:
         runner = self._prepared(program)
         ended = False
         try:
-            status, code = runner.run()
+            status, _ = runner.run()
             ended = True
         finally:
             if not ended or status == "canceled":
@@ -85,7 +88,8 @@ class _Playbook:
             self._end_connections()
         if self.error is not None:
             raise self.error
-        if status != "canceled" and not self.answered and code not in _ASKED:
+        if status != "canceled" and not self.has_begun:
+            # its exit status does not tell: 2 is also that of arguments which it does not know
             with runner.stdout as output:
                 why = ansible_tools.first_error(output.read())
             raise WorkerError(f"ansible-playbook could not begin: {display(why)}")
@@ -171,6 +175,7 @@ class _Playbook:
 
     def _heard(self, event: Mapping[str, Any]) -> bool:
         """Tell what an event says about a host; nothing of it is kept on disk."""
+        self.has_begun |= str(event.get("event")).startswith("runner_on_")
         try:
             answer = answer_of(event)
             if answer is not None and answer.host not in self.answered:

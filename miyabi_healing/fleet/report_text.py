@@ -35,17 +35,23 @@ _TOLD = (HostState.UNKNOWN, HostState.FAILED, HostState.BUSY, HostState.UNREACHA
 
 
 def rollout_lines(
-    store: Store, head: Mapping[str, Any], issues: Mapping[str, list[str]], style: Style
+    store: Store,
+    head: Mapping[str, Any],
+    issues: Mapping[str, list[str]],
+    style: Style,
+    options: str = "",
 ) -> Iterator[str]:
-    """In the style given, at most as wide as that. Raises StoreError."""
-    for text, mark in _texts(store, head, issues, style.width):
+    """In the style given, at most as wide as that. `options` are those that a command to go on
+    takes. Raises StoreError.
+    """
+    for text, mark in _texts(store, head, issues, style.width, options):
         lead = style.lead(mark) if mark else "   "
         for line in wrapped(text, style.width, lead, "   "):
             yield style.finished(line)
 
 
 def _texts(
-    store: Store, head: Mapping[str, Any], issues: Mapping[str, list[str]], width: int
+    store: Store, head: Mapping[str, Any], issues: Mapping[str, list[str]], width: int, options: str
 ) -> Iterator[tuple[str, str]]:
     """Each with its mark."""
     room = _LINES * width
@@ -66,7 +72,7 @@ def _texts(
         if number := head["counts"][state.value]:
             mark = "notes" if state in _QUIET else "unknown"
             yield from _of_state(store, head["label"], state, number, room, mark)
-    for command, what in next_steps(head["label"], head["state"], head["counts"]):
+    for command, what in next_steps(head["label"], head["state"], head["counts"], options):
         yield f"{unbroken(command)} {what}.", "hint"
 
 

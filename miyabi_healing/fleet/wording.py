@@ -71,9 +71,14 @@ def standing_text(
     return f"{name} was stopped by {who} in {place}" + (f": {display(reason)}" if reason else "")
 
 
-def next_steps(label: str, state: str, counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """What to do about a rollout: a command, and what it does."""
-    program, name = f"{own_command()} fleet", shell_word(display(label))
+def next_steps(
+    label: str, state: str, counts: Mapping[str, int], options: str = ""
+) -> Iterator[tuple[str, str]]:
+    """What to do about a rollout: a command, and what it does. `options` are those of the command
+    that goes on with it, where they are known.
+    """
+    more = f" {options}" if options else ""
+    program, name = f"{own_command()} fleet", shell_word(label)
     no_answer = sum(
         counts.get(each.value, 0)
         for each in (HostState.UNREACHABLE, HostState.FAILED, HostState.BUSY)
@@ -81,6 +86,6 @@ def next_steps(label: str, state: str, counts: Mapping[str, int]) -> Iterator[tu
     if state == RolloutState.RUNNING:
         yield f"{program} stop {name} --reason WHY", "has no more hosts asked"
     if state == RolloutState.STOPPED:
-        yield f"{program} resume {name}", "goes on with the next hosts"
+        yield f"{program} resume {name}{more}", "goes on with the next hosts"
     if state != RolloutState.RUNNING and no_answer:
-        yield f"{program} resume {name} --again", "asks those once more that gave no answer"
+        yield f"{program} resume --again {name}{more}", "asks those once more that gave no answer"

@@ -10,7 +10,12 @@ from miyabi_healing.cli.command_table import LazyCommands
 
 
 class _FleetCommands(LazyCommands):
-    modules: ClassVar = {"status": "fleet.status"}
+    modules: ClassVar = {
+        "heal": "fleet.heal",
+        "resume": "fleet.resume",
+        "status": "fleet.status",
+        "stop": "fleet.stop",
+    }
 
 
 @click.group(cls=_FleetCommands)

@@ -1,0 +1,73 @@
+"""``fleet resume``: go on with a rollout that was stopped, or whose coordinators died."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from miyabi_healing.cli.common import CommandContext, Refusal, as_json, settings
+from miyabi_healing.cli.fleet.options import (
+    AnsibleCommand,
+    ansible_arguments,
+    hosts_options,
+    make_worker,
+    opened_store,
+    reaching,
+    resume_command,
+    unknown_label,
+)
+from miyabi_healing.fleet.store import FleetStore
+from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.model.rollout import RolloutState, Standing
+
+
+@click.command(cls=AnsibleCommand)
+@click.argument("label")
+@click.option(
+    "--again", is_flag=True,
+    help="Ask hosts once more that were unreachable, busy, failed or not known.",
+)  # fmt: skip
+@hosts_options
+@as_json
+@click.pass_context
+def resume(
+    context: click.Context, label: str, again: bool, inventory: str | None, executable: str | None,
+    report: Path | None, no_wait: bool, store: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Go on with a rollout that was stopped, or that nobody works on any more.
+
+    Hosts that have answered are not asked again. A rule that stopped it looks at the waves that
+    follow.
+    """
+    from miyabi_healing.cli.fleet.leading import Command, end, lead
+    from miyabi_healing.cli.fleet.report_file import ReportFile
+
+    given: CommandContext = context.obj
+    chosen, arguments = settings(given), ansible_arguments(context)
+    worker = make_worker(chosen, inventory, executable, arguments)
+    options = reaching(inventory, executable, store, arguments)
+    with ReportFile(report) as file, opened_store(chosen, store) as meeting:
+        standing = _reopened(meeting, label, again)
+        command = Command(
+            resume_command(label, options), options, not no_wait, as_json or given.as_json, file
+        )
+        if standing.state is not RolloutState.RUNNING:
+            command.say(f"{label}: there is nothing left to do")
+            end(meeting, standing, command)
+        lead(meeting, label, worker, command)
+
+
+def _reopened(store: FleetStore, label: str, again: bool) -> Standing:
+    """Where a rollout stands now that it may go on. Raises Refusal."""
+    found = store.standing(label)
+    if found is None:
+        raise unknown_label(store, label)
+    if found.state is RolloutState.RUNNING:
+        if again:
+            raise Refusal(
+                f"{label} runs: --again is for one that was stopped or is finished", ExitCode.USAGE
+            )
+        return found
+    store.reopen(label, again=again)
+    return store.standing(label) or found
