@@ -119,7 +119,7 @@ def heal(
         )
         with opened_store(chosen, store, lease=rollout.lease) as meeting:
             _join(meeting, rollout, command, is_new)
-            lead(meeting, rollout.label, worker, command)
+            lead(meeting, rollout.label, worker, command, chosen)
 
 
 def _join(store: FleetStore, rollout: Rollout, command: Command, is_new: bool) -> None:

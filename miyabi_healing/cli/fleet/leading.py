@@ -14,9 +14,10 @@ from miyabi_healing.fleet import report
 from miyabi_healing.fleet.store import FleetStore
 from miyabi_healing.fleet.telling import Teller, TellingWorker
 from miyabi_healing.fleet.worker import Worker, WorkerError
+from miyabi_healing.model.config import Config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.rollout import Answer, RolloutState, Standing
-from miyabi_healing.support import console, interrupts
+from miyabi_healing.support import console, interrupts, paths
 from miyabi_healing.support.formatting import display
 
 _CLEAR = "\r\x1b[2K"  # of a terminal: the line that changes makes room
@@ -46,8 +47,12 @@ class Command:
         click.echo(words, err=self.as_json)
 
 
-def lead(store: FleetStore, label: str, worker: Worker, command: Command) -> NoReturn:
-    """Work on a rollout until it ends, and end as it did. Raises Refusal, StoreError."""
+def lead(
+    store: FleetStore, label: str, worker: Worker, command: Command, chosen: Config
+) -> NoReturn:
+    """Work on a rollout until it ends, and end as it did. Where a rule stops it, people are told.
+    Raises Refusal, StoreError.
+    """
     from miyabi_healing.fleet import coordinator
     from miyabi_healing.fleet.owner import new_owner
 
@@ -67,9 +72,14 @@ def lead(store: FleetStore, label: str, worker: Worker, command: Command) -> NoR
                 command.file.keep(answer)
                 teller.hears(answer)
 
+            def stopped() -> None:
+                from miyabi_healing.fleet.notice import tell_stop
+
+                tell_stop(store, label, chosen, paths.state_folder(), console.complain)
+
             standing = coordinator.lead(
                 store, label, TellingWorker(worker, teller), new_owner(),
-                wait=command.wait, told=told,
+                wait=command.wait, told=told, stopped=stopped,
             )  # fmt: skip
             teller.ends()
     except interrupts.StopRequested as asked:

@@ -55,7 +55,7 @@ def resume(
         if standing.state is not RolloutState.RUNNING:
             command.say(f"{label}: there is nothing left to do")
             end(meeting, standing, command)
-        lead(meeting, label, worker, command)
+        lead(meeting, label, worker, command, chosen)
 
 
 def _reopened(store: FleetStore, label: str, again: bool) -> Standing:
