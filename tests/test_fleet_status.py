@@ -26,12 +26,13 @@ from miyabi_healing.fleet import notice, page, status, status_text
 from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.sql_store import SqlStore
 from miyabi_healing.fleet.status import FleetStatus
-from miyabi_healing.fleet.wording import hosts_text
+from miyabi_healing.fleet.wording import hosts_text, next_steps, to_copy
 from miyabi_healing.model.config import AlertSettings, Config
 from miyabi_healing.model.rollout import Rollout, Slice
 from miyabi_healing.report import fleet_row
 from miyabi_healing.report.alerts import queue
 from miyabi_healing.report.alerts.message import Mail
+from miyabi_healing.report.layout import wrapped
 from miyabi_healing.report.style import Style
 from miyabi_healing.state import run_lock
 
@@ -93,8 +94,8 @@ def test_silent_hosts_come_first_and_count_as_that_alone(store: SqlStore) -> Non
     lines = text(found).splitlines()
     assert lines[0] == "❓ 9 hosts: 7 silent, 1 not known, 1 with issues that remain."
     assert lines[1:5] == [
-        "❓ Silent for more than 2 h: 7 hosts",
-        "   never heard of: host5 … host8 (4), hostw",
+        "❓ Silent for more than 2 h, or never heard of: 7 hosts",
+        "   never: host5 … host8 (4), hostw",
         "   3 d: host1",
         "   5 h: host3",
     ]
@@ -278,6 +279,32 @@ def test_text_of_a_large_fleet_is_a_screenful(one: SqlStore) -> None:
     assert len(text(found, Style(width=100)).splitlines()) <= 40
 
 
+def test_command_to_copy_is_on_one_line_or_broken_between_its_words() -> None:
+    command = "tool --config /srv/some/where/config.toml fleet resume label"
+    assert list(wrapped(f"Well then: {to_copy(command, 66)}", 66, "", "   ")) == [
+        "Well then:", f"   {command}",
+    ]  # fmt: skip
+    assert list(wrapped(to_copy(command, 50), 50, "", "   ")) == [
+        "tool --config /srv/some/where/config.toml fleet", "   resume label",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"untouched": 1}, ["goes on with the next hosts"]),
+        ({"untouched": 1, "busy": 1}, ["goes on with the next hosts", "asks those once more"]),
+        ({"well": 1, "unreachable": 1}, ["asks those once more"]),
+        ({"well": 1, "issues": 1}, ["ends it: no host is left to ask"]),
+    ],
+)
+def test_what_goes_on_with_a_stopped_rollout_is_what_there_is_to_do(
+    counts: dict[str, int], said: list[str]
+) -> None:
+    steps = [what for _, what in next_steps(LABEL, "stopped", counts)]
+    assert [each.removesuffix(" that gave no answer") for each in steps] == said
+
+
 # As a page
 
 
@@ -327,9 +354,12 @@ def test_command_shows_the_fleet_in_three_ways(home: Path) -> None:
         rolled_out(store, mixed())
         age(store, "host1", 3 * HOUR)
     code, said, _ = invoke()
-    assert (code, said.splitlines()[1]) == (3, "❓ Silent for more than 2 h: 6 hosts")
+    assert (code, said.splitlines()[1]) == (
+        3,
+        "❓ Silent for more than 2 h, or never heard of: 6 hosts",
+    )
     code, said, _ = invoke("--silent-after", "4h")
-    assert "Silent for more than 4 h: 5 hosts" in said
+    assert "Silent for more than 4 h, or never heard of: 5 hosts" in said
     code, said, _ = invoke("--json")
     found = json.loads(said)
     assert (code, found["exit_status"], found["schema_version"]) == (3, 3, 1)

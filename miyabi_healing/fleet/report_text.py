@@ -13,10 +13,11 @@ from miyabi_healing.fleet.wording import (
     many_hosts,
     next_steps,
     standing_text,
+    to_copy,
 )
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.rollout import HostState
-from miyabi_healing.report.layout import unbroken, wrapped
+from miyabi_healing.report.layout import wrapped
 from miyabi_healing.report.ranges import template
 from miyabi_healing.report.style import Style
 from miyabi_healing.support.formatting import display, minute_text
@@ -73,7 +74,7 @@ def _texts(
             mark = "notes" if state in _QUIET else "unknown"
             yield from _of_state(store, head["label"], state, number, room, mark)
     for command, what in next_steps(head["label"], head["state"], head["counts"], options):
-        yield f"{unbroken(command)} {what}.", "hint"
+        yield f"{to_copy(command, width)} {what}.", "hint"
 
 
 def _of_state(

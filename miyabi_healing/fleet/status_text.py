@@ -11,9 +11,10 @@ from miyabi_healing.fleet.wording import (
     many_hosts,
     next_steps,
     standing_text,
+    to_copy,
 )
 from miyabi_healing.model.exit_codes import ExitCode
-from miyabi_healing.report.layout import unbroken, wrapped
+from miyabi_healing.report.layout import wrapped
 from miyabi_healing.report.style import Style
 from miyabi_healing.support.formatting import display, duration_text
 
@@ -24,7 +25,7 @@ _SILENCES, _ISSUES, _VERSIONS, _ROLLOUTS = 4, 8, 4, 4
 
 def status_lines(found: FleetStatus, style: Style) -> Iterator[str]:
     """In the style given, at most as wide as that."""
-    for mark, text in _texts(found, _LINES * style.width):
+    for mark, text in _texts(found, style.width):
         lead = style.lead(mark) if mark else "   "
         for line in wrapped(text, style.width, lead, "   "):
             yield style.finished(line)
@@ -78,8 +79,9 @@ def rollout_text(rollout: OpenRollout) -> str:
     return f"{standing}. {asked_text(rollout.counts)}."
 
 
-def _texts(found: FleetStatus, room: int) -> Iterator[tuple[str, str]]:
+def _texts(found: FleetStatus, width: int) -> Iterator[tuple[str, str]]:
     """What there is to say, each with its mark before it."""
+    room = _LINES * width
     marks: dict[ExitCode, str] = {ExitCode.HEALTHY: "good", ExitCode.ISSUES: "bad"}
     yield marks.get(found.exit_status, "unknown"), head_text(found)
     yield from _silent(found, room)
@@ -99,7 +101,7 @@ def _texts(found: FleetStatus, room: int) -> Iterator[tuple[str, str]]:
     for rollout in found.rollouts[:_ROLLOUTS]:
         yield "actions" if rollout.state == "running" else "blocked", rollout_text(rollout)
         for command, what in next_steps(rollout.label, rollout.state, rollout.counts):
-            yield "hint", f"{unbroken(command)} {what}."
+            yield "hint", f"{to_copy(command, width)} {what}."
     if len(found.rollouts) > _ROLLOUTS:
         yield "", f"… and {len(found.rollouts) - _ROLLOUTS} more rollouts that are not finished"
 
@@ -109,12 +111,13 @@ def _silent(found: FleetStatus, room: int) -> Iterator[tuple[str, str]]:
     if not found.silent:
         return
     long = duration_text(found.silent_after)
-    yield "unknown", f"Silent for more than {long}: {many_hosts(found.silent)}"
+    never = ", or never heard of" if found.never else ""
+    yield "unknown", f"Silent for more than {long}{never}: {many_hosts(found.silent)}"
     said = 0
     for word, hosts in list(silences(found.silent_hosts).items())[:_SILENCES]:
         number = found.never if not word else len(hosts)
         names = hosts_text([each.host for each in hosts], number, room)
-        yield "", f"{word or 'never heard of'}: {names}"
+        yield "", f"{word or 'never'}: {names}"
         said += number
     if said < found.silent:
         yield "", f"… and {found.silent - said:,} more"

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.cells import cell_len
 
-from miyabi_healing.model.rollout import HostState, RolloutState
+from miyabi_healing.model.rollout import OPEN, HostState, RolloutState
 from miyabi_healing.report.folding import folded
+from miyabi_healing.report.layout import unbroken
 from miyabi_healing.support.formatting import display
 from miyabi_healing.support.invocation import own_command, shell_word
 
+_INDENT = 3  # columns, of what goes on on another line
 # A host in each state, in an order for people: what asks for something first.
 STATES = {
     HostState.ISSUES: "with issues that remain",
@@ -85,7 +87,17 @@ def next_steps(
     )
     if state == RolloutState.RUNNING:
         yield f"{program} stop {name} --reason WHY", "has no more hosts asked"
-    if state == RolloutState.STOPPED:
+    to_come = any(counts.get(each.value, 0) for each in OPEN)
+    if state == RolloutState.STOPPED and to_come:
         yield f"{program} resume {name}{more}", "goes on with the next hosts"
+    elif state == RolloutState.STOPPED and not no_answer:
+        yield f"{program} resume {name}{more}", "ends it: no host is left to ask"
     if state != RolloutState.RUNNING and no_answer:
-        yield f"{program} resume --again {name}{more}", "asks those once more that gave no answer"
+        yield f"{program} resume {name} --again{more}", "asks those once more that gave no answer"
+
+
+def to_copy(command: str, width: int) -> str:
+    """A command in a text of that width: on one line where one can hold it, else broken between its
+    words, not in the middle of a path.
+    """
+    return unbroken(command) if cell_len(command) + _INDENT <= width else command
