@@ -64,7 +64,8 @@ def status(
         if label:
             code = _show_rollout(meeting, label, as_json or given.as_json)
         else:
-            after = silent_after or _MISSED * chosen.fleet.report_every
+            usual = _MISSED * chosen.fleet.report_every
+            after = usual if silent_after is None else silent_after
             code = _show_fleet(meeting, after, file, as_json or given.as_json)
     sys.exit(code)
 
