@@ -24,6 +24,7 @@ from benchmarks.harness import (
     Command,
     Settings,
     Side,
+    Skipped,
     main,
     needs,
     needs_root,
@@ -135,7 +136,11 @@ def _ssh(settings: Settings) -> Generator[Case, None, None]:
     count = settings.scaled(SSH_HOSTS)
     ansible = str(Path(sys.executable).with_name("ansible"))
     needs(ansible)
-    with helpers().ssh_hosts(settings.folder / "ssh", count) as hosts:
+    if helpers().SSHD is None:
+        raise Skipped("OpenSSH's server is not installed")
+    folder = settings.folder / "ssh"
+    folder.mkdir()
+    with helpers().ssh_hosts(folder, count) as hosts:
         inventory, at = str(hosts.inventory()), str(count)
         home = settings.folder / "home"
         home.mkdir()

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fleet_hosts import SECONDS, StandIns, events, make_hosts
+from benchmarks.fleet_hosts import SECONDS, SLOW, StandIns, events, make_hosts
 from benchmarks.fleet_world import NETWORK, World, helpers
 from benchmarks.harness import PROJECT
 from miyabi_healing.fleet.coordinator import lead
@@ -46,9 +46,7 @@ class Round:
     hosts: int
     at_once: int
     lease: float
-    slice: int
-    deaf: bool = False
-    slow: float = 0
+    how: str = ""
     cut_off: int = 0  # the process whose network one coordinator has
 
 
@@ -108,11 +106,10 @@ def judge(
     )
 
 
-def coordinate(dsn: str, label: str, address: str, lease: str, deaf: str, slow: str) -> None:
+def coordinate(dsn: str, label: str, address: str, lease: str, how: str) -> None:
     """One coordinator, to its end."""
     store = open_store(dsn, Path(os.devnull), lease=float(lease))
-    hosts = StandIns(Path(address), deaf=deaf == "True", slow=float(slow))
-    lead(store, label, hosts, new_owner())
+    lead(store, label, StandIns(Path(address), how, float(lease)), new_owner())
     store.close()
 
 
@@ -120,7 +117,7 @@ def start(about: Round, of: int = 0) -> subprocess.Popen[bytes]:
     """A coordinator, in the network of the process `of` where that is not the world's."""
     world = about.world
     dsn = f"postgresql://fleet@{NETWORK}.1:{world.port}/postgres" if of else world.dsn
-    words = (dsn, about.label, world.address, *map(str, (about.lease, about.deaf, about.slow)))
+    words = (dsn, about.label, world.address, str(about.lease), about.how)
     argv = (sys.executable, "-m", "benchmarks.fleet_faults", "coordinate", *words)
     return subprocess.Popen(world.inside(argv, of), cwd=PROJECT)
 
@@ -290,7 +287,7 @@ def play(about: Round, fault: str) -> dict[str, float]:
     folder = Path(about.world.hosts)
     hosts = make_hosts(folder, about.hosts)
     store = open_store(about.world.dsn, Path(os.devnull))
-    slices = make_slices(hosts, ["100%"], about.slice, about.at_once)
+    slices = make_slices(hosts, ["100%"], SLICE, about.at_once)
     asked = Rollout(about.label, slices, about.at_once, about.lease, Rules(canary=False))
     assert store.create(asked, "the benchmark")
     store.close()
@@ -310,7 +307,9 @@ def play(about: Round, fault: str) -> dict[str, float]:
         for each in scene.running:
             each.kill()
             each.wait()
-    time.sleep(2 * max(SECONDS, about.slow))  # whoever has been asked ends
+    time.sleep(
+        max(2 * SECONDS, SLOW * about.lease if about.how else 0)
+    )  # whoever has been asked ends
     noted = list(events(folder, about.label))
     verdict = judge(noted, rollouts.well(), hosts, rollouts.late(), scene.at, scene.taken)
     figures = {
@@ -334,11 +333,10 @@ def _until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def main(world: str, fault: str, hosts: str, at_once: str, lease: str, how: str = "") -> None:
-    """A round; prints its figures as JSON. `how` is "deaf" or "slow": see `StandIns`."""
+    """A round; prints its figures as JSON. `how` as `StandIns` has it."""
     found = World(**json.loads(Path(world).read_text()))
-    slow = 4 / 3 * float(lease) if how == "slow" else 0
     label = f"{fault} {os.getpid()} {time.time():.3f}"
-    about = Round(found, label, int(hosts), int(at_once), float(lease), SLICE, how == "deaf", slow)
+    about = Round(found, label, int(hosts), int(at_once), float(lease), how)
     with contextlib.ExitStack() as stack:
         if fault == "partition":
             about = replace(about, cut_off=stack.enter_context(another_network(found)))

@@ -28,6 +28,7 @@ from miyabi_healing.state import fleet_runs, reports, run_lock
 from miyabi_healing.state.journal import Journal
 
 SECONDS = 0.3  # of work
+SLOW = 4 / 3  # leases
 SPREAD = 0.2  # seconds until a host is reached, at most: connecting takes its time
 PATIENCE = 0.1  # seconds before a busy host is asked again
 _REFUSED = "refused"
@@ -141,13 +142,14 @@ def _serve_one(peer: socket.socket, hosts: Path) -> None:
 
 
 class StandIns:
-    """A coordinator's way to them. One that is `deaf` asks on whatever it is told: so does a tool
-    that is a process of its own, while its coordinator stands still. With `slow`, some hosts work
-    for so many seconds.
+    """A coordinator's way to them. `how` is ``deaf`` for a tool that reaches hosts slowly, and asks
+    on whatever it is told: so does one that is a process of its own, while its coordinator stands
+    still; ``slow`` where some hosts work for longer than a `lease`, ``long`` where all do.
     """
 
-    def __init__(self, address: Path, *, deaf: bool = False, slow: float = 0) -> None:
-        self._address, self._deaf, self._slow = str(address), deaf, slow
+    def __init__(self, address: Path, how: str = "", lease: float = 0) -> None:
+        self._address, self._how, self._lease = str(address), how, lease
+        self._deaf = how == "deaf"
 
     def work(
         self, claim: Claim, told: Callable[[Answer], None], cancelled: Callable[[], bool]
@@ -165,7 +167,7 @@ class StandIns:
     def _ask(
         self, claim: Claim, host: str, told: Callable[[Answer], None], cancelled: Callable[[], bool]
     ) -> None:
-        time.sleep(random.uniform(0, SPREAD))
+        time.sleep(random.uniform(0, SPREAD * (5 if self._deaf else 1)))
         while self._deaf or not cancelled():
             said = self._exchange(claim, host)
             if said.get("code") == ExitCode.BUSY and "message" not in said:
@@ -180,7 +182,8 @@ class StandIns:
             return
 
     def _exchange(self, claim: Claim, host: str) -> dict[str, Any]:
-        seconds = self._slow if self._slow and host.endswith(("00", "20", "40")) else SECONDS
+        slow = self._how == "long" or (self._how == "slow" and host.endswith(("00", "20", "40")))
+        seconds = SLOW * self._lease if slow else SECONDS
         asked = {"host": host, "label": claim.label, "token": claim.token, "seconds": seconds}
         with socket.socket(socket.AF_UNIX) as to:
             to.connect(self._address)
