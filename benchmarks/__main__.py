@@ -10,7 +10,7 @@ from benchmarks import harness
 
 AROUND = (
     *("early", "forecast", "harness", "launch", "learning", "ours", "__main__"),
-    *("fleet_costs", "fleet_faults", "fleet_hosts", "fleet_world"),
+    *("fleet_costs", "fleet_faults", "fleet_hosts", "fleet_judge", "fleet_world"),
 )
 
 

@@ -1,7 +1,7 @@
 """Rollouts over many hosts: what befalls coordinators, what it costs beside ssh and Ansible alone,
 and what a store takes.
 
-Faults are judged by what the hosts have noted themselves (`fleet_faults.judge`).
+Faults are judged by what the hosts have noted themselves (`fleet_judge`).
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fleet_hosts import SECONDS, SLOW, StandIns, events, make_hosts
+from benchmarks.fleet_judge import judge
 from benchmarks.fleet_world import NETWORK, World, helpers
 from benchmarks.harness import PROJECT
 from miyabi_healing.fleet.coordinator import lead
@@ -34,6 +34,7 @@ COORDINATORS = 3
 SLICE = 6  # hosts: all coordinators together want more than are allowed
 LATEST = 0.8  # seconds after the first host has begun, until something befalls a coordinator
 LOOK = 0.02  # seconds between two looks
+ENDS = ("setpriv", "--pdeathsig", "KILL")  # with the process that has started it
 MOST = 120.0  # seconds, or ten leases, that a round may take
 
 
@@ -50,67 +51,24 @@ class Round:
     cut_off: int = 0  # the process whose network one coordinator has
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """`lost`: hosts that have not done it to the end, or that the store does not know of as well.
-    `second`: runs that were made again. `late`: answers that the store kept for a token that was
-    not the slice's any more. `most` hosts were at work at once. `first` and `last` are when, after
-    the fault, a host of a slice that was lost was asked by whoever took over: in seconds, None
-    where none was lost.
-    """
-
-    lost: int
-    second: int
-    late: int
-    most: int
-    first: float | None = None
-    last: float | None = None
-
-
-def judge(
-    noted: Sequence[Mapping[str, Any]],
-    well: Sequence[str],
-    hosts: Sequence[str],
-    late: int = 0,
-    fault: float = 0,
-    taken: Mapping[str, int] | None = None,
-) -> Judgement:
-    """`noted` are the hosts' own events, `well` those hosts that the store knows as well. `taken`
-    are the hosts in the hands of coordinators that something has befallen at `fault`, each with
-    the token that it was asked with.
-    """
-    begun = Counter(each["host"] for each in noted if each["what"] == "begin")
-    done = {each["host"] for each in noted if each["what"] == "end"}
-    steps = sorted(
-        (each["at"], 1 if each["what"] == "begin" else -1)
-        for each in noted
-        if each["what"] in ("begin", "end")
-    )
-    most = now = 0
-    for _, step in steps:
-        now += step
-        most = max(most, now)
-    over: dict[int, float] = {}
-    for each in noted:
-        before = (taken or {}).get(each["host"])
-        if before is not None and each["what"] == "asked" and each["token"] > before:
-            over[before] = min(over.get(before, each["at"]), each["at"])
-    waits = [at - fault for at in over.values()]
-    return Judgement(
-        len(set(hosts) - (done & set(well))),
-        sum(count - 1 for count in begun.values()),
-        late,
-        most,
-        min(waits, default=None),
-        max(waits, default=None),
-    )
-
-
 def coordinate(dsn: str, label: str, address: str, lease: str, how: str) -> None:
     """One coordinator, to its end."""
     store = open_store(dsn, Path(os.devnull), lease=float(lease))
+    with _ready(address).open("a") as file:
+        file.write(f"{label}\t{time.monotonic()}\n")
     lead(store, label, StandIns(Path(address), how, float(lease)), new_owner())
     store.close()
+
+
+def _ready(address: str) -> Path:
+    """Where each coordinator notes when it begins: on a busy machine it takes its time to start."""
+    return Path(address).with_name("ready")
+
+
+def _first_ready(about: Round, after: float) -> float | None:
+    lines = [line.split("\t") for line in _ready(about.world.address).read_text().splitlines()]
+    waits = [float(at) - after for label, at in lines if label == about.label]
+    return min((each for each in waits if each > 0), default=None)
 
 
 def start(about: Round, of: int = 0) -> subprocess.Popen[bytes]:
@@ -118,14 +76,14 @@ def start(about: Round, of: int = 0) -> subprocess.Popen[bytes]:
     world = about.world
     dsn = f"postgresql://fleet@{NETWORK}.1:{world.port}/postgres" if of else world.dsn
     words = (dsn, about.label, world.address, str(about.lease), about.how)
-    argv = (sys.executable, "-m", "benchmarks.fleet_faults", "coordinate", *words)
+    argv = (*ENDS, sys.executable, "-m", "benchmarks.fleet_faults", "coordinate", *words)
     return subprocess.Popen(world.inside(argv, of), cwd=PROJECT)
 
 
 @contextlib.contextmanager
 def another_network(world: World) -> Iterator[int]:
     """One that reaches the world's by a line of its own, `line`; yields a process that has it."""
-    holder = subprocess.Popen(world.inside(("unshare", "--net", "sleep", "1000")))
+    holder = subprocess.Popen(world.inside(("unshare", "--net", *ENDS, "sleep", "1000")))
     try:
         inside = f"/proc/{holder.pid}/ns/net"
         while os.readlink(inside) == os.readlink(f"/proc/{world.network}/ns/net"):
@@ -319,8 +277,14 @@ def play(about: Round, fault: str) -> dict[str, float]:
         "refused": sum(each["what"] == "refused" for each in noted),
         "again": sum(each["what"] == "again" for each in noted),
     }  # fmt: skip
+    if fault == "nothing":  # then nobody has any business with a slice of somebody else
+        figures["wrong"] += figures["refused"] + figures["again"]
     if verdict.first is not None and verdict.last is not None:
         figures |= {"first": verdict.first, "last": verdict.last}
+    if fault == "kill all" and (ready := _first_ready(about, scene.at)) is not None:
+        late = max(0, ready - about.lease)  # a start that takes longer than a lease is none of ours
+        figures |= {"ready": ready}
+        figures |= {key: figures[key] - late for key in ("first", "last") if key in figures}
     return figures
 
 
@@ -344,6 +308,7 @@ def main(world: str, fault: str, hosts: str, at_once: str, lease: str, how: str 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if sys.argv[1] == "coordinate":
         coordinate(*sys.argv[2:])
     else:

@@ -5,6 +5,7 @@ their own, in which one of them can be cut off.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -100,6 +101,7 @@ def serve(place: Path) -> None:
     """Be a world until standard input ends."""
     from benchmarks import fleet_hosts
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     own = os.geteuid() == 0
     place.chmod(0o711)  # Postgres is another user
     if own:
@@ -111,6 +113,8 @@ def serve(place: Path) -> None:
         make_store(server.dsn)
         farm = os.fork()
         if not farm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it ends with this one
             fleet_hosts.serve(address, hosts)
         stack.callback(os.waitpid, farm, 0)
         stack.callback(os.kill, farm, signal.SIGKILL)

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks import fleet_faults
+from benchmarks import fleet_judge
 from conftest import PROJECT, wait_for
 
 CROWD = """
@@ -66,15 +66,15 @@ def test_topic_that_is_ended_takes_its_world_away(tmp_path: Path) -> None:
 DONE = (("a", "asked", 1, 0.0), ("a", "begin", 1, 0.1), ("a", "end", 1, 0.4))
 
 
-def judged(*events: tuple[str, str, int, float], **more: Any) -> fleet_faults.Judgement:
+def judged(*events: tuple[str, str, int, float], **more: Any) -> fleet_judge.Judgement:
     """Of hosts a and b, each event with its host, token and time."""
     noted = [dict(zip(("host", "what", "token", "at"), each, strict=True)) for each in events]
-    return fleet_faults.judge(noted, **{"well": ["a", "b"], "hosts": ["a", "b"], **more})
+    return fleet_judge.judge(noted, **{"well": ["a", "b"], "hosts": ["a", "b"], **more})
 
 
 def test_judge_finds_nothing_where_each_host_has_run_once() -> None:
     found = judged(*DONE, ("b", "begin", 2, 0.5), ("b", "end", 2, 0.8), ("b", "again", 3, 1.0))
-    assert found == fleet_faults.Judgement(lost=0, second=0, late=0, most=1)
+    assert found == fleet_judge.Judgement(lost=0, second=0, late=0, most=1)
 
 
 def test_judge_finds_what_is_lost_on_the_host_and_in_the_store() -> None:
