@@ -46,13 +46,15 @@ def plugin(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @dataclass(frozen=True)
 class Stand:
     """A host with a program that stands in for ours: it writes down that it was started, and says
-    `found` is wrong with the host. One that is not `reachable` has an address where nobody listens.
+    `found` is wrong with the host. One that is not `reachable` has an address where nobody listens;
+    with one that is not `there`, the program is missing.
     """
 
     name: str
     found: tuple[str, ...] = ()
     healed: bool = False
     reachable: bool = True
+    there: bool = True
 
 
 _STAND = """\
@@ -134,6 +136,8 @@ class Play:
         }  # fmt: skip
         program = self.folder / f"stand-{stand.name}"
         log = self.folder / f"log-{stand.name}"
+        if not stand.there:
+            return program
         program.write_text(_STAND.format(log=log, report=json.dumps(report), code=0 if well else 1))
         program.chmod(0o755)
         return program

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansiblework import Play, Stand, plugin, recap
+from ansiblework import COLLECTION, Play, Stand, plugin, recap
 from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts
 from foresightwork import journal_of
 
-from conftest import wait_for
+from conftest import PROJECT, wait_for
 from miyabi_healing.fleet import schema
 from miyabi_healing.model.rollout import HostState
 from miyabi_healing.report.fleet_row import fleet_row
@@ -94,25 +95,25 @@ def test_check_mode_shows_the_plan_and_changes_nothing_then_killed_it_goes_on(
     inventory = hosts.inventory()
     before = log_of(hosts.hosts[0]).read_bytes()
     wanted: dict[str, Any] = {"miyabi_serial": 1, "miyabi_fleet_run": "tonight"}
-    at_once = {**wanted, "miyabi_serial": 3}
-    looked = play.run("heal", "--check", "--diff", inventory=inventory, **at_once)
+    look = ("--check", "--diff", "--limit", "host1")
+    looked = play.run("heal", *look, inventory=inventory, **wanted)
     assert looked.returncode == 0, looked.stdout + looked.stderr
     assert "-large_log_files (" in looked.stdout
     assert "+trim log " in looked.stdout
-    assert [each["changed"] for each in recap(looked.stdout).values()] == [1, 1, 1]
+    assert recap(looked.stdout)["host1"]["changed"] == 1, "it would be"
     for each in hosts.hosts:
         assert log_of(each).read_bytes() == before
         assert not state_of(each).exists()
-    assert [line["state"] for line in play.lines("tonight")] == ["issues"] * 3
+    assert [line["state"] for line in play.lines("tonight")] == ["issues"]
 
     with subprocess.Popen(
         play.command("heal", inventory=inventory, **wanted),
         cwd=play.folder, env=play.environment, start_new_session=True,
         stdout=subprocess.DEVNULL,
     ) as killed:  # fmt: skip
-        wait_for(lambda: len(play.lines("tonight")) > 3, 60)
+        wait_for(lambda: len(play.lines("tonight")) > 1, 60)
         os.killpg(killed.pid, signal.SIGKILL)
-    told = play.lines("tonight")[3:]
+    told = play.lines("tonight")[1:]
     assert told[0]["host"] == "host1"
     assert (told[0]["state"], told[0]["report"]["fleet"]["run"]) == ("well", "tonight")
     assert len(told) < 3, "it was killed in the middle"
@@ -177,6 +178,25 @@ def test_issue_that_is_found_everywhere_stops_also_where_it_was_healed(play: Pla
     assert done.returncode == 2
     assert play.started() == list("abcde")
     assert "miyabi_same_issue: full found on 3 of 5 hosts that have answered" in done.stdout
+
+
+@needs_ansible
+@needs_sshd
+@pytest.mark.root
+def test_slice_asks_all_hosts_whatever_they_say(play: Play) -> None:
+    stands = play.stands(
+        Stand("a", reachable=False),
+        Stand("b", there=False),
+        Stand("c", found=("full",)),
+        Stand("d"),
+    )
+    play.run("heal_slice", inventory=stands, miyabi_fleet_run="r", miyabi_fleet_token=7)
+    assert play.started() == ["c", "d"]
+    assert "--fleet-run=r --fleet-token=7" in (play.folder / "log-c").read_text()
+    said = {line["host"]: (line["state"], line["code"]) for line in play.lines("r")}
+    assert said == {
+        "a": ("unreachable", None), "b": ("failed", None), "c": ("issues", 1), "d": ("well", 0),
+    }  # fmt: skip
 
 
 STEP = {"kind": "trim log", "target": "/a.log", "reason": "over its limit", "status": "applied"}
@@ -384,3 +404,15 @@ def test_store_keeps_the_latest_report_and_what_waited_for_it(reports: ModuleTyp
             assert rows.fetchall() == [("a", 8, 3), ("b", 6, 0)]
     assert "server" in store.keep(reports.values_of("a", 1, run_of("a", 9))), "it is gone"
     assert "secret" not in reports.Store("passwort=secret").keep(("a",))
+
+
+def test_documents_name_every_variable() -> None:
+    role, page = COLLECTION / "roles" / "install", (PROJECT / "docs" / "ansible.md").read_text()
+    variables = re.findall(r"^(miyabi_\w+):", (role / "defaults/main.yml").read_text(), re.M)
+    specified = (role / "meta/argument_specs.yml").read_text()
+    assert variables == re.findall(r"^      (miyabi_\w+):", specified, re.M)
+    plays = "".join(file.read_text() for file in (COLLECTION / "playbooks").iterdir())
+    asked = set(re.findall(r"(miyabi_\w+) \| default", plays))
+    assert not {name for name in (*variables, *asked) if f"`{name}`" not in page}
+    of_playbooks = (COLLECTION / "README.md").read_text()
+    assert not {name for name in asked if f"`{name}`" not in of_playbooks}

@@ -219,22 +219,21 @@ class CallbackModule(CallbackBase):
     def __init__(self):
         super().__init__()
         self.path = ""
+        self.wanted = None
         self.label = ""
         self.store = None
         self.began = time.time()
         self.kept = 0
-        self.lost = 0
+        self.lost = set()
 
     def v2_playbook_on_play_start(self, play):
-        """Where the reports go: from here on, variables are known."""
-        if self.path:
-            return
+        """From here on, variables are known."""
         known = play.get_variable_manager().get_vars(play=play)
-        self.label = str(known.get("miyabi_fleet_run") or "")
-        wanted = known.get("miyabi_reports") or self.get_option("path")
-        self.path = os.path.abspath(os.path.expanduser(wanted or file_of(self.label, self.began)))
-        dsn = self.get_option("store")
-        self.store = Store(dsn) if dsn else None
+        label = str(known.get("miyabi_fleet_run") or "")
+        self.label = "" if "{{" in label else label  # what a host was asked for says it, then
+        self.wanted = known.get("miyabi_reports") or self.get_option("path")
+        if self.store is None and self.get_option("store"):
+            self.store = Store(self.get_option("store"))
 
     def v2_runner_on_ok(self, result):
         """A host has answered."""
@@ -258,7 +257,7 @@ class CallbackModule(CallbackBase):
         if self.kept:
             self._display.display(f"{self.kept} report(s) kept in {self.path}")
         if self.lost:
-            self._say(f"{self.lost} report(s) were LOST: see the errors above")
+            self._say(f"reports of {len(self.lost)} host(s) were LOST: see the errors above")
 
     def _take(self, result):
         if (result._task.resolved_action or result._task.action) == MODULE:
@@ -267,18 +266,27 @@ class CallbackModule(CallbackBase):
     def _keep(self, result, unreachable=False):
         host = result._host.get_name()
         row = row_of(host, result._result, self.label, time.time(), unreachable)
+        if not self.path:
+            path = self.wanted or file_of(row["label"], self.began)
+            self.path = os.path.abspath(os.path.expanduser(path))
         try:
             append(self.path, row)
             self.kept += 1
         except OSError as error:
             self._complain([host], f"{self.path}: {error}")
-        if self.store and row["report"] and row["report"].get("run_id"):  # else it is of no run
-            why = self.store.keep(values_of(host, row["code"], row["report"]))
-            if why:
-                self._say(f"the store keeps no reports now, they wait: {why}")
+        if not self.store or not row["report"] or not row["report"].get("run_id"):
+            return  # it is of no run
+        try:
+            values = values_of(host, row["code"], row["report"])
+        except KeyError as error:
+            self._complain([host], f"the store: the report has no {error}")
+            return
+        why = self.store.keep(values)
+        if why:
+            self._say(f"the store keeps no reports now, they wait: {why}")
 
     def _complain(self, hosts, why):
-        self.lost += len(hosts)
+        self.lost |= set(hosts)
         self._say("LOST: the report of {} could not be kept in {}".format(", ".join(hosts), why))
 
     def _say(self, words):
