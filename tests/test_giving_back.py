@@ -150,6 +150,31 @@ def test_task_that_is_finished_meanwhile_stays_finished(
         assert not list(quarantine.find_entries(home.parent / "state"))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("assigned_to", "another-host:x:1:1"), ("started_at", OLD + 1)]
+)
+def test_task_that_was_claimed_again_meanwhile_stays_claimed(
+    home: Path, key: str, value: object
+) -> None:
+    """By another owner, or by one that is called the same."""
+    config = of_file(home)
+    made = planned(config, "orphaned_tasks")
+    document = json.loads((home / "tasks.json").read_text())
+    document["tasks"][0][key] = value
+    (home / "tasks.json").write_text(json.dumps(document))
+    (outcome,) = carry_out(made, context(home, config))
+    assert (outcome.status, outcome.measured) == ("applied", {"claims_given_back": 1})
+    tasks = json.loads((home / "tasks.json").read_text())["tasks"]
+    assert (tasks[0]["status"], tasks[0][key]) == ("in_progress", value)
+
+
+def test_id_that_two_tasks_have_names_neither(home: Path) -> None:
+    config = of_file(home)
+    (home / "tasks.json").write_text(TEXT.replace('"t2"', '"t1"'))
+    outcome = given_back(home, config)
+    assert (outcome.status, "several tasks have its id" in outcome.message) == ("skipped", True)
+
+
 def test_who_has_the_file_open_to_write_is_not_overtaken(home: Path, start: Start) -> None:
     config = of_file(home)
     inode = (home / "tasks.json").stat().st_ino
