@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,24 +41,27 @@ class Event:
 
 @dataclass
 class StandIns:
-    """`place` is the socket where they are asked; a run takes `seconds`."""
+    """`place` is the socket where they are asked; a run takes `seconds`, and does not end while
+    `held`.
+    """
 
     place: Path
     seconds: float
+    held: bool = False
     log: list[Event] = field(default_factory=list)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _highest: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _finished: set[tuple[str, str]] = field(default_factory=set)
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        order = json.loads(await reader.readline())
-        host, label, token = order["host"], order["label"], order["token"]
-        self._write(host, "asked", token)
-        async with self._locks[host]:
-            said = await self._run(host, label, token)
-        with contextlib.suppress(OSError):
-            writer.write(json.dumps(said).encode() + b"\n")
-            writer.close()
+        with closed_at_the_end(writer), contextlib.suppress(OSError, asyncio.CancelledError):
+            order = json.loads(await reader.readline() or b"{}")
+            if order:  # else whoever asked was killed
+                host, label, token = order["host"], order["label"], order["token"]
+                self._write(host, "asked", token)
+                async with self._locks[host]:
+                    said = await self._run(host, label, token)
+                writer.write(json.dumps(said).encode() + b"\n")
 
     async def _run(self, host: str, label: str, token: int) -> int:
         if token < self._highest[host]:
@@ -70,6 +73,8 @@ class StandIns:
             return 0
         self._write(host, "begin", token)
         await asyncio.sleep(self.seconds)
+        while self.held:
+            await asyncio.sleep(0.02)
         self._write(host, "end", token)
         self._finished.add((host, label))
         return 0
@@ -79,6 +84,16 @@ class StandIns:
 
     def count(self, what: str) -> int:
         return sum(each.what == what for each in self.log)
+
+    def hold(self) -> None:
+        """Have whoever is at work now, or is asked next, stay at work."""
+        self.held = True
+
+    def let_go(self) -> None:
+        self.held = False
+
+    def at_work(self) -> int:
+        return self.count("begin") - self.count("end")
 
     def most_at_work(self) -> int:
         """How many were at work at the same time."""
@@ -103,10 +118,11 @@ class CutLine:
         self.cut_at = None
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with closed_at_the_end(writer), contextlib.suppress(OSError, asyncio.CancelledError):
             await self._whole()
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
-            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            with closed_at_the_end(back):
+                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -119,6 +135,14 @@ class CutLine:
     async def _whole(self) -> None:
         while self.cut_at is not None:
             await asyncio.sleep(0.02)
+
+
+@contextlib.contextmanager
+def closed_at_the_end(writer: asyncio.StreamWriter) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
 
 
 @contextlib.contextmanager
@@ -144,6 +168,8 @@ async def _end_all() -> None:
     for each in others:
         each.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    for _ in range(5):  # what was closed is closed in the next rounds
+        await asyncio.sleep(0.01)
 
 
 class Coordinators:
@@ -174,12 +200,10 @@ class Coordinators:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [Told(**json.loads(each)) for each in lines]
 
-    def at_work(self) -> list[int]:
-        """Who has claimed a slice, and has not told all of it yet."""
-        told = self.told()
-        last = {each.number: each for each in told if each.what == "claim"}
-        counts = Counter(each.token for each in told if each.what == "record")
-        return [number for number, each in last.items() if not counts[each.token]]
+    def holder(self, token: int) -> int:
+        """The index of the coordinator that has claimed with it."""
+        claims = (each for each in self.told() if each.what == "claim" and each.token == token)
+        return next(each.number for each in claims)
 
     def end(self) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -169,6 +169,7 @@ def test_signal_in_the_middle_of_a_claim_is_heeded_and_the_slice_is_free(
     store.create(rollout_of(3), "me")
 
     def claim(label: str, owner: str) -> Claim | None:
+        assert not interrupts.received, "it goes on as if nobody had asked"
         found = store.claim(label, owner)
         os.kill(os.getpid(), signal.SIGTERM)
         if fails:
@@ -411,6 +412,17 @@ class World:
         self._stack.close()
         self.store.close()
 
+    def in_the_middle_of_it(self, done: int) -> int:
+        """Wait until so many hosts are done and others are at work, which they stay; the token of
+        whoever asked one of those.
+        """
+        wait_for(lambda: self.hosts.count("end") >= done)
+        self.hosts.hold()
+        wait_for(self.hosts.at_work)
+        ended = {each.host for each in self.hosts.log if each.what == "end"}
+        begun = [each for each in self.hosts.log if each.what == "begin"]
+        return next(each.token for each in begun if each.host not in ended)
+
     def judge(self, coordinators: Coordinators) -> None:
         """By the hosts' own logs: none was lost, none ran twice, never too many at a time; no
         answer was taken from one that had lost its slice.
@@ -459,14 +471,15 @@ def test_killed_coordinators_are_replaced_by_others_and_by_later_ones(
     fleet = world(where, rollout_of(30, lease=1))
     fleet.serve()
     first = fleet.start(where, where, where)
-    wait_for(lambda: fleet.hosts.count("end") >= 4 and first.at_work())
-    victim = first.at_work()[0]
+    victim = first.holder(fleet.in_the_middle_of_it(4))
     first.signal(victim, signal.SIGKILL)
-    wait_for(lambda: fleet.hosts.count("end") >= 12)
+    fleet.hosts.let_go()
+    fleet.in_the_middle_of_it(12)
     for each in {0, 1, 2} - {victim}:
         first.signal(each, signal.SIGKILL)
     assert first.wait() == [-9, -9, -9]
     second = fleet.start(where, where)
+    fleet.hosts.let_go()
     assert second.wait() == [0, 0]
     fleet.judge(second)
 
@@ -478,9 +491,9 @@ def test_coordinator_that_stood_still_finds_its_way_back(
     fleet = world(where, rollout_of(60, lease=1))
     fleet.serve()
     both = fleet.start(where, where)
-    wait_for(lambda: fleet.hosts.count("end") >= 4 and both.at_work())
-    stopped = both.at_work()[0]
+    stopped = both.holder(fleet.in_the_middle_of_it(4))
     both.signal(stopped, signal.SIGSTOP)
+    fleet.hosts.let_go()
     time.sleep(2.5)
     both.signal(stopped, signal.SIGCONT)
     assert both.wait() == [0, 0]
@@ -514,9 +527,10 @@ def test_file_goes_on_at_once_after_a_kill_and_lets_nobody_else_in(
     fleet = world("", rollout_of(15, lease=300))
     fleet.serve()
     first = fleet.start("")
-    wait_for(lambda: fleet.hosts.count("end") >= 4)
+    fleet.in_the_middle_of_it(4)
     assert fleet.start("").wait() == [75]
     first.signal(0, signal.SIGKILL)
+    fleet.hosts.let_go()
     second = fleet.start("")
     assert second.wait() == [0]
     fleet.judge(second)
@@ -529,9 +543,9 @@ def test_coordinator_that_is_asked_to_end_leaves_its_slice_to_others_at_once(
     fleet = world(where, rollout_of(15, lease=300))
     fleet.serve()
     both = fleet.start(where, where)
-    wait_for(both.at_work)
-    asked = both.at_work()[0]
+    asked = both.holder(fleet.in_the_middle_of_it(4))
     both.signal(asked, signal.SIGTERM)
+    fleet.hosts.let_go()
     statuses = both.wait()
     assert statuses[asked] == 100 + signal.SIGTERM
     assert statuses[1 - asked] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleet_standins import CutLine, in_background
 from fleetwork import Postgres, needs_postgres, postgres
 
 from conftest import wait_for
@@ -20,6 +22,7 @@ from miyabi_healing.fleet.database import Transaction
 from miyabi_healing.fleet.open_store import open_store
 from miyabi_healing.fleet.owner import new_owner
 from miyabi_healing.fleet.postgres_store import PostgresDatabase
+from miyabi_healing.fleet.sql_store import SqlStore
 from miyabi_healing.fleet.store import NO_ANSWER, FleetStore, Led, StoreError
 from miyabi_healing.fleet.waves import make_slices
 from miyabi_healing.model.rollout import Answer, Claim, HostState, Rollout, RolloutState, Rules
@@ -570,6 +573,25 @@ def test_lost_line_is_made_anew(server: Postgres, where: str) -> None:
 
 
 @needs_postgres
+def test_line_on_which_nothing_comes_any_more_is_given_up(server: Postgres, where: str) -> None:
+    """A proxy that stands still takes whatever is sent: the kernel sees nothing wrong."""
+    line = CutLine(server.port)
+    served = asyncio.start_server(line.connected, "127.0.0.1", line.port)
+    store = SqlStore(PostgresDatabase(where.replace(f":{server.port}/", f":{line.port}/"), 0.5))
+    with closing(store), in_background(served):
+        store.create(rollout_of(), "me")
+        line.cut()
+        late = threading.Timer(15, line.mend)
+        late.start()
+        with pytest.raises(StoreError):
+            claim(store)
+        late.cancel()
+        assert line.cut_at is not None, "it waited until the line was whole again"
+        line.mend()
+        assert claim(store).slice.number == 1
+
+
+@needs_postgres
 def test_session_that_stands_still_does_not_keep_others_waiting(where: str) -> None:
     """Its process was stopped, or its line broke, in the middle of a claim."""
     stuck = PostgresDatabase(where, 0.3)
@@ -579,6 +601,7 @@ def test_session_that_stands_still_does_not_keep_others_waiting(where: str) -> N
 
         def stand_still(sql: Transaction) -> None:
             sql.rows("select * from fleet_rollout for update")
+            stuck._watchdog.end()  # all of the process stands still
             claims.append(claim(other, "other"))
             sql.rows("select 1")
 
