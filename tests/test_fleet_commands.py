@@ -144,7 +144,8 @@ def test_resume_again_asks_those_that_gave_no_answer(monkeypatch: pytest.MonkeyP
         code, text = invoke("fleet", "resume", "x")
         assert (code, "there is nothing left to do" in text) == (3, True)
         worker.answers = {**worker.answers, "b": Answer("b", HostState.WELL, 0)}
-        assert invoke("fleet", "resume", "x", "--again")[0] == 0
+        code, text = invoke("fleet", "resume", "x", "--again")
+        assert (code, "wave 1 of 1: 1 of 2 hosts left to ask" in text) == (0, True)
     assert worker.asked == ["a", "b", "b"]
 
 

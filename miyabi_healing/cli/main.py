@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 _EPILOG = (
     "Exit status: 0 healthy or healed, 1 some issues remain, 2 usage or configuration, "
     "3 something could not be checked, "
+    "4 a rollout of a fleet was stopped, "
     "75 another run is at work, or a fleet's request was superseded, "
     "129, 130 or 143 asked to stop by SIGHUP, SIGINT or SIGTERM."
 )

@@ -32,6 +32,7 @@ class Teller:
         self._say, self._progress = say, progress
         self._rollout, self._wave = rollout, 0
         self._hosts, self._slices = Counter[int](), Counter[int]()
+        self._sizes = {each.number: len(each.hosts) for each in rollout.slices}
         for each in rollout.slices:
             self._hosts[each.wave] += len(each.hosts)
             self._slices[each.wave] += 1
@@ -48,7 +49,10 @@ class Teller:
             canary = wave == 1 and self._rollout.rules.canary
             rule = ", all of which must be well" if canary else ""
             self._say(f"{self._head(whole=True)}: {many_hosts(self._hosts[wave])}{rule}", False)
-        self._progress(f"{self._head()}: {many_hosts(len(claim.slice.hosts))} asked")
+        left, all_of_it = len(claim.slice.hosts), self._sizes.get(claim.slice.number, 0)
+        if 0 < left < all_of_it:  # somebody began it
+            self._say(f"{self._head()}: {left} of {many_hosts(all_of_it)} left to ask", False)
+        self._progress(f"{self._head()}: {many_hosts(left)} asked")
 
     def hears(self, answer: Answer) -> None:
         """A host has answered."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from miyabi_healing.cli.common import CommandContext, Duration, Refusal, as_json, dry_run, settings
+from miyabi_healing.cli.common import CommandContext, Duration, Refusal, dry_run, settings
 from miyabi_healing.cli.fleet.options import (
     AnsibleCommand,
     ansible_arguments,
+    as_json_lines,
     hosts_options,
     make_worker,
     opened_store,
@@ -77,7 +78,7 @@ _COUNT = click.IntRange(min=1)
 @click.option("--no-canary", is_flag=True, help="The first wave need not be well, all of it.")
 @hosts_options
 @dry_run
-@as_json
+@as_json_lines
 @click.pass_context
 def heal(
     context: click.Context, label: str | None, pattern: str, waves: str | None,

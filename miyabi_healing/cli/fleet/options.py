@@ -28,6 +28,11 @@ store_option = click.option(
     help="Where coordinators meet, as libpq's connection string; [fleet] store.",
 )  # fmt: skip
 
+as_json_lines = click.option(
+    "-j", "--json", "as_json", is_flag=True,
+    help="Print the report as JSON lines, as --report writes it.",
+)  # fmt: skip
+
 
 def hosts_options(function: _Function) -> _Function:
     """How hosts are reached, for those commands that do."""

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from miyabi_healing.cli.common import CommandContext, Refusal, as_json, settings
+from miyabi_healing.cli.common import CommandContext, Refusal, settings
 from miyabi_healing.cli.fleet.options import (
     AnsibleCommand,
     ansible_arguments,
+    as_json_lines,
     hosts_options,
     make_worker,
     opened_store,
@@ -29,7 +30,7 @@ from miyabi_healing.model.rollout import RolloutState, Standing
     help="Ask hosts once more that were unreachable, busy, failed or not known.",
 )  # fmt: skip
 @hosts_options
-@as_json
+@as_json_lines
 @click.pass_context
 def resume(
     context: click.Context, label: str, again: bool, inventory: str | None, executable: str | None,
