@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import threading
@@ -113,8 +114,25 @@ def test_wave_in_which_too_many_cannot_be_reached_is_the_last(store: FleetStore)
     assert lead(store, "a", Asking(), "one").counts == {WELL: 30}
 
 
+def test_wave_that_goes_wrong_is_stopped_before_its_last_slice_unless_somebody_goes_on(
+    store: FleetStore,
+) -> None:
+    store.create(rollout_of(31, "1", "100%"), "me")
+    worker = Asking(lambda host: WELL if host < "h04" else HostState.ISSUES)
+    moments = itertools.count()
+    standing = lead(store, "a", worker, "one", clock=lambda: next(moments))
+    assert standing.reason.startswith("max_fail: ")
+    assert standing.by_rule
+    asked = len(worker.asked)
+    assert 10 < asked < 31
+    assert store.reopen("a", again=False)
+    standing = lead(store, "a", worker, "one", clock=lambda: next(moments))
+    assert standing.state is RolloutState.FINISHED, "a person has seen this wave, and went on"
+    assert len(worker.asked) == 31
+
+
 def test_host_that_nothing_was_told_of_counts_as_unreachable(store: FleetStore) -> None:
-    store.create(rollout_of(10), "me")
+    store.create(rollout_of(10, size=10, at_once=10), "me")
     told: list[Answer] = []
     silent = Asking(lambda host: None if host == "h01" else WELL)
     assert lead(store, "a", silent, "one", told=told.append).counts == {WELL: 9, UNREACHABLE: 1}

@@ -62,18 +62,22 @@ class _Coordinator:
     stopped: Callable[[], None]
     clock: Callable[[], float]
     sleep: Callable[[float], None]
+    judge_at: float = 0  # by `clock`: a wave that is at work is judged once in a lease
 
     def run(self, *, wait: bool) -> Standing:
         label = self.rollout.label
         while True:
-            if self._work():
+            if self._work() and self.clock() < self.judge_at:
                 continue
             wave = self._patiently(lambda: self.store.running_wave(label))
             if wave is None:
                 return self._standing()
             waiting, held = self._patiently(lambda: self.store.open_slices(label))
-            if not waiting and not held:
-                if self._patiently(partial(self._judge, wave)):
+            is_done = not waiting and not held
+            if is_done or self.clock() >= self.judge_at:
+                self.judge_at = self.clock() + self.rollout.lease
+                judge = self._judge if is_done else self._judge_early
+                if self._patiently(partial(judge, wave)):
                     self.stopped()  # not where it would be tried again: people are told once
             elif held and not wait:
                 return self._standing()
@@ -123,11 +127,25 @@ class _Coordinator:
         answers = self.store.answers_of_wave(label, wave)
         if any(each.state in OPEN for each in answers):
             return False  # it was opened again meanwhile
-        reason = why_to_stop(self.rollout, wave, answers, self.store.answers(label))
-        if reason is not None:
-            return self.store.stop(label, reason, by_rule=True)
+        if not self.store.is_accepted(label, wave):
+            reason = why_to_stop(self.rollout, wave, answers, self.store.answers(label))
+            if reason is not None:
+                return self.store.stop(label, reason, by_rule=True)
         self.store.advance(label, wave)
         return False
+
+    def _judge_early(self, wave: int) -> bool:
+        """Stop where what the wave's hosts have said so far is enough for a rule: a last wave may
+        be half of all. Whether it was this one that stopped it.
+        """
+        label = self.rollout.label
+        if self.store.is_accepted(label, wave):
+            return False
+        hosts = {host for each in self.rollout.slices if each.wave == wave for host in each.hosts}
+        answers = self.store.brief_answers(label)
+        of_wave = [each for each in answers if each.host in hosts]
+        reason = why_to_stop(self.rollout, wave, of_wave, answers)
+        return reason is not None and self.store.stop(label, reason, by_rule=True)
 
     def _patiently(self, ask: Callable[[], _Result]) -> _Result:
         """Ask the store until it answers. Raises its last StoreError."""

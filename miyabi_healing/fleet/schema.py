@@ -15,6 +15,7 @@ TABLES = (
         label text primary key, asked text not null, made double precision not null,
         made_by text not null, state text not null, reason text not null default '',
         by_rule integer not null default 0, wave integer not null, waves integer not null,
+        accepted integer not null default 0,
         at_once integer not null, ended double precision)""",
     """create table fleet_slice (
         label text not null, number integer not null, wave integer not null,

@@ -129,6 +129,10 @@ class SqlStore:
         )
         return found[0][0] if found else None
 
+    def is_accepted(self, label: str, wave: int) -> bool:
+        found = self.rows("select accepted from fleet_rollout where label = ?", label)
+        return bool(found) and found[0][0] >= wave
+
     def open_slices(self, label: str) -> tuple[int, int]:
         ((every, held),) = self.rows(
             f"select count(*), count(case when s.state = ? and s.expires > {self._database.clock} "
@@ -152,6 +156,17 @@ class SqlStore:
         ):
             yield from map(_answer, rows)
             last = rows[-1][0]
+
+    def brief_answers(self, label: str) -> Sequence[Answer]:
+        rows = self.rows(
+            "select h.host, h.state, h.code, r.issues from fleet_host h "
+            "left join fleet_report r on r.host = h.host and r.label = h.label where h.label = ?",
+            label,
+        )
+        return [
+            Answer(host, HostState(state), code, report=_brief(issues))
+            for host, state, code, issues in rows
+        ]
 
     def answers_of_wave(self, label: str, wave: int) -> Sequence[Answer]:
         rows = self.rows(
@@ -299,6 +314,10 @@ class SqlStore:
 
 def _key(claim: Claim) -> tuple[object, ...]:
     return claim.label, claim.slice.number, claim.token, HELD
+
+
+def _brief(issues: str | None) -> dict[str, Any] | None:
+    return None if issues is None else {"issues_detected": json.loads(issues)}
 
 
 def _answer(row: tuple[Any, ...]) -> Answer:

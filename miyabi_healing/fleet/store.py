@@ -80,6 +80,9 @@ class FleetStore(Protocol):
         asked often.
         """
 
+    def is_accepted(self, label: str, wave: int) -> bool:
+        """Whether somebody has gone on with that wave although a rule had stopped it."""
+
     def open_slices(self, label: str) -> tuple[int, int]:
         """How many slices of the wave in hand wait for somebody, those whose lease has run out
         included, and how many somebody has.
@@ -87,6 +90,11 @@ class FleetStore(Protocol):
 
     def answers(self, label: str, *, reports: bool = True) -> Iterator[Answer]:
         """Of every host, by name, the untouched as well."""
+
+    def brief_answers(self, label: str) -> Sequence[Answer]:
+        """The same, with no more of a report than the names of its issues: cheap enough to be asked
+        while a wave is at work.
+        """
 
     def answers_of_wave(self, label: str, wave: int) -> Sequence[Answer]:
         """Of the hosts of one wave, with reports."""

@@ -141,10 +141,12 @@ def reopen(sql: Transaction, for_update: str, label: str, *, again: bool) -> boo
     elif by_rule or state == RolloutState.FINISHED:
         return False  # every host was asked
     sql.write(
-        "update fleet_rollout set state = ?, reason = '', by_rule = 0, ended = null, wave = ? "
-        "where label = ?",
+        "update fleet_rollout set state = ?, reason = '', by_rule = 0, ended = null, wave = ?, "
+        "accepted = ? where label = ?",
         RolloutState.RUNNING.value,
         min(wave, waves),
+        # what a rule said of it is overruled by whoever goes on
+        found[0][2] if by_rule else 0,
         label,
     )
     return True
