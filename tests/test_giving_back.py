@@ -327,6 +327,17 @@ def test_lock_folder_of_an_owner_that_is_gone_is_set_aside(home: Path) -> None:
     assert sorted(each.name for each in (home / "locks").iterdir()) == ["b.lock", "c.lock"]
 
 
+def test_lock_that_another_owner_has_written_itself_into_meanwhile_stays(home: Path) -> None:
+    owner = home / "locks" / "a.lock" / "owner"
+    owner.parent.mkdir(parents=True)
+    owner.write_text(GONE_OWNER)
+    config = coordinator(home, locks=str(home / "locks" / "*.lock"), owner_file="owner")
+    made = planned(config, "orphaned_tasks")
+    owner.write_text("another-host:x:1:1")
+    (outcome,) = carry_out(made, context(home, config))
+    assert (outcome.status, owner.exists()) == ("skipped", True)
+
+
 def test_claim_file_whose_name_says_the_owner_is_set_aside(home: Path) -> None:
     (home / "claims").mkdir()
     (home / "claims" / f"t1@{GONE_OWNER}").touch()

@@ -47,6 +47,7 @@ from miyabi_healing.support import interrupts, paths
 from miyabi_healing.support.config_loader import load_config
 from miyabi_healing.support.formatting import display, name_stamp
 
+_OF_COORDINATORS = ("test_coordinator_down.py", "test_orphaned_tasks.py")
 _REHEARSAL = pytest.StashKey[bool]()
 
 _logger = logging.getLogger(__name__)
@@ -208,6 +209,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         from miyabi_healing.runner import housekeeping
 
         housekeeping.look_after_quarantine(resources)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Our checks of coordinators are not even loaded on a host that has none."""
+    if collection_path.name not in _OF_COORDINATORS:
+        return None
+    resources = config.stash.get(RESOURCES, None)
+    off = resources is not None and not resources.config.coordinators
+    return True if off and collection_path.parent == registry.builtin("checks") else None
 
 
 @pytest.hookimpl(tryfirst=True)
