@@ -217,6 +217,16 @@ def test_only_the_process_that_the_configuration_names_may_be_ended(world: World
     assert consent.reason_not_to_end(mine, "builder", given) == "this program runs below it"
 
 
+def test_shell_that_a_pid_file_names_is_not_ended(world: World) -> None:
+    shell = world.start("sh", stdin=subprocess.PIPE)
+    wait_for(lambda: shell.cmdline() == ["sh"])
+    (world.home / "coordinator.pid").write_text(str(shell.pid))
+    found = read_process(shell.pid)
+    assert found
+    reason = consent.reason_not_to_end(found, "builder", by_pid_file(world))
+    assert reason == "it is a shell that somebody may type into"
+
+
 def test_script_of_a_shell_may_be_a_coordinator_and_a_database_never(
     world: World, start: Start
 ) -> None:
