@@ -614,8 +614,9 @@ def test_session_that_stands_still_does_not_keep_others_waiting(where: str) -> N
     "where",
     [
         "postgresql://fleet:hunter2@127.0.0.1:1/db",
-        "postgresql://fleet:hun/hunter2@127.0.0.1:1/db",
-        "postgresql://fleet:hun@hunter2@127.0.0.1:1/db",
+        "postgresql://fleet:x/hunter2@127.0.0.1:1/db",
+        "postgresql://fleet:x@hunter2@127.0.0.1:1/db",
+        "postgresql://fleet:x@hunter2/y@127.0.0.1:1/db",
         "postgresql://fleet:hunter2%zz@127.0.0.1:1/db",
         "host=127.0.0.1 port=1 password=hunter2",
         "host=127.0.0.1 port=1 password=x hunter2",
