@@ -361,6 +361,20 @@ def test_pipelining_is_the_users_where_she_has_set_it(
     assert found is is_set
 
 
+def test_settings_of_ours_give_way_to_those_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    claim = Claim("label", Slice(1, 1, ("a",)), 7, 30)
+    playbook = ansible_worker._Playbook(
+        ansible_worker.AnsibleWorker(), claim, Path("/run/x"), print, lambda: False
+    )
+    assert {"ANSIBLE_PIPELINING", "ANSIBLE_SSH_CONTROL_PATH_DIR"} <= set(playbook._environment())
+    settings = "[ssh_connection]\npipelining = no\ncontrol_path_dir = ~/.ssh/mine\n"
+    (tmp_path / "ansible.cfg").write_text(settings)
+    assert set(playbook._environment()) == {"MAX_EVENT_RES"}
+
+
 def test_settings_in_a_folder_that_everybody_writes_are_not_heeded(
     tmp_path: Path, home: Path
 ) -> None:

@@ -177,8 +177,8 @@ def test_killed_coordinator_keeps_others_out_and_its_rollout_is_resumed(
     before = [len(runs_of(each)) for each in hosts.hosts]
     rollout = ("killed", "--waves", "100%", "--no-canary")
     first = start_heal(start, home / "output", *rollout, *options, "--report", report)
-    wait_for(lambda: report.exists() and report.read_text().count("\n") == 1, 60)
-    wait_for(lambda: all(asked(each) for each in hosts.hosts), 60)
+    wait_for(lambda: report.exists() and report.read_text().count("\n") == 1, 120)
+    wait_for(lambda: all(asked(each) for each in hosts.hosts), 120)
     with standing_in(monkeypatch, "host1", "host2") as other:
         code, text = invoke("fleet", "heal", *rollout)
     assert (code, other.asked) == (75, []), text
@@ -206,20 +206,22 @@ def test_interrupted_coordinator_leaves_nothing_behind_and_somebody_else_goes_on
 ) -> None:  # fmt: skip
     with postgres() as server:
         store = ("--store", server.dsn)
-        options = ("--inventory", hosts.inventory(), "--executable", slow, *store)
-        rollout = ("shared", "--waves", "1", "--no-canary", *store)
-        # connections that are kept open, as Ansible does by itself
-        keep = ("--", "--ssh-extra-args=-o ControlMaster=auto -o ControlPersist=60s")
-        first = start_heal(start, home / "output", *rollout, *options, *keep)
-        wait_for(lambda: asked(hosts.hosts[0]), 60)
+        # one connection is kept open, as Ansible does by itself
+        inventory = home / "hosts.ini"
+        keep = "host2 ansible_ssh_extra_args='-o ControlMaster=auto -o ControlPersist=60s'"
+        inventory.write_text(hosts.inventory().read_text().replace("host2", keep, 1))
+        options = ("--inventory", inventory, "--executable", slow, *store)
+        rollout = ("shared", "--waves", "100%", "--no-canary", *store)
+        first = start_heal(start, home / "output", *rollout, *options)
+        wait_for(lambda: all(asked(each) for each in hosts.hosts), 120)
         with standing_in(monkeypatch, "host1", "host2") as other:
             code, text = invoke("fleet", "heal", *rollout, "--no-wait")
         assert (code, other.asked) == (75, []), text
-        assert "shared is at work in wave 1 of 2" in text
+        assert "shared is at work in wave 1 of 1" in text
         assert left_of_ansible()
         first.send_signal(signal.SIGINT)
-        assert first.wait(30) == 130
-        assert not left_of_ansible()
+        assert first.wait(120) == 130
+        wait_for(lambda: not left_of_ansible(), 5)  # what was killed takes a moment to be gone
         text = (home / "output").read_text()
         assert "stopped by SIGINT; to go on: python3" in text
         assert "fleet resume shared --store" in text
@@ -235,7 +237,7 @@ def test_interrupted_coordinator_leaves_nothing_behind_and_somebody_else_goes_on
         (slow.parent / "go").touch()
         done = resume("shared", *options)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert [len(asked(each)) for each in hosts.hosts] == [2, 1]
+        assert len(asked(hosts.hosts[0])) == 2
 
 
 @pytest.mark.parametrize(
