@@ -404,7 +404,14 @@ def test_report_of_the_future_does_not_stay_for_ever(store: FleetStore) -> None:
 
 @pytest.mark.parametrize(
     "nonsense",
-    [{}, {"ended": "x"}, report(ended=float("nan")), report(issues_detected=3), report(ended=None)],
+    [
+        {},
+        {"ended": "x"},
+        report(ended=float("nan")),
+        report(issues_detected=3),
+        report(ended=None),
+        report(dry_run=True),
+    ],
 )
 def test_host_that_says_nonsense_holds_nobody_up(
     store: FleetStore, nonsense: dict[str, object]

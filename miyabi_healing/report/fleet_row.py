@@ -67,7 +67,11 @@ def keep_statement(dialect: Dialect, condition: str = "true") -> str:
 
 
 def keep_values(host: str, code: int, document: Mapping[str, Any]) -> tuple[object, ...]:
-    """What `keep_statement` is given. Raises ValueError for what is no report."""
+    """What `keep_statement` is given. Raises ValueError for what is no report of a host: a dry run
+    heals nothing, and would hide what the last run came to.
+    """
+    if document.get("dry_run"):
+        raise ValueError("a dry run is no report of a host")
     return (host, code, *fleet_row(document), code)
 
 
