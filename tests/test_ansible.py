@@ -378,8 +378,7 @@ def run_of(host: str, ended: float, **changes: object) -> dict[str, Any]:
 def test_row_of_the_store_is_what_the_program_keeps(reports: ModuleType) -> None:
     found = run_of("a", 5.0)
     host, made, code, *rest = reports.values_of("h", 1, found)
-    assert (host, code) == ("h", 1)
-    assert (made, *rest) == tuple(fleet_row(found))
+    assert (host, code, *fleet_row(found), code) == (host, 1, made, *rest)
 
 
 @needs_postgres
@@ -400,8 +399,9 @@ def test_store_keeps_the_latest_report_and_what_waited_for_it(reports: ModuleTyp
             assert store.keep(reports.values_of("a", code, run_of("a", ended))) == ""
         store.close()
         with psycopg.connect(server.dsn) as database:
-            rows = database.execute("select host, made, code from fleet_report order by host")
-            assert rows.fetchall() == [("a", 8, 3), ("b", 6, 0)]
+            columns = "host, made, code, since is null"
+            rows = database.execute(f"select {columns} from fleet_report order by host".encode())
+            assert rows.fetchall() == [("a", 8, 3, False), ("b", 6, 0, True)]
     assert "server" in store.keep(reports.values_of("a", 1, run_of("a", 9))), "it is gone"
     assert "secret" not in reports.Store("passwort=secret").keep(("a",))
 

@@ -236,6 +236,8 @@ class _Watchdog:
 
 def _set_limits(connection: _Connection, patience: float) -> None:
     """Have the server give this session up, too, where nothing is heard of us any more."""
+    import psycopg
+
     milliseconds = str(round(patience * 1000))
     limits = {
         "statement_timeout": milliseconds,
@@ -249,6 +251,8 @@ def _set_limits(connection: _Connection, patience: float) -> None:
     calls = ", ".join("set_config(%s, %s, false)" for _ in limits)
     words = [word for pair in limits.items() for word in pair]
     connection.execute(f"select {calls}".encode(), words)
+    with contextlib.suppress(psycopg.Error):  # an older server, or one that was built without
+        connection.execute(b"set default_toast_compression = 'lz4'")  # reports are most of its work
 
 
 def _make_ready(connection: _Connection, clock: str) -> None:

@@ -30,11 +30,12 @@ TABLES = (
     "create index fleet_host_by_state on fleet_host (label, state, host)",
     # the latest report of each host, of a rollout or of its own timer; since is when the first of
     # its reports in a row came that did not end with 0, null where the latest did, or not known
+    # `report` is null where the row of that label and host in fleet_host has it
     """create table fleet_report (
         host text primary key, made double precision not null, kept double precision not null,
         code integer not null, version text not null, run text not null, label text not null,
         issues text not null, blocked integer not null, summary text not null,
-        since double precision, report text not null)""",
+        since double precision, report text)""",
     "create index fleet_report_by_age on fleet_report (kept)",
     # `fleet status` asks these: the reports themselves are long, and stay unread
     "create index fleet_report_by_code on fleet_report (code, kept)",

@@ -86,17 +86,17 @@ class SqlStore:
         report = None if answer.report is None else json.dumps(answer.report)
         told: Statement = (
             "update fleet_host set state = ?, code = ?, message = ?, token = ?, report = ?, "
-            f"answered = {self._database.clock} where label = ? and host = ? and slice = ? and "
+            f"answered = {self._database.clock} where label = ? and host = ? and "
             # shared with other answers for the slice; whoever wants to claim it waits
             f"exists (select 1 from fleet_slice where {_OF_CLAIM}{self._database.for_share})",
             (answer.state.value, answer.code, display(answer.message), claim.token, report)
-            + (claim.label, answer.host, claim.slice.number)
+            + (claim.label, answer.host)
             + _key(claim),
         )
         if answer.report is None or answer.code is None:
             return self._database.write(told)[0] == 1
         try:
-            values = keep_values(answer.host, answer.code, answer.report)
+            values = keep_values(answer.host, answer.code, answer.report, whole=False)
         except ValueError:  # a host that says nonsense must not hold the others up
             return self._database.write(told)[0] == 1
         keep = partial(keep_statement, self._database.dialect)

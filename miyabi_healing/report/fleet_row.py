@@ -13,7 +13,8 @@ from miyabi_healing.support.formatting import display
 class StoredReport(NamedTuple):
     """The columns of table ``fleet_report`` that a document gives, in their order there. `made` is
     in seconds since the epoch by the host's clock; `issues` a JSON list of objects with name,
-    target, severity, healed; `blocked` counts those that a policy kept from being healed.
+    target, severity, healed; `blocked` counts those that a policy kept from being healed; `report`
+    is the whole document, None where the store has it in its row of that rollout and host.
     """
 
     made: float
@@ -23,7 +24,7 @@ class StoredReport(NamedTuple):
     issues: str
     blocked: int
     summary: str
-    report: str
+    report: str | None
 
 
 class Dialect(NamedTuple):
@@ -66,19 +67,21 @@ def keep_statement(dialect: Dialect, condition: str = "true") -> str:
     )
 
 
-def keep_values(host: str, code: int, document: Mapping[str, Any]) -> tuple[object, ...]:
+def keep_values(
+    host: str, code: int, document: Mapping[str, Any], *, whole: bool = True
+) -> tuple[object, ...]:
     """What `keep_statement` is given. Raises ValueError for what is no report of a host: a dry run
     heals nothing, and would hide what the last run came to.
     """
     if document.get("dry_run"):
         raise ValueError("a dry run is no report of a host")
-    return (host, code, *fleet_row(document), code)
+    return (host, code, *fleet_row(document, whole=whole), code)
 
 
-def fleet_row(document: Mapping[str, Any]) -> StoredReport:
+def fleet_row(document: Mapping[str, Any], *, whole: bool = True) -> StoredReport:
     """The row of one report. Raises ValueError for what is no report: hosts may say nonsense."""
     try:
-        row = _row(document)
+        row = _row(document, json.dumps(document) if whole else None)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no report: {error!r}") from None
     if not math.isfinite(row.made):
@@ -86,7 +89,7 @@ def fleet_row(document: Mapping[str, Any]) -> StoredReport:
     return row
 
 
-def _row(document: Mapping[str, Any]) -> StoredReport:
+def _row(document: Mapping[str, Any], report: str | None) -> StoredReport:
     issues = [
         {name: each[name] for name in ("name", "target", "severity", "healed")}
         for each in document["issues_detected"]
@@ -105,5 +108,5 @@ def _row(document: Mapping[str, Any]) -> StoredReport:
         json.dumps(issues),
         len(blocked),
         display(document["summary"]),
-        json.dumps(document),
+        report,
     )

@@ -61,12 +61,14 @@ LONGEST_NAME = 200  # bytes; a name of a file has at most 255
 CONNECT = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 10000}
 KEEP = """
 insert into fleet_report (host, made, kept, code, version, run, label, issues, blocked, summary,
-    report)
-values (%s, %s, extract(epoch from clock_timestamp()), %s, %s, %s, %s, %s, %s, %s, %s)
+    report, since)
+values (%s, %s, extract(epoch from clock_timestamp()), %s, %s, %s, %s, %s, %s, %s, %s,
+    case when %s = 0 then null else extract(epoch from clock_timestamp()) end)
 on conflict (host) do update set made = excluded.made, kept = excluded.kept, code = excluded.code,
     version = excluded.version, run = excluded.run, label = excluded.label,
     issues = excluded.issues, blocked = excluded.blocked, summary = excluded.summary,
-    report = excluded.report
+    report = excluded.report, since = case when excluded.code = 0 then null
+        else coalesce(fleet_report.since, excluded.since) end
 where excluded.made >= fleet_report.made
 """
 
@@ -125,7 +127,7 @@ def row_of(host, result, label, now, unreachable=False):
 
 
 def values_of(host, code, report):
-    """The columns of fleet_report but `kept`, in order. Raises KeyError for what is no report."""
+    """What the statement is given, in order. Raises KeyError for what is no report."""
     report = json.loads(json.dumps(report))  # without Ansible's own types
     issues = [
         {name: each[name] for name in ("name", "target", "severity", "healed")}
@@ -146,6 +148,7 @@ def values_of(host, code, report):
         len(blocked),
         report["summary"],
         json.dumps(report),
+        code,
     )
 
 
