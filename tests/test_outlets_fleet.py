@@ -162,6 +162,8 @@ def test_what_a_fleet_asked_for_is_told_also_where_it_is_no_news(
     for label in ("", "monday", ""):
         tell(store, monkeypatch, label=label)
     assert kept(store) == [(HERE, 0, "monday")]
+    tell(store, monkeypatch, label="tuesday", name="build7")
+    assert set(kept(store)) == {(HERE, 0, "monday"), ("build7", 0, "tuesday")}
 
 
 @needs_postgres

@@ -179,7 +179,8 @@ class FleetSettings:
     """Many hosts. `store` is where coordinators and reports meet, as libpq's connection string; no
     password in it (libpq reads ~/.pgpass), and empty is a file in the state folder. With `report`,
     this host's own runs are kept there: what has changed at once, else once in `report_every`
-    seconds; a run spends `report_time_limit` seconds on it at most.
+    seconds; a run spends `report_time_limit` seconds on it at most. `name` is what coordinators'
+    inventories call this host, where that is not its host name.
 
     For coordinators: Ansible's `inventory`; `waves` of hosts, each a number or a share like 50%,
     the last one repeated; hosts in a `slice`, and `at_once` in all; the `lease` in seconds; and
@@ -188,6 +189,7 @@ class FleetSettings:
 
     store: str = ""
     report: bool = False
+    name: str = ""
     report_every: Annotated[float, Meta(gt=0)] = 3600
     report_time_limit: Annotated[float, Meta(gt=0, le=60)] = 5
     inventory: str = ""

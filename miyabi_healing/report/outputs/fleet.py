@@ -38,7 +38,7 @@ def send(given: OutputRequest) -> None:
     if given.code > 128:  # it was interrupted, so it says nothing about the host
         return
     rules, now = given.settings.fleet, time.time()
-    row, host = fleet_row(given.document), given.document["host"]
+    row, host = fleet_row(given.document), rules.name or given.document["host"]
     outcome = _outcome(rules.store, given.code, row)
     before = _remembered()
     place = own_place(host) * rules.report_every
