@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -280,7 +281,18 @@ def event(kind: str, action: str = ansible_worker.MODULE, **result: Any) -> Mapp
             event("runner_on_failed", state="issues", code=1, msg="One\nissue.", report={}),
             Answer("a", HostState.ISSUES, 1, "One issue.", None),
         ),
-        (event("runner_on_ok", state="superseded", code=75), None),
+        (
+            event("runner_on_ok", state="superseded", code=75, msg="a higher token"),
+            Answer("a", HostState.FAILED, 75, "a higher token"),
+        ),
+        (
+            event("runner_on_ok", state=["well"], code="0", msg=["x"], report={"a": 1}),
+            Answer("a", HostState.FAILED, None, "['x']"),
+        ),
+        (
+            event("runner_on_ok", state="at work", code=2**70, msg="x" * 5000),
+            Answer("a", HostState.FAILED, None, "x" * 1000 + "…"),
+        ),
         (
             event("runner_on_failed", msg="MODULE FAILURE"),
             Answer("a", HostState.FAILED, None, "MODULE FAILURE"),

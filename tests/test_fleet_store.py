@@ -28,7 +28,7 @@ from miyabi_healing.fleet.waves import make_slices
 from miyabi_healing.model.rollout import Answer, Claim, HostState, Rollout, RolloutState, Rules
 
 WELL, ISSUES, UNREACHABLE = HostState.WELL, HostState.ISSUES, HostState.UNREACHABLE
-UNTOUCHED, AT_WORK = HostState.UNTOUCHED, HostState.AT_WORK
+UNTOUCHED, AT_WORK, FAILED = HostState.UNTOUCHED, HostState.AT_WORK, HostState.FAILED
 Opener = Callable[[], FleetStore]
 
 
@@ -411,6 +411,7 @@ def test_report_of_the_future_does_not_stay_for_ever(store: FleetStore) -> None:
         report(issues_detected=3),
         report(ended=None),
         report(dry_run=True),
+        report(ended=10**400),
     ],
 )
 def test_host_that_says_nonsense_holds_nobody_up(
@@ -421,6 +422,21 @@ def test_host_that_says_nonsense_holds_nobody_up(
     assert states(store)["h0"] is WELL
     store.keep_report("h0", 0, nonsense)
     assert store.rows("select * from fleet_report") == []
+
+
+def test_what_cannot_be_kept_holds_nobody_up(store: FleetStore) -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    store.create(rollout_of(4, size=4), "me")
+    mine = claim(store)
+    odd = (
+        Answer("h0", WELL, 2**70, report=report()),
+        Answer("h1", WELL, 0, report=report(deep=deep)),
+        Answer("h2", WELL, 0, report=report(version=os.urandom(50_000).hex())),
+    )
+    assert all(store.record(mine, each) for each in odd)
+    assert states(store) == {"h0": FAILED, "h1": FAILED, "h2": WELL, "h3": AT_WORK}
 
 
 # -- its tables ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from miyabi_healing.fleet import ansible_tools
 from miyabi_healing.fleet.collection import collections_folder
 from miyabi_healing.fleet.inventory import inventory_hosts
 from miyabi_healing.fleet.worker import WorkerError
-from miyabi_healing.model.rollout import Answer, Claim, HostState
+from miyabi_healing.model.rollout import ANSWERED, Answer, Claim, HostState
 from miyabi_healing.support.formatting import display
 
 MODULE = "miyabi.healing.heal"
@@ -48,9 +48,7 @@ class AnsibleWorker:
     def work(
         self, claim: Claim, told: Callable[[Answer], None], cancelled: Callable[[], bool]
     ) -> None:
-        """See `worker.Worker`. A host that was asked with a higher token is not told of: whoever
-        has that one tells.
-        """
+        """See `worker.Worker`."""
         folder = Path(tempfile.mkdtemp(prefix="miyabi-fleet-"))
         try:
             _Playbook(self, claim, folder, told, cancelled).run()
@@ -220,23 +218,24 @@ def answer_of(event: Mapping[str, Any]) -> Answer | None:
         # another task of the play that failed: this host is not asked any more
         failed = kind == "runner_on_failed" and not data.get("ignore_errors")
         return Answer(host, HostState.FAILED, None, _one_line(message)) if failed else None
-    state = result.get("state")
-    if state == "superseded":
-        return None
-    if state not in set(HostState):
-        return Answer(host, HostState.FAILED, result.get("code"), _one_line(message))
-    report = result.get("report")
+    # whoever has taken over a slice has another token, so the store does not take from us what a
+    # host says that was asked by both; one that is superseded in our own slice was asked from
+    # another store
+    said, code, report = result.get("state"), result.get("code"), result.get("report")
+    # anybody may have written the program that says so
+    state = HostState(said) if isinstance(said, str) and said in _STATES else None
     return Answer(
         host,
-        HostState(state),
-        result.get("code"),
+        state or HostState.FAILED,
+        code if type(code) is int and 0 <= code < 256 else None,
         _one_line(message),
-        report if isinstance(report, Mapping) and report else None,
+        report if state and isinstance(report, Mapping) and report else None,
     )
 
 
 def _one_line(text: str) -> str:
-    return display(" ".join(text.split()))
+    words = display(" ".join(text[: 2 * _LONGEST_MESSAGE].split()))
+    return words if len(words) <= _LONGEST_MESSAGE else f"{words[:_LONGEST_MESSAGE]}…"
 
 
 def end_marked(folder: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from miyabi_healing.fleet.conninfo import parse, without_secrets
 from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
-from miyabi_healing.fleet.store import StoreError
+from miyabi_healing.fleet.store import Refused, StoreError
 from miyabi_healing.report.fleet_row import POSTGRES
 
 if TYPE_CHECKING:
@@ -174,18 +174,22 @@ class PostgresDatabase:
     def _errors(self) -> Iterator[None]:
         try:
             import psycopg
+            from psycopg import errors
         except ImportError:
             raise StoreError(
                 "a store in Postgres needs psycopg: pip install 'miyabi-healing[fleet]'"
             ) from None
         try:
             yield
+        except UnicodeError:
+            raise Refused("the fleet's store: it keeps no text that is no UTF-8") from None
         except psycopg.Error as error:
+            kind = StoreError
+            if isinstance(error, (psycopg.DataError, errors.ProgramLimitExceeded)):
+                kind = Refused
             message = error.diag.message_primary or str(error)
             # the chain would show the connection string to whoever prints it
-            raise StoreError(
-                f"the fleet's store: {without_secrets(message, self._given)}"
-            ) from None
+            raise kind(f"the fleet's store: {without_secrets(message, self._given)}") from None
 
 
 class _Watchdog:

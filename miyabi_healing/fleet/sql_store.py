@@ -15,7 +15,7 @@ from typing import Any
 from miyabi_healing.fleet import stored_rollout
 from miyabi_healing.fleet.database import Database, Statement, Transaction
 from miyabi_healing.fleet.schema import DONE, HELD, WAITING
-from miyabi_healing.fleet.store import NO_ANSWER
+from miyabi_healing.fleet.store import NO_ANSWER, Refused
 from miyabi_healing.fleet.stored_rollout import OPEN_HOSTS
 from miyabi_healing.model.rollout import (
     Answer,
@@ -30,6 +30,7 @@ from miyabi_healing.report.fleet_row import keep_statement, keep_values
 from miyabi_healing.support.formatting import display
 
 _AT_A_TIME = 500  # hosts that are read in one transaction: a report takes tens of kB
+_NOT_KEPT = "the store cannot keep what it said"
 
 
 _OF_CLAIM = "label = ? and number = ? and token = ? and state = ?"  # the values are of _key
@@ -83,6 +84,12 @@ class SqlStore:
     def record(self, claim: Claim, answer: Answer) -> bool:
         if answer.host not in claim.slice.hosts:
             raise ValueError(f"{answer.host} is no host of slice {claim.slice.number}")
+        try:
+            return self._record(claim, answer)
+        except (Refused, RecursionError):  # a host that says nonsense must not hold the others up
+            return self._record(claim, Answer(answer.host, HostState.FAILED, None, _NOT_KEPT))
+
+    def _record(self, claim: Claim, answer: Answer) -> bool:
         report = None if answer.report is None else json.dumps(answer.report)
         told: Statement = (
             "update fleet_host set state = ?, code = ?, message = ?, token = ?, report = ?, "
@@ -97,7 +104,7 @@ class SqlStore:
             return self._database.write(told)[0] == 1
         try:
             values = keep_values(answer.host, answer.code, answer.report, whole=False)
-        except ValueError:  # a host that says nonsense must not hold the others up
+        except ValueError:  # it is no report
             return self._database.write(told)[0] == 1
         keep = partial(keep_statement, self._database.dialect)
         return self._database.write_both(told, lambda where: (keep(where), values)) == 1

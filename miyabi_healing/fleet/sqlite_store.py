@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
-from miyabi_healing.fleet.store import Led, StoreError
+from miyabi_healing.fleet.store import Led, Refused, StoreError
 from miyabi_healing.report.fleet_row import SQLITE
 from miyabi_healing.support import paths
 
@@ -134,6 +134,8 @@ class SqliteDatabase:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except (sqlite3.DataError, OverflowError, UnicodeError) as error:
+            raise Refused(f"the fleet's store {self._file}: {error}") from error
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the fleet's store {self._file}: {error}") from error
 

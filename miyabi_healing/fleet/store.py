@@ -18,6 +18,10 @@ class StoreError(Exception):
     """Why the store did not do it: it cannot be reached, or is no store; one line, no secret."""
 
 
+class Refused(StoreError):
+    """The store is there, and cannot hold what it was given."""
+
+
 class Led(StoreError):
     """Another coordinator leads, and this store has room for one."""
 
@@ -63,8 +67,8 @@ class FleetStore(Protocol):
 
     def record(self, claim: Claim, answer: Answer) -> bool:
         """Keep what a host has said. False, and nothing is kept, where the claim's token is not the
-        slice's any more: it came too late. Its report is the host's latest one, too. Raises
-        ValueError for a host that is not of the slice.
+        slice's any more: it came too late. Its report is the host's latest one, too. What cannot be
+        kept counts as no report. Raises ValueError for a host that is not of the slice.
         """
 
     def finish(self, claim: Claim) -> bool:

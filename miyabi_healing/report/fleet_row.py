@@ -44,6 +44,7 @@ KEEP_SINCE = (
     "since = case when excluded.code = 0 then null "
     "else coalesce(fleet_report.since, excluded.since) end"
 )
+_LONGEST_NAME = 200  # characters
 _COLUMNS = "host, code, made, version, run, label, issues, blocked, summary, report"
 
 
@@ -82,7 +83,7 @@ def fleet_row(document: Mapping[str, Any], *, whole: bool = True) -> StoredRepor
     """The row of one report. Raises ValueError for what is no report: hosts may say nonsense."""
     try:
         row = _row(document, json.dumps(document) if whole else None)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no report: {error!r}") from None
     if not math.isfinite(row.made):
         raise ValueError("no report: it has no time")
@@ -102,7 +103,9 @@ def _row(document: Mapping[str, Any], report: str | None) -> StoredReport:
     ]
     return StoredReport(
         float(document["ended"]),
-        display(document.get("version", "")),
+        display(document.get("version", ""))[
+            :_LONGEST_NAME
+        ],  # an index of Postgres has no more room
         display(document["run_id"]),
         display(document.get("fleet", {}).get("run", "")),
         json.dumps(issues),
