@@ -19,6 +19,7 @@ from fleet_standins import Coordinators, CutLine, StandIns, in_background
 from fleetwork import Postgres, needs_postgres, postgres
 
 from conftest import wait_for
+from miyabi_healing.fleet import slice_work
 from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.lease import LeaseWatch
 from miyabi_healing.fleet.open_store import open_store
@@ -395,6 +396,21 @@ def test_who_waits_takes_over_what_others_do_not_finish(store: FleetStore) -> No
 
     assert lead(store, "a", Asking(), "one", sleep=sleep).counts == {WELL: 6}
     assert all(0 < each <= 0.05 for each in rested)
+
+
+def test_store_that_renews_leases_and_keeps_no_answer_is_given_up(
+    store: FleetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise StoreError("permission denied for table fleet_report")
+
+    monkeypatch.setattr(slice_work, "_LONGEST_WAIT", 0.001)
+    store.create(rollout_of(3, lease=30), "me")
+    clock = itertools.count(0, 1.0)
+    with pytest.raises(StoreError, match="permission denied"):
+        lead(wrapped(store, record=refuse), "a", Asking(), "one", clock=lambda: next(clock))
+    assert 300 < next(clock) < 700
+    assert lead(store, "a", Asking(), "two").counts == {WELL: 3}, "it was given back"
 
 
 # -- several, and their faults -------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from miyabi_healing.fleet.lease import since_boot
+from miyabi_healing.fleet.lease import longest_absence, since_boot
 from miyabi_healing.fleet.rules import why_to_stop
 from miyabi_healing.fleet.slice_work import SliceWork
 from miyabi_healing.fleet.store import FleetStore, Led, StoreError
@@ -22,7 +22,6 @@ from miyabi_healing.support import interrupts
 
 _Result = TypeVar("_Result")
 _LONGEST_WAIT = 1.0  # seconds between two looks at what there is to do
-_STORE_AWAY = 300.0  # seconds, or ten leases, after which a coordinator gives up
 
 
 def lead(
@@ -149,7 +148,7 @@ class _Coordinator:
 
     def _patiently(self, ask: Callable[[], _Result]) -> _Result:
         """Ask the store until it answers. Raises its last StoreError."""
-        give_up = self.clock() + max(_STORE_AWAY, 10 * self.rollout.lease)
+        give_up = self.clock() + longest_absence(self.rollout.lease)
         while True:
             try:
                 return ask()

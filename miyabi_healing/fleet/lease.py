@@ -12,6 +12,11 @@ def since_boot() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+def longest_absence(lease: float) -> float:
+    """Seconds after which a coordinator gives up a store that does not do its work."""
+    return max(300, 10 * lease)
+
+
 class LeaseWatch:
     """Counts from before the store was asked, so it runs out before the store's own lease does: by
     a tenth of it (2 seconds at most), in which whoever works can end.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from miyabi_healing.fleet.lease import LeaseWatch
+from miyabi_healing.fleet.lease import LeaseWatch, longest_absence
 from miyabi_healing.fleet.store import NO_ANSWER, FleetStore, StoreError
 from miyabi_healing.fleet.worker import Worker
 from miyabi_healing.model.rollout import Answer, Claim, HostState
@@ -37,6 +37,7 @@ class SliceWork:
         self._lease = LeaseWatch(sent, claim.lease, clock)
         self._renew_at = sent + claim.lease / 3
         self._try_at = sent  # not before: the store was away
+        self._failing_since: float | None = None  # it has kept no answer
         self._heard: SimpleQueue[Answer | None] = SimpleQueue()  # None: the worker has ended
         self._kept: deque[Answer] = deque()  # what the store has not got yet
         self._silent = dict.fromkeys(claim.slice.hosts)  # nothing was told of them
@@ -44,7 +45,9 @@ class SliceWork:
         self._thread = threading.Thread(target=self._ask_hosts, daemon=True)
 
     def do(self) -> None:
-        """All of it, or until it is lost. Raises what the worker raised, KeyboardInterrupt."""
+        """All of it, or until it is lost. Raises what the worker raised, StoreError,
+        KeyboardInterrupt.
+        """
         at_work = bool(self._claim.slice.hosts)  # else only the end was not written down
         try:
             if self._lease.is_over():  # this process has stood still meanwhile
@@ -52,7 +55,7 @@ class SliceWork:
             if at_work:
                 self._thread.start()
             while at_work or self._kept:
-                at_work = self._hear(at_work) and at_work
+                at_work = self._hear() and at_work
                 self._keep_up()
             if self._error is not None:
                 raise self._error
@@ -77,6 +80,7 @@ class SliceWork:
                 if not self._store.record(self._claim, self._kept[0]):
                     return
                 self._have_told(self._kept.popleft())
+        with contextlib.suppress(StoreError):  # hosts of which nothing was kept say it again
             self._store.release(self._claim)
 
     def _ask_hosts(self) -> None:
@@ -87,7 +91,7 @@ class SliceWork:
         finally:
             self._heard.put(None)
 
-    def _hear(self, at_work: bool) -> bool:
+    def _hear(self) -> bool:
         """Wait for what is next. False when the worker has ended."""
         now = self._clock()
         due = max(self._renew_at, self._try_at)
@@ -102,7 +106,9 @@ class SliceWork:
         return True
 
     def _keep_up(self) -> None:
-        """Renew the lease if it is time, and have the store keep one answer. Raises _Lost."""
+        """Renew the lease if it is time, and have the store keep one answer. Raises _Lost; the last
+        StoreError of a store that renews the lease and keeps no answer.
+        """
         now = self._clock()
         if self._lease.is_over():
             raise _Lost
@@ -118,7 +124,12 @@ class SliceWork:
                 if not self._store.record(self._claim, self._kept[0]):
                     raise _Lost
                 self._have_told(self._kept.popleft())
+            self._failing_since = None
         except StoreError:
+            if self._failing_since is None:
+                self._failing_since = now
+            elif self._kept and now - self._failing_since >= longest_absence(self._claim.lease):
+                raise
             # full jitter: all coordinators have lost it at once
             self._try_at = self._clock() + random.uniform(0, self._claim.lease / 10)
 
