@@ -174,6 +174,10 @@ def test_rollout_that_is_stopped_meanwhile_asks_nobody_else(
         (("resume", "frist"), "there is no rollout 'frist'; did you mean first?"),
         (("heal", "--waves", "0"), "'0' is no wave"),
         (("heal", "x" * 201), "at most 200"),
+        (("heal", "{{ x }}"), "has no {{ in it"),
+        (("heal", "second", "--", "-b", "--check"), "that is --dry-run"),
+        (("heal", "--lease", "0.5"), "a second at least"),
+        (("stop", "--reason", "x", "--store", "host=h password=pw"), "must not hold a password"),
         (("heal", "--report", "/nowhere/a.jsonl"), "/nowhere/a.jsonl: its folder cannot"),
     ],
 )

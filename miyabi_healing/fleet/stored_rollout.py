@@ -10,7 +10,6 @@ from typing import Any
 
 from miyabi_healing.fleet.database import Transaction, insert_rows
 from miyabi_healing.fleet.schema import DONE, WAITING
-from miyabi_healing.model.fleet import FleetOrder
 from miyabi_healing.model.rollout import (
     ANSWERED,
     OPEN,
@@ -20,6 +19,7 @@ from miyabi_healing.model.rollout import (
     Rules,
     Slice,
     Standing,
+    check_label,
 )
 
 OPEN_HOSTS = "({})".format(", ".join(f"'{each.value}'" for each in sorted(OPEN)))
@@ -180,9 +180,7 @@ def _ask_again(sql: Transaction, label: str) -> bool:
 
 def _check(rollout: Rollout) -> None:
     """Raises ValueError for what could never be done."""
-    if not rollout.label:
-        raise ValueError("a rollout has a label")
-    FleetOrder(rollout.label)
+    check_label(rollout.label)
     if not rollout.hosts:
         raise ValueError("a rollout has hosts")
     if len(set(rollout.hosts)) < len(rollout.hosts):

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from miyabi_healing.model.exit_codes import ExitCode
+from miyabi_healing.model.fleet import FleetOrder
 
 
 class HostState(StrEnum):
@@ -25,6 +26,8 @@ class HostState(StrEnum):
 
 ANSWERED = frozenset((HostState.WELL, HostState.ISSUES, HostState.UNKNOWN))
 OPEN = frozenset((HostState.UNTOUCHED, HostState.AT_WORK))
+
+_TEMPLATES = ("{{", "{%", "{#")  # begin one of Jinja
 
 _BY_CODE: dict[int, HostState] = {
     ExitCode.HEALTHY: HostState.WELL,
@@ -66,6 +69,16 @@ class Slice:
     number: int
     wave: int
     hosts: tuple[str, ...]
+
+
+def check_label(label: str) -> None:
+    """Raises ValueError for what can be no rollout's name."""
+    if not label:
+        raise ValueError("a rollout has a label")
+    FleetOrder(label)
+    for mark in _TEMPLATES:
+        if mark in label:
+            raise ValueError(f"a label has no {mark} in it: Ansible would run what follows")
 
 
 @dataclass(frozen=True)

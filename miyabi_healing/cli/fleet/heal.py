@@ -23,8 +23,7 @@ from miyabi_healing.cli.fleet.options import (
 )
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
-from miyabi_healing.model.fleet import FleetOrder
-from miyabi_healing.model.rollout import Rollout, RolloutState, Rules
+from miyabi_healing.model.rollout import Rollout, RolloutState, Rules, check_label
 
 if TYPE_CHECKING:
     from miyabi_healing.cli.fleet.leading import Command
@@ -32,6 +31,15 @@ if TYPE_CHECKING:
 
 _SHARE = click.FloatRange(0, 100)
 _COUNT = click.IntRange(min=1)
+
+
+def _at_least_a_second(
+    context: click.Context, parameter: click.Parameter, value: float | None
+) -> float | None:
+    """As in a configuration."""
+    if value is not None and value < 1:
+        raise click.BadParameter("a lease is a second at least")
+    return value
 
 
 @click.command(cls=AnsibleCommand)
@@ -60,6 +68,7 @@ _COUNT = click.IntRange(min=1)
 @click.option(
     "--lease",
     type=Duration(plain_seconds=True),
+    callback=_at_least_a_second,
     metavar="DURATION",
     help="How long hosts stay with a coordinator that gives no sign of life.",
 )
@@ -157,7 +166,7 @@ def _rollout(
 
     wanted = tuple(each.strip() for each in waves.split(",")) if waves is not None else fleet.waves
     try:
-        FleetOrder(label)
+        check_label(label)
         # an inventory may take its time: what is wrong with the rest is said before
         make_slices(("any",), wanted, slice_size, at_once)
         slices = make_slices(find_hosts(), wanted, slice_size, at_once)
@@ -168,6 +177,10 @@ def _rollout(
 
 def _who() -> str:
     import getpass
-    import socket
+    import os
 
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # as in a container, where nobody has that number
+        user = f"uid {os.getuid()}"
+    return f"{user}@{os.uname().nodename}"

@@ -23,8 +23,20 @@ STORE_FILE = "fleet.sqlite3"  # in the state folder
 _ARGUMENTS = "miyabi_healing.ansible_arguments"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+
+def _checked_store(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """As in a configuration: everybody sees arguments, and commands to go on repeat them."""
+    from miyabi_healing.model.conninfo import store_objection
+
+    if value and (reason := store_objection(value)):
+        raise click.BadParameter(reason)
+    return value
+
+
 store_option = click.option(
-    "--store", metavar="DSN",
+    "--store", metavar="DSN", callback=_checked_store,
     help="Where coordinators meet, as libpq's connection string; [fleet] store.",
 )  # fmt: skip
 
@@ -72,8 +84,10 @@ class AnsibleCommand(click.Command):
 
 
 def ansible_arguments(context: click.Context) -> tuple[str, ...]:
-    """What stood behind ``--``."""
+    """What stood behind ``--``. Raises UsageError for what would make hosts say what is not so."""
     found: tuple[str, ...] = context.meta.get(_ARGUMENTS, ())
+    if not {"-C", "--check"}.isdisjoint(found):
+        raise click.UsageError("hosts would only plan, and count as healed: that is --dry-run")
     return found
 
 
