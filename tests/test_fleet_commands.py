@@ -236,6 +236,31 @@ def test_report_is_in_the_file_as_it_comes_and_whole_at_the_end(
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["report.jsonl"]
 
 
+@pytest.mark.parametrize("place", ["pipe", "folder", "link"])
+def test_report_never_takes_the_place_of_what_is_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with standing_in(monkeypatch, "a") as worker:
+        code, text = invoke("fleet", "heal", "x", "--report", tmp_path / place)
+    assert (code, worker.asked) == (2, [])
+    assert "it is no regular file" in text
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_report_that_cannot_be_written_any_more_is_said_and_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "reports").mkdir()
+    with standing_in(monkeypatch, "a", "b") as worker:
+        worker.during = lambda claim: shutil.rmtree(folder, ignore_errors=True)
+        code, text = invoke("fleet", "heal", "x", "--report", folder / "r.jsonl")
+    assert (code, worker.asked) == (0, ["a", "b"])
+    assert text.count("the report is not whole in") == 2, "when it happened, and at the end"
+
+
 def test_dry_run_shows_waves_and_plans_and_is_remembered_nowhere(
     monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
 ) -> None:
