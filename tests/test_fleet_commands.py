@@ -410,9 +410,10 @@ def test_settings_of_ours_give_way_to_those_of_the_user(
     playbook = ansible_worker._Playbook(
         ansible_worker.AnsibleWorker(), claim, Path("/run/x"), print, lambda: False
     )
-    assert {"ANSIBLE_PIPELINING", "ANSIBLE_SSH_CONTROL_PATH_DIR"} <= set(playbook._environment())
-    settings = "[ssh_connection]\npipelining = no\ncontrol_path_dir = ~/.ssh/mine\n"
-    (tmp_path / "ansible.cfg").write_text(settings)
+    ours = {"ANSIBLE_PIPELINING", "ANSIBLE_SSH_CONTROL_PATH_DIR", "ANSIBLE_SSH_EXTRA_ARGS"}
+    assert ours <= set(playbook._environment())
+    settings = "pipelining = no\ncontrol_path_dir = ~/.ssh/mine\nssh_extra_args = -C\n"
+    (tmp_path / "ansible.cfg").write_text(f"[ssh_connection]\n{settings}")
     assert set(playbook._environment()) == {"MAX_EVENT_RES"}
 
 

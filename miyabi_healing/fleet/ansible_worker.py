@@ -23,9 +23,13 @@ from miyabi_healing.support.formatting import display
 
 MODULE = "miyabi.healing.heal"
 _PLAYBOOK = [{"ansible.builtin.import_playbook": "miyabi.healing.heal_slice"}]
+_STATES = ANSWERED | {HostState.BUSY, HostState.FAILED}  # that a host can say it is in
 _OUR_MARK = "AWX_ISOLATED_DATA_DIR"  # ansible-runner's: what it starts can be told by its value
+_NOT_THERE = "no hosts to target"  # Ansible's words where the inventory has none of a slice
+_ALIVE = "-o ServerAliveInterval=30 -o ServerAliveCountMax=6"  # ssh_config(5): three minutes
 _ASKED_EVERY = 0.2  # seconds, between two questions whether to end
 _LARGEST_RESULT = 64 << 20  # characters; ansible-runner empties results of more than 700,000
+_LONGEST_MESSAGE = 1000  # characters of what a host says, with what they are escaped by
 _LONGEST_SOCKET = 104 - 28  # bytes, of a folder: unix(7), less a name and what ssh adds to it
 
 
@@ -156,6 +160,9 @@ class _Playbook:
         here, found = Path.cwd(), {"MAX_EVENT_RES": str(_LARGEST_RESULT)}
         if not ansible_tools.user_has_set(os.environ, here, "pipelining", "ssh_pipelining"):
             found["ANSIBLE_PIPELINING"] = "True"  # one connection for a host, instead of five
+        if not ansible_tools.user_has_set(os.environ, here, "ssh_extra_args"):
+            # one that vanishes in the middle of its run would be waited for by TCP alone: two hours
+            found["ANSIBLE_SSH_EXTRA_ARGS"] = _ALIVE
         sockets = self.folder / "ssh"
         if len(os.fsencode(sockets)) <= _LONGEST_SOCKET and not ansible_tools.user_has_set(
             os.environ, here, "control_path", "control_path_dir", "ssh_args"
