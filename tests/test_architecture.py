@@ -57,6 +57,7 @@ ALLOWED = {
     "host/git/scratch_git.py": "its own scratch folder: whose it is, and its end",
     "cli/fleet/report_file.py": "the report that somebody asked for by name",
     "fleet/ansible_worker.py": "its own temporary folder, and the end of what it has started",
+    "fleet/inventory.py": "the end of what it has started",
     "cli/setup/removal.py": "what uninstall removes: the state folder, the environment",
     "fleet/sqlite_store.py": "the folder of a fleet's store in a file",
     "support/atomic_write.py": "files of the program's own that somebody asked for: units, a "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shlex
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from fleetworkers import invoke, standing_in
 
@@ -441,6 +444,67 @@ def test_without_ansible_the_way_to_it_is_said(
     (tmp_path / "ansible").write_text("#!/bin/sh\n")
     (tmp_path / "ansible").chmod(0o755)
     assert ansible_tools.ansible_tool("ansible") == str(tmp_path / "ansible")
+
+
+def test_hosts_that_no_inventory_has_any_more_do_not_keep_a_rollout_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Runner:
+        stdout = io.StringIO("[ERROR]: … and/or --limit leaves us with no hosts to target.\n")
+
+        def run(self) -> tuple[str, int]:
+            return "failed", 1
+
+    monkeypatch.setattr(ansible_tools, "ansible_tool", str)
+    monkeypatch.setattr(ansible_worker._Playbook, "_prepared", lambda *_: Runner())
+    told: list[Answer] = []
+    claim = Claim("label", Slice(1, 1, ("a", "b")), 7, 30)
+    ansible_worker.AnsibleWorker().work(claim, told.append, lambda: False)
+    assert [(each.host, each.state, each.message) for each in told] == [
+        ("a", HostState.UNREACHABLE, "no inventory has it"),
+        ("b", HostState.UNREACHABLE, "no inventory has it"),
+    ]
+
+
+def test_resume_needs_an_inventory_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    with standing_in(monkeypatch, BAD, "a") as worker:
+        assert invoke("fleet", "heal", "x")[0] == 4
+        monkeypatch.setattr(worker, "hosts", nobody)
+        code, text = invoke("fleet", "resume", "x")
+        assert (code, "name one by --inventory" in text) == (2, True)
+        assert invoke("fleet", "status", "x")[0] == 4, "it is as it was"
+        assert invoke("fleet", "resume", "x", "--inventory", "i.ini")[0] == 1
+
+
+def nobody(pattern: str) -> tuple[str, ...]:
+    raise WorkerError("there is no inventory: name one by --inventory")
+
+
+def test_inventory_that_never_answers_is_given_up_with_all_that_it_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A vault's program that hangs holds the errors of Ansible open."""
+    program = tmp_path / "ansible"
+    program.write_text("#!/bin/sh\nsleep 60 & echo $! >" + f"{tmp_path}/pid\nwait\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(inventory, "ansible_tool", lambda name: str(program))
+    monkeypatch.setattr(inventory, "_TIME_LIMIT", 0.2)
+    with pytest.raises(WorkerError, match=r"no answer within 0\.2 s"):
+        inventory_hosts("a,b")
+    left = int((tmp_path / "pid").read_text())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        wait_for(lambda: psutil.Process(left).status() == psutil.STATUS_ZOMBIE, 5)
+
+
+def test_host_that_a_pattern_would_take_for_all_others_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "ansible"
+    program.write_text("#!/bin/sh\nprintf '  hosts (2):\\n    a\\n    !b\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(inventory, "ansible_tool", lambda name: str(program))
+    with pytest.raises(WorkerError, match="a host cannot be called !b"):
+        inventory_hosts("a,!b")
 
 
 @pytest.mark.parametrize(

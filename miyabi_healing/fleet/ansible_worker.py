@@ -94,6 +94,10 @@ class _Playbook:
             # its exit status does not tell: 2 is also that of arguments which it does not know
             with runner.stdout as output:
                 why = ansible_tools.first_error(output.read())
+            if _NOT_THERE in why:  # hosts of a slice may be gone for good
+                for host in self.claim.slice.hosts:
+                    self.told(Answer(host, HostState.UNREACHABLE, None, "no inventory has it"))
+                return
             raise WorkerError(f"ansible-playbook could not begin: {display(why)}")
 
     def _prepared(self, program: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Sequence
@@ -28,29 +29,51 @@ def inventory_hosts(
         raise WorkerError(f"there is no inventory {display(named)}")
     argv = [ansible_tool("ansible"), pattern, "--list-hosts", *_vault_arguments(arguments)]
     try:
-        done = subprocess.run(
-            [*argv, *(("-i", named) if named else ())],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIME_LIMIT,
-            env={_UNPARSED: "True", **os.environ, "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"},
-        )
+        status, output, errors = _run([*argv, *(("-i", named) if named else ())])
     except subprocess.TimeoutExpired:
-        raise WorkerError(f"the inventory gave no answer within {_TIME_LIMIT:.0f} s") from None
+        raise WorkerError(f"the inventory gave no answer within {_TIME_LIMIT:g} s") from None
     except OSError as error:
         raise WorkerError(f"{argv[0]} could not be started: {error.strerror}") from None
-    errors = done.stderr.decode("utf-8", "replace")
-    if done.returncode:
+    if status:
         raise WorkerError(f"the inventory cannot be read: {display(first_error(errors))}")
     if not named and "No inventory was parsed" in errors:
         raise WorkerError(
             "there is no inventory: name one by --inventory, by [fleet] inventory or in ansible.cfg"
         )
     # a line with how many they are, then each
-    hosts = [each.strip() for each in done.stdout.decode("utf-8", "replace").splitlines()[1:]]
+    hosts = [each.strip() for each in output.splitlines()[1:]]
     if not hosts:
         raise WorkerError(f"no host of the inventory is meant by {display(pattern)}")
+    for each in hosts:
+        if each.startswith(("!", "&")):  # asked for alone, Ansible takes it for all but that one
+            raise WorkerError(f"a host cannot be called {display(each)}: Ansible's patterns do so")
     return tuple(dict.fromkeys(hosts))
+
+
+def _run(argv: Sequence[str]) -> tuple[int, str, str]:
+    """The exit status, output and errors of a program that has a time limit, whatever it starts.
+    Raises TimeoutExpired, OSError.
+    """
+    import psutil
+
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={_UNPARSED: "True", **os.environ, "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"},
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=_TIME_LIMIT)
+        except BaseException:
+            # what it has started, such as a vault's program, may keep our end of its errors open
+            with contextlib.suppress(psutil.Error):
+                for each in psutil.Process(process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        each.kill()
+            process.kill()
+            raise
+    return process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
 
 
 def _vault_arguments(arguments: Sequence[str]) -> list[str]:

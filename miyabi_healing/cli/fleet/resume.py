@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,9 @@ from miyabi_healing.cli.fleet.options import (
 from miyabi_healing.fleet.store import FleetStore
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.rollout import RolloutState, Standing
+
+if TYPE_CHECKING:
+    from miyabi_healing.fleet.ansible_worker import AnsibleWorker
 
 
 @click.command(cls=AnsibleCommand)
@@ -57,6 +61,18 @@ def resume(
             command.say(f"{label}: there is nothing left to do")
             end(meeting, standing, command)
         lead(meeting, label, worker, command, chosen)
+
+
+def _look_for_inventory(worker: AnsibleWorker) -> None:
+    """Where none is named, Ansible's own settings have to: said before anything is done. Raises
+    Refusal.
+    """
+    from miyabi_healing.fleet.worker import WorkerError
+
+    try:
+        worker.hosts("all")
+    except WorkerError as error:
+        raise Refusal(str(error), ExitCode.USAGE) from None
 
 
 def _reopened(store: FleetStore, label: str, again: bool) -> Standing:
