@@ -107,6 +107,17 @@ def test_canary_that_is_not_well_stops_the_rollout(
     assert code == (1 if bad is BAD else 3)
 
 
+def test_canary_that_is_asked_again_has_to_be_well_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    with standing_in(monkeypatch, AWAY, "a") as worker:
+        assert invoke("fleet", "heal", "x")[0] == 4
+        code, text = invoke("fleet", "resume", "x", "--again")
+        assert (code, worker.asked) == (4, ["b", "b"])
+        assert "x was stopped by a rule in wave 1 of 2: canary" in text
+        worker.answers = {**worker.answers, "b": Answer("b", HostState.WELL, 0)}
+        assert invoke("fleet", "resume", "x", "--again")[0] == 0
+    assert worker.asked == ["b", "b", "b", "a"]
+
+
 def test_no_canary_lets_the_first_wave_be_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     with standing_in(monkeypatch, BAD, "a") as worker:
         assert invoke("fleet", "heal", "x", "--no-canary", "--max-fail", "100")[0] == 1

@@ -113,8 +113,9 @@ class FleetStore(Protocol):
 
     def reopen(self, label: str, *, again: bool) -> bool:
         """Let a stopped rollout run; with `again`, hosts that gave no answer are asked once more,
-        also of a finished one. Without, one that a rule stopped goes on to the next wave: the hosts
-        of this one are as they are. False where there is nothing to do.
+        also of a finished one, and their wave is judged anew. Without, one that a rule stopped goes
+        on to the next wave: the hosts of this one are as they are. False where there is nothing to
+        do.
         """
 
     def keep_report(self, host: str, code: int, document: Mapping[str, Any]) -> None:

@@ -145,8 +145,9 @@ def reopen(sql: Transaction, for_update: str, label: str, *, again: bool) -> boo
         "accepted = ? where label = ?",
         RolloutState.RUNNING.value,
         min(wave, waves),
-        # what a rule said of it is overruled by whoever goes on
-        found[0][2] if by_rule else 0,
+        # what a rule said of it is overruled by whoever goes on; where hosts are asked once more,
+        # it is to be judged by what they say then
+        found[0][2] if by_rule and not asked_again else 0,
         label,
     )
     return True

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("label")
 @click.option(
     "--again", is_flag=True,
-    help="Ask hosts once more that were unreachable, busy, failed or not known.",
+    help="Ask hosts once more that were unreachable, busy or without a report.",
 )  # fmt: skip
 @hosts_options
 @as_json_lines
@@ -43,7 +43,7 @@ def resume(
     """Go on with a rollout that was stopped, or that nobody works on any more.
 
     Hosts that have answered are not asked again. A rule that stopped it looks at the waves that
-    follow.
+    follow; with --again, at this one once more.
     """
     from miyabi_healing.cli.fleet.leading import Command, end, lead
     from miyabi_healing.cli.fleet.report_file import ReportFile
