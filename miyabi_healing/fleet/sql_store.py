@@ -278,7 +278,13 @@ class SqlStore:
         return Claim(label, Slice(number, wave, tuple(host for (host,) in hosts)), token, lease)
 
     def _next_token(self, sql: Transaction) -> int:
-        sql.write("update fleet_token set last = last + 1")
+        """The time in ms, so that hosts do not refuse whoever asks last, whatever other store they
+        were asked from before; and higher than any before, whatever the clock does.
+        """
+        now = f"cast({self._database.clock} * 1000 as bigint)"
+        sql.write(
+            f"update fleet_token set last = case when last < {now} then {now} else last + 1 end"
+        )
         ((token,),) = sql.rows("select last from fleet_token")
         return int(token)
 

@@ -1,7 +1,7 @@
 """Where coordinators meet: what a store of rollouts has to be able to do.
 
-All times are by the store's clock: those of coordinators differ. A token is never given twice, nor
-by a later store of the same hosts: the first one is the time (in ms) at which the store was made.
+All times are by the store's clock: those of coordinators differ. A token is never given twice, and
+it is the time in ms where that is higher than the last one: hosts may be asked from several stores.
 """
 
 from __future__ import annotations
