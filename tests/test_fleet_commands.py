@@ -16,7 +16,8 @@ import psutil
 import pytest
 from fleetworkers import invoke, standing_in
 
-from miyabi_healing.fleet import ansible_tools, ansible_worker, collection
+from conftest import wait_for
+from miyabi_healing.fleet import ansible_tools, ansible_worker, collection, inventory, wording
 from miyabi_healing.fleet.ansible_worker import answer_of
 from miyabi_healing.fleet.inventory import inventory_hosts
 from miyabi_healing.fleet.worker import WorkerError
@@ -536,3 +537,14 @@ def test_collection_is_where_the_checkout_has_it() -> None:
     folder = collection.collections_folder()
     assert (folder / "ansible_collections/miyabi/healing/playbooks/heal_slice.yml").is_file()
     assert os.path.basename(folder) == "ansible"
+
+
+def test_commands_that_go_on_name_the_store_where_an_option_did() -> None:
+    counts = {HostState.UNREACHABLE.value: 1, HostState.UNTOUCHED.value: 1}
+    where = "--store service=fleet"
+    for state in ("running", "stopped"):
+        found = [command for command, _ in wording.next_steps("x", state, counts, where=where)]
+        assert found
+        assert all(each.endswith(where) for each in found)
+    (_, more) = wording.next_steps("x", "stopped", counts, "--inventory i", where)
+    assert more[0].endswith("resume x --again --inventory i")

@@ -25,15 +25,21 @@ _MOST_ISSUES = 3
 
 
 def tell_stop(
-    store: Store, label: str, settings: Config, state: Path, say: Callable[[str], None]
+    store: Store,
+    label: str,
+    settings: Config,
+    state: Path,
+    say: Callable[[str], None],
+    options: tuple[str, str] = ("", ""),
 ) -> None:
     """Tell people that a rule has stopped a rollout just now, with what is left where. Whatever
-    goes wrong is handed to `say`, and changes nothing else.
+    goes wrong is handed to `say`, and changes nothing else. `options` are the `options` and `where`
+    of `wording.next_steps`.
     """
     try:
         standing = store.standing(label)
         if standing is not None:
-            tell_stopped(standing, issues_of(store, label), settings, state, say)
+            tell_stopped(standing, issues_of(store, label), settings, state, say, options)
     except (StoreError, ConfigError) as error:
         say(f"alerts: {error}")
 
@@ -44,27 +50,28 @@ def tell_stopped(
     settings: Config,
     state: Path,
     say: Callable[[str], None],
-    *,
-    slack: bool = False,
+    options: tuple[str, str] = ("", ""),
 ) -> None:
     """Send an alert for a rollout that was just stopped by a rule; `issues` as
     `report.issues_of` has them. Takes no longer than [alerts] time_limit for each channel; what
     goes wrong is handed to `say`. Nothing happens where no alerts are set up. Raises ConfigError.
     """
-    channels = queue.configured_channels(settings.alerts, slack, say)
+    channels = queue.configured_channels(settings.alerts, False, say)
     if not channels:
         return
     message = Message(
         os.uname().nodename,
         display(standing.label),
         timestamp(standing.ended),
-        (alert_of(standing, issues),),
+        (alert_of(standing, issues, options),),
     )
     for problem in now.send_now(message, channels, settings, state):
         say(f"alerts: {problem}")
 
 
-def alert_of(standing: Standing, issues: Mapping[str, list[str]]) -> Alert:
+def alert_of(
+    standing: Standing, issues: Mapping[str, list[str]], options: tuple[str, str] = ("", "")
+) -> Alert:
     """What there is to tell of a rollout that a rule has stopped."""
     label = display(standing.label)
     counts = {state.value: number for state, number in standing.counts.items()}
@@ -73,9 +80,9 @@ def alert_of(standing: Standing, issues: Mapping[str, list[str]]) -> Alert:
         f"{display(name)} is left on {many_hosts(len(hosts))}"
         for name, hosts in list(issues.items())[:_MOST_ISSUES]
     ]
-    status = f"{own_command()} fleet status {shell_word(label)}"
+    status = f"{own_command()} fleet status {shell_word(label)} {options[1]}".rstrip()
     steps = [f"{status} shows what came of it."]
-    for command, what in next_steps(label, standing.state, counts):
+    for command, what in next_steps(label, standing.state, counts, *options):
         steps.append(f"{command} {what}.")
     return Alert(
         kind="stopped",

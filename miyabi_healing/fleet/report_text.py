@@ -41,18 +41,23 @@ def rollout_lines(
     issues: Mapping[str, list[str]],
     style: Style,
     options: str = "",
+    where: str = "",
 ) -> Iterator[str]:
-    """In the style given, at most as wide as that. `options` are those that a command to go on
-    takes. Raises StoreError.
+    """In the style given, at most as wide as that. `options` and `where` are as `next_steps` has
+    them. Raises StoreError.
     """
-    for text, mark in _texts(store, head, issues, style.width, options):
+    for text, mark in _texts(store, head, issues, style.width, (options, where)):
         lead = style.lead(mark) if mark else "   "
         for line in wrapped(text, style.width, lead, "   "):
             yield style.finished(line)
 
 
 def _texts(
-    store: Store, head: Mapping[str, Any], issues: Mapping[str, list[str]], width: int, options: str
+    store: Store,
+    head: Mapping[str, Any],
+    issues: Mapping[str, list[str]],
+    width: int,
+    options: tuple[str, str],
 ) -> Iterator[tuple[str, str]]:
     """Each with its mark."""
     room = _LINES * width
@@ -73,7 +78,7 @@ def _texts(
         if number := head["counts"][state.value]:
             mark = "notes" if state in _QUIET else "unknown"
             yield from _of_state(store, head["label"], state, number, room, mark)
-    for command, what in next_steps(head["label"], head["state"], head["counts"], options):
+    for command, what in next_steps(head["label"], head["state"], head["counts"], *options):
         yield f"{to_copy(command, width)} {what}.", "hint"
 
 

@@ -23,9 +23,9 @@ _LINES = 1  # of names, for each thing to say
 _SILENCES, _ISSUES, _VERSIONS, _ROLLOUTS = 4, 8, 4, 4
 
 
-def status_lines(found: FleetStatus, style: Style) -> Iterator[str]:
-    """In the style given, at most as wide as that."""
-    for mark, text in _texts(found, style.width):
+def status_lines(found: FleetStatus, style: Style, where: str = "") -> Iterator[str]:
+    """In the style given, at most as wide as that. `where` is the option that names the store."""
+    for mark, text in _texts(found, style.width, where):
         lead = style.lead(mark) if mark else "   "
         for line in wrapped(text, style.width, lead, "   "):
             yield style.finished(line)
@@ -79,7 +79,7 @@ def rollout_text(rollout: OpenRollout) -> str:
     return f"{standing}. {asked_text(rollout.counts)}."
 
 
-def _texts(found: FleetStatus, width: int) -> Iterator[tuple[str, str]]:
+def _texts(found: FleetStatus, width: int, where: str) -> Iterator[tuple[str, str]]:
     """What there is to say, each with its mark before it."""
     room = _LINES * width
     marks: dict[ExitCode, str] = {ExitCode.HEALTHY: "good", ExitCode.ISSUES: "bad"}
@@ -100,7 +100,7 @@ def _texts(found: FleetStatus, width: int) -> Iterator[tuple[str, str]]:
     yield from _versions(found, room)
     for rollout in found.rollouts[:_ROLLOUTS]:
         yield "actions" if rollout.state == "running" else "blocked", rollout_text(rollout)
-        for command, what in next_steps(rollout.label, rollout.state, rollout.counts):
+        for command, what in next_steps(rollout.label, rollout.state, rollout.counts, where=where):
             yield "hint", f"{to_copy(command, width)} {what}."
     if len(found.rollouts) > _ROLLOUTS:
         yield "", f"… and {len(found.rollouts) - _ROLLOUTS} more rollouts that are not finished"

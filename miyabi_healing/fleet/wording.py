@@ -74,19 +74,20 @@ def standing_text(
 
 
 def next_steps(
-    label: str, state: str, counts: Mapping[str, int], options: str = ""
+    label: str, state: str, counts: Mapping[str, int], options: str = "", where: str = ""
 ) -> Iterator[tuple[str, str]]:
     """What to do about a rollout: a command, and what it does. `options` are those of the command
-    that goes on with it, where they are known.
+    that goes on with it, where they are known; `where` is the one that names the store, if any.
     """
-    more = f" {options}" if options else ""
+    more = f" {options or where}" if options or where else ""
     program, name = f"{own_command()} fleet", shell_word(label)
     no_answer = sum(
         counts.get(each.value, 0)
         for each in (HostState.UNREACHABLE, HostState.FAILED, HostState.BUSY)
     )
     if state == RolloutState.RUNNING:
-        yield f"{program} stop {name} --reason WHY", "has no more hosts asked"
+        at = f" {where}" if where else ""
+        yield f"{program} stop {name} --reason WHY{at}", "has no more hosts asked"
     to_come = any(counts.get(each.value, 0) for each in OPEN)
     if state == RolloutState.STOPPED and to_come:
         yield f"{program} resume {name}{more}", "goes on with the next hosts"

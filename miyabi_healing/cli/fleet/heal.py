@@ -125,7 +125,12 @@ def heal(
             show_plan(rollout, worker, as_json, file)
         options = reaching(inventory, executable, store, arguments)
         command = Command(
-            resume_command(rollout.label, options), options, not no_wait, as_json, file
+            resume_command(rollout.label, options),
+            options,
+            reaching(None, None, store),
+            not no_wait,
+            as_json,
+            file,
         )
         with opened_store(chosen, store, lease=rollout.lease) as meeting:
             _join(meeting, rollout, command, is_new)

@@ -25,12 +25,14 @@ _CLEAR = "\r\x1b[2K"  # of a terminal: the line that changes makes room
 
 @dataclass(frozen=True)
 class Command:
-    """How one coordinator is to behave. `resume` is the command that goes on with the rollout, and
-    `options` those of its options that say how hosts and store are reached.
+    """How one coordinator is to behave. `resume` is the command that goes on with the rollout,
+    `options` those of its options that say how hosts and store are reached, and `where` the one of
+    them that names the store.
     """
 
     resume: str
     options: str
+    where: str
     wait: bool
     as_json: bool
     file: ReportFile
@@ -75,7 +77,8 @@ def lead(
             def stopped() -> None:
                 from miyabi_healing.fleet.notice import tell_stop
 
-                tell_stop(store, label, chosen, paths.state_folder(), console.complain)
+                reached = command.options, command.where
+                tell_stop(store, label, chosen, paths.state_folder(), console.complain, reached)
 
             standing = coordinator.lead(
                 store, label, TellingWorker(worker, teller), new_owner(),
@@ -102,7 +105,9 @@ def end(store: FleetStore, standing: Standing, command: Command) -> NoReturn:
 
         issues = report.issues_of(store, standing.label)
         head = report.head_of(standing, issues)
-        for line in rollout_lines(store, head, issues, style.current(), command.options):
+        for line in rollout_lines(
+            store, head, issues, style.current(), command.options, command.where
+        ):
             click.echo(line)
     running = standing.state is RolloutState.RUNNING
     sys.exit(ExitCode.BUSY if running else report.status_of(standing))

@@ -52,10 +52,20 @@ def resume(
     chosen, arguments = settings(given), ansible_arguments(context)
     worker = make_worker(chosen, inventory, executable, arguments)
     options = reaching(inventory, executable, store, arguments)
-    with ReportFile(report) as file, opened_store(chosen, store) as meeting:
+    if not (inventory or chosen.fleet.inventory):
+        _look_for_inventory(worker)
+    with (
+        ReportFile(report) as file,
+        opened_store(chosen, store, lease=chosen.fleet.lease) as meeting,
+    ):
         standing = _reopened(meeting, label, again)
         command = Command(
-            resume_command(label, options), options, not no_wait, as_json or given.as_json, file
+            resume_command(label, options),
+            options,
+            reaching(None, None, store),
+            not no_wait,
+            as_json or given.as_json,
+            file,
         )
         if standing.state is not RolloutState.RUNNING:
             command.say(f"{label}: there is nothing left to do")

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from miyabi_healing.cli.common import CommandContext, Duration, Refusal, as_json, settings
-from miyabi_healing.cli.fleet.options import STORE_FILE, opened_store, store_option, unknown_label
+from miyabi_healing.cli.fleet.options import (
+    STORE_FILE,
+    opened_store,
+    reaching,
+    store_option,
+    unknown_label,
+)
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.support import paths
@@ -59,14 +65,14 @@ def status(
         raise click.UsageError("--html and --silent-after are about the fleet, not about a rollout")
     if file and (as_json or given.as_json):
         raise click.UsageError("--html and --json go to different readers: ask for one of them")
-    chosen = settings(given)
+    chosen, where = settings(given), reaching(None, None, store)
     with _store(chosen, store) as meeting:
         if label:
-            code = _show_rollout(meeting, label, as_json or given.as_json)
+            code = _show_rollout(meeting, label, as_json or given.as_json, where)
         else:
             usual = _MISSED * chosen.fleet.report_every
             after = usual if silent_after is None else silent_after
-            code = _show_fleet(meeting, after, file, as_json or given.as_json)
+            code = _show_fleet(meeting, after, file, as_json or given.as_json, where)
     sys.exit(code)
 
 
@@ -81,7 +87,7 @@ def _store(chosen: Config, named: str | None) -> Iterator[FleetStore]:
         yield store
 
 
-def _show_rollout(store: FleetStore, label: str, as_json: bool) -> int:
+def _show_rollout(store: FleetStore, label: str, as_json: bool, where: str) -> int:
     """The exit status. Raises Refusal, StoreError."""
     from miyabi_healing.fleet import report
 
@@ -97,12 +103,14 @@ def _show_rollout(store: FleetStore, label: str, as_json: bool) -> int:
 
     issues = report.issues_of(store, label)
     head = report.head_of(standing, issues)
-    for line in rollout_lines(store, head, issues, style.current()):
+    for line in rollout_lines(store, head, issues, style.current(), where=where):
         click.echo(line)
     return int(head["exit_status"])
 
 
-def _show_fleet(store: FleetStore, after: float, file: str | None, as_json: bool) -> int:
+def _show_fleet(
+    store: FleetStore, after: float, file: str | None, as_json: bool, where: str
+) -> int:
     """The exit status. Raises Refusal, StoreError."""
     from miyabi_healing.fleet import status, status_text
     from miyabi_healing.report import style
@@ -112,19 +120,19 @@ def _show_fleet(store: FleetStore, after: float, file: str | None, as_json: bool
         document = {"schema_version": _SCHEMA_VERSION, **asdict(found)}
         click.echo(json.dumps({**document, "exit_status": found.exit_status}, indent=2))
     elif file:
-        _write_page(found, file)
+        _write_page(found, file, where)
     else:
-        for line in status_text.status_lines(found, style.current()):
+        for line in status_text.status_lines(found, style.current(), where):
             click.echo(line)
     return int(found.exit_status)
 
 
-def _write_page(found: FleetStatus, file: str) -> None:
+def _write_page(found: FleetStatus, file: str, where: str) -> None:
     """Raises Refusal."""
     from miyabi_healing.fleet.page import page_of, render
     from miyabi_healing.report.page.making import CannotWrite, write_page
 
-    words = render(page_of(found))
+    words = render(page_of(found, where))
     if file == "-":
         click.echo(words.encode("utf-8", "backslashreplace"), nl=False)
         return
