@@ -397,13 +397,19 @@ def test_store_keeps_the_latest_report_and_what_waited_for_it(reports: ModuleTyp
         server.control("restart", "-m", "immediate")  # an open connection is lost
         for code, ended in ((3, 8), (1, 7)):
             assert store.keep(reports.values_of("a", code, run_of("a", ended))) == ""
+        odd = run_of("odd", 5, summary="\0")
+        assert store.keep(reports.values_of("odd", 1, odd)) == "", "it holds no others up"
+        assert (list(store.refused), store.waiting) == (["odd"], {})
         store.close()
         with psycopg.connect(server.dsn) as database:
             columns = "host, made, code, since is null"
             rows = database.execute(f"select {columns} from fleet_report order by host".encode())
             assert rows.fetchall() == [("a", 8, 3, False), ("b", 6, 0, True)]
     assert "server" in store.keep(reports.values_of("a", 1, run_of("a", 9))), "it is gone"
-    assert "secret" not in reports.Store("passwort=secret").keep(("a",))
+    for dsn in ("passwort=secret", "postgresql://a:x/secret@127.0.0.1:1/d"):
+        why = reports.Store(dsn).keep(("a",))
+        assert why
+        assert "secret" not in why
 
 
 def test_documents_name_every_variable() -> None:

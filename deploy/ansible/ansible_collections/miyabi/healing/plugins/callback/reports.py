@@ -50,19 +50,22 @@ options:
 import hashlib
 import json
 import os
+import re
 import time
 from urllib.parse import quote
 
 from ansible.plugins.callback import CallbackBase
 
 MODULE = "miyabi.healing.heal"
+ODD = re.compile(r"[^\w.,:/\\-]")  # in what a host, a name or a port is not called
 REST = 30.0  # seconds after which a store that failed is tried again
 LONGEST_NAME = 200  # bytes; a name of a file has at most 255
 CONNECT = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 10000}
 KEEP = """
 insert into fleet_report (host, made, kept, code, version, run, label, issues, blocked, summary,
     report, since)
-values (%s, %s, extract(epoch from clock_timestamp()), %s, %s, %s, %s, %s, %s, %s, %s,
+values (%s, least(%s, extract(epoch from clock_timestamp())),
+    extract(epoch from clock_timestamp()), %s, %s, %s, %s, %s, %s, %s, %s,
     case when %s = 0 then null else extract(epoch from clock_timestamp()) end)
 on conflict (host) do update set made = excluded.made, kept = excluded.kept, code = excluded.code,
     version = excluded.version, run = excluded.run, label = excluded.label,
@@ -113,13 +116,13 @@ def ends_a_line(path):
 
 def row_of(host, result, label, now, unreachable=False):
     """A host's line."""
-    arguments = result.get("invocation", {}).get("module_args", {})
+    arguments = (result.get("invocation") or {}).get("module_args") or {}
     return {
         "host": host,
         "state": "unreachable" if unreachable else result.get("state", "failed"),
         "code": result.get("code"),
         "at": round(now, 3),
-        "label": arguments.get("fleet_run") or label,
+        "label": str(arguments.get("fleet_run") or label),
         "token": arguments.get("fleet_token"),
         "message": str(result.get("msg", "")),
         "report": result.get("report") or None,
@@ -127,7 +130,9 @@ def row_of(host, result, label, now, unreachable=False):
 
 
 def values_of(host, code, report):
-    """What the statement is given, in order. Raises KeyError for what is no report."""
+    """What the statement is given, in order. Raises KeyError, TypeError, AttributeError for what is
+    no report.
+    """
     report = json.loads(json.dumps(report))  # without Ansible's own types
     issues = [
         {name: each[name] for name in ("name", "target", "severity", "healed")}
@@ -141,7 +146,7 @@ def values_of(host, code, report):
         host,
         report["ended"],
         code,
-        report.get("version", ""),
+        report.get("version", "")[:LONGEST_NAME],  # an index of the table has no more room
         report["run_id"],
         report.get("fleet", {}).get("run", ""),
         json.dumps(issues),
@@ -159,6 +164,7 @@ class Store:
         self.dsn = dsn
         self.connection = None
         self.waiting = {}  # by host, the latest alone, as in the table
+        self.refused = {}  # by host, why the table cannot hold its report
         self.rests_until = 0.0
 
     def keep(self, values):
@@ -174,7 +180,7 @@ class Store:
             is_new = self.connection is None
             try:
                 for host in list(self.waiting):
-                    self._connected().execute(KEEP, self.waiting[host])
+                    self._keep_one(host)
                     del self.waiting[host]
                 self.rests_until = 0.0
                 return ""
@@ -185,6 +191,20 @@ class Store:
                     return in_a_line(error)
         return ""
 
+    def _keep_one(self, host):
+        """Have the table hold a report. One that it cannot hold must not keep the others out."""
+        line = self._connected()
+        import psycopg
+
+        try:
+            line.execute(KEEP, self.waiting[host])
+        except (UnicodeError, psycopg.DataError, psycopg.ProgrammingError) as error:
+            if isinstance(error, psycopg.ProgrammingError) and error.sqlstate:
+                raise  # such as a table that is not there
+            self.refused[host] = in_a_line(error)
+        except psycopg.errors.ProgramLimitExceeded as error:
+            self.refused[host] = in_a_line(error)
+
     def _connected(self):
         if self.connection is None:
             import psycopg
@@ -193,7 +213,18 @@ class Store:
                 wanted = psycopg.conninfo.conninfo_to_dict(self.dsn)
             except psycopg.Error:  # its words would show the password
                 raise ValueError("its connection string cannot be read") from None
-            self.connection = psycopg.connect(autocommit=True, **dict(CONNECT, **wanted))
+            try:
+                self.connection = psycopg.connect(autocommit=True, **dict(CONNECT, **wanted))
+            except psycopg.Error as error:
+                shown = [str(wanted.get(key, "")) for key in ("host", "port", "user", "dbname")]
+                if (
+                    any(map(ODD.search, shown)) or not shown[1].replace(",", "0").isdigit()
+                ):  # it may be a piece of the password
+                    raise ValueError(
+                        "it cannot be reached as its connection string says; is a character of it "
+                        "unescaped?"
+                    ) from None
+                raise ConnectionError(in_a_line(error)) from None
         return self.connection
 
     def close(self):
@@ -255,6 +286,7 @@ class CallbackModule(CallbackBase):
         if self.store:
             why = self.store.flush()
             self.store.close()
+            self._tell_refused()
             if why:
                 self._complain(sorted(self.store.waiting), "the store: " + why)
         if self.kept:
@@ -281,12 +313,18 @@ class CallbackModule(CallbackBase):
             return  # it is of no run
         try:
             values = values_of(host, row["code"], row["report"])
-        except KeyError as error:
-            self._complain([host], f"the store: the report has no {error}")
+        except (KeyError, TypeError, AttributeError) as error:
+            self._complain([host], f"the store: it is no report: {error!r}")
             return
         why = self.store.keep(values)
+        self._tell_refused()
         if why:
             self._say(f"the store keeps no reports now, they wait: {why}")
+
+    def _tell_refused(self):
+        for host, why in self.store.refused.items():
+            self._complain([host], "the store: " + why)
+        self.store.refused.clear()
 
     def _complain(self, hosts, why):
         self.lost |= set(hosts)
