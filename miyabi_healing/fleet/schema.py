@@ -1,4 +1,5 @@
-"""The tables of a fleet's store, in the SQL that Postgres and SQLite share. docs/fleet.md has them.
+"""The tables of a fleet's store, in the SQL that Postgres and SQLite share; docs/fleet-store.md has
+them.
 
 Times are seconds since the epoch by the store's clock, documents are JSON as text.
 """

@@ -122,6 +122,6 @@ class FleetStore(Protocol):
         """Keep the latest report of a host, however it came; an older one changes nothing."""
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Read by a query in the SQL that all stores share (docs/fleet.md has the tables)."""
+        """Read by a query in the SQL that all stores share (docs/fleet-store.md has the tables)."""
 
     def close(self) -> None: ...
