@@ -413,6 +413,24 @@ def test_store_that_renews_leases_and_keeps_no_answer_is_given_up(
     assert lead(store, "a", Asking(), "two").counts == {WELL: 3}, "it was given back"
 
 
+def test_store_that_is_away_is_said_once(store: FleetStore) -> None:
+    tries = iter(range(3))
+
+    def claim(label: str, owner: str) -> Claim | None:
+        if next(tries, None) is not None:
+            raise StoreError("no route")
+        return store.claim(label, owner)
+
+    said: list[str] = []
+    store.create(rollout_of(3), "me")
+    again = wrapped(store, claim=claim)
+    lead(
+        again, "a", Asking(), "one", away=lambda error: said.append(str(error)),
+        sleep=lambda seconds: None,
+    )  # fmt: skip
+    assert said == ["no route"]
+
+
 # -- several, and their faults -------------------------------------------------------------------
 
 

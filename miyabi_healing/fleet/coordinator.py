@@ -33,6 +33,7 @@ def lead(
     wait: bool = True,
     told: Callable[[Answer], None] = lambda answer: None,
     stopped: Callable[[], None] = lambda: None,
+    away: Callable[[StoreError], None] = lambda error: None,
     clock: Callable[[], float] = since_boot,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Standing:
@@ -41,13 +42,14 @@ def lead(
     `told` of each answer that the store has kept, in the calling thread; `stopped` is called where
     a rule has stopped the rollout, by that coordinator alone whose stop the store took.
 
-    A store that is away is waited for, but not at the beginning. Raises StoreError, Led;
-    WorkerError where hosts cannot be asked; KeyboardInterrupt. What was in hand is given back then.
+    A store that is away is waited for, but not at the beginning; `away` is told why, once each
+    time. Raises StoreError, Led; WorkerError where hosts cannot be asked; KeyboardInterrupt. What
+    was in hand is given back then.
     """
     rollout = store.rollout(label)
     if rollout is None:
         raise StoreError(f"there is no rollout {label}")
-    coordinator = _Coordinator(store, rollout, worker, owner, told, stopped, clock, sleep)
+    coordinator = _Coordinator(store, rollout, worker, owner, told, stopped, away, clock, sleep)
     return coordinator.run(wait=wait)
 
 
@@ -59,6 +61,7 @@ class _Coordinator:
     owner: str
     told: Callable[[Answer], None]
     stopped: Callable[[], None]
+    away: Callable[[StoreError], None]
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     judge_at: float = 0  # by `clock`: a wave that is at work is judged once in a lease
@@ -148,15 +151,18 @@ class _Coordinator:
 
     def _patiently(self, ask: Callable[[], _Result]) -> _Result:
         """Ask the store until it answers. Raises its last StoreError."""
-        give_up = self.clock() + longest_absence(self.rollout.lease)
+        give_up, is_told = self.clock() + longest_absence(self.rollout.lease), False
         while True:
             try:
                 return ask()
             except Led:
                 raise
-            except StoreError:
+            except StoreError as error:
                 if self.clock() >= give_up:
                     raise
+                if not is_told:
+                    self.away(error)
+                    is_told = True
             self._rest()
 
     def _rest(self) -> None:

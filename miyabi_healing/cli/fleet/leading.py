@@ -11,7 +11,7 @@ import click
 from miyabi_healing.cli.common import Refusal
 from miyabi_healing.cli.fleet.report_file import ReportFile
 from miyabi_healing.fleet import report
-from miyabi_healing.fleet.store import FleetStore
+from miyabi_healing.fleet.store import FleetStore, StoreError
 from miyabi_healing.fleet.telling import Teller, TellingWorker
 from miyabi_healing.fleet.worker import Worker, WorkerError
 from miyabi_healing.model.config import Config
@@ -82,7 +82,7 @@ def lead(
 
             standing = coordinator.lead(
                 store, label, TellingWorker(worker, teller), new_owner(),
-                wait=command.wait, told=told, stopped=stopped,
+                wait=command.wait, told=told, stopped=stopped, away=_say_away,
             )  # fmt: skip
             teller.ends()
     except interrupts.StopRequested as asked:
@@ -91,6 +91,10 @@ def lead(
     except WorkerError as error:
         raise Refusal(f"{error}. To go on: {command.resume}", ExitCode.UNKNOWN) from None
     end(store, standing, command)
+
+
+def _say_away(error: StoreError) -> None:
+    console.complain(f"{error}; it is tried again, for some minutes", console.WARNING)
 
 
 def end(store: FleetStore, standing: Standing, command: Command) -> NoReturn:
