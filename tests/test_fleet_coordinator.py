@@ -157,6 +157,25 @@ def test_worker_that_cannot_ask_gives_the_slice_back_with_what_it_knows(store: F
     assert "h00" not in worker.asked
 
 
+def test_worker_that_does_not_end_when_it_is_cancelled_ends_its_coordinator(
+    store: FleetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slice_work, "_LONGEST_END", 0.05)
+    store.create(rollout_of(2), "me")
+    free = threading.Event()
+
+    class Deaf:
+        def work(self, claim: Claim, told: Telling, cancelled: Cancelled) -> None:
+            free.wait(10)
+
+    away = wrapped(store, renew=lambda claim: False)
+    clock = itertools.count(step=5)
+    with pytest.raises(WorkerError, match="did not end"):
+        lead(away, "a", Deaf(), "one", clock=lambda: next(clock))
+    free.set()
+    assert store.open_slices("a") == (0, 1), "it may go on asking: nobody has the slice before"
+
+
 def test_who_asks_it_to_end_leaves_nothing_behind(store: FleetStore) -> None:
     """The worker is told to end, what it knows is kept, the slice is free at once."""
     store.create(rollout_of(3), "me")

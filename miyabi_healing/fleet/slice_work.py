@@ -11,9 +11,10 @@ from queue import Empty, SimpleQueue
 
 from miyabi_healing.fleet.lease import LeaseWatch, longest_absence
 from miyabi_healing.fleet.store import NO_ANSWER, FleetStore, StoreError
-from miyabi_healing.fleet.worker import Worker
+from miyabi_healing.fleet.worker import Worker, WorkerError
 from miyabi_healing.model.rollout import Answer, Claim, HostState
 
+_LONGEST_END = 30.0  # seconds for a worker that was cancelled
 _LONGEST_WAIT = 0.5  # seconds, so that signals and the clock are heeded
 
 
@@ -148,10 +149,15 @@ class SliceWork:
         raise _Lost
 
     def _end_worker(self) -> None:
-        """It is waited for: two at a time would ask more hosts than one may."""
+        """It is waited for: two at a time would ask more hosts than one may. Raises WorkerError."""
         self._lease.end()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(_LONGEST_END)
+            if self._thread.is_alive():
+                raise WorkerError(
+                    f"what asks the hosts did not end in {_LONGEST_END:g} s. End ansible-playbook "
+                    "by hand; its slice is free when the lease has run out"
+                )
 
     def _have_told(self, answer: Answer) -> None:
         self._silent.pop(answer.host, None)
