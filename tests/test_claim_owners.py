@@ -63,14 +63,16 @@ def test_zombie_owns_nothing(start: Start) -> None:
     assert fate(str(process.pid), "pid") == Fate.GONE
 
 
-def test_number_of_a_thread_is_no_process() -> None:
+def test_number_of_a_thread_is_no_process_but_somebody_may_be_called_by_it() -> None:
     import threading
 
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     thread.start()
     try:
-        assert fate(str(thread.native_id), "pid") == Fate.GONE
+        assert fate(str(thread.native_id), "pid") == Fate.UNKNOWN
+        assert fate(f"{thread.native_id}:1", "pid start") == Fate.GONE
+        assert fate(str(thread.native_id), "pid", time.time() - 3600) == Fate.GONE
         assert fate(str(os.getpid()), "pid") == Fate.LIVES
     finally:
         over.set()
@@ -103,7 +105,7 @@ def test_owner_of_another_host_is_never_judged_from_here(
 
 
 @pytest.mark.parametrize("form", ["pid", "pid start", WITH_HOST, "pid file"])
-@pytest.mark.parametrize("owner", ["", "worker-3", "-7", "7:", "a:b:c:d", "7 7 7"])
+@pytest.mark.parametrize("owner", ["", "worker-3", "-7", "7:", "a:b:c:d", "7 7 7", "0", "99999999"])
 def test_what_is_no_owner_is_not_taken_for_one_that_is_gone(form: str, owner: str) -> None:
     assert fate(owner, form) == Fate.UNKNOWN
 
@@ -131,8 +133,52 @@ def test_owner_that_could_be_out_of_sight_is_kept(
     monkeypatch.setattr("miyabi_healing.host.users.container", lambda: "this is a container")
     monkeypatch.setattr("miyabi_healing.host.users.Witness.is_our_own_root", lambda *_: False)
     assert health.judge(lost, mine, plain).fate == Fate.UNKNOWN
-    named = replace(lost, owner=f"{HOST}:{boot_id()}:{claim}")
-    assert health.judge(named, replace(mine, owned_by=WITH_HOST), plain).fate == Fate.GONE
+    # the containers of a pod have one name, and each its own numbers
+    named, older = (
+        replace(lost, owner=f"{HOST}:{boot}:{claim}") for boot in (boot_id(), "another")
+    )
+    for given in (
+        replace(mine, owned_by=WITH_HOST),
+        Coordinator(**{**POSTGRES, "postgres": "host=x"}),
+    ):
+        assert health.judge(named, given, plain).fate == Fate.UNKNOWN
+        assert health.judge(older, given, plain).fate == Fate.GONE
+
+
+def test_number_of_a_process_in_a_container_of_this_host_is_not_gone(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own number there is what it writes."""
+    pid, _, began = gone(start).partition(":")
+    (there,) = (each for each in lives.living() if each.pid == os.getpid())
+    monkeypatch.setattr(owners, "out_of_sight", lambda *_: "")
+    monkeypatch.setattr(health, "where", lambda _: None)
+    assert health.judge(Claim("t", "", pid), settings(), Config()).fate == Fate.GONE
+    rows = {"NSpid": f"{there.pid}\t{pid}", "Tgid": str(there.pid)}
+    monkeypatch.setattr(lives, "living", lambda: iter([there]))
+    monkeypatch.setattr(lives, "read_rows", lambda _: rows)
+    assert health.judge(Claim("t", "", pid), settings(), Config()).fate == Fate.UNKNOWN
+    exact = settings(owned_by="pid start")
+    found = [
+        health.judge(Claim("t", "", f"{pid}:{each}"), exact, Config()).fate
+        for each in (there.start, began)
+    ]
+    assert found == [Fate.UNKNOWN, Fate.GONE]
+
+
+def test_clock_that_was_set_forward_makes_no_owner_another(
+    sleeper: psutil.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NTP does so after a virtual machine has been paused."""
+    started = time.time()
+    os.stat(f"/proc/{sleeper.pid}")
+    monkeypatch.setattr(time, "time", lambda: started + 600)
+    assert fate(str(sleeper.pid), "pid", started) == Fate.LIVES
+
+
+def test_boot_that_cannot_be_told_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners, "boot_id", lambda: "")
+    assert fate(f"{HOST}:some-boot:7:7", WITH_HOST) == Fate.UNKNOWN
 
 
 def test_claim_without_an_owner_is_kept() -> None:
@@ -145,6 +191,36 @@ def test_times_of_claims_are_read_in_both_ways() -> None:
     assert owners.moment(1_700_000_000) == owners.moment("2023-11-14T22:13:20Z")
     assert owners.moment("2023-11-14T22:13:20+00:00") == 1_700_000_000
     assert [owners.moment(each) for each in (None, True, "soon", float("nan"))] == [None] * 4
+
+
+def test_time_without_an_offset_is_local_or_utc_whichever_is_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SQLite's CURRENT_TIMESTAMP is UTC and does not say so."""
+    try:
+        for zone in ("XXX-5", "XXX5"):  # east of Greenwich, and west of it
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            hour_ago = time.time() // 1 - 3600
+            for shown in (time.gmtime, time.localtime):
+                text = time.strftime("%Y-%m-%d %H:%M:%S", shown(hour_ago))
+                found = owners.moment(text)
+                assert found is not None
+                assert hour_ago <= found <= time.time()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_claim_that_was_made_by_renaming_is_as_old_as_that(
+    tmp_path: Path, sleeper: psutil.Popen
+) -> None:
+    (tmp_path / "task").touch()
+    os.utime(tmp_path / "task", (1_700_000_000,) * 2)
+    (tmp_path / "task").rename(tmp_path / f"task.{sleeper.pid}")
+    given = settings(tasks="", claims=f"{tmp_path}/*", owner_in_name=r"\.(\d+)$")
+    (claim,) = claims.read(given)
+    assert health.judge(claim, given, Config()).fate == Fate.LIVES
 
 
 def test_age_of_a_process_goes_by_the_clock_of_the_boot() -> None:
@@ -216,8 +292,8 @@ POSTGRES = {
         ({**GOOD, "beat": "/x"}, "beat: unknown key"),
         (TABLE, "a table needs give_back or give_back_command"),
         ({**TABLE, "give_back": "update t where id = :id"}, "must compare owner: :owner is not in"),
-        ({**POSTGRES, "postgres": "host=x password=y"}, "no password in postgres"),
-        ({**POSTGRES, "postgres": "postgres://me:secret@x/y"}, "no password in postgres"),
+        ({**POSTGRES, "postgres": "host=x password=y"}, "must not hold a password"),
+        ({**POSTGRES, "postgres": "postgres://me:secret@y@x/z"}, "must not hold a password"),
         ({**POSTGRES, "postgres": "host=x", "owned_by": "pid"}, "its owners can be on other hosts"),
         ({**GOOD, "tasks": "", "locks": "/x/*"}, "locks need owner_file or owner_in_name"),
         ({**GOOD, "tasks": "", "claims": "/x/*", "owner_in_name": "("}, "no regular expression"),

@@ -10,13 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from miyabi_healing.model.conninfo import store_objection
+
 if TYPE_CHECKING:
     from msgspec import Meta  # as in `model.config`
 
 CLAIMS = ("tasks", "sqlite", "postgres", "claims", "locks")
 PLACES = ("pid_file", "unit", "user_unit", "pane")
 WITH_HOST = "host boot pid start"
-_SECRET = re.compile(r"password|://[^/@]*:[^/@]*@", re.IGNORECASE)
 _TABLES = ("sqlite", "postgres")
 
 
@@ -117,8 +118,8 @@ class Coordinator:
                 f"{':' if kind == 'sqlite' else '%('}{missing[0]}{'' if kind == 'sqlite' else ')s'}"
                 " is not in it"
             )
-        if _SECRET.search(self.postgres):
-            raise ValueError("no password in postgres: libpq reads ~/.pgpass")
+        if self.postgres and (reason := store_objection(self.postgres)):
+            raise ValueError(f"postgres{reason.removeprefix('store')}")
         if kind == "postgres" and self.owned_by != WITH_HOST:
             raise ValueError(
                 f"owned_by must be {WITH_HOST!r} with postgres: its owners can be on other hosts"

@@ -9,7 +9,8 @@ from miyabi_healing.support import commands
 from miyabi_healing.support.command_errors import ToolError
 
 _LIMIT = 10  # seconds
-_NO_SERVER = ("no server running", "No such file or directory", "Connection refused")
+_NO_SOCKET = "No such file or directory"
+_NO_SERVER = ("no server running", _NO_SOCKET, "Connection refused")
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ def tmux(socket: str) -> list[str]:
     return ["tmux", "-S" if "/" in socket else "-L", os.path.expanduser(socket)]
 
 
-def pane(target: str, socket: str) -> Pane | None:
+def pane(target: str, socket: str, *, sure: bool = False) -> Pane | None:
     """The pane of that id (``%3``), or at that place (``session:window.pane`` by numbers; of what
     has one pane alone, ``session`` or ``session:window``); None where there is none, or no server.
-    Raises ToolError where that cannot be told.
+    Raises ToolError where that cannot be told; if it has to be `sure`, also where there is no
+    socket: that of another user, or with another TMUX_TMPDIR, lies elsewhere.
 
     All are listed, and the names compared here: of a target that is not there, tmux tells about
     another one.
@@ -78,7 +80,8 @@ def pane(target: str, socket: str) -> Pane | None:
     argv = [*tmux(socket), "list-panes", "-a", "-F", form]
     said = commands.run_program(argv, time_limit=_LIMIT, whole_environment=True)
     if said.code:
-        if any(each in said.complaint for each in _NO_SERVER):
+        away = sure and _NO_SOCKET in said.complaint
+        if not away and any(each in said.complaint for each in _NO_SERVER):
             return None
         raise ToolError(f"tmux cannot tell of {target}: {said.complaint}")
     alike = []

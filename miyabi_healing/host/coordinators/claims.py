@@ -14,6 +14,7 @@ from miyabi_healing.host.coordinators.owners import moment
 from miyabi_healing.model.claim import Claim, Scalar
 from miyabi_healing.model.coordinator import Coordinator
 from miyabi_healing.support import globbing, json_spans, mount_answers
+from miyabi_healing.support.files import newest
 from miyabi_healing.support.formatting import display
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ def _by_name(settings: Coordinator) -> list[Claim]:
             owner = _owner_in(Path(path), settings)
         except FileNotFoundError:
             continue  # it was given back meanwhile
-        found.append(Claim(str(path), "", owner, status.st_mtime))
+        # a claim that was made by renaming has the time of what was written before
+        found.append(Claim(str(path), "", owner, newest(status)))
     return found
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
 
+from miyabi_healing.host import control_groups
 from miyabi_healing.host.coordinators import claims, lives, owners, place
 from miyabi_healing.host.coordinators.claims import CannotRead
 from miyabi_healing.host.coordinators.owners import Fate, Owner
@@ -91,13 +93,25 @@ class CoordinatorHealth:
             return State(Life.WAITING, f"{self}: {found.waits}", found)
         process = found.process
         if process is None:
+            if why := self._out_of_sight(found):
+                return State(Life.WAITING, f"{self}: {found.gone}, but {why}", found)
             return State(Life.GONE, f"Coordinator {self} is down: {found.gone}", found)
-        late = self._late(process)
+        late = self.late(process)
         if not late:
             return State(Life.WELL, f"Coordinator {self} lives: {named(process)}", found)
         return self._without_beat(process, late, found)
 
-    def _late(self, process: Process) -> str:
+    def _out_of_sight(self, found: Place) -> str:
+        """Why it may live all the same, where it is not seen. Raises OSError."""
+        witness = Witness(self.config)
+        if self.settings.pid_file:
+            path = Path(self.settings.pid_file).expanduser()
+            return owners.elsewhere(path if os.path.lexists(path) else path.parent, witness)
+        if found.pane and not (found.pane.dead or found.shell) and witness.confined:
+            return f"tmux says that its program runs, and {witness.confined}"
+        return ""
+
+    def late(self, process: Process) -> str:
         """Since when there is no heartbeat, in words; empty where it is on time. One that began
         just now has not been late yet.
         """
@@ -133,11 +147,32 @@ class CoordinatorHealth:
 
     def _workers(self) -> frozenset[int]:
         """The pids of who has claims: that they work is no sign of life of the coordinator."""
+        return frozenset(each.pid for each in self._owners())
+
+    def _owners(self) -> tuple[Process, ...]:
         try:
             living = self.claims.of(Fate.LIVES)
         except (OSError, CannotRead):
-            return frozenset()
-        return frozenset(owner.process.pid for _, owner in living if owner.process)
+            return ()
+        return tuple(owner.process for _, owner in living if owner.process)
+
+    def ends_with(self, process: Process) -> str:
+        """Who has a claim, lives, and would end with the coordinator's process, in words: systemd
+        ends all of a unit, and the kernel tells a terminal's session when its leader ends. Raises
+        OSError.
+        """
+        by_unit = self.settings.unit or self.settings.user_unit
+        ours = control_groups.unit_of(control_groups.paths_of(process.pid)) if by_unit else None
+        leads = process.tty and (self.settings.pane or process.session == process.pid)
+        for each in self._owners():
+            if each.pid == process.pid:
+                continue
+            if leads and (each.session, each.tty) == (process.session, process.tty):
+                return f"{named(each)} has a claim, and works in the same terminal"
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                if ours and control_groups.unit_of(control_groups.paths_of(each.pid)) == ours:
+                    return f"{named(each)} has a claim, and works in the same unit, {ours.name}"
+        return ""
 
     def lived_for(self, seconds: float, old: Process | None = None) -> bool:
         """Whether one is there that is not the `old` one, and was not started just now."""
@@ -198,27 +233,34 @@ def claim_name(claim: Claim) -> str:
 
 def read_claims(settings: Coordinator, config: Config, name: str = "") -> Claims:
     """Raises OSError, CannotRead."""
-    found = tuple((each, judge(each, settings, config)) for each in claims.read(settings))
+    there, inside = claims.read(settings), lives.Inside()  # in this order: who claims is there
+    found = tuple((each, judge(each, settings, config, inside)) for each in there)
     return Claims(display(name or settings.kind), found)
 
 
-def judge(claim: Claim, settings: Coordinator, config: Config) -> Owner:
-    """What is known of a claim's owner."""
+def judge(
+    claim: Claim, settings: Coordinator, config: Config, inside: lives.Inside | None = None
+) -> Owner:
+    """What is known of a claim's owner. `inside` is looked at once for many claims."""
     if claim.owner is None or str(claim.owner).strip() == "":
         return Owner(Fate.UNKNOWN, "no owner is written in it")
     found = owners.judge(str(claim.owner), claim.started, settings)
-    if found.fate != Fate.GONE:
+    owner = str(claim.owner)
+    if found.fate != Fate.GONE or owners.is_of_another_boot(owner, settings):
         return found
     try:
-        if why := owners.out_of_sight(where(settings), settings, Witness(config)):
+        why = owners.out_of_sight(where(settings), settings, Witness(config))
+        if why := why or owners.inside(owner, claim.started, settings, inside or lives.Inside()):
             return Owner(Fate.UNKNOWN, why)
     except (OSError, CannotRead) as error:
         return Owner(Fate.UNKNOWN, str(error))
     return found
 
 
-def where(settings: Coordinator) -> Path:
-    """The file or folder that the claims are in. Raises OSError."""
+def where(settings: Coordinator) -> Path | None:
+    """The file or folder that the claims are in; None of a server. Raises OSError."""
+    if settings.kind == "postgres":
+        return None
     if settings.kind == "tasks":
         return claims.tasks_path(settings)
     if settings.kind == "sqlite":

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 
 from miyabi_healing.host.process_status import LINUX, PROC, Process, living, read_process
 from miyabi_healing.host.process_status import read_status as read_rows
@@ -36,11 +37,42 @@ def _is_there(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):  # no process has such a number
-        return pid < _MOST_PIDS and not _is_thread(pid)
+        return pid < MOST_PIDS and not _is_thread(pid)
     return read_process(pid) is None  # else it has begun between the two looks
 
 
-_MOST_PIDS = 1 << 22  # PID_MAX_LIMIT in the kernel's threads.h
+def thread(pid: int) -> Process | None:
+    """The thread that has a number, where it is no process's."""
+    return read_process(pid) if 0 < pid < MOST_PIDS and _is_thread(pid) else None
+
+
+class Inside:
+    """The processes in PID namespaces below ours, as in containers of this host, by the numbers
+    that they have there and call themselves by. Looked for when first asked.
+    """
+
+    @cached_property
+    def _by_number(self) -> dict[int, list[Process]]:
+        found: dict[int, list[Process]] = {}
+        for each in living() if LINUX else ():
+            with suppress(OSError):  # it has ended
+                for number in read_rows(each.pid).get("NSpid", "").split()[1:]:
+                    found.setdefault(int(number), []).append(each)
+        return found
+
+    def called(
+        self, pid: int, start: int | None = None, until: float | None = None
+    ) -> Process | None:
+        """Who has that number there, and, where they are known, that start time, and began not
+        after `until`.
+        """
+        for each in self._by_number.get(pid, ()):
+            if start in (None, each.start) and (until is None or began(each) <= until + MARGIN):
+                return each
+        return None
+
+
+MOST_PIDS = 1 << 22  # PID_MAX_LIMIT in the kernel's threads.h
 
 
 def _is_thread(pid: int) -> bool:
@@ -59,8 +91,15 @@ def age(process: Process) -> float:
 
 
 def began(process: Process) -> float:
-    """When it began, in seconds since the epoch, as the wall clock has it now."""
-    return time.time() - age(process)
+    """When it began, in seconds since the epoch, as the wall clock has it now; or earlier, where
+    that was set forward since: the kernel dates a folder of /proc when it is first looked at, and
+    its process has begun by then.
+    """
+    now = time.time() - age(process)
+    try:
+        return min(now, os.stat(PROC / str(process.pid)).st_mtime) if LINUX else now
+    except OSError:
+        return now
 
 
 def stopped(process: Process) -> bool:

@@ -12,6 +12,8 @@ from miyabi_healing.host.process_ending import named
 from miyabi_healing.host.process_status import Process, command_line, living
 from miyabi_healing.host.programs import matches, program_name
 from miyabi_healing.model.coordinator import Coordinator
+from miyabi_healing.support import mount_answers
+from miyabi_healing.support.files import read_small
 from miyabi_healing.support.formatting import display
 
 _SHELL = re.compile(r"-?(ba|da|k|z|a|tc|c)?sh|-?fish")
@@ -46,25 +48,33 @@ def by_pid_file(path: Path, program: str = "") -> Process | str:
     """The process that a pid file names; where it is gone, why.
 
     The number is another's now where that began after the file was written, or where it is not
-    called like `program`. Raises OSError, ValueError.
+    called like `program`; where only one of them tells, that is not known. Raises OSError,
+    ValueError.
     """
+    mount_answers.check(path)
     try:
         written = os.stat(path)
-        with path.open("rb") as file:
-            text = file.read(_MOST).decode("ascii", "replace").split()
+        text = read_small(path.resolve(strict=True), limit=_MOST, whole=False)
+        words = text.decode("ascii", "replace").split()
     except FileNotFoundError:
         os.stat(path.parent)  # a folder that is not there says nothing of a process
         return f"there is no {display(path)}"
-    if not text or not text[0].isdigit():
+    if not words or not words[0].isdigit() or not 0 < int(words[0]) < lives.MOST_PIDS:
         raise ValueError(f"{display(path)}: no pid is in it")
-    process = lives.living_process(int(text[0]))
+    what = f"pid {words[0]} of {display(path)}"
+    process = lives.living_process(int(words[0]))
     if process is None:
-        return f"pid {text[0]} of {display(path)} is gone"
-    if program:
-        another = not matches(process, (program,))
-    else:
-        another = lives.began(process) > written.st_mtime + lives.MARGIN
-    return f"pid {text[0]} of {display(path)} is {named(process)} now" if another else process
+        there = lives.Inside().called(int(words[0]), until=written.st_mtime)
+        if there and (not program or matches(there, (program,))):
+            raise ValueError(f"{what} may be {named(there)}, in a PID namespace of its own")
+        return f"{what} is gone"
+    if program and not matches(process, (program,)):
+        return f"{what} is {named(process)} now"
+    if lives.began(process) > written.st_mtime + lives.MARGIN:
+        if program:  # one of that name; or a file with the time of another one
+            raise ValueError(f"{what}: {named(process)} began after the file was written")
+        return f"{what} is {named(process)} now"
+    return process
 
 
 def _of_unit(settings: Coordinator) -> Place:
