@@ -89,6 +89,17 @@ def test_file_of_another_user_stays_his(home: Path) -> None:
     assert (status.st_uid, status.st_gid) == (65534, 65534)
 
 
+@pytest.mark.root
+def test_link_of_a_user_does_not_turn_root_to_another_file(home: Path) -> None:
+    config = of_file(home)
+    (home / "link").symlink_to("tasks.json")
+    config = coordinator(home, tasks=str(home / "link"), list="/tasks")
+    os.lchown(home / "link", 65534, 65534)
+    outcome = given_back(home, config)
+    assert (outcome.status, (home / "tasks.json").read_text()) == ("skipped", TEXT)
+    assert "link belongs to" in outcome.message
+
+
 def test_link_to_the_file_stays_a_link(home: Path) -> None:
     config = of_file(home)
     (home / "link").symlink_to("tasks.json")
@@ -268,6 +279,12 @@ def test_rows_of_a_table_are_given_back(home: Path) -> None:
     ]
 
 
+def test_statement_that_returns_rows_is_counted(home: Path) -> None:
+    config = of_sqlite(home, "id=:id and owner=:owner and status=:status returning id")
+    outcome = given_back(home, config)
+    assert (outcome.status, outcome.measured["claims_given_back"]) == ("applied", 2)
+
+
 def test_row_that_is_finished_meanwhile_stays_finished(home: Path) -> None:
     config = of_sqlite(home)
     made = planned(config, "orphaned_tasks")
@@ -345,6 +362,11 @@ def test_claim_file_whose_name_says_the_owner_is_set_aside(home: Path) -> None:
     config = coordinator(home, claims=str(home / "claims" / "*"), owner_in_name="@(.*)")
     assert given_back(home, config).status == "applied"
     assert [each.name for each in (home / "claims").iterdir()] == ["t2@another-host:x:1:1"]
+
+
+def test_fifo_in_the_place_of_a_lock_holds_nothing_up(home: Path) -> None:
+    os.mkfifo(home / "lock")
+    assert given_back(home, of_file(home, lock_file=str(home / "lock"))).status == "applied"
 
 
 def test_claim_that_another_took_meanwhile_stays(home: Path) -> None:

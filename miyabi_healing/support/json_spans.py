@@ -48,11 +48,11 @@ def span(text: str, pointer: str, within: Span | None = None) -> Span:
     return found
 
 
-def task_span(text: str, pointer: str, key: str) -> Span:
-    """Where the member of that name or number lies in what a pointer leads to. Raises LookupError,
+def member_spans(text: str, pointer: str) -> dict[str, Span]:
+    """Where each member lies of what a pointer leads to, by its name or number. Raises LookupError,
     ValueError.
     """
-    return span(text, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}")
+    return dict(members(text, span(text, pointer)))
 
 
 def members(text: str, of: Span) -> Iterator[tuple[str, Span]]:
@@ -80,6 +80,8 @@ def _skip(text: str, at: int) -> int:
 
 def replaced(text: str, values: Mapping[Span, str]) -> str:
     """The text with other values in some places, which do not overlap."""
-    for (start, end), value in sorted(values.items(), reverse=True):
-        text = text[:start] + value + text[end:]
-    return text
+    pieces, at = [], 0
+    for (start, end), value in sorted(values.items()):
+        pieces += [text[at:start], value]
+        at = end
+    return "".join([*pieces, text[at:]])

@@ -25,13 +25,13 @@ from miyabi_healing.gate.primitives.context import Context, Refused, StepResult,
 from miyabi_healing.gate.primitives.roots import root_of
 from miyabi_healing.gate.primitives.weigh import Cost
 from miyabi_healing.host.coordinators import claims as reading
-from miyabi_healing.host.coordinators import health
+from miyabi_healing.host.coordinators import health, lives
 from miyabi_healing.host.coordinators.claims import CannotRead
 from miyabi_healing.host.coordinators.owners import Fate
 from miyabi_healing.model.claim import Claim
 from miyabi_healing.model.coordinator import Coordinator
 from miyabi_healing.model.steps import GiveBack
-from miyabi_healing.support import json_spans
+from miyabi_healing.support import json_spans, ownership
 
 ENTRY = "claims"
 
@@ -44,13 +44,23 @@ def settings_of(name: str, kind: Callable[[Coordinator], bool], context: Context
     return found
 
 
+def anothers_way(name: str) -> str | None:
+    """Why root must not write what a name leads to: somebody else than the file's owner can turn it
+    to another file. Raises OSError.
+    """
+    if os.geteuid() != 0:
+        return None
+    with ownership.walked(Path(name).expanduser()) as found:
+        return found.objection(frozenset((ownership.ROOT, found.owner)))
+
+
 def still_gone(
     claims: Sequence[Claim], settings: Coordinator, context: Context
 ) -> tuple[list[Claim], list[str]]:
     """Those of some claims whose owner is gone now, and why each of the others is kept."""
-    gone, kept = [], []
+    gone, kept, inside = [], [], lives.Inside()
     for each in claims:
-        owner = health.judge(each, settings, context.host.config)
+        owner = health.judge(each, settings, context.host.config, inside)
         if owner.fate == Fate.GONE:
             gone.append(each)
         else:
@@ -88,6 +98,8 @@ class GiveBackHandler(StepHandler[GiveBack]):
                 return "it is not the file that the configuration names"
             if root_of(step.path, context.roots) is None:
                 return "outside the allowed roots"
+            if reason := anothers_way(settings.tasks):
+                return reason
             if os.lstat(step.path).st_nlink > 1:
                 return "the file has several names, and only one of them would be changed"
         except FileNotFoundError:
@@ -159,29 +171,33 @@ def _changes(
         if claim:
             there.setdefault(claim.id, []).append((key, claim))
     changes: list[dict[str, object]] = []
+    spans = json_spans.member_spans(text, settings.list)
     for each in wanted:
         now = there.get(each.id, [])
         if len(now) != 1 or now[0][1] != each:
             why = "several tasks have its id" if len(now) > 1 else "it is another's now, or done"
             kept.append(f"{health.claim_name(each)}: {why}")
             continue
-        changes.append(_change(text, now[0][0], settings))
+        key = str(now[0][0])
+        changes.append(_change(text, key, spans[key], settings))
     return changes
 
 
-def _change(text: str, key: str | int, settings: Coordinator) -> dict[str, object]:
+def _change(text: str, key: str, task: json_spans.Span, settings: Coordinator) -> dict[str, object]:
     import json
 
-    task = json_spans.task_span(text, settings.list, str(key))
     left = {settings.status: json.dumps(settings.pending), settings.owner: "null"}
     if settings.started_at:
         left[settings.started_at] = "null"
     was: dict[str, str] = {}
-    for pointer in list(left):
+    for pointer in dict.fromkeys((*left, settings.id)):
+        if not pointer:  # the key is its id
+            continue
         try:
             start, end = json_spans.span(text, pointer, task)
         except LookupError:
-            del left[pointer]
+            left.pop(pointer, None)
             continue
         was[pointer] = text[start:end]
-    return {"key": str(key), "was": was, "left": left}
+        left.setdefault(pointer, was[pointer])  # the id: its number in the list can be another's
+    return {"key": key, "was": was, "left": left}

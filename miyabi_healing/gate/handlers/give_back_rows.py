@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from miyabi_healing.gate.handlers.give_back import result, settings_of, still_gone
+from miyabi_healing.gate.handlers.give_back import anothers_way, result, settings_of, still_gone
 from miyabi_healing.gate.handlers.handler import Irreversible, StepHandler
 from miyabi_healing.gate.primitives.context import Context, Refused, StepResult, TargetUse
 from miyabi_healing.gate.primitives.weigh import Cost
@@ -35,6 +35,8 @@ class GiveBackRowsHandler(StepHandler[GiveBackRows]):
     def recheck(self, step: GiveBackRows, context: Context) -> str | None:
         try:
             settings = settings_of(step.coordinator, _has_table, context)
+            if settings.sqlite and (reason := anothers_way(settings.sqlite)):
+                return reason
         except Refused as error:
             return str(error)
         gone, kept = still_gone(step.claims, settings, context)
@@ -78,10 +80,11 @@ def _in_sqlite(settings: Coordinator, claims: Sequence[Claim], kept: list[str]) 
     with closing(reading.sqlite_at(path, write=True)) as database:
         database.isolation_level = None
         database.execute("begin immediate")
-        given = sum(
-            _counted(each, database.execute(settings.give_back, _values(each)).rowcount, kept)
-            for each in claims
-        )
+        given = 0
+        for each in claims:
+            cursor = database.execute(settings.give_back, _values(each))
+            cursor.fetchall()  # with RETURNING, rows are counted when all have been read
+            given += _counted(each, cursor.rowcount, kept)
         database.execute("commit")
     return given
 

@@ -27,20 +27,31 @@ def edit_text(
     ValueError where it is not the text that they are of.
     """
     values: dict[json_spans.Span, str] = {}
+    spans = json_spans.member_spans(text, pointer)
     for each in tasks:
-        task = json_spans.task_span(text, pointer, each["key"])
-        for inner, value in each[new].items():
-            place = json_spans.span(text, inner, task)
-            if text[slice(*place)] != each[old][inner]:
-                raise ValueError("it is not what it was")
-            values[place] = value
+        values |= _values(text, spans, each, old, new)
     return json_spans.replaced(text, values)
 
 
-def _is(text: str, pointer: str, task: Mapping[str, Any], state: str) -> bool:
+def _values(
+    text: str, spans: Mapping[str, json_spans.Span], task: Mapping[str, Any], old: str, new: str
+) -> dict[json_spans.Span, str]:
+    """Where the values of a task lie that has the `old` ones, and the `new` ones."""
+    found = {}
+    for inner, value in task[new].items():
+        place = json_spans.span(text, inner, spans[task["key"]])
+        if text[slice(*place)] != task[old][inner]:
+            raise ValueError("it is not what it was")
+        found[place] = value
+    return found
+
+
+def _is(
+    text: str, spans: Mapping[str, json_spans.Span], task: Mapping[str, Any], state: str
+) -> bool:
     """Whether a task has the values of one of its states in a text."""
     try:
-        edit_text(text, pointer, [task], state, state)
+        _values(text, spans, task, state, state)
         return True
     except (LookupError, ValueError):
         return False
@@ -48,12 +59,15 @@ def _is(text: str, pointer: str, task: Mapping[str, Any], state: str) -> bool:
 
 def _sorted(entry: WrittenEntry, text: str) -> tuple[list[Any], list[Any]]:
     """The tasks of an entry that are as they were left, and those that are something else."""
-    pointer = entry.manifest["list"]
     left, other = [], []
+    try:
+        spans = json_spans.member_spans(text, entry.manifest["list"])
+    except (LookupError, ValueError):  # it is another text by now
+        spans = {}
     for each in entry.manifest["tasks"]:
-        if _is(text, pointer, each, "left"):
+        if _is(text, spans, each, "left"):
             left.append(each)
-        elif not _is(text, pointer, each, "was"):
+        elif not _is(text, spans, each, "was"):
             other.append(each)
     return left, other
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from miyabi_healing.gate.primitives.context import Context, Refused
 from miyabi_healing.gate.primitives.quarantine_writer import WrittenEntry
 from miyabi_healing.gate.primitives.syscalls import UNSUPPORTED, exchange
+from miyabi_healing.support import ownership
 from miyabi_healing.support.files import open_beneath
 from miyabi_healing.support.formatting import display
 
@@ -36,7 +37,7 @@ def locked(path: str, deadline: float) -> Iterator[None]:
     if not path or not os.path.lexists(file):  # whoever makes it now is seen when files are swapped
         yield
         return
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     end = min(time.monotonic() + _WAIT, deadline)
     try:
         while True:
@@ -91,17 +92,23 @@ def swap(
             ours = os.stat(inner, dir_fd=inside, follow_symlinks=False)
             _exchange(inside, inner, folder, name, read.status)
             try:
-                if reason := _written(inside, inner, read, context):
+                if reason := _written(inside, inner, path, read, context):
                     raise Refused(reason)
             except BaseException:
-                there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+                if _is(ours, name, folder):
                     exchange(inside, inner, folder, name)
+                    if not _is(ours, inner, inside):  # of somebody who has just replaced it
+                        exchange(inside, inner, folder, name)
                 raise
             os.fsync(folder)
             os.fsync(inside)
     finally:
         os.close(inside)
+
+
+def _is(file: os.stat_result, name: str, folder: int) -> bool:
+    there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino)
 
 
 def _exchange(inside: int, inner: str, folder: int, name: str, read: os.stat_result) -> None:
@@ -119,16 +126,20 @@ def _exchange(inside: int, inner: str, folder: int, name: str, read: os.stat_res
         raise
 
 
-def _written(inside: int, inner: str, read: Read, context: Context) -> str:
+def _written(inside: int, inner: str, path: Path, read: Read, context: Context) -> str:
     """Whether what came out is not what was read, or somebody is about to write it: no other can
     find it any more.
     """
     if not _same(os.stat(inner, dir_fd=inside, follow_symlinks=False), read.status):
         return CHANGED
-    files = context.host.witness().files
-    for user in files.of(read.status.st_dev, read.status.st_ino):
+    witness = context.host.witness()
+    for user in witness.files.of(read.status.st_dev, read.status.st_ino):
         if user.writable:
             return f"{user.name} (pid {user.pid}) has it open to write"
+    if ownership.others_write(str(path), read.status, ownership.us()) and (
+        unseen := witness.unseen(path)
+    ):
+        return f"others can write it: {unseen}"
     # times are no finer than a tick of the kernel's clock, so its content is read again
     descriptor = os.open(inner, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
     with os.fdopen(descriptor, "rb") as file:
