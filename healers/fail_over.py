@@ -8,9 +8,11 @@ configuration does not name as the coordinator; a shell that somebody may type i
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,7 +55,7 @@ NAMED = 10  # claims that are kept, by name
 class Options:
     """`patience` is how many seconds after SIGTERM one is killed, `settle` how long one has to be
     there to count as started, within `within` seconds. One that is silent, and not stopped, has to
-    have been so for `seen_for` seconds, as runs have seen.
+    have been so for `seen_for` seconds, and for its `heartbeat_limit`, as runs have seen.
     """
 
     patience: Annotated[float, Meta(ge=0)] = 5
@@ -68,15 +70,20 @@ def fail_over(context: HealerContext, issue: Issue, options: Options) -> Plan:
     """
     health = context.reading(CoordinatorHealth)
     state = health.state
-    down = bool(state.down)
+    down = bool(state.down) and issue.name != "orphaned_tasks"  # whose check may be off on purpose
     kept: list[Kept] = []
     sightings: tuple[str, ...] = ()
-    if state.life == Life.SILENT:
+    if down and state.life == Life.SILENT:
         sightings = (state.mark,)
-        if context.seen_for().get(state.mark, 0) < options.seen_for:
+        # after a pause of the host every heartbeat is late, and the next one may take that long
+        enough = max(options.seen_for, health.settings.heartbeat_limit)
+        if context.seen_for().get(state.mark, 0) < enough:
             down = False
-            why = f"it is ended once runs have seen it so for {options.seen_for:g} s"
+            why = f"it is ended once runs have seen it so for {enough:g} s"
             kept.append(Kept(state.text, "seen too shortly", why))
+    if down and state.place.process and (why := health.ends_with(state.place.process)):
+        down = False
+        kept.append(Kept(state.text, "somebody would end with it", why, decide=True))
     process = state.place.process if down else None
     steps: list[Step] = []
     if process:
@@ -120,7 +127,7 @@ def ending(health: CoordinatorHealth, process: Process, options: Options) -> Ite
             optional=True,
             ends=[process],
             coordinator=health.name,
-            guard=partial(ended, process),
+            guard=partial(not_hanging, health, process),
         )
     if pane := health.state.place.pane:
         yield run_tool(
@@ -130,9 +137,20 @@ def ending(health: CoordinatorHealth, process: Process, options: Options) -> Ite
         )
     # one that is stopped gets SIGTERM only when it goes on
     patience = 0 if health.state.life == Life.STOPPED else options.patience
-    for number, wait, why in (
-        (signal.SIGTERM, patience, "it hangs"),
-        (signal.SIGKILL, 1, f"it has not ended {patience:g} s after SIGTERM"),
+    asked: list[bool] = []
+
+    def may_be_asked() -> str | None:
+        if reason := not_hanging(health, process):
+            return reason
+        asked.append(True)
+        return None
+
+    def may_be_killed() -> str | None:
+        return ended(process) or (None if asked else "it was not asked to end")
+
+    for number, wait, why, guard in (
+        (signal.SIGTERM, patience, "it hangs", may_be_asked),
+        (signal.SIGKILL, 1, f"it has not ended {patience:g} s after SIGTERM", may_be_killed),
     ):
         yield signal_process(
             process,
@@ -142,8 +160,16 @@ def ending(health: CoordinatorHealth, process: Process, options: Options) -> Ite
             wait=wait,
             coordinator=health.name,
             optional=True,
-            guard=partial(ended, process),
+            guard=guard,
         )
+
+
+def not_hanging(health: CoordinatorHealth, process: Process) -> str | None:
+    """Why it is not to be ended: it has ended, or gets on again."""
+    if reason := ended(process):
+        return reason
+    now = again(health).look()
+    return None if now.life in (Life.STOPPED, Life.SILENT) else now.text
 
 
 def ended(process: Process) -> str | None:
@@ -176,9 +202,15 @@ def returning(
     if not found:
         return
     if settings.give_back_command:
-        yield from (by_command(health, each) for each in found)
+        for each in found:
+            if why := unsayable(each):
+                kept.append(Kept(display(str(each.id)), "no command can be given it", why))
+                continue
+            yield by_command(health, each)
     elif settings.kind in ("claims", "locks"):
-        yield from (set_aside(health, each) for each in found)
+        for each in found:
+            with suppress(FileNotFoundError):  # given back meanwhile
+                yield set_aside(health, each)
     else:
         yield give_back(
             health.name,
@@ -188,16 +220,25 @@ def returning(
         )
 
 
+def unsayable(claim: Claim) -> str:
+    """Why a claim cannot be told to a command: it would be read as an option, or is no word."""
+    for value in map(str, (claim.id, claim.status, claim.owner)):
+        if value.startswith("-") or "\0" in value:
+            return f"{display(value)} could be read as an option"
+    return ""
+
+
 def by_command(health: CoordinatorHealth, claim: Claim) -> Step:
     values = {"id": claim.id, "status": claim.status, "owner": claim.owner}
-    words = {f"{{{name}}}": str(value) for name, value in values.items()}
-    argv = []
-    for each in health.settings.give_back_command:
-        for name, value in words.items():
-            each = each.replace(name, value)
-        argv.append(each)
+    program, *words = health.settings.give_back_command
     return run_tool(
-        argv,
+        [
+            str(Path(program).expanduser()),
+            *(
+                re.sub(r"{(id|status|owner)}", lambda it: str(values[it[1]]), each)
+                for each in words
+            ),
+        ],
         "its owner is gone",
         optional=True,
         counts="claims_given_back",

@@ -17,12 +17,23 @@ from typing import Any
 
 import psutil
 import pytest
-from coordinatorwork import GONE_OWNER, World, end_later, fail_over, now, task, written
+from coordinatorwork import (
+    GONE_OWNER,
+    OLD,
+    World,
+    end_later,
+    fail_over,
+    now,
+    task,
+    with_start,
+    written,
+)
 from gatework import carry_out, plan
 
 from conftest import wait_for
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.gate.primitives.roots import allowed
+from miyabi_healing.host import control_groups
 from miyabi_healing.host.coordinators import asking, consent, place
 from miyabi_healing.host.coordinators.health import CoordinatorHealth, Life, State
 from miyabi_healing.host.coordinators.owners import Fate, judge
@@ -165,7 +176,11 @@ def test_program_that_was_typed_into_a_shell_is_the_coordinator(world: World, tm
     wait_for(lambda: world.pid())
     given = in_pane(world, tmux)
     found = look(given).place.process
-    assert (found and found.pid) == world.pid()
+    assert found
+    assert found.pid == world.pid()
+    assert "typed it into a shell" in str(consent.reason_not_to_end(found, "builder", given))
+    given = in_pane(world, tmux, program="coordinator*", **LATE)
+    assert consent.reason_not_to_end(found, "builder", given) is None
 
 
 @needs_tmux
@@ -188,15 +203,19 @@ def test_owner_that_is_a_pane_is_gone_with_its_program(world: World, tmux: Tmux)
     assert judge("%0", None, settings).fate == Fate.LIVES
     assert judge("%0", time.time() - 3600, settings).fate == Fate.GONE
     assert judge("%1", None, settings).fate == Fate.GONE
+    elsewhere = replace(settings, tmux=f"{tmux.socket}-none")  # as of another user's server
+    assert judge("%0", None, elsewhere).fate == Fate.UNKNOWN
     os.kill(tmux.pane(), signal.SIGKILL)
     wait_for(lambda: judge("%0", None, settings).fate == Fate.GONE)
 
 
 # Who may be ended
 
+LATE = {"heartbeat_limit": 1e-6}  # every heartbeat is
+
 
 def by_pid_file(world: World, **more: Any) -> Config:
-    given = {"pid_file": str(world.home / "coordinator.pid"), "start": ("true",), **more}
+    given = {"pid_file": str(world.home / "coordinator.pid"), "start": ("true",), **LATE, **more}
     return config(world, **given)
 
 
@@ -209,6 +228,9 @@ def test_only_the_process_that_the_configuration_names_may_be_ended(world: World
     assert consent.reason_not_to_end(found, "builder", given) is None
     assert "is not the coordinator" in str(consent.reason_not_to_end(other, "builder", given))
     assert "no coordinator 'x'" in str(consent.reason_not_to_end(found, "x", given))
+    for well in ({"heartbeat": ""}, {"heartbeat_limit": 100}):
+        reason = consent.reason_not_to_end(found, "builder", by_pid_file(world, **well))
+        assert reason == "its heartbeat is not late"
     again = replace(found, start=found.start - 1)
     assert "is not the coordinator" in str(consent.reason_not_to_end(again, "builder", given))
     (world.home / "mine.pid").write_text(str(os.getpid()))
@@ -244,6 +266,81 @@ def test_script_of_a_shell_may_be_a_coordinator_and_a_database_never(
         assert str(consent.reason_not_to_end(found, "builder", by_pid_file(world))) == words
 
 
+def test_agent_is_ended_only_where_it_is_said_that_it_is_the_coordinator(
+    world: World, start: Start
+) -> None:
+    (world.home / "claude").symlink_to(str(shutil.which("sleep")))
+    process = start(str(world.home / "claude"), "100")
+    (world.home / "coordinator.pid").write_text(str(process.pid))
+    found = read_process(process.pid)
+    assert found
+    reason = str(consent.reason_not_to_end(found, "builder", by_pid_file(world)))
+    assert "coding agents" in reason
+    given = by_pid_file(world, program="claude")
+    assert consent.reason_not_to_end(found, "builder", given) is None
+
+
+@pytest.mark.root
+def test_pid_file_of_a_user_makes_root_end_nobody_elses_process(world: World) -> None:
+    process = world.begin()
+    found = read_process(process.pid)
+    assert found
+    os.chown(world.home / "coordinator.pid", 65534, 65534)
+    reason = str(consent.reason_not_to_end(found, "builder", by_pid_file(world)))
+    assert "could name any process" in reason
+    theirs = replace(found, uid=65534)
+    assert "could name" not in str(consent.reason_not_to_end(theirs, "builder", by_pid_file(world)))
+
+
+def test_pid_file_that_others_write_or_that_is_none_says_nothing_of_a_process(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("miyabi_healing.host.users.container", lambda: "this is a container")
+    monkeypatch.setattr("miyabi_healing.host.users.Witness.is_our_own_root", lambda *_: False)
+    found = look(by_pid_file(world))
+    assert (found.life, found.down) == (Life.WAITING, 0)
+    assert "this is a container" in found.notes[0]
+    os.mkfifo(world.home / "coordinator.pid")
+    with pytest.raises(OSError, match="no regular file"):
+        look(by_pid_file(world))
+    (world.home / "coordinator.pid").unlink()
+
+
+def test_coordinator_whose_unit_or_terminal_living_workers_share_is_not_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, worker = world.begin(), world.start("sleep", "100")
+    written(world, task(1, with_start(worker)))
+    given = by_pid_file(world, owned_by="pid start")
+    found = read_process(process.pid)
+    assert found
+    assert CoordinatorHealth("builder", given).ends_with(found) == ""
+    unit = control_groups.Unit("work.service", None)
+    monkeypatch.setattr(control_groups, "unit_of", lambda _: unit)
+    in_unit = config(world, user_unit="work.service", owned_by="pid start")
+    assert f"(pid {worker.pid})" in CoordinatorHealth("builder", in_unit).ends_with(found)
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_for(lambda: look(given).life == Life.STOPPED)
+    monkeypatch.setattr(CoordinatorHealth, "ends_with", lambda *_: "a worker")
+    made = fail_over(given, "coordinator_down")
+    assert (made.steps, [each.reason for each in made.kept]) == ((), ["somebody would end with it"])
+
+
+def test_one_that_gets_on_again_is_not_ended(world: World) -> None:
+    process = world.begin()
+    os.kill(process.pid, signal.SIGSTOP)
+    given = by_pid_file(world, heartbeat_limit=0.2)
+    os.utime(world.home / "beat", (OLD, OLD))
+    wait_for(lambda: look(given).life == Life.STOPPED)
+    made = fail_over(given, "coordinator_down", within=0)
+    os.kill(process.pid, signal.SIGCONT)
+    wait_for(lambda: look(given).life == Life.WELL)
+    where = Context(Host(given), "run", world.home.parent / "state", allowed(given, ()))
+    outcomes = carry_out(plan(*made.steps), where)
+    assert [each.status for each in outcomes[:2]] == ["skipped", "skipped"]
+    assert process.is_running()
+
+
 def test_coordinator_under_a_debugger_is_left_alone(world: World) -> None:
     process = world.begin()
     found = read_process(process.pid)
@@ -261,7 +358,8 @@ def test_pid_file_of_a_program_that_has_ended_names_no_other(world: World) -> No
     assert isinstance(place.by_pid_file(file), type(read_process(1)))
     os.utime(file, (process.create_time() - 60,) * 2)
     assert "now" in str(place.by_pid_file(file))
-    assert "now" not in str(place.by_pid_file(file, "coordinator*"))
+    with pytest.raises(ValueError, match="began after the file was written"):
+        place.by_pid_file(file, "coordinator*")  # one of that name, or the same
     assert "now" in str(place.by_pid_file(file, "other"))
 
 

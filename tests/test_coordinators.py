@@ -4,6 +4,7 @@ one that lives keeps them, however slow it is.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -213,6 +214,14 @@ def test_claims_are_given_back_by_the_command_where_there_is_one(world: World) -
     assert (world.home / "said").read_text() == f"t1 in_progress {owner}\n"
 
 
+def test_claim_that_a_command_would_take_for_an_option_is_kept(world: World) -> None:
+    world.begin()
+    written(world, {**task(1, gone(world.start)), "id": "--all"}, task(2, gone(world.start)))
+    made = planned(read(world.config(give_back_command=["~/tool", "{id}"])), "orphaned_tasks")
+    (step,) = made.steps
+    assert step.argv == (f"{os.environ['HOME']}/tool", "t2")  # type: ignore[attr-defined]
+
+
 def rolled_back(world: World, config: Config) -> list[str]:
     with work(context(world, config, "later")) as prepared:
         rows = rollback.choose(world.home.parent / "state", prepared.journal, "run")
@@ -231,6 +240,18 @@ def test_what_was_given_back_can_be_claimed_again(world: World) -> None:
     assert set(now(world).values()) == {("pending", None)}
     assert rolled_back(world, config) == ["undone"]
     assert (world.tasks.read_text(), world.tasks.stat().st_mode & 0o777) == (text, 0o640)
+
+
+def test_another_task_that_has_its_number_in_the_list_by_now_is_not_claimed(world: World) -> None:
+    world.begin()
+    written(world, task(1, gone(world.start)), task(2, None, "pending"))
+    config = read(world.config())
+    done(world, config)
+    document = json.loads(world.tasks.read_text())
+    document["tasks"] = [{**document["tasks"][1], "started_at": None}]
+    world.tasks.write_text(json.dumps(document))
+    rolled_back(world, config)
+    assert now(world) == {"t2": ("pending", None)}
 
 
 def test_task_that_somebody_has_taken_since_is_not_claimed_again(world: World) -> None:

@@ -31,10 +31,14 @@ def reason_not_to_signal(
     return f"{found} is protected" if found else None
 
 
-def reason_not_to_end(process: Process) -> str | None:
-    """That it is one of those that may be asked but never ended; None where it is not."""
+def reason_not_to_end(process: Process, but: Sequence[str] = ()) -> str | None:
+    """That it is one of those that may be asked but never ended; None where it is not, or only in
+    the groups `but`.
+    """
     names, paths = program_names(process), program_paths(process)
     for group, row in catalogue.table("protected_programs").items():
+        if group in but:
+            continue
         if found := _listed(names, row["programs"]):
             return f"{found} is one of the {group}"
         if found := _below(paths, row.get("folders", ())):
