@@ -434,6 +434,7 @@ def test_unit_that_hangs_is_stopped_by_systemd_first(world: World, systemctl: Co
         ("run", "applied"),
     ]
     assert asked(world)[1:] == ["--user stop -- work.service", "--user start -- work.service"]
+    wait_for(lambda: world.starts() == 2 and world.pid() == look(systemctl).place.process.pid)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("state", ["activating auto-restart", "deactivating stop-sigterm"])
