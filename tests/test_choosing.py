@@ -198,7 +198,8 @@ def test_outputs_that_speak_for_all_checks_say_nothing_of_a_part(
     monkeypatch.setattr(dispatch._Module, "send", lambda self, _: sent.append(self.name))
     for part in (False, True):
         dispatch.send_outputs(document_of(), 0, EVERY, dry_run=False, seconds=0, part=part)
-    assert sent == ["textfile", "html", "github", "alerts", "ping", "github", "alerts"]
+    of_all = ["textfile", "html", "github", "alerts", "ping", "fleet"]
+    assert sent == [*of_all, "github", "alerts"]
 
 
 @pytest.mark.parametrize("arguments", [("--watch",), ()])

@@ -176,7 +176,7 @@ def _from_numbers(row: HistoryRow, measured: list[HistoryRow]) -> dict[str, Any]
     healthy = not (row["found"] or row["unknown"] or row["killed"]) and bool(measured)
     document: dict[str, Any] = {
         "schema_version": 1,
-        "ended": row["ended"],
+        "ended": round(row["ended"], 3),
         "timestamp": timestamp(row["ended"]),
         "host": os.uname().nodename,
         "run_id": row["run"],
