@@ -287,7 +287,7 @@ def starting(
         kill = ["-k"] if settings.kill_pane else []
         argv = [*tmux(settings.tmux), "respawn-pane", *kill, "-t", place.pane.id, *settings.start]
     else:
-        argv = [str(Path(settings.start[0]).expanduser()), *settings.start[1:]]
+        argv = health.apart([str(Path(settings.start[0]).expanduser()), *settings.start[1:]])
     yield run_tool(
         argv,
         "it is down",

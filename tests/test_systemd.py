@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -356,6 +357,34 @@ def test_service_that_hands_out_tasks_is_failed_over(machine: Machine, tmp_path:
         assert machine.show(name, "MainPID") != pid
         left = json.loads(machine.run("cat", "/run/work/tasks.json"))["tasks"]
         assert left == [{**task, "status": "pending", "assigned_to": None}]
+
+
+STARTED = """
+[coordinators.builder]
+pid_file = "/run/work/pid"
+start = ["/run/work/start.sh"]
+tasks = "/run/work/tasks.json"
+[safety]
+ours_alone = ["/run/work"]
+"""
+
+
+def test_what_a_timer_has_started_outlives_its_service(machine: Machine, tmp_path: Path) -> None:
+    machine.healing("install")
+    machine.write(CONFIG, text_for(tmp_path, STARTED))
+    machine.write("/run/work/tasks.json", "[]")
+    script = "#!/bin/sh\nsetsid sh -c 'echo $$ > /run/work/pid; sleep 900' >/dev/null 2>&1 &\n"
+    machine.write("/run/work/start.sh", script)
+    machine.run("chmod", "+x", "/run/work/start.sh")
+    words = [f"{PLACE}/run_healing.sh", "--config", CONFIG, "--quiet"]
+    run = f"#!/bin/sh\nexec {shlex.join(words)}\n"
+    machine.write("/run/work/run.sh", run)
+    machine.run("chmod", "+x", "/run/work/run.sh")
+    instead = "[Service]\nExecStart=\nExecStart=/run/work/run.sh\n"
+    machine.write("/etc/systemd/system/miyabi-healing.service.d/probe.conf", instead)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "miyabi-healing.service")
+    assert machine.run("sh", "-c", "kill -0 $(cat /run/work/pid) && echo lives") == "lives"
 
 
 NEGLIGENT = """

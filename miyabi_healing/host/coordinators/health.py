@@ -8,6 +8,7 @@ And a fresh one hides no claim: those are judged by their owners alone.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,7 +23,7 @@ from miyabi_healing.host.coordinators.claims import CannotRead
 from miyabi_healing.host.coordinators.owners import Fate, Owner
 from miyabi_healing.host.coordinators.place import Place
 from miyabi_healing.host.process_ending import named
-from miyabi_healing.host.process_status import Process, read_process
+from miyabi_healing.host.process_status import LINUX, Process, read_process
 from miyabi_healing.host.users import Witness
 from miyabi_healing.model.claim import Claim
 from miyabi_healing.model.config import Config
@@ -30,6 +31,7 @@ from miyabi_healing.model.coordinator import Coordinator
 from miyabi_healing.support import globbing
 from miyabi_healing.support.formatting import display, duration_text
 
+_OUR_SERVICE = r"miyabi-healing.*\.service"  # as `install` calls them
 _NAMED = 3  # claims in a description
 
 
@@ -173,6 +175,16 @@ class CoordinatorHealth:
                 if ours and control_groups.unit_of(control_groups.paths_of(each.pid)) == ours:
                     return f"{named(each)} has a claim, and works in the same unit, {ours.name}"
         return ""
+
+    def apart(self, argv: list[str]) -> list[str]:
+        """The command line by which what a command starts outlives our own service, where we run
+        as one: systemd ends all that is left in it with us.
+        """
+        ours = control_groups.unit_of(control_groups.paths_of("self")) if LINUX else None
+        if ours is None or not re.fullmatch(_OUR_SERVICE, ours.name):
+            return argv
+        user = [] if ours.user is None else ["--user"]
+        return ["systemd-run", *user, "--scope", "--quiet", "--collect", "--", *argv]
 
     def lived_for(self, seconds: float, old: Process | None = None) -> bool:
         """Whether one is there that is not the `old` one, and was not started just now."""
