@@ -119,7 +119,9 @@ def sqlite_at(path: Path, *, write: bool = False) -> sqlite3.Connection:
     from urllib.parse import quote
 
     mode = "rw" if write else "ro"
-    return sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=BUSY)
+    found = sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=BUSY)
+    found.execute("pragma trusted_schema = off")  # its views and triggers may be another user's
+    return found
 
 
 def _in_sqlite(settings: Coordinator) -> list[Claim]:
