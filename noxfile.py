@@ -58,7 +58,9 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests (``-- ARGUMENTS`` go to pytest)."""
     install(session, "fleet")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    workers = str((os.cpu_count() or 1) + 1)  # tests wait a fifth of their time
+    # worksteal: a file's tests mostly share a worker, and so the servers that they start
+    session.run("pytest", "-n", workers, "--dist", "worksteal", *session.posargs)
 
 
 @nox.session(default=False)
@@ -71,7 +73,7 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
-@nox.session(venv_backend="venv")  # it asks pip, as users do
+@nox.session
 def package(session: nox.Session) -> None:
     """The wheel: it brings nothing but its own package, installs, and runs."""
     install(session)
@@ -114,11 +116,11 @@ def package(session: nox.Session) -> None:
     if strange or missing:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
 
-    lock, wheels = ["--require-hashes", "--requirement", RUNNER], folder / "wheels"
-    download = ["pip", "download", "--quiet", "--no-deps", *lock, "--dest", str(wheels)]
-    session.run("python", "-m", *download)
     venv = folder / "venv"
-    session.run("python", "-m", "venv", "--clear", str(venv))
+    session.run("python", "-m", "venv", "--clear", str(venv))  # with pip, which users have
+    lock, wheels = ["--require-hashes", "--requirement", RUNNER], folder / "wheels"
+    download = ["download", "--quiet", "--no-deps", *lock, "--dest", str(wheels)]
+    session.run(str(venv / "bin/pip"), *download, external=True)
     for what in (lock, [str(wheel)]):
         offline = ["--no-index", "--find-links", str(wheels), "--no-deps"]
         session.run(str(venv / "bin/pip"), "install", "--quiet", *offline, *what, external=True)
