@@ -144,6 +144,7 @@ def test_canary_that_is_not_healed_is_the_only_host_that_is_touched(play: Play) 
     )
 
 
+@wide
 @needs_ansible
 @needs_sshd
 @pytest.mark.root

@@ -198,6 +198,7 @@ def test_killed_coordinator_keeps_others_out_and_its_rollout_is_resumed(
     assert tokens == sorted(tokens)
 
 
+@wide
 @needs_sshd
 @needs_postgres
 def test_interrupted_coordinator_leaves_nothing_behind_and_somebody_else_goes_on(

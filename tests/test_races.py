@@ -38,7 +38,7 @@ from miyabi_healing.model.steps import (
 )
 from miyabi_healing.support.files import identity_at
 
-ROUNDS = int(os.environ.get("RACE_ROUNDS", "200"))
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "100"))
 LINES = [b"line %06d, and what it says\n" % number for number in range(2000)]
 
 
@@ -94,12 +94,12 @@ def swapping(folder: Path, victim: Path) -> Iterator[None]:
 
 
 def slow(call: Callable[..., int]) -> Callable[..., int]:
-    """Give an attacker more time between a look at a folder and its opening than any machine
-    would.
+    """Give an attacker more time between a look at its folder, or the one above, and its opening
+    than any machine would.
     """
 
     def late(path: object, flags: int, *rest: object, **more: object) -> int:
-        if flags & os.O_DIRECTORY:
+        if flags & os.O_DIRECTORY and os.path.basename(str(path)) in ("top", "deep"):
             time.sleep(random.random() * 0.001)
         return call(path, flags, *rest, **more)
 
