@@ -166,6 +166,7 @@ def test_canary_that_is_not_well_is_the_only_host_that_is_touched(
     assert play.started() == touched
 
 
+@wide
 @needs_sshd
 def test_killed_coordinator_keeps_others_out_and_its_rollout_is_resumed(
     hosts: Hosts, home: Path, slow: Path, start: Callable[..., psutil.Popen],

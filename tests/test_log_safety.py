@@ -36,7 +36,7 @@ from miyabi_healing.runner import registry
 from miyabi_healing.support.files import identity_at
 
 assert execute
-ROUNDS = int(os.environ.get("RACE_ROUNDS", "100")) // 5  # each starves all other tests a while
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "100")) // 10  # each starves all other tests a while
 WRITER = """
 import os, sys, time
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
