@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,12 @@ class Noting:
 
     def claim(self, label: str, owner: str) -> Claim | None:
         found: Claim | None = self._store.claim(label, owner)
+        if found:
+            self._note("claim", found, "", True)
+        return found
+
+    def take_over(self, label: str, owner: str, in_hand: Collection[int]) -> Claim | None:
+        found: Claim | None = self._store.take_over(label, owner, in_hand)
         if found:
             self._note("claim", found, "", True)
         return found

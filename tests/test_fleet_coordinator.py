@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fleet_standins import Coordinators, CutLine, StandIns, in_background
 from fleetwork import Postgres, needs_postgres, postgres
 
 from conftest import wait_for
-from miyabi_healing.fleet import slice_work
+from miyabi_healing.fleet import coordinator, slice_work
 from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.lease import LeaseWatch
 from miyabi_healing.fleet.open_store import open_store
@@ -238,7 +239,8 @@ def test_store_that_is_away_for_a_while_loses_nothing(store: FleetStore) -> None
 
         return call
 
-    names = ("running_wave", "claim", "renew", "record", "finish", "open_slices", "advance", "stop")
+    names = ("running_wave", "claim", "take_over", "renew", "record", "finish", "open_slices")
+    names += ("advance", "stop")
     shaken = wrapped(store, **{name: shaky(name) for name in names})
     worker = Asking()
     standing = lead(shaken, "a", worker, "one", sleep=lambda seconds: None)
@@ -417,13 +419,125 @@ def test_who_waits_takes_over_what_others_do_not_finish(store: FleetStore) -> No
     assert all(0 < each <= 0.05 for each in rested)
 
 
+class Abreast(Asking):
+    """Each slice ends when `together` slices are asked at the same time."""
+
+    def __init__(self, together: int) -> None:
+        super().__init__()
+        self._barrier = threading.Barrier(together)
+
+    def work(self, claim: Claim, told: Telling, cancelled: Cancelled) -> None:
+        self._barrier.wait(20)
+        super().work(claim, told, cancelled)
+
+
+def test_who_is_at_work_takes_over_what_others_lose_meanwhile(store: FleetStore) -> None:
+    store.create(rollout_of(9, at_once=9, lease=0.5), "me")
+    assert store.claim("a", "dead")
+    assert store.claim("a", "dead too")
+    assert lead(store, "a", Abreast(3), "one").counts == {WELL: 9}
+    assert store.rows("select claims from fleet_slice order by number") == [(2,), (2,), (1,)]
+
+
+def test_no_more_slices_are_in_hand_than_fit(store: FleetStore) -> None:
+    store.create(rollout_of(18, at_once=18, lease=0.3), "me")
+    for number in range(5):
+        assert store.claim("a", f"dead {number}")
+    worker = Most()
+    assert lead(store, "a", worker, "one").counts == {WELL: 18}
+    assert worker.most == coordinator._MOST_IN_HAND
+
+
+class Most(Asking):
+    """Each slice takes longer than a lease; `most` have been asked at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self._now = 0
+
+    def work(self, claim: Claim, told: Telling, cancelled: Cancelled) -> None:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        time.sleep(0.6)
+        super().work(claim, told, cancelled)
+        self._now -= 1
+
+
+def test_slice_that_is_lost_is_given_up_and_the_other_one_goes_on(store: FleetStore) -> None:
+    """The worker of the lost one takes its time to end; the other's lease is renewed meanwhile."""
+    store.create(rollout_of(6, lease=1), "me")
+    assert store.claim("a", "dead")
+    both, renewed, asking = threading.Barrier(2), Counter[int](), Counter[int]()
+
+    def renew(claim: Claim) -> bool:
+        renewed[claim.slice.number] += 1
+        return claim.slice.number != 1 and store.renew(claim)
+
+    class Late(Asking):
+        def work(self, claim: Claim, told: Telling, cancelled: Cancelled) -> None:
+            asking[claim.slice.number] += 1
+            assert asking[claim.slice.number] == 1, "two at a time ask more hosts than one may"
+            self._ask(claim, told, cancelled)
+            asking[claim.slice.number] -= 1
+
+        def _ask(self, claim: Claim, told: Telling, cancelled: Cancelled) -> None:
+            if claim.slice.number == 1 and renewed[1]:
+                super().work(claim, told, cancelled)
+                return
+            both.wait(20)
+            end = time.monotonic() + 20
+            if claim.slice.number == 1:
+                while not cancelled() and time.monotonic() < end:
+                    time.sleep(0.005)
+                time.sleep(1.5)
+            else:
+                while not (renewed[1] and renewed[2] > 4) and time.monotonic() < end:
+                    time.sleep(0.005)
+                super().work(claim, told, cancelled)
+
+    assert lead(wrapped(store, renew=renew), "a", Late(), "one").counts == {WELL: 6}
+    assert store.rows("select claims from fleet_slice order by number") == [(3,), (1,)]
+
+
+def test_who_is_asked_to_end_hands_all_its_slices_over(store: FleetStore) -> None:
+    store.create(rollout_of(6, lease=300), "me")
+    for each in [store.claim("a", "dead"), store.claim("a", "dead too")]:
+        assert each is not None
+        store.release(each)
+
+    class Long(Abreast):
+        def work(self, claim: Claim, told: Telling, cancelled: Cancelled) -> None:
+            super().work(replace_hosts(claim, 1), told, cancelled)
+            while not cancelled():
+                time.sleep(0.005)
+
+    told: list[Answer] = []
+
+    def end(answer: Answer) -> None:
+        told.append(answer)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lead(store, "a", Long(2), "one", told=end)
+    assert len(told) == 2
+    assert states(store) == {WELL: 2, HostState.AT_WORK: 4}
+    assert store.open_slices("a") == (2, 0)
+
+
+def replace_hosts(claim: Claim, count: int) -> Claim:
+    """Only so many of its hosts."""
+    few = replace(claim.slice, hosts=claim.slice.hosts[:count])
+    return replace(claim, slice=few)
+
+
 def test_store_that_renews_leases_and_keeps_no_answer_is_given_up(
     store: FleetStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> bool:
         raise StoreError("permission denied for table fleet_report")
 
-    monkeypatch.setattr(slice_work, "_LONGEST_WAIT", 0.001)
+    monkeypatch.setattr(coordinator, "_LONGEST_WAIT", 0.001)
     store.create(rollout_of(3, lease=30), "me")
     clock = itertools.count(0, 1.0)
     with pytest.raises(StoreError, match="permission denied"):

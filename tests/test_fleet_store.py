@@ -225,6 +225,32 @@ def test_expired_slice_comes_before_one_that_nobody_has_had(store: FleetStore) -
     assert store.rows("select claims from fleet_slice order by number") == [(2,), (1,), (0,)]
 
 
+def test_who_has_slices_in_hand_takes_over_lost_ones_and_nothing_else(
+    store: FleetStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create(rollout_of(8), "me")
+    mine, _dead, theirs = claim(store), claim(store, "dead"), claim(store, "other")
+    assert store.take_over("a", "one", [1]) is None, "nothing is lost, and new ones are for others"
+    pass_time(store, 31)
+    assert store.renew(theirs)
+    taken = store.take_over("a", "one", [1])
+    assert taken is not None
+    assert taken.slice.number == 2
+    assert taken.token > theirs.token
+    assert store.take_over("a", "one", [1, 2]) is None, "its own are late, and in its hand"
+    again = store.take_over("a", "one", [1])
+    assert again is not None
+    assert again.slice == taken.slice, "it does not know that it has that one"
+    assert store.renew(mine), "nobody else has it"
+    assert store.renew(again)
+    monkeypatch.setattr(store, "rows", lambda *_: [(1,)])
+    assert store.take_over("a", "one", [1, 2]) is None, "somebody else was first"
+    monkeypatch.undo()
+    assert store.stop("a", "enough")
+    pass_time(store, 31)
+    assert store.take_over("a", "one", [1]) is None
+
+
 def test_late_ones_change_nothing(store: FleetStore) -> None:
     store.create(rollout_of(2), "me")
     late = claim(store, "late")

@@ -5,23 +5,27 @@ All are equal: any may die, stand still or be cut off, and whoever is left goes 
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from miyabi_healing.fleet.lease import longest_absence, since_boot
 from miyabi_healing.fleet.rules import why_to_stop
-from miyabi_healing.fleet.slice_work import SliceWork
+from miyabi_healing.fleet.slice_work import SliceWork, end_all
 from miyabi_healing.fleet.store import FleetStore, Led, StoreError
 from miyabi_healing.fleet.worker import Worker
 from miyabi_healing.model.rollout import OPEN, Answer, Claim, Rollout, Standing
 from miyabi_healing.support import interrupts
 
 _Result = TypeVar("_Result")
-_LONGEST_WAIT = 1.0  # seconds between two looks at what there is to do
+_LONGEST_REST = 1.0  # seconds between two looks at what there is to do
+_LONGEST_WAIT = 0.5  # seconds, so that signals and the clock are heeded
+_MOST_IN_HAND = 4  # slices: what asks the hosts takes a process with some 100 MB for each
 
 
 def lead(
@@ -65,12 +69,25 @@ class _Coordinator:
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     judge_at: float = 0  # by `clock`: a wave that is at work is judged once in a lease
+    look_at: float = 0  # for slices that others have lost, while there are some in hand
+    works: list[SliceWork] = field(default_factory=list)  # in hand
+    news: threading.Event = field(default_factory=threading.Event)  # of one of them
 
     def run(self, *, wait: bool) -> Standing:
+        try:
+            return self._run(wait=wait)
+        except BaseException:
+            end_all(self.works)
+            raise
+
+    def _run(self, *, wait: bool) -> Standing:
         label = self.rollout.label
         while True:
-            if self._work() and self.clock() < self.judge_at:
-                continue
+            self._patiently(self._claim)
+            if self.works:
+                self._work()
+                if self.clock() < self.judge_at:
+                    continue
             wave = self._patiently(lambda: self.store.running_wave(label))
             if wave is None:
                 return self._standing()
@@ -92,34 +109,55 @@ class _Coordinator:
             raise StoreError(f"the rollout {self.rollout.label} is not there any more")
         return found
 
-    def _work(self) -> bool:
-        """Whether there was a slice to work on."""
-        claimed: list[tuple[Claim, float]] = []
+    def _claim(self) -> None:
+        """Have one more slice in hand, if there is one for us. Raises StoreError."""
+        label, in_hand = self.rollout.label, [each.number for each in self.works]
+        error: StoreError | None = None
+        with interrupts.put_off():  # else a slice is ours, and nobody knows
+            sent = self.clock()
+            try:
+                if in_hand:
+                    found = self.store.take_over(label, self.owner, in_hand)
+                else:
+                    found = self.store.claim(label, self.owner)
+                if found:
+                    self.works.append(self._slice_work(found, sent))
+            except StoreError as caught:  # it must not take the signal's place
+                error = caught
+        if error is not None:
+            raise error
 
-        def claim() -> None:
-            error: StoreError | None = None
-            with interrupts.put_off():  # else a slice is ours, and nobody knows
-                sent = self.clock()
-                try:
-                    if found := self.store.claim(self.rollout.label, self.owner):
-                        claimed.append((found, sent))
-                except StoreError as caught:  # it must not take the signal's place
-                    error = caught
-            if error is not None:
-                raise error
+    def _work(self) -> None:
+        """Until nothing is in hand any more. What others lose meanwhile is taken over at once: with
+        long runs, nobody may be free for it in time.
+        """
+        for each in self.works:
+            each.begin()
+        self._look_later()
+        while self.works:
+            self.news.clear()
+            for each in tuple(self.works):
+                if not each.go_on():
+                    self.works.remove(each)
+            if len(self.works) in range(1, _MOST_IN_HAND) and self.clock() >= self.look_at:
+                self._take_over()
+            if self.works:
+                due = min(each.due() for each in self.works)
+                self.news.wait(min(max(due - self.clock(), 0), _LONGEST_WAIT))
 
-        try:
-            self._patiently(claim)
-        except KeyboardInterrupt:
-            for mine, sent in claimed:
-                self._slice_work(mine, sent).hand_over()
-            raise
-        for mine, sent in claimed:
-            self._slice_work(mine, sent).do()
-        return bool(claimed)
+    def _take_over(self) -> None:
+        before = len(self.works)
+        with contextlib.suppress(StoreError):  # it is away: those in hand notice
+            self._claim()
+        for each in self.works[before:]:
+            each.begin()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self.look_at = self.clock() + self._pause()
 
     def _slice_work(self, claim: Claim, sent: float) -> SliceWork:
-        return SliceWork(self.store, self.worker, claim, sent, self.told, self.clock)
+        return SliceWork(self.store, self.worker, claim, sent, self.told, self.news, self.clock)
 
     def _judge(self, wave: int) -> bool:
         """Go on to the next wave, or stop. Whoever is second changes nothing. Whether it was this
@@ -167,5 +205,8 @@ class _Coordinator:
 
     def _rest(self) -> None:
         """A tenth of the lease, with full jitter: coordinators must not ask in step."""
-        longest = min(_LONGEST_WAIT, self.rollout.lease / 10)
-        self.sleep(random.uniform(longest / 10, longest))
+        self.sleep(self._pause())
+
+    def _pause(self) -> float:
+        longest = min(_LONGEST_REST, self.rollout.lease / 10)
+        return random.uniform(longest / 10, longest)

@@ -7,7 +7,7 @@ in one order: rollout, token, slice, hosts, report.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -73,6 +73,12 @@ class SqlStore:
             return self._claim(sql, label, owner)
 
         return self._database.run(work)
+
+    def take_over(self, label: str, owner: str, in_hand: Collection[int]) -> Claim | None:
+        lost, values = self._lost(owner, in_hand)
+        if not self.rows(f"select 1 from fleet_slice where label = ? and {lost}", label, *values):
+            return None  # nearly always; no lock is taken for that
+        return self._database.run(lambda sql: self._claim(sql, label, owner, in_hand))
 
     def renew(self, claim: Claim) -> bool:
         return self._set_expiry(claim, claim.lease)
@@ -215,7 +221,17 @@ class SqlStore:
     def close(self) -> None:
         self._database.close()
 
-    def _claim(self, sql: Transaction, label: str, owner: str) -> Claim | None:
+    def _lost(self, owner: str, in_hand: Collection[int] = ()) -> tuple[str, tuple[object, ...]]:
+        """A condition that is true of slices whose lease has run out, or of which `owner` does not
+        know that it has them; and its values.
+        """
+        others = "".join(" and number <> ?" for _ in in_hand)
+        condition = f"state = ? and (owner = ? or expires <= {self._database.clock}){others}"
+        return condition, (HELD, owner, *in_hand)
+
+    def _claim(
+        self, sql: Transaction, label: str, owner: str, in_hand: Collection[int] = ()
+    ) -> Claim | None:
         # A statement of its own: one that waits for the lock and counts at once, counts what was
         # so before it waited, and more than at_once hosts are at work.
         rollout = sql.rows(
@@ -232,17 +248,16 @@ class SqlStore:
             label,
             HELD,
         )
+        lost, values = self._lost(owner, in_hand)
         found = sql.rows(
-            "select number, wave from fleet_slice where label = ? and ("
-            f"state = ? and (owner = ? or expires <= {self._database.clock}) or "
+            f"select number, wave from fleet_slice where label = ? and ({lost} or "
             "state = ? and wave = ? and hosts <= ?) "
             "order by case when state = ? then 2 when owner = ? then 0 else 1 end, number limit 1",
             label,
-            HELD,
-            owner,
+            *values,
             WAITING,
             wave,
-            at_once - int(at_work),
+            0 if in_hand else at_once - int(at_work),
             WAITING,
             owner,
         )

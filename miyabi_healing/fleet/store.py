@@ -6,7 +6,7 @@ it is the time in ms where that is higher than the last one: hosts may be asked 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from miyabi_healing.model.rollout import Answer, Claim, Rollout, Standing
@@ -58,8 +58,13 @@ class FleetStore(Protocol):
         None where there is none now, or the rollout does not run.
 
         Its hosts are those without an answer so far; none, where only the end was not written. An
-        owner has one slice at a time: one that asks again, since the answer was lost, is given the
-        same slice with a new token. Raises Led.
+        owner that asks again has none in hand: the answer was lost, and it is given the same slice
+        with a new token. Raises Led.
+        """
+
+    def take_over(self, label: str, owner: str, in_hand: Collection[int]) -> Claim | None:
+        """The same, for an `owner` that has the slices `in_hand`, by their numbers: only one whose
+        lease has run out, and none of those.
         """
 
     def renew(self, claim: Claim) -> bool:
