@@ -38,7 +38,7 @@ from miyabi_healing.model.steps import (
 )
 from miyabi_healing.support.files import identity_at
 
-ROUNDS = int(os.environ.get("RACE_ROUNDS", "100"))
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "200"))
 LINES = [b"line %06d, and what it says\n" % number for number in range(2000)]
 
 
