@@ -11,6 +11,9 @@ CUTS.
 
 from __future__ import annotations
 
+import gc
+import importlib
+import itertools
 import json
 import os
 import shutil
@@ -46,8 +49,9 @@ from gitworld import commit, git, merge, repository, worktree
 
 from miyabi_healing.gate import execute, recover, rollback
 from miyabi_healing.gate.handlers import log_files as log_handler
+from miyabi_healing.gate.primitives import room
 from miyabi_healing.gate.primitives.context import Context
-from miyabi_healing.host import caches, memory, process_ending
+from miyabi_healing.host import caches, memory, process_ending, process_status
 from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.claim import Claim
@@ -76,7 +80,7 @@ from miyabi_healing.model.steps import (
     Step,
     TrimLog,
 )
-from miyabi_healing.state import quarantine, retention
+from miyabi_healing.state import quarantine, retention, store
 from miyabi_healing.support.files import identity_at
 
 TAKEN = "archive log, name taken"
@@ -322,24 +326,34 @@ def in_child(action: Callable[[], object]) -> tuple[int, Any]:
 
 
 def traced(action: Callable[[], object], until: Point | None) -> list[Point]:
-    """Run something and note each point of the gate and the journal it reaches; end it for good at
-    the point `until`.
+    """Run something and note each point of the gate and the journal it reaches; or end it for good
+    at the point `until`, and note nothing.
     """
     points: list[Point] = []
     times: Counter[tuple[str, int]] = Counter()
+    left = until[2] if until else 0
 
-    def local(frame: FrameType, event: str, _argument: object) -> Any:
+    def note(frame: FrameType, event: str, _argument: object) -> Any:
         if event == "line":
             line = (frame.f_code.co_filename, frame.f_lineno)
             times[line] += 1
-            if (*line, times[line]) == until:
-                os.kill(os.getpid(), signal.SIGKILL)
             if times[line] <= 3:
                 points.append((*line, times[line]))
-        return local
+        return note
+
+    def end(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal left
+        if event == "line" and until and frame.f_lineno == until[1]:
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return end
 
     def every(frame: FrameType, _event: str, _argument: object) -> Any:
-        return local if frame.f_code.co_filename.startswith(TRACED) else None
+        file = frame.f_code.co_filename
+        if until:  # tracing is slow: only where that point is
+            return end if file == until[0] else None
+        return note if file.startswith(TRACED) else None
 
     sys.settrace(every)
     try:
@@ -409,6 +423,15 @@ class Row:
             except AssertionError:
                 continue
         raise AssertionError(f"the run before was not killed anywhere near {points[index]}")
+
+    def load_what_it_loads(self) -> None:
+        """Else every fork would load it anew."""
+        self.fresh()
+        loaded = in_child(lambda: [self.action(), next_run(self.top)] and list(sys.modules))[1]
+        for name in {*loaded} - {*sys.modules}:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # a collection in a fork would write to, and so copy, all that is shared
 
     def points(self) -> list[Point]:
         self.fresh()
@@ -525,6 +548,8 @@ log_handler.CHUNK = 64 << 10  # so that a log goes in several parts
 
 def main(kind: str, phase: str, stride: int, folder: Path) -> None:
     row = Row(kind, phase, folder / "world")
+    row.load_what_it_loads()
+    row.end()
     points = row.points()
     row.end()
     problems, runs = [], 0
@@ -560,4 +585,10 @@ def main(kind: str, phase: str, stride: int, folder: Path) -> None:
 if __name__ == "__main__":
     # below a coding agent or a CI runner, which may have started this, nothing is ever ended
     process_ending.above = lambda process: iter(())
+    # who uses the files is not what this is about, and asking a whole host takes most of the time
+    process_status._pids = lambda: [1, os.getppid(), os.getpid()]
+    # all that was deleted came back: else what others write decides which lines are reached
+    free = itertools.count(0, 1 << 40)
+    room._free = lambda path: next(free)
+    store.RESERVE = 64 << 10  # it is written in every world
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

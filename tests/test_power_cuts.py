@@ -138,7 +138,7 @@ def problem(image: Path, world: Path, kind: str, before: kill_matrix.Snapshot) -
             names = [
                 name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
             ]
-            return f"not as before: {sorted(names)[:5]} {seen}"
+            return f"not as before: {sorted(names)[:5]} {seen} {undone}"
         held = [each.manifest for each in quarantine.find_entries(top / "state")]
         return f"left behind: {held} {seen} {undone}" if held else None
     finally:
