@@ -125,7 +125,7 @@ def test_folders_swapped_for_links_during_a_cleanup_lead_nowhere(
     monkeypatch.setattr(os, "open", slow(os.open))
     victim = fill(tmp_path / "victim")
     deleted = 0
-    for _ in range(ROUNDS):
+    for _ in range(max(ROUNDS // 2, 1)):  # each is slow
         root = home / ".cache" / "thumbnails"
         fill(root / "top" / "deep")
         step = Delete(
@@ -234,7 +234,7 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(
     home: Path, context: Context, kind: type[TrimLog | ArchiveLog]
 ) -> None:
     log = home / "app.log"
-    done, within = 0, 0.03
+    done, within = 0, 0.0
     for number in range(ROUNDS):
         log.write_bytes(b"".join(LINES))
         common = {"target": "", "reason": "", "path": log, "identity": identity_at(log)}
@@ -244,11 +244,12 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(
             else ArchiveLog(**common)
         )  # type: ignore[arg-type]
 
-        # how long it takes undisturbed: a busy machine must not let the attacker win every time
-        if number == 0:
+        # how long it takes undisturbed: a busy machine must not let the attacker win every time,
+        # nor what the first time loads let it come when all is over
+        if number < 2:
             began = time.monotonic()
             assert attempt(step, context)
-            within = max(2 * (time.monotonic() - began), within)
+            within = max(2 * (time.monotonic() - began), 0.03)
             shutil.rmtree(context.state)
             continue
 
