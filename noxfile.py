@@ -58,7 +58,9 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests (``-- ARGUMENTS`` go to pytest)."""
     install(session, "fleet")
-    session.run("pytest", "-n", "auto", *session.posargs)
+    workers = str((os.cpu_count() or 1) + 1)  # tests wait a third of their time
+    # worksteal: a file's tests mostly share a worker, and so the servers that they start
+    session.run("pytest", "-n", workers, "--dist", "worksteal", *session.posargs)
 
 
 @nox.session(default=False)

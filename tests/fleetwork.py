@@ -25,8 +25,6 @@ from program import environment, settings
 from conftest import ENDS_WITH_US, PROJECT
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin")
-# What single functions are tested for as well, once more with everything around them.
-wide = pytest.mark.skipif("WIDE_TESTS" not in os.environ, reason="only with WIDE_TESTS=1")
 needs_sshd = pytest.mark.skipif(
     SSHD is None or os.geteuid() != 0, reason="needs OpenSSH's server, and root for namespaces"
 )

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansiblework import COLLECTION, Play, Stand, plugin, recap
-from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts, wide
+from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts
 from foresightwork import journal_of
 
 from conftest import PROJECT, wait_for
@@ -129,7 +129,6 @@ def test_check_mode_shows_the_plan_and_changes_nothing_then_killed_it_goes_on(
         assert labels_of(each) == ["tonight"], "once"
 
 
-@wide
 @needs_ansible
 @needs_sshd
 @pytest.mark.root
@@ -144,7 +143,6 @@ def test_canary_that_is_not_healed_is_the_only_host_that_is_touched(play: Play) 
     )
 
 
-@wide
 @needs_ansible
 @needs_sshd
 @pytest.mark.root
@@ -170,7 +168,6 @@ def test_hosts_that_cannot_be_reached_count_for_the_share_of_a_wave(play: Play) 
     assert sorted(line["host"] for line in play.lines("r")) == list("abcdef")
 
 
-@wide
 @needs_ansible
 @needs_sshd
 @pytest.mark.root

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ansiblework import Play, Stand
-from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts, wide
+from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts
 from fleetworkers import invoke, standing_in
 from program import environment, run
 
@@ -153,7 +153,7 @@ def test_whole_way(hosts: Hosts, home: Path) -> None:
     ("canary", "touched", "why"),
     [
         (Stand("a", found=("large_log_files",)), ["a"], "a (issues)"),
-        pytest.param(Stand("a", reachable=False), [], "a (unreachable)", marks=wide),
+        pytest.param(Stand("a", reachable=False), [], "a (unreachable)"),
     ],
 )
 def test_canary_that_is_not_well_is_the_only_host_that_is_touched(
@@ -166,7 +166,6 @@ def test_canary_that_is_not_well_is_the_only_host_that_is_touched(
     assert play.started() == touched
 
 
-@wide
 @needs_sshd
 def test_killed_coordinator_keeps_others_out_and_its_rollout_is_resumed(
     hosts: Hosts, home: Path, slow: Path, start: Callable[..., psutil.Popen],
@@ -199,7 +198,6 @@ def test_killed_coordinator_keeps_others_out_and_its_rollout_is_resumed(
     assert tokens == sorted(tokens)
 
 
-@wide
 @needs_sshd
 @needs_postgres
 def test_interrupted_coordinator_leaves_nothing_behind_and_somebody_else_goes_on(
