@@ -546,6 +546,33 @@ def test_store_that_renews_leases_and_keeps_no_answer_is_given_up(
     assert lead(store, "a", Asking(), "two").counts == {WELL: 3}, "it was given back"
 
 
+@pytest.mark.parametrize(
+    ("is_made", "others", "told"), [(True, 0, 1), (False, 0, 1), (False, 1, 0)]
+)
+def test_people_are_told_of_a_stop_whose_answer_was_lost(
+    store: FleetStore, is_made: bool, others: int, told: int
+) -> None:
+    store.create(rollout_of(6, "1"), "me")
+    tries = itertools.count()
+
+    def stop(label: str, reason: str, *, by_rule: bool = False) -> bool:
+        if next(tries) == 0:
+            if is_made:
+                assert store.stop(label, reason, by_rule=by_rule)
+            if others:
+                assert store.stop(label, "by somebody")
+            raise StoreError("nobody knows whether it was made")
+        return store.stop(label, reason, by_rule=by_rule)
+
+    stops: list[None] = []
+    standing = lead(
+        wrapped(store, stop=stop), "a", Asking(lambda host: UNREACHABLE), "one",
+        stopped=lambda: stops.append(None), sleep=lambda seconds: None,
+    )  # fmt: skip
+    assert standing.state is RolloutState.STOPPED
+    assert len(stops) == told
+
+
 def test_store_that_is_away_is_said_once(store: FleetStore) -> None:
     tries = iter(range(3))
 

@@ -70,6 +70,7 @@ class _Coordinator:
     sleep: Callable[[float], None]
     judge_at: float = 0  # by `clock`: a wave that is at work is judged once in a lease
     look_at: float = 0  # for slices that others have lost, while there are some in hand
+    unsure: str | None = None  # it asked to stop for that reason, and knows no answer
     works: list[SliceWork] = field(default_factory=list)  # in hand
     news: threading.Event = field(default_factory=threading.Event)  # of one of them
 
@@ -170,7 +171,7 @@ class _Coordinator:
         if not self.store.is_accepted(label, wave):
             reason = why_to_stop(self.rollout, wave, answers, self.store.answers(label))
             if reason is not None:
-                return self.store.stop(label, reason, by_rule=True)
+                return self._stop(reason)
         self.store.advance(label, wave)
         return False
 
@@ -185,7 +186,20 @@ class _Coordinator:
         answers = self.store.brief_answers(label)
         of_wave = [each for each in answers if each.host in hosts]
         reason = why_to_stop(self.rollout, wave, of_wave, answers)
-        return reason is not None and self.store.stop(label, reason, by_rule=True)
+        return reason is not None and self._stop(reason)
+
+    def _stop(self, reason: str) -> bool:
+        """Whether it was this one that stopped it, or may have been: where the store's answer was
+        lost before. People are told twice then rather than not at all.
+        """
+        label, before = self.rollout.label, self.unsure
+        self.unsure = reason
+        is_ours = self.store.stop(label, reason, by_rule=True)
+        if not is_ours and before is not None:
+            found = self.store.standing(label)
+            is_ours = found is not None and found.by_rule and found.reason == before
+        self.unsure = None
+        return is_ours
 
     def _patiently(self, ask: Callable[[], _Result]) -> _Result:
         """Ask the store until it answers. Raises its last StoreError."""
