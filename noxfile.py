@@ -107,6 +107,7 @@ def package(session: nox.Session) -> None:
         *needed,
         "miyabi_healing/fleet/fleet-report.schema.json",
         "miyabi_healing/fleet/fleet.html",
+        "miyabi_healing/report/page/head.html",
         "miyabi_healing/report/page/page.html",
         "miyabi_healing/report/page/style.css",
         "miyabi_healing/report/prediction.schema.json",

@@ -17,11 +17,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from miyabi_healing.support import invocation, mount_answers
+
+if TYPE_CHECKING:
+    from fleetwork import Postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
 OWN_FOLDERS = (
@@ -380,6 +384,15 @@ def served(tmp_path: Path, only_mounts: None, start: object) -> Iterator[Callabl
     for each in reversed(all_of_them):
         each.end()
     mount_answers.forget()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """A Postgres for all tests of a worker; each has tables of its own, or begins with none."""
+    from fleetwork import postgres  # which needs this module
+
+    with postgres() as running:
+        yield running
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from fleetwork import needs_postgres
+
 from miyabi_healing.fleet.open_store import open_store
 from miyabi_healing.fleet.sql_store import SqlStore
 from miyabi_healing.fleet.status import (
@@ -50,6 +53,23 @@ def opened(where: str, folder: Path) -> Iterator[SqlStore]:
     """A store: of a Postgres by its connection string, or in a file."""
     with closing(open_store(where, folder / "fleet.sqlite3")) as store:
         assert isinstance(store, SqlStore)
+        yield store
+
+
+STORES = ["file", pytest.param("Postgres", marks=needs_postgres)]
+
+
+@contextmanager
+def empty(request: pytest.FixtureRequest, folder: Path) -> Iterator[SqlStore]:
+    """An empty store of the kind that a fixture's parameter says, one of STORES."""
+    where = ""
+    if request.param == "Postgres":
+        import psycopg
+
+        where = request.getfixturevalue("server").dsn
+        with psycopg.connect(where, autocommit=True) as to:
+            to.execute("drop schema public cascade; create schema public")
+    with opened(where, folder) as store:
         yield store
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from fleet_standins import Coordinators, CutLine, StandIns, in_background
-from fleetwork import Postgres, needs_postgres, postgres
+from fleetwork import Postgres, needs_postgres
 
 from conftest import wait_for
 from miyabi_healing.fleet import coordinator, slice_work
@@ -592,12 +592,6 @@ def test_store_that_is_away_is_said_once(store: FleetStore) -> None:
 
 
 # -- several, and their faults -------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 class World:

@@ -17,7 +17,7 @@ import fleetstories
 import pytest
 from click.testing import CliRunner
 from fleetstories import LABEL, age, answer, document, issue, mixed, rolled_out
-from fleetwork import Postgres, needs_postgres, postgres
+from fleetwork import Postgres, needs_postgres
 from rich.cells import cell_len
 from slackserver import Slack, slack
 
@@ -40,23 +40,10 @@ HOUR, DAY = 3600.0, 86_400.0
 SILENT_AFTER = 2 * HOUR
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as made:
-        yield made
-
-
-@pytest.fixture(params=["file", pytest.param("Postgres", marks=needs_postgres)])
+@pytest.fixture(params=fleetstories.STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
     """An empty store of each kind."""
-    where = ""
-    if request.param == "Postgres":
-        import psycopg
-
-        where = request.getfixturevalue("server").dsn
-        with psycopg.connect(where, autocommit=True) as to:
-            to.execute("drop schema public cascade; create schema public")
-    with fleetstories.opened(where, tmp_path) as made:
+    with fleetstories.empty(request, tmp_path) as made:
         yield made
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fleet_standins import CutLine, in_background
-from fleetwork import Postgres, needs_postgres, postgres
+from fleetwork import Postgres, needs_postgres
 
 from conftest import wait_for
 from miyabi_healing.fleet import sql_store
@@ -30,12 +30,6 @@ from miyabi_healing.model.rollout import Answer, Claim, HostState, Rollout, Roll
 WELL, ISSUES, UNREACHABLE = HostState.WELL, HostState.ISSUES, HostState.UNREACHABLE
 UNTOUCHED, AT_WORK, FAILED = HostState.UNTOUCHED, HostState.AT_WORK, HostState.FAILED
 Opener = Callable[[], FleetStore]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as running:
-        yield running
 
 
 def own_schema(server: Postgres, name: str) -> str:

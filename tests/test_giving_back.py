@@ -9,7 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from coordinatorwork import GONE_OWNER, OLD, planned, rewritten
-from fleetwork import Postgres, needs_postgres, postgres
+from fleetwork import Postgres, needs_postgres
 from gatework import carry_out, plan
 
 from miyabi_healing.gate.primitives import task_file
@@ -300,12 +300,6 @@ def test_statement_that_compares_too_little_changes_nothing(home: Path) -> None:
     outcome = given_back(home, config)
     assert (outcome.status, "changed 3 rows" in outcome.message) == ("skipped", True)
     assert [each[1] for each in rows(home)] == ["in_progress", "in_progress", "completed"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as started:
-        yield started
 
 
 @needs_postgres

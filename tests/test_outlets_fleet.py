@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from endpoint import closed_port, took_less_than
-from fleetwork import Postgres, needs_postgres, postgres
+from fleetwork import Postgres, needs_postgres
 from program import run, settings
 
 from miyabi_healing.cli.setup import diagnosis
@@ -41,12 +41,6 @@ import pytest
 def test_things(measure, limit):
     assert measure(VALUE, "Found some things") <= limit
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    with postgres() as found:
-        yield found
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 from miyabi_healing.fleet.store import StoreError
 
+MISSING = "a store in Postgres needs psycopg: pip install 'miyabi-healing[fleet]'"
 # What a host, a name or a port looks like. An odd one may be a piece of a password, as where an @
 # in it was not written as %40.
 _ODD = re.compile(r"[^\w.,:/\\-]")
@@ -19,9 +20,7 @@ def parse(where: str) -> dict[str, Any]:
         import psycopg
         from psycopg.conninfo import conninfo_to_dict
     except ImportError:
-        raise StoreError(
-            "a store in Postgres needs psycopg: pip install 'miyabi-healing[fleet]'"
-        ) from None
+        raise StoreError(MISSING) from None
     try:
         return conninfo_to_dict(where)
     except psycopg.Error:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from miyabi_healing.fleet.conninfo import parse, without_secrets
+from miyabi_healing.fleet.conninfo import MISSING, parse, without_secrets
 from miyabi_healing.fleet.database import Statement, Transaction, check_version, make_tables
 from miyabi_healing.fleet.store import Refused, StoreError
 from miyabi_healing.report.fleet_row import POSTGRES
@@ -176,9 +176,7 @@ class PostgresDatabase:
             import psycopg
             from psycopg import errors
         except ImportError:
-            raise StoreError(
-                "a store in Postgres needs psycopg: pip install 'miyabi-healing[fleet]'"
-            ) from None
+            raise StoreError(MISSING) from None
         try:
             yield
         except UnicodeError:
