@@ -396,6 +396,17 @@ def server() -> Iterator[Postgres]:
 
 
 @pytest.fixture
+def where(server: Postgres, request: pytest.FixtureRequest) -> str:
+    """The connection string of a schema of the test's own."""
+    import psycopg
+
+    name = f"t{abs(hash(request.node.nodeid))}"
+    with psycopg.connect(server.dsn, autocommit=True) as line:
+        line.execute(f"create schema {name}".encode())
+    return f"{server.dsn}?options=-csearch_path%3D{name}"
+
+
+@pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Mount filesystems of the test's own: ``mounted("ext4", "64M")`` (on a loop device) or
     ``mounted("tmpfs", "8M")``.

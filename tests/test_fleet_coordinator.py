@@ -659,17 +659,6 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[.
         each.end()
 
 
-@pytest.fixture
-def where(server: Postgres, request: pytest.FixtureRequest) -> str:
-    """Tables of the test's own."""
-    import psycopg
-
-    name = f"t{abs(hash(request.node.name))}"
-    with psycopg.connect(server.dsn, autocommit=True) as line:
-        line.execute(f"create schema {name}".encode())
-    return f"{server.dsn}?options=-csearch_path%3D{name}"
-
-
 @needs_postgres
 def test_killed_coordinators_are_replaced_by_others_and_by_later_ones(
     world: Callable[..., World], where: str

@@ -12,21 +12,25 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 from ansiblework import Play, Stand
-from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts
+from fleetwork import Host, Hosts, needs_postgres, needs_sshd, ssh_hosts
 from fleetworkers import invoke, standing_in
 from program import environment, run
 
 from conftest import PROJECT, wait_for
 from miyabi_healing.fleet.ansible_worker import AnsibleWorker
+from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.inventory import inventory_hosts
+from miyabi_healing.fleet.open_store import open_store
+from miyabi_healing.fleet.waves import make_slices
 from miyabi_healing.fleet.worker import WorkerError
-from miyabi_healing.model.rollout import Claim, Slice
+from miyabi_healing.model.rollout import Answer, Claim, HostState, Rollout, Slice
 
 needs_ansible = pytest.mark.skipif(
     find_spec("ansible_runner") is None, reason="needs Ansible: the extra fleet"
@@ -202,42 +206,65 @@ def test_killed_coordinator_keeps_others_out_and_its_rollout_is_resumed(
 @needs_postgres
 def test_interrupted_coordinator_leaves_nothing_behind_and_somebody_else_goes_on(
     hosts: Hosts, home: Path, slow: Path, start: Callable[..., psutil.Popen],
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, where: str,
 ) -> None:  # fmt: skip
-    with postgres() as server:
-        store = ("--store", server.dsn)
-        # one connection is kept open, as Ansible does by itself
-        inventory = home / "hosts.ini"
-        keep = "host2 ansible_ssh_extra_args='-o ControlMaster=auto -o ControlPersist=60s'"
-        inventory.write_text(hosts.inventory().read_text().replace("host2", keep, 1))
-        options = ("--inventory", inventory, "--executable", slow, *store)
-        rollout = ("shared", "--waves", "100%", "--no-canary", *store)
-        first = start_heal(start, home / "output", *rollout, *options)
-        wait_for(lambda: all(asked(each) for each in hosts.hosts), 120)
-        with standing_in(monkeypatch, "host1", "host2") as other:
-            code, text = invoke("fleet", "heal", *rollout, "--no-wait")
-        assert (code, other.asked) == (75, []), text
-        assert "shared is at work in wave 1 of 1" in text
-        assert left_of_ansible()
-        first.send_signal(signal.SIGINT)
-        assert first.wait(120) == 130
-        wait_for(lambda: not left_of_ansible(), 5)  # what was killed takes a moment to be gone
-        text = (home / "output").read_text()
-        assert "stopped by SIGINT; to go on: python3" in text
-        assert "fleet resume shared --store" in text
-        assert "the store is a file" not in text
+    store = ("--store", where)
+    # one connection is kept open, as Ansible does by itself
+    inventory = home / "hosts.ini"
+    keep = "host2 ansible_ssh_extra_args='-o ControlMaster=auto -o ControlPersist=60s'"
+    inventory.write_text(hosts.inventory().read_text().replace("host2", keep, 1))
+    options = ("--inventory", inventory, "--executable", slow, *store)
+    rollout = ("shared", "--waves", "100%", "--no-canary", *store)
+    first = start_heal(start, home / "output", *rollout, *options)
+    wait_for(lambda: all(asked(each) for each in hosts.hosts), 120)
+    with standing_in(monkeypatch, "host1", "host2") as other:
+        code, text = invoke("fleet", "heal", *rollout, "--no-wait")
+    assert (code, other.asked) == (75, []), text
+    assert "shared is at work in wave 1 of 1" in text
+    assert left_of_ansible()
+    first.send_signal(signal.SIGINT)
+    assert first.wait(120) == 130
+    wait_for(lambda: not left_of_ansible(), 5)  # what was killed takes a moment to be gone
+    text = (home / "output").read_text()
+    assert "stopped by SIGINT; to go on: python3" in text
+    assert "fleet resume shared --store" in text
+    assert "the store is a file" not in text
 
-        code, text = invoke("fleet", "stop", "--reason", "wrong day", *store)
-        assert code == 0, text
-        with standing_in(monkeypatch, "host1", "host2") as other:
-            code, text = invoke("fleet", "heal", *rollout)
-        assert (code, other.asked) == (4, [])
-        assert "shared was stopped: wrong day" in text
-        assert len(asked(hosts.hosts[0])) == 1
+    code, text = invoke("fleet", "stop", "--reason", "wrong day", *store)
+    assert code == 0, text
+    with standing_in(monkeypatch, "host1", "host2") as other:
+        code, text = invoke("fleet", "heal", *rollout)
+    assert (code, other.asked) == (4, [])
+    assert "shared was stopped: wrong day" in text
+    assert len(asked(hosts.hosts[0])) == 1
+    (slow.parent / "go").touch()
+    done = resume("shared", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(asked(hosts.hosts[0])) == 2
+
+
+@needs_sshd
+@needs_postgres
+def test_slice_that_another_one_lost_is_asked_beside_ones_own(
+    hosts: Hosts, slow: Path, where: str
+) -> None:
+    """The first host stays at work until the second one has answered."""
+    told: list[str] = []
+
+    def hear(answer: Answer) -> None:
+        told.append(answer.host)
         (slow.parent / "go").touch()
-        done = resume("shared", *options)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert len(asked(hosts.hosts[0])) == 2
+
+    with closing(open_store(where, slow)) as store:
+        store.create(Rollout("beside", make_slices(["host1", "host2"], ("100%",), 1, 2), 2), "me")
+        for each in [store.claim("beside", "dead"), store.claim("beside", "dead too")]:
+            assert each is not None
+            store.release(each)
+        worker = AnsibleWorker(str(hosts.inventory()), str(slow))
+        standing = lead(store, "beside", worker, "me", told=hear)
+    assert standing.counts == {HostState.WELL: 2}
+    assert told == ["host2", "host1"]
+    assert [len(asked(each)) for each in hosts.hosts] == [1, 1]
 
 
 @pytest.mark.parametrize(

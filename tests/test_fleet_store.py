@@ -32,20 +32,6 @@ UNTOUCHED, AT_WORK, FAILED = HostState.UNTOUCHED, HostState.AT_WORK, HostState.F
 Opener = Callable[[], FleetStore]
 
 
-def own_schema(server: Postgres, name: str) -> str:
-    """Tables of one test's own."""
-    import psycopg
-
-    with psycopg.connect(server.dsn, autocommit=True) as line:
-        line.execute(f"create schema {name}".encode())
-    return f"{server.dsn}?options=-csearch_path%3D{name}"
-
-
-@pytest.fixture
-def where(server: Postgres, request: pytest.FixtureRequest) -> str:
-    return own_schema(server, f"t{abs(hash(request.node.name))}")
-
-
 @pytest.fixture(params=["file", pytest.param("postgres", marks=needs_postgres)])
 def another(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Opens the same store once more."""
