@@ -31,6 +31,8 @@ import nox
 RUNNER = str(Path(__file__).resolve().parent / "requirements/runner.txt")
 nox.options.reuse_existing_virtualenvs = True
 nox.options.default_venv_backend = "uv|venv"  # both come with nox; uv takes a tenth of pip's time
+# uv compiles nothing beforehand, so every program that a test starts would compile all it imports
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def install(session: nox.Session, *locks: str) -> None:
