@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from miyabi_healing.gate.handlers import log_files as gate_logs
 from miyabi_healing.gate.handlers.table import apply
 from miyabi_healing.gate.primitives import compression, quarantine_locations, quarantine_restore
 from miyabi_healing.gate.primitives.context import Context, Refused
+from miyabi_healing.host import users
+from miyabi_healing.host.process_status import read_process
 from miyabi_healing.host.readings import Host
 from miyabi_healing.model.config import Config, PolicySettings
 from miyabi_healing.model.config import QuarantineSettings as Quarantined
@@ -426,6 +429,43 @@ def test_shortened_log_comes_back_under_its_writer_with_what_was_written_since(
     assert since[:-1] == [b"since %d" % number for number in range(len(since) - 1)]
     assert len(since) > 100
     assert quarantine.find_entries(where.state) == []
+
+
+@pytest.mark.root
+def test_front_of_a_log_is_not_moved_under_whom_nobody_can_look_into(
+    mounted: Callable[..., Path], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = mounted("ext4", "64M")
+    log = home / "app.log"
+    log.write_bytes(LINES)
+    where = context(home)
+    assert apply(trim(log), where).details["way"] == "collapsed"
+    left = log.read_bytes()
+
+    def said() -> str:
+        (entry,) = undo.entries(where.state, where.run_id, 0)
+        with pytest.raises(Refused) as refused:
+            undo.restore([entry], context(home))
+        assert log.read_bytes() == left
+        return str(refused.value)
+
+    secret = read_process(start("sleep", "100").pid)
+    assert secret is not None
+    secret = replace(secret, uid=4242)  # it cannot write to the log by its name
+    with monkeypatch.context() as patch:
+        found = replace(users.scan_open_files(), unseen=(secret,), why={secret.pid: "told so"})
+        patch.setattr(users, "scan_open_files", lambda: found)
+        assert (
+            f"holders unknown: sleep (pid {secret.pid}) cannot be looked into (told so)" in said()
+        )
+    for read, why in (("", "inside it, not at its end"), ("cat <&3;", "at an offset of its own")):
+        writer = start("sh", "-c", f"exec 3<>{log}; {read} exec sleep 100")
+        wait_for(lambda each=writer: each.name() == "sleep")  # type: ignore[misc]
+        assert why in said()
+        writer.kill()
+        writer.wait()
+    undo.restore(undo.entries(where.state, where.run_id, 0), context(home))
+    assert log.read_bytes() == LINES
 
 
 def test_shortened_log_is_found_where_it_was_rotated_to(home: Path) -> None:

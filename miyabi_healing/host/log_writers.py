@@ -105,6 +105,17 @@ def why_not_closed(found: Writers, seen: OpenFiles) -> str | None:
     return f"holders unknown: {seen.blind}" if seen.blind else "holders unknown"
 
 
+def why_not_append_only(found: Writers, seen: OpenFiles) -> str | None:
+    """Why the front of a log must not be moved under those who have it open; None where it may."""
+    if found.trouble or found.append_only:
+        return found.trouble
+    own = (each for each in found.holders if each.writable and not each.append)
+    if writer := next(own, None):
+        return f"{writer.name} (pid {writer.pid}) writes to it at an offset of its own"
+    unseen = seen.unseen_text(seen.unseen[0]) if seen.unseen else seen.blind
+    return f"holders unknown: {unseen}"
+
+
 def _could_write(process: Process, status: os.stat_result) -> bool:
     return process.uid == status.st_uid or bool(status.st_mode & 0o022)
 

@@ -118,12 +118,9 @@ def _log_trouble(entry: WrittenEntry, context: Context, descriptor: int, path: P
         return (
             f"it was truncated or rewritten since; what was cut off is in {display(entry.payload)}"
         )
-    found = log_writers.writers_of(
-        path, os.fstat(descriptor), context.host.witness().of(path), but=descriptor
-    )
-    if found.trouble or (gone and not found.append_only):
-        return found.trouble or "it has a writer that keeps an offset of its own"
-    return None
+    seen = context.host.witness().of(path)
+    found = log_writers.writers_of(path, os.fstat(descriptor), seen, but=descriptor)
+    return log_writers.why_not_append_only(found, seen) if gone else found.trouble
 
 
 def _untouched(entry: WrittenEntry, status: os.stat_result) -> bool:
