@@ -136,6 +136,6 @@ def large(hosts: int = 100_000) -> FleetStatus:
         versions=tuple(VersionInUse(f"{evil}{at}", 10, names if at else ()) for at in range(100)),
         rollouts=tuple(
             OpenRollout(f"{evil}{at}", "stopped", True, evil, 1, 3, 1.79e9,
-                               {"untouched": 5, "unreachable": 1}) for at in range(20)
+                               {"untouched": 5, "unreachable": 1}, False) for at in range(20)
         ),
     )  # fmt: skip

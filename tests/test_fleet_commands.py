@@ -8,7 +8,8 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from conftest import wait_for
 from miyabi_healing.fleet import ansible_tools, ansible_worker, collection, inventory, wording
 from miyabi_healing.fleet.ansible_worker import answer_of
 from miyabi_healing.fleet.inventory import inventory_hosts
+from miyabi_healing.fleet.telling import Teller
+from miyabi_healing.fleet.waves import make_slices
 from miyabi_healing.fleet.worker import WorkerError
-from miyabi_healing.model.rollout import Answer, Claim, HostState, Slice
+from miyabi_healing.model.rollout import Answer, Claim, HostState, Rollout, Slice
 
 ISSUE = {"name": "large_log_files", "target": "/srv/*.log", "severity": "medium", "healed": False}
 STEP = {"kind": "trim log", "target": "/srv/a.log", "reason": "it is long", "status": "planned"}
@@ -231,17 +234,20 @@ def test_hosts_that_cannot_be_asked_at_all_leave_the_rollout_to_be_resumed(
 # Where it is written
 
 
+EARLIER = '{"kind": "fleet"}\n'
+
+
 def test_report_is_in_the_file_as_it_comes_and_whole_at_the_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     report, seen = tmp_path / "report.jsonl", []
     with standing_in(monkeypatch, "a", BAD) as worker:
-        report.write_text("an earlier one")
+        report.write_text(EARLIER)
         worker.during = lambda claim: seen.append(report.read_text())
         code, text = invoke(
             "fleet", "heal", "x", "--report", report, "--json", "--waves", "1", *ALL[3:]
         )
-    assert seen[0] == "an earlier one"
+    assert seen[0] == EARLIER
     assert [json.loads(line)["host"] for line in seen[1].splitlines()] == ["a"]
     rows = [json.loads(line) for line in report.read_text().splitlines()]
     assert [each["kind"] for each in rows] == ["fleet", "host", "host"]
@@ -249,6 +255,20 @@ def test_report_is_in_the_file_as_it_comes_and_whole_at_the_end(
     printed = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert printed == rows
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["report.jsonl"]
+
+
+@pytest.mark.parametrize("words", ["notes\n", "[1]\n", '{"kind": "letter"}\n', "[" * 100_000])
+def test_report_never_takes_the_place_of_somebody_elses_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_text(words)
+    with standing_in(monkeypatch, "a") as worker:
+        code, text = invoke("fleet", "heal", "x", "--report", file)
+        assert (code, worker.asked, file.read_text()) == (2, [], words)
+        assert "it is there, and no fleet report" in text
+        file.write_text("")
+        assert invoke("fleet", "heal", "x", "--report", file)[0] == 0
 
 
 @pytest.mark.parametrize("place", ["pipe", "folder", "link"])
@@ -449,10 +469,10 @@ def test_without_ansible_the_way_to_it_is_said(
 ) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(WorkerError, match=r"pip install 'miyabi-healing\[fleet\]'"):
+    with pytest.raises(WorkerError, match=r"installed as miyabi-healing\[fleet\]"):
         inventory_hosts("a,b")
     code, text = invoke("fleet", "heal", "--inventory", "a,b")
-    assert (code, "pip install 'miyabi-healing[fleet]'" in text) == (2, True)
+    assert (code, "which " in text, "miyabi-healing[fleet]" in text) == (2, True, True)
     (tmp_path / "ansible").write_text("#!/bin/sh\n")
     (tmp_path / "ansible").chmod(0o755)
     assert ansible_tools.ansible_tool("ansible") == str(tmp_path / "ansible")
@@ -548,3 +568,87 @@ def test_commands_that_go_on_name_the_store_where_an_option_did() -> None:
         assert all(each.endswith(where) for each in found)
     (_, more) = wording.next_steps("x", "stopped", counts, "--inventory i", where)
     assert more[0].endswith("resume x --again --inventory i")
+
+
+def test_stopped_rollout_whose_hosts_were_all_asked_is_gone_on_with_by_asking_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = Answer("b", HostState.UNREACHABLE, None, "no route")
+    with standing_in(monkeypatch, "a", gone):
+        assert invoke("fleet", "heal", "x", "--waves", "1")[0] == 4
+        code, text = invoke("fleet", "heal", "x", "--waves", "1")
+    assert code == 4
+    assert "To go on: miyabi-healing fleet resume x --again" in " ".join(text.split())
+
+
+def test_resume_without_ansible_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with standing_in(monkeypatch, "a", Answer("b", HostState.UNREACHABLE, None, "no route")):
+        assert invoke("fleet", "heal", "x", "--waves", "1")[0] == 4
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, text = invoke("fleet", "resume", "x", "--again", "--inventory", "a,b")
+    assert (code, "reaching hosts needs Ansible" in text) == (2, True)
+    code, text = invoke("fleet", "status", "x")
+    assert (code, "x was stopped by a rule" in text) == (4, True)
+
+
+# What is said meanwhile
+
+
+def teller() -> tuple[Teller, list[str], Callable[[int], Claim]]:
+    """Of two waves, the second one of two slices of two hosts each."""
+    rollout = Rollout("x", make_slices(["a", "b", "c", "d", "e"], ("1", "100%"), 2, 4), 4)
+    said: list[str] = []
+    made = Teller(
+        rollout, lambda line, bad: said.append(line), lambda text: said.append(f"~{text}")
+    )
+    return made, said, lambda number: Claim("x", rollout.slices[number - 1], 1, 30)
+
+
+def test_two_slices_in_hand_are_told_apart() -> None:
+    made, said, claim = teller()
+    made.begins(claim(2))
+    made.begins(claim(3))
+    for host in ("d", "b", "e", "c"):
+        made.hears(Answer(host, HostState.WELL, 0))
+    made.ends()
+    assert said == [
+        "wave 2 of 2: 4 hosts", "~wave 2 of 2: 0 of 2 hosts have answered",
+        "~wave 2 of 2: 0 of 4 hosts have answered", "~wave 2 of 2: 1 of 4 hosts have answered",
+        "~wave 2 of 2: 2 of 4 hosts have answered", "~wave 2 of 2: 3 of 4 hosts have answered",
+        "wave 2 of 2, slice 3: 2 well",
+        "~wave 2 of 2: 2 of 2 hosts have answered", "wave 2 of 2, slice 2: 2 well",
+    ]  # fmt: skip
+
+
+def test_slice_that_was_lost_and_won_again_is_told_with_what_it_had() -> None:
+    made, said, claim = teller()
+    made.begins(claim(2))
+    made.hears(Answer("b", HostState.WELL, 0))
+    made.waits(30)
+    left = claim(2)
+    made.begins(replace(left, slice=replace(left.slice, hosts=("c",))))
+    made.hears(Answer("c", HostState.UNREACHABLE, None, "no route"))
+    made.ends()
+    assert [each for each in said if not each.startswith("~")] == [
+        "wave 2 of 2: 4 hosts",
+        "wave 2 of 2, slice 2: 1 well",
+        "others have all hosts that are left; without a sign of life for 30 s, they are taken over",
+        "wave 2 of 2, slice 2: 1 of 2 hosts left to ask",
+        "c: unreachable: no route",
+        "wave 2 of 2, slice 2: 1 unreachable",
+    ]
+
+
+def test_what_was_healed_is_said_but_not_of_a_run_that_was_made_before() -> None:
+    made, said, claim = teller()
+    issue = {"name": "large_log_files", "target": "~/logs/*.log", "severity": "low", "healed": True}
+    made.begins(claim(2))
+    made.hears(Answer("b", HostState.WELL, 0, report={"issues_detected": [issue]}))
+    again = {"issues_detected": [issue], "again": True}
+    made.hears(Answer("c", HostState.WELL, 0, report=again))
+    assert [each for each in said if "healed" in each] == [
+        "b: healed: large_log_files (~/logs/*.log)"
+    ]

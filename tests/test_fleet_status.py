@@ -26,13 +26,12 @@ from miyabi_healing.fleet import notice, page, status, status_text
 from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.sql_store import SqlStore
 from miyabi_healing.fleet.status import FleetStatus
-from miyabi_healing.fleet.wording import hosts_text, next_steps, to_copy
+from miyabi_healing.fleet.wording import hosts_text, next_steps
 from miyabi_healing.model.config import AlertSettings, Config
 from miyabi_healing.model.rollout import Rollout, Slice
 from miyabi_healing.report import fleet_row
 from miyabi_healing.report.alerts import queue
 from miyabi_healing.report.alerts.message import Mail
-from miyabi_healing.report.layout import wrapped
 from miyabi_healing.report.style import Style
 from miyabi_healing.state import run_lock
 
@@ -182,10 +181,19 @@ def test_rollouts_that_are_not_finished_come_with_what_goes_on(store: SqlStore) 
         (LABEL, "stopped"),
     ]
     said = text(found)
-    assert "🔧 to do is at work in wave 1 of 1. 0 of 1 host asked." in said
-    assert "fleet stop 'to do' --reason WHY" in said
+    assert "🔧 to do: nobody works on wave 1 of 1. 0 of 1 host asked." in said
+    assert "fleet resume 'to do'\n   goes on with the next hosts." in said
+    assert "fleet stop 'to do' --reason WHY\n" in said
+    claim = store.claim("to do", "one")
+    assert claim is not None
+    assert "🔧 to do is at work in wave 1 of 1. 1 of 1 host asked." in text(read(store))
+    assert "fleet resume 'to do'" not in text(read(store))
+    assert store.standing("to do").in_hand  # type: ignore[union-attr]
+    store.release(claim)
+    assert not store.standing("to do").in_hand  # type: ignore[union-attr]
+    assert "nobody works on wave 1 of 1" in text(read(store))
     assert "was stopped by a rule in wave 1 of 3: canary: host2 not well. 7 of 9 hosts" in said
-    assert f"fleet resume {LABEL} goes on" in said
+    assert f"fleet resume {LABEL}\n   goes on" in said
 
 
 def test_all_is_well_in_one_line(one: SqlStore) -> None:
@@ -252,7 +260,9 @@ def test_names_are_folded_and_those_left_out_are_counted() -> None:
 def test_text_fits_the_screen_and_names_a_part(width: int, emoji: bool) -> None:
     lines = text(fleetstories.large(), Style(width=width, emoji=emoji)).splitlines()
     assert all(line.isprintable() for line in lines)
-    assert max(map(cell_len, map(click.unstyle, lines))) <= width
+    plain = map(click.unstyle, lines)
+    # a command is whole on its line, to be copied
+    assert all(cell_len(line) <= width or " fleet " in line for line in plain)
     said = " ".join(lines)
     assert re.search(r"… and \d,\d{3} more", re.sub(r"\s+", " ", said))
     assert emoji == any(mark in said for mark in "❌❓⛔💡")
@@ -264,16 +274,6 @@ def test_text_of_a_large_fleet_is_a_screenful(one: SqlStore) -> None:
         fleetstories.large(), **plain, silent_hosts=fleetstories.large().silent_hosts[1:]
     )  # type: ignore[arg-type]
     assert len(text(found, Style(width=100)).splitlines()) <= 40
-
-
-def test_command_to_copy_is_on_one_line_or_broken_between_its_words() -> None:
-    command = "tool --config /srv/some/where/config.toml fleet resume label"
-    assert list(wrapped(f"Well then: {to_copy(command, 66)}", 66, "", "   ")) == [
-        "Well then:", f"   {command}",
-    ]  # fmt: skip
-    assert list(wrapped(to_copy(command, 50), 50, "", "   ")) == [
-        "tool --config /srv/some/where/config.toml fleet", "   resume label",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

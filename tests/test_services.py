@@ -337,7 +337,7 @@ def test_watch_unit_is_ready_alive_and_stops_under_its_own_command_line(
     config = settings(home)
     text = service_units.render_unit(
         "miyabi-healing-watch.service",
-        service_units.Job((f"{copy}/run_healing.sh", "--config", config), 0.3, False),
+        service_units.Job((f"{copy}/run_healing.sh", "--config", config), 3, False),
     )
     values = dict(
         line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import os
 import shutil
 import stat
@@ -12,7 +13,10 @@ from pathlib import Path
 
 from miyabi_healing.fleet.worker import WorkerError
 
-MISSING = "reaching hosts needs Ansible: pip install 'miyabi-healing[fleet]'"
+MISSING = (
+    f"reaching hosts needs Ansible, which {sys.prefix} does not have: this program has to be "
+    "installed as miyabi-healing[fleet]"
+)
 
 
 def ansible_tool(name: str) -> str:
@@ -24,6 +28,13 @@ def ansible_tool(name: str) -> str:
     if found is None:
         raise WorkerError(MISSING)
     return found
+
+
+def require_ansible() -> None:
+    """Raises WorkerError where what asks hosts is not installed."""
+    ansible_tool("ansible-playbook")
+    if importlib.util.find_spec("ansible_runner") is None:
+        raise WorkerError(MISSING)
 
 
 def first_error(output: str) -> str:

@@ -35,7 +35,9 @@ def lead(
     owner: str,
     *,
     wait: bool = True,
+    begun: Callable[[Claim], None] = lambda claim: None,
     told: Callable[[Answer], None] = lambda answer: None,
+    waits: Callable[[], None] = lambda: None,
     stopped: Callable[[], None] = lambda: None,
     away: Callable[[StoreError], None] = lambda error: None,
     clock: Callable[[], float] = since_boot,
@@ -43,8 +45,10 @@ def lead(
 ) -> Standing:
     """Work on a rollout until it is finished or stopped, and say where it stands. Where others have
     all that is left, `wait` for it to be done, or to be taken over; else it is still running then.
-    `told` of each answer that the store has kept, in the calling thread; `stopped` is called where
-    a rule has stopped the rollout, by that coordinator alone whose stop the store took.
+    `begun` is told of each slice that is begun, and `told` of each answer that the store has kept,
+    in the calling thread; `waits` is called where others have all that is left, once before there
+    is something to do again; `stopped` where a rule has stopped the rollout, by that coordinator
+    alone whose stop the store took.
 
     A store that is away is waited for, but not at the beginning; `away` is told why, once each
     time. Raises StoreError, Led; WorkerError where hosts cannot be asked; KeyboardInterrupt. What
@@ -53,8 +57,17 @@ def lead(
     rollout = store.rollout(label)
     if rollout is None:
         raise StoreError(f"there is no rollout {label}")
-    coordinator = _Coordinator(store, rollout, worker, owner, told, stopped, away, clock, sleep)
-    return coordinator.run(wait=wait)
+    calls = _Calls(begun, told, waits, stopped, away)
+    return _Coordinator(store, rollout, worker, owner, calls, clock, sleep).run(wait=wait)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    begun: Callable[[Claim], None]
+    told: Callable[[Answer], None]
+    waits: Callable[[], None]
+    stopped: Callable[[], None]
+    away: Callable[[StoreError], None]
 
 
 @dataclass
@@ -63,9 +76,7 @@ class _Coordinator:
     rollout: Rollout
     worker: Worker
     owner: str
-    told: Callable[[Answer], None]
-    stopped: Callable[[], None]
-    away: Callable[[StoreError], None]
+    calls: _Calls
     clock: Callable[[], float]
     sleep: Callable[[float], None]
     judge_at: float = 0  # by `clock`: a wave that is at work is judged once in a lease
@@ -82,10 +93,11 @@ class _Coordinator:
             raise
 
     def _run(self, *, wait: bool) -> Standing:
-        label = self.rollout.label
+        label, is_said = self.rollout.label, False
         while True:
             self._patiently(self._claim)
             if self.works:
+                is_said = False
                 self._work()
                 if self.clock() < self.judge_at:
                     continue
@@ -98,10 +110,13 @@ class _Coordinator:
                 self.judge_at = self.clock() + self.rollout.lease
                 judge = self._judge if is_done else self._judge_early
                 if self._patiently(partial(judge, wave)):
-                    self.stopped()  # not where it would be tried again: people are told once
+                    self.calls.stopped()  # not where it would be tried again: people are told once
             elif held and not wait:
                 return self._standing()
             else:
+                if held and not is_said:
+                    self.calls.waits()
+                    is_said = True
                 self._rest()
 
     def _standing(self) -> Standing:
@@ -112,7 +127,7 @@ class _Coordinator:
 
     def _claim(self) -> None:
         """Have one more slice in hand, if there is one for us. Raises StoreError."""
-        label, in_hand = self.rollout.label, [each.number for each in self.works]
+        label, in_hand = self.rollout.label, [each.claim.slice.number for each in self.works]
         error: StoreError | None = None
         with interrupts.put_off():  # else a slice is ours, and nobody knows
             sent = self.clock()
@@ -133,7 +148,7 @@ class _Coordinator:
         long runs, nobody may be free for it in time.
         """
         for each in self.works:
-            each.begin()
+            self._begin(each)
         self._look_later()
         while self.works:
             self.news.clear()
@@ -151,14 +166,20 @@ class _Coordinator:
         with contextlib.suppress(StoreError):  # it is away: those in hand notice
             self._claim()
         for each in self.works[before:]:
-            each.begin()
+            self._begin(each)
         self._look_later()
+
+    def _begin(self, work: SliceWork) -> None:
+        self.calls.begun(work.claim)
+        work.begin()
 
     def _look_later(self) -> None:
         self.look_at = self.clock() + self._pause()
 
     def _slice_work(self, claim: Claim, sent: float) -> SliceWork:
-        return SliceWork(self.store, self.worker, claim, sent, self.told, self.news, self.clock)
+        return SliceWork(
+            self.store, self.worker, claim, sent, self.calls.told, self.news, self.clock
+        )
 
     def _judge(self, wave: int) -> bool:
         """Go on to the next wave, or stop. Whoever is second changes nothing. Whether it was this
@@ -213,7 +234,7 @@ class _Coordinator:
                 if self.clock() >= give_up:
                     raise
                 if not is_told:
-                    self.away(error)
+                    self.calls.away(error)
                     is_told = True
             self._rest()
 

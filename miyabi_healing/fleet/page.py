@@ -72,8 +72,8 @@ def render(page: FleetPage) -> str:
     return making.render(page, Path(__file__).parent / "fleet.html")
 
 
-def page_of(found: FleetStatus, where: str = "") -> FleetPage:
-    """The page of a fleet; `where` is the option that names its store."""
+def page_of(found: FleetStatus, options: tuple[str, str] = ("", "")) -> FleetPage:
+    """The page of a fleet; `options` are the `options` and `where` of `wording.next_steps`."""
     silent = tuple(_silent(found))
     return FleetPage(
         made=words.moment(found.now),
@@ -87,7 +87,7 @@ def page_of(found: FleetStatus, where: str = "") -> FleetPage:
         lists=tuple(_lists(found)),
         versions=tuple(_versions(found)),
         more_versions=max(len(found.versions) - _MOST_VERSIONS, 0),
-        rollouts=tuple(_rollout(each, where) for each in found.rollouts),
+        rollouts=tuple(_rollout(each, options) for each in found.rollouts),
         program=own_command(),
         version=__version__,
     )
@@ -151,10 +151,11 @@ def _share(found: FleetStatus, name: str, detail: str, hosts: SomeHosts) -> Shar
     return ShareRow(name, detail, hosts.number, part, hosts_text(hosts.hosts, hosts.number, _ROOM))
 
 
-def _rollout(rollout: OpenRollout, where: str) -> RolloutRow:
+def _rollout(rollout: OpenRollout, options: tuple[str, str]) -> RolloutRow:
+    about = rollout.label, rollout.state, rollout.counts, *options
     return RolloutRow(
         text=rollout_text(rollout),
         tone=WARN if rollout.state == "stopped" else QUIET,
         begun=words.moment(rollout.made),
-        commands=tuple(next_steps(rollout.label, rollout.state, rollout.counts, where=where)),
+        commands=tuple(next_steps(*about, in_hand=rollout.in_hand)),
     )

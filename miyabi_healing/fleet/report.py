@@ -49,6 +49,7 @@ def head_of(standing: Standing, issues: Mapping[str, list[str]]) -> dict[str, An
         "state": standing.state.value,
         "reason": standing.reason,
         "by_rule": standing.by_rule,
+        "in_hand": standing.in_hand,
         "wave": standing.wave,
         "waves": standing.waves,
         "made": standing.made,

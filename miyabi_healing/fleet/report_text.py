@@ -9,11 +9,11 @@ from miyabi_healing.fleet.report import Store
 from miyabi_healing.fleet.wording import (
     STATES,
     counts_text,
+    hint_lines,
     hosts_text,
     many_hosts,
     next_steps,
     standing_text,
-    to_copy,
 )
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.rollout import HostState
@@ -46,22 +46,22 @@ def rollout_lines(
     """In the style given, at most as wide as that. `options` and `where` are as `next_steps` has
     them. Raises StoreError.
     """
-    for text, mark in _texts(store, head, issues, style.width, (options, where)):
+    for text, mark in _texts(store, head, issues, style.width):
         lead = style.lead(mark) if mark else "   "
         for line in wrapped(text, style.width, lead, "   "):
             yield style.finished(line)
+    about = head["label"], head["state"], head["counts"], options, where
+    for command, what in next_steps(*about, in_hand=head["in_hand"]):
+        yield from hint_lines(command, what, style)
 
 
 def _texts(
-    store: Store,
-    head: Mapping[str, Any],
-    issues: Mapping[str, list[str]],
-    width: int,
-    options: tuple[str, str],
+    store: Store, head: Mapping[str, Any], issues: Mapping[str, list[str]], width: int
 ) -> Iterator[tuple[str, str]]:
     """Each with its mark."""
     room = _LINES * width
-    where = {name: head[name] for name in ("state", "by_rule", "reason", "wave", "waves")}
+    names = ("state", "by_rule", "reason", "wave", "waves", "in_hand")
+    where = {name: head[name] for name in names}
     running = head["state"] == "running"
     mark = "actions" if running else _MARKS[head["exit_status"]]
     yield f"{standing_text(head['label'], **where)}.", mark
@@ -78,8 +78,6 @@ def _texts(
         if number := head["counts"][state.value]:
             mark = "notes" if state in _QUIET else "unknown"
             yield from _of_state(store, head["label"], state, number, room, mark)
-    for command, what in next_steps(head["label"], head["state"], head["counts"], *options):
-        yield f"{to_copy(command, width)} {what}.", "hint"
 
 
 def _of_state(

@@ -38,7 +38,7 @@ class SliceWork:
         """`sent` is when the slice was asked for, by `clock`; `news` is set when the worker has
         told something.
         """
-        self._store, self._worker, self._claim = store, worker, claim
+        self._store, self._worker, self.claim = store, worker, claim
         self._told, self._news, self._clock = told, news, clock
         self._lease = LeaseWatch(sent, claim.lease, clock)
         self._renew_at = sent + claim.lease / 3
@@ -51,11 +51,6 @@ class SliceWork:
         self._silent = dict.fromkeys(claim.slice.hosts)  # nothing was told of them
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._ask_hosts, daemon=True)
-
-    @property
-    def number(self) -> int:
-        """Of the slice."""
-        return self._claim.slice.number
 
     def begin(self) -> None:
         # not where this process has stood still since it asked for the slice
@@ -107,15 +102,15 @@ class SliceWork:
         self._hear()
         with contextlib.suppress(StoreError):
             while self._kept:
-                if not self._store.record(self._claim, self._kept[0]):
+                if not self._store.record(self.claim, self._kept[0]):
                     return
                 self._have_told(self._kept.popleft())
         with contextlib.suppress(StoreError):  # hosts of which nothing was kept say it again
-            self._store.release(self._claim)
+            self._store.release(self.claim)
 
     def _ask_hosts(self) -> None:
         try:
-            self._worker.work(self._claim, self._put, self._lease.is_over)
+            self._worker.work(self.claim, self._put, self._lease.is_over)
         except BaseException as error:
             self._error = error
         finally:
@@ -148,30 +143,30 @@ class SliceWork:
             raise self._error
         try:
             if now >= self._renew_at:
-                if not self._store.renew(self._claim):
+                if not self._store.renew(self.claim):
                     raise _Lost
                 self._lease.renewed(now)
-                self._renew_at = now + self._claim.lease / 3
+                self._renew_at = now + self.claim.lease / 3
             is_done = self._keep_one()
             self._failing_since = None
             return not is_done
         except StoreError:
             if self._failing_since is None:
                 self._failing_since = now
-            elif now - self._failing_since >= longest_absence(self._claim.lease):
+            elif now - self._failing_since >= longest_absence(self.claim.lease):
                 raise
             # full jitter: all coordinators have lost it at once
-            self._try_at = self._clock() + random.uniform(0, self._claim.lease / 10)
+            self._try_at = self._clock() + random.uniform(0, self.claim.lease / 10)
             return True
 
     def _keep_one(self) -> bool:
         """Whether all is kept, and the slice is done. Raises _Lost, StoreError."""
         if self._kept:
-            if not self._store.record(self._claim, self._kept[0]):
+            if not self._store.record(self.claim, self._kept[0]):
                 raise _Lost
             self._have_told(self._kept.popleft())
         elif not self._at_work:
-            if not self._store.finish(self._claim):
+            if not self._store.finish(self.claim):
                 raise _Lost
             for host in self._silent:
                 self._told(Answer(host, HostState.UNREACHABLE, message=NO_ANSWER))

@@ -58,11 +58,13 @@ class SqlStore:
         return self._database.run(lambda sql: stored_rollout.read(sql, label))
 
     def standing(self, label: str) -> Standing | None:
-        found = self._database.run(lambda sql: stored_rollout.standings(sql, label))
+        clock = self._database.clock
+        found = self._database.run(lambda sql: stored_rollout.standings(sql, clock, label))
         return found[0] if found else None
 
     def standings(self) -> Sequence[Standing]:
-        return self._database.run(lambda sql: stored_rollout.standings(sql))
+        clock = self._database.clock
+        return self._database.run(lambda sql: stored_rollout.standings(sql, clock))
 
     def claim(self, label: str, owner: str) -> Claim | None:
         all_are_gone = self._database.take_lead()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
+from miyabi_healing.fleet.stored_rollout import in_hand_at
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.model.rollout import ANSWERED, HostState, RolloutState, state_of
 
@@ -72,7 +73,9 @@ class VersionInUse:
 
 @dataclass(frozen=True)
 class OpenRollout:
-    """A rollout that runs, or was stopped. `counts` has every state, with the hosts in it."""
+    """A rollout that runs, or was stopped. `counts` has every state, with the hosts in it;
+    `in_hand` is whether a coordinator has some of them.
+    """
 
     label: str
     state: str
@@ -82,6 +85,7 @@ class OpenRollout:
     waves: int
     made: float
     counts: dict[str, int]
+    in_hand: bool
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def read_status(store: Reader, silent_after: float, most: int | None = None) -> 
         open_issues=tuple(_open_issues(unwell, limit)),
         blocked=SomeHosts(len(blocked), tuple(sorted(blocked)[:limit])),
         versions=tuple(_versions(store, limit)),
-        rollouts=tuple(_rollouts(store)),
+        rollouts=tuple(_rollouts(store, now)),
     )
 
 
@@ -238,14 +242,15 @@ def _versions(store: Reader, most: int) -> Iterator[VersionInUse]:
         yield VersionInUse(version, number, tuple(host for (host,) in hosts))
 
 
-def _rollouts(store: Reader) -> Iterator[OpenRollout]:
+def _rollouts(store: Reader, now: float) -> Iterator[OpenRollout]:
     """Those that run or were stopped, the latest first."""
-    query = """select label, state, by_rule, reason, wave, waves, made from fleet_rollout
-        where state <> ? order by made desc limit ?"""
+    query = f"""select label, state, by_rule, reason, wave, waves, made, {in_hand_at("?")}
+        from fleet_rollout where state <> ? order by made desc limit ?"""
     counted = "select state, count(*) from fleet_host where label = ? group by state"
     finished = RolloutState.FINISHED.value
-    for label, state, by_rule, reason, wave, waves, made in store.rows(
-        query, finished, _MOST_ROLLOUTS
+    for label, state, by_rule, reason, wave, waves, made, in_hand in store.rows(
+        query, now, finished, _MOST_ROLLOUTS
     ):
         counts = {**{each.value: 0 for each in HostState}, **dict(store.rows(counted, label))}
-        yield OpenRollout(label, state, bool(by_rule), reason, wave, waves, made, counts)
+        where = (label, state, bool(by_rule), reason, wave, waves)
+        yield OpenRollout(*where, made, counts, bool(in_hand))

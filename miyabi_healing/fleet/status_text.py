@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from miyabi_healing.fleet.status import FleetStatus, OpenIssue, OpenRollout, SilentHost
 from miyabi_healing.fleet.wording import (
     asked_text,
+    hint_lines,
     hosts_text,
     many_hosts,
     next_steps,
     standing_text,
-    to_copy,
 )
 from miyabi_healing.model.exit_codes import ExitCode
 from miyabi_healing.report.layout import wrapped
@@ -23,12 +23,17 @@ _LINES = 1  # of names, for each thing to say
 _SILENCES, _ISSUES, _VERSIONS, _ROLLOUTS = 4, 8, 4, 4
 
 
-def status_lines(found: FleetStatus, style: Style, where: str = "") -> Iterator[str]:
-    """In the style given, at most as wide as that. `where` is the option that names the store."""
-    for mark, text in _texts(found, style.width, where):
+def status_lines(
+    found: FleetStatus, style: Style, options: tuple[str, str] = ("", "")
+) -> Iterator[str]:
+    """In the style given, at most as wide as that, but for commands. `options` are the `options`
+    and `where` of `wording.next_steps`.
+    """
+    for mark, text in _texts(found, style.width):
         lead = style.lead(mark) if mark else "   "
         for line in wrapped(text, style.width, lead, "   "):
             yield style.finished(line)
+    yield from _rollouts(found, style, options)
 
 
 def head_text(found: FleetStatus) -> str:
@@ -75,12 +80,25 @@ def rollout_text(rollout: OpenRollout) -> str:
         reason=rollout.reason,
         wave=rollout.wave,
         waves=rollout.waves,
+        in_hand=rollout.in_hand,
     )
     return f"{standing}. {asked_text(rollout.counts)}."
 
 
-def _texts(found: FleetStatus, width: int, where: str) -> Iterator[tuple[str, str]]:
-    """What there is to say, each with its mark before it."""
+def _rollouts(found: FleetStatus, style: Style, options: tuple[str, str]) -> Iterator[str]:
+    for rollout in found.rollouts[:_ROLLOUTS]:
+        lead = style.lead("actions" if rollout.state == "running" else "blocked")
+        yield from map(style.finished, wrapped(rollout_text(rollout), style.width, lead, "   "))
+        about = rollout.label, rollout.state, rollout.counts, *options
+        for command, what in next_steps(*about, in_hand=rollout.in_hand):
+            yield from hint_lines(command, what, style)
+    if len(found.rollouts) > _ROLLOUTS:
+        more = f"… and {len(found.rollouts) - _ROLLOUTS} more rollouts that are not finished"
+        yield from map(style.finished, wrapped(more, style.width, "   ", "   "))
+
+
+def _texts(found: FleetStatus, width: int) -> Iterator[tuple[str, str]]:
+    """What there is to say about hosts, each with its mark before it."""
     room = _LINES * width
     marks: dict[ExitCode, str] = {ExitCode.HEALTHY: "good", ExitCode.ISSUES: "bad"}
     yield marks.get(found.exit_status, "unknown"), head_text(found)
@@ -98,12 +116,6 @@ def _texts(found: FleetStatus, width: int, where: str) -> Iterator[tuple[str, st
         hosts = hosts_text(found.blocked.hosts, found.blocked.number, room)
         yield "blocked", f"Blocked by policy on {many_hosts(found.blocked.number)}: {hosts}"
     yield from _versions(found, room)
-    for rollout in found.rollouts[:_ROLLOUTS]:
-        yield "actions" if rollout.state == "running" else "blocked", rollout_text(rollout)
-        for command, what in next_steps(rollout.label, rollout.state, rollout.counts, where=where):
-            yield "hint", f"{to_copy(command, width)} {what}."
-    if len(found.rollouts) > _ROLLOUTS:
-        yield "", f"… and {len(found.rollouts) - _ROLLOUTS} more rollouts that are not finished"
 
 
 def _silent(found: FleetStatus, room: int) -> Iterator[tuple[str, str]]:

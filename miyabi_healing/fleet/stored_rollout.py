@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from miyabi_healing.fleet.database import Transaction, insert_rows
-from miyabi_healing.fleet.schema import DONE, WAITING
+from miyabi_healing.fleet.schema import DONE, HELD, WAITING
 from miyabi_healing.model.rollout import (
     ANSWERED,
     OPEN,
@@ -93,7 +93,7 @@ def read(sql: Transaction, label: str) -> Rollout | None:
     )
 
 
-def standings(sql: Transaction, label: str | None = None) -> list[Standing]:
+def standings(sql: Transaction, clock: str, label: str | None = None) -> list[Standing]:
     """Of one rollout, or of all, the latest first."""
     where, values = ("where label = ?", (label,)) if label is not None else ("", ())
     counts = defaultdict[str, dict[HostState, int]](dict)
@@ -113,13 +113,22 @@ def standings(sql: Transaction, label: str | None = None) -> list[Standing]:
             made,
             made_by,
             ended,
+            bool(in_hand),
         )
-        for name, state, wave, waves, reason, by_rule, made, made_by, ended in sql.rows(
-            "select label, state, wave, waves, reason, by_rule, made, made_by, ended "
-            f"from fleet_rollout {where} order by made desc, label",
+        for name, state, wave, waves, reason, by_rule, made, made_by, ended, in_hand in sql.rows(
+            "select label, state, wave, waves, reason, by_rule, made, made_by, ended, "
+            f"{in_hand_at(clock)} from fleet_rollout {where} order by made desc, label",
             *values,
         )
     ]
+
+
+def in_hand_at(clock: str) -> str:
+    """An expression of SQL, over rollouts: whether a coordinator has hosts of it in hand."""
+    return (
+        "exists (select 1 from fleet_slice s where s.label = fleet_rollout.label "
+        f"and s.state = '{HELD}' and s.expires > {clock})"
+    )
 
 
 def reopen(sql: Transaction, for_update: str, label: str, *, again: bool) -> bool:

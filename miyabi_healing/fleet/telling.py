@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from miyabi_healing.fleet.report import host_row
 from miyabi_healing.fleet.wording import STATES, counts_text, many_hosts
-from miyabi_healing.fleet.worker import Worker
 from miyabi_healing.model.rollout import Answer, Claim, HostState, Rollout
+from miyabi_healing.support.formatting import duration_text
 
 Say = Callable[[str, bool], None]  # a line, and whether it is bad news
 
@@ -25,67 +26,85 @@ def answer_text(answer: Answer) -> str:
     return f"{answer.host}: {answer.state.value}: {words}"
 
 
+def healed_text(answer: Answer) -> str:
+    """What was healed on a host, in a line; empty where nothing was."""
+    issues = host_row(answer)["issues"]
+    healed = [each for each in issues if each["healed"]] if not host_row(answer)["again"] else []
+    names = [f"{each['name']} ({each['target']})".removesuffix(" ()") for each in healed]
+    return f"{answer.host}: healed: {', '.join(names)}" if names else ""
+
+
 class Teller:
-    """`say` is given lines, `progress` what is being done now, for a line that changes."""
+    """`say` is given lines, `progress` what is being done now, for a line that changes. Several
+    slices can be in hand.
+    """
 
     def __init__(self, rollout: Rollout, say: Say, progress: Callable[[str], None]) -> None:
         self._say, self._progress = say, progress
         self._rollout, self._wave = rollout, 0
         self._hosts, self._slices = Counter[int](), Counter[int]()
         self._sizes = {each.number: len(each.hosts) for each in rollout.slices}
+        self._slice_of = {host: each.number for each in rollout.slices for host in each.hosts}
         for each in rollout.slices:
             self._hosts[each.wave] += len(each.hosts)
             self._slices[each.wave] += 1
-        self._claim: Claim | None = None
-        self._heard = Counter[str]()
+        self._claims: dict[int, Claim] = {}
+        self._heard: dict[int, Counter[str]] = {}
 
     def begins(self, claim: Claim) -> None:
         """A slice is ours."""
-        self.ends()
-        self._claim, self._heard = claim, Counter()
-        wave = claim.slice.wave
+        number, wave = claim.slice.number, claim.slice.wave
+        self._ends(number)  # it was ours before
+        self._claims[number], self._heard[number] = claim, Counter()
         if wave != self._wave:
             self._wave = wave
             canary = wave == 1 and self._rollout.rules.canary
             rule = ", all of which must be well" if canary else ""
-            self._say(f"{self._head(whole=True)}: {many_hosts(self._hosts[wave])}{rule}", False)
-        left, all_of_it = len(claim.slice.hosts), self._sizes.get(claim.slice.number, 0)
+            head = f"wave {wave} of {self._rollout.waves}"
+            self._say(f"{head}: {many_hosts(self._hosts[wave])}{rule}", False)
+        left, all_of_it = len(claim.slice.hosts), self._sizes.get(number, 0)
         if 0 < left < all_of_it:  # somebody began it
-            self._say(f"{self._head()}: {left} of {many_hosts(all_of_it)} left to ask", False)
-        self._progress(f"{self._head()}: {many_hosts(left)} asked")
+            self._say(f"{self._head(claim)}: {left} of {many_hosts(all_of_it)} left to ask", False)
+        self._show()
 
     def hears(self, answer: Answer) -> None:
         """A host has answered."""
-        self._heard[answer.state.value] += 1
+        number = self._slice_of[answer.host]
         if answer.state is not HostState.WELL:
             self._say(answer_text(answer), True)
-        asked = len(self._claim.slice.hosts) if self._claim else 0
-        self._progress(f"{self._head()}: {self._heard.total()} of {asked} have answered")
+        elif healed := healed_text(answer):
+            self._say(healed, False)
+        if number in self._claims:
+            self._heard[number][answer.state.value] += 1
+            self._show()
+            if self._heard[number].total() == len(self._claims[number].slice.hosts):
+                self._ends(number)
+
+    def waits(self, lease: float) -> None:
+        """All that is left is in others' hands."""
+        self.ends()
+        long = duration_text(lease)
+        words = f"others have all hosts that are left; without a sign of life for {long}"
+        self._say(f"{words}, they are taken over", False)
 
     def ends(self) -> None:
-        """The slice in hand is done, or somebody else's."""
-        if self._claim is None:
-            return
-        if self._heard:
-            self._say(f"{self._head()}: {counts_text(self._heard)}", False)
-        self._claim = None
+        """Nothing is in hand any more."""
+        for number in tuple(self._claims):
+            self._ends(number)
 
-    def _head(self, whole: bool = False) -> str:
-        text = f"wave {self._wave} of {self._rollout.waves}"
-        if whole or self._claim is None or self._slices[self._wave] == 1:
-            return text
-        return f"{text}, slice {self._claim.slice.number}"
+    def _ends(self, number: int) -> None:
+        """A slice is done, or somebody else's."""
+        claim, heard = self._claims.pop(number, None), self._heard.pop(number, None)
+        if claim is not None and heard:
+            self._say(f"{self._head(claim)}: {counts_text(heard)}", False)
 
+    def _show(self) -> None:
+        asked = sum(len(each.slice.hosts) for each in self._claims.values())
+        heard = sum(each.total() for each in self._heard.values())
+        head = f"wave {self._wave} of {self._rollout.waves}"
+        self._progress(f"{head}: {heard} of {many_hosts(asked)} have answered")
 
-class TellingWorker:
-    """A worker of which `teller` knows when it begins."""
-
-    def __init__(self, worker: Worker, teller: Teller) -> None:
-        self._worker, self._teller = worker, teller
-
-    def work(
-        self, claim: Claim, told: Callable[[Answer], None], cancelled: Callable[[], bool]
-    ) -> None:
-        """See `worker.Worker`."""
-        self._teller.begins(claim)
-        self._worker.work(claim, told, cancelled)
+    def _head(self, claim: Claim) -> str:
+        text = f"wave {claim.slice.wave} of {self._rollout.waves}"
+        one = self._slices[claim.slice.wave] == 1
+        return text if one else f"{text}, slice {claim.slice.number}"

@@ -8,11 +8,11 @@ from rich.cells import cell_len
 
 from miyabi_healing.model.rollout import OPEN, HostState, RolloutState
 from miyabi_healing.report.folding import folded
-from miyabi_healing.report.layout import unbroken
+from miyabi_healing.report.layout import wrapped
+from miyabi_healing.report.style import Style
 from miyabi_healing.support.formatting import display
 from miyabi_healing.support.invocation import own_command, shell_word
 
-_INDENT = 3  # columns, of what goes on on another line
 # A host in each state, in an order for people: what asks for something first.
 STATES = {
     HostState.ISSUES: "with issues that remain",
@@ -61,12 +61,12 @@ def asked_text(counts: Mapping[str, int]) -> str:
 
 
 def standing_text(
-    label: str, state: str, *, by_rule: bool, reason: str, wave: int, waves: int
+    label: str, state: str, *, by_rule: bool, reason: str, wave: int, waves: int, in_hand: bool
 ) -> str:
     """Where a rollout stands, in a sentence without its full stop."""
     name, place = display(label), f"wave {wave} of {waves}"
     if state == RolloutState.RUNNING:
-        return f"{name} is at work in {place}"
+        return f"{name} is at work in {place}" if in_hand else f"{name}: nobody works on {place}"
     if state == RolloutState.FINISHED:
         return f"{name} is finished"
     who = "a rule" if by_rule else "somebody"
@@ -74,8 +74,9 @@ def standing_text(
 
 
 def next_steps(
-    label: str, state: str, counts: Mapping[str, int], options: str = "", where: str = ""
-) -> Iterator[tuple[str, str]]:
+    label: str, state: str, counts: Mapping[str, int], options: str = "", where: str = "",
+    *, in_hand: bool = True,
+) -> Iterator[tuple[str, str]]:  # fmt: skip
     """What to do about a rollout: a command, and what it does. `options` are those of the command
     that goes on with it, where they are known; `where` is the one that names the store, if any.
     """
@@ -85,20 +86,20 @@ def next_steps(
         counts.get(each.value, 0)
         for each in (HostState.UNREACHABLE, HostState.FAILED, HostState.BUSY)
     )
-    if state == RolloutState.RUNNING:
-        at = f" {where}" if where else ""
-        yield f"{program} stop {name} --reason WHY{at}", "has no more hosts asked"
     to_come = any(counts.get(each.value, 0) for each in OPEN)
-    if state == RolloutState.STOPPED and to_come:
+    is_running = state == RolloutState.RUNNING
+    if (is_running and not in_hand) or (state == RolloutState.STOPPED and to_come):
         yield f"{program} resume {name}{more}", "goes on with the next hosts"
     elif state == RolloutState.STOPPED and not no_answer:
         yield f"{program} resume {name}{more}", "ends it: no host is left to ask"
-    if state != RolloutState.RUNNING and no_answer:
+    if not is_running and no_answer:
         yield f"{program} resume {name} --again{more}", "asks those once more that gave no answer"
+    if is_running:
+        at = f" {where}" if where else ""
+        yield f"{program} stop {name} --reason WHY{at}", "has no more hosts asked"
 
 
-def to_copy(command: str, width: int) -> str:
-    """A command in a text of that width: on one line where one can hold it, else broken between its
-    words, not in the middle of a path.
-    """
-    return unbroken(command) if cell_len(command) + _INDENT <= width else command
+def hint_lines(command: str, what: str, style: Style) -> Iterator[str]:
+    """A command, alone on its line and whole, so that it can be copied; and what it does."""
+    yield style.finished(style.lead("hint") + command)
+    yield from map(style.finished, wrapped(f"{what}.", style.width, "   ", "   "))

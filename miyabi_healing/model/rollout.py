@@ -128,8 +128,9 @@ class Answer:
 @dataclass(frozen=True)
 class Standing:
     """Where a rollout stands. `wave` is the one in hand; `reason` why it was stopped, `by_rule`
-    whether a rule did; `counts` how many hosts are in each state. Times are seconds since the
-    epoch, by the store's clock; `ended` is None while it runs.
+    whether a rule did; `counts` how many hosts are in each state; `in_hand` whether a coordinator
+    has some of them. Times are seconds since the epoch, by the store's clock; `ended` is None while
+    it runs.
     """
 
     label: str
@@ -142,3 +143,4 @@ class Standing:
     made: float = 0
     made_by: str = ""
     ended: float | None = None
+    in_hand: bool = False

@@ -23,7 +23,7 @@ from miyabi_healing.cli.fleet.options import (
 )
 from miyabi_healing.model import config
 from miyabi_healing.model.exit_codes import ExitCode
-from miyabi_healing.model.rollout import Rollout, RolloutState, Rules, check_label
+from miyabi_healing.model.rollout import Rollout, RolloutState, Rules, Standing, check_label
 
 if TYPE_CHECKING:
     from miyabi_healing.cli.fleet.leading import Command
@@ -123,7 +123,7 @@ def heal(
             from miyabi_healing.cli.fleet.planning import show_plan
 
             show_plan(rollout, worker, as_json, file)
-        options = reaching(inventory, executable, store, arguments)
+        options = reaching(inventory, executable, store, arguments, report)
         command = Command(
             resume_command(rollout.label, options),
             options,
@@ -152,13 +152,22 @@ def _join(store: FleetStore, rollout: Rollout, command: Command, is_new: bool) -
         command.say(f"rollout {rollout.label}{hint}")
     elif standing := store.standing(rollout.label):
         if standing.state is RolloutState.STOPPED:
-            raise Refusal(
-                f"{rollout.label} was stopped: {standing.reason}. To go on: {command.resume}",
-                ExitCode.STOPPED,
-            )
+            why = f"{rollout.label} was stopped: {standing.reason}"
+            raise Refusal(f"{why}. To go on: {_next(standing, command)}", ExitCode.STOPPED)
         if standing.state is RolloutState.FINISHED:
             command.say(f"{rollout.label} was finished before; nothing is done now")
             end(store, standing, command)
+
+
+def _next(standing: Standing, command: Command) -> str:
+    """The command that goes on with a rollout that was stopped: where no host is to come, the one
+    that asks once more those that gave no answer.
+    """
+    from miyabi_healing.fleet.wording import next_steps
+
+    counts = {state.value: number for state, number in standing.counts.items()}
+    about = standing.label, standing.state, counts, command.options, command.where
+    return next((each for each, _ in next_steps(*about)), command.resume)
 
 
 def _rollout(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import click
@@ -12,7 +13,7 @@ from miyabi_healing.cli.common import Refusal
 from miyabi_healing.cli.fleet.report_file import ReportFile
 from miyabi_healing.fleet import report
 from miyabi_healing.fleet.store import FleetStore, StoreError
-from miyabi_healing.fleet.telling import Teller, TellingWorker
+from miyabi_healing.fleet.telling import Teller
 from miyabi_healing.fleet.worker import Worker, WorkerError
 from miyabi_healing.model.config import Config
 from miyabi_healing.model.exit_codes import ExitCode
@@ -81,8 +82,9 @@ def lead(
                 tell_stop(store, label, chosen, paths.state_folder(), console.complain, reached)
 
             standing = coordinator.lead(
-                store, label, TellingWorker(worker, teller), new_owner(),
-                wait=command.wait, told=told, stopped=stopped, away=_say_away,
+                store, label, worker, new_owner(), wait=command.wait, begun=teller.begins,
+                told=told, waits=partial(teller.waits, rollout.lease), stopped=stopped,
+                away=_say_away,
             )  # fmt: skip
             teller.ends()
     except interrupts.StopRequested as asked:

@@ -124,13 +124,25 @@ def reaching(
     executable: str | None,
     store: str | None,
     arguments: tuple[str, ...] = (),
+    report: Path | None = None,
 ) -> str:
-    """The options by which hosts and store are reached, as they were given."""
+    """The options by which hosts and store are reached, and what goes to which file, as they were
+    given.
+    """
     given = {"--store": store, "--inventory": inventory, "--executable": executable}
     words = [f"{name} {shell_word(value)}" for name, value in given.items() if value]
+    if report is not None:
+        words.append(f"--report {shell_word(str(report))}")
     if arguments:
         words += ["--", *map(shell_word, arguments)]
     return " ".join(words)
+
+
+def next_options(chosen: config.Config, store: str | None) -> tuple[str, str]:
+    """The `options` and `where` of `wording.next_steps`, where no inventory was named."""
+    where = reaching(None, None, store)
+    inventory = "" if chosen.fleet.inventory else "--inventory FILE"
+    return f"{where} {inventory}".strip(), where
 
 
 def resume_command(label: str, options: str) -> str:

@@ -18,6 +18,8 @@ from miyabi_healing.model.rollout import Answer
 from miyabi_healing.support import console
 from miyabi_healing.support.formatting import display
 
+_LONGEST_LINE = 64 << 20  # bytes of one host's row
+
 
 class ReportFile:
     """A file that somebody asked for; without a path, nothing is written. An earlier one stays
@@ -84,14 +86,28 @@ class ReportFile:
 
 
 def _objection(path: Path) -> str | None:
-    """Why a report cannot go there: what is there is no regular file; None where it can."""
+    """Why a report cannot go there: what is there is no regular file, or somebody else's; None
+    where it can.
+    """
     if not os.access(path.parent, os.W_OK | os.X_OK):
         return "its folder cannot be written"
     try:
         status = path.lstat()
     except OSError:
         return None
-    return None if stat.S_ISREG(status.st_mode) else "it is no regular file"
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no regular file"
+    return None if not status.st_size or _is_report(path) else "it is there, and no fleet report"
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file begins as one of ours; one with rows alone is of a run that was killed."""
+    try:
+        with path.open("rb") as file:
+            first = json.loads(file.readline(_LONGEST_LINE))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and first.get("kind") in ("fleet", "host")
 
 
 def _new(path: Path) -> tuple[IO[str], str]:

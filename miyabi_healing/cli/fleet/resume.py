@@ -51,9 +51,8 @@ def resume(
     given: CommandContext = context.obj
     chosen, arguments = settings(given), ansible_arguments(context)
     worker = make_worker(chosen, inventory, executable, arguments)
-    options = reaching(inventory, executable, store, arguments)
-    if not (inventory or chosen.fleet.inventory):
-        _look_for_inventory(worker)
+    options = reaching(inventory, executable, store, arguments, report)
+    _check(worker, is_named=bool(inventory or chosen.fleet.inventory))
     with (
         ReportFile(report) as file,
         opened_store(chosen, store, lease=chosen.fleet.lease) as meeting,
@@ -73,14 +72,17 @@ def resume(
         lead(meeting, label, worker, command, chosen)
 
 
-def _look_for_inventory(worker: AnsibleWorker) -> None:
-    """Where none is named, Ansible's own settings have to: said before anything is done. Raises
-    Refusal.
+def _check(worker: AnsibleWorker, *, is_named: bool) -> None:
+    """Whether Ansible is there, and an inventory: where none is named, Ansible's own settings have
+    to. Said before anything is done. Raises Refusal.
     """
+    from miyabi_healing.fleet.ansible_tools import require_ansible
     from miyabi_healing.fleet.worker import WorkerError
 
     try:
-        worker.hosts("all")
+        require_ansible()
+        if not is_named:
+            worker.hosts("all")
     except WorkerError as error:
         raise Refusal(str(error), ExitCode.USAGE) from None
 

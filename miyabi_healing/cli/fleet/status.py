@@ -16,8 +16,8 @@ import click
 from miyabi_healing.cli.common import CommandContext, Duration, Refusal, as_json, settings
 from miyabi_healing.cli.fleet.options import (
     STORE_FILE,
+    next_options,
     opened_store,
-    reaching,
     store_option,
     unknown_label,
 )
@@ -65,14 +65,15 @@ def status(
         raise click.UsageError("--html and --silent-after are about the fleet, not about a rollout")
     if file and (as_json or given.as_json):
         raise click.UsageError("--html and --json go to different readers: ask for one of them")
-    chosen, where = settings(given), reaching(None, None, store)
+    chosen = settings(given)
+    options = next_options(chosen, store)
     with _store(chosen, store) as meeting:
         if label:
-            code = _show_rollout(meeting, label, as_json or given.as_json, where)
+            code = _show_rollout(meeting, label, as_json or given.as_json, options)
         else:
             usual = _MISSED * chosen.fleet.report_every
             after = usual if silent_after is None else silent_after
-            code = _show_fleet(meeting, after, file, as_json or given.as_json, where)
+            code = _show_fleet(meeting, after, file, as_json or given.as_json, options)
     sys.exit(code)
 
 
@@ -87,7 +88,7 @@ def _store(chosen: Config, named: str | None) -> Iterator[FleetStore]:
         yield store
 
 
-def _show_rollout(store: FleetStore, label: str, as_json: bool, where: str) -> int:
+def _show_rollout(store: FleetStore, label: str, as_json: bool, options: tuple[str, str]) -> int:
     """The exit status. Raises Refusal, StoreError."""
     from miyabi_healing.fleet import report
 
@@ -103,13 +104,13 @@ def _show_rollout(store: FleetStore, label: str, as_json: bool, where: str) -> i
 
     issues = report.issues_of(store, label)
     head = report.head_of(standing, issues)
-    for line in rollout_lines(store, head, issues, style.current(), where=where):
+    for line in rollout_lines(store, head, issues, style.current(), *options):
         click.echo(line)
     return int(head["exit_status"])
 
 
 def _show_fleet(
-    store: FleetStore, after: float, file: str | None, as_json: bool, where: str
+    store: FleetStore, after: float, file: str | None, as_json: bool, options: tuple[str, str]
 ) -> int:
     """The exit status. Raises Refusal, StoreError."""
     from miyabi_healing.fleet import status, status_text
@@ -120,19 +121,19 @@ def _show_fleet(
         document = {"schema_version": _SCHEMA_VERSION, **asdict(found)}
         click.echo(json.dumps({**document, "exit_status": found.exit_status}, indent=2))
     elif file:
-        _write_page(found, file, where)
+        _write_page(found, file, options)
     else:
-        for line in status_text.status_lines(found, style.current(), where):
+        for line in status_text.status_lines(found, style.current(), options):
             click.echo(line)
     return int(found.exit_status)
 
 
-def _write_page(found: FleetStatus, file: str, where: str) -> None:
+def _write_page(found: FleetStatus, file: str, options: tuple[str, str]) -> None:
     """Raises Refusal."""
     from miyabi_healing.fleet.page import page_of, render
     from miyabi_healing.report.page.making import CannotWrite, write_page
 
-    words = render(page_of(found, where))
+    words = render(page_of(found, options))
     if file == "-":
         click.echo(words.encode("utf-8", "backslashreplace"), nl=False)
         return

@@ -8,8 +8,8 @@ import click
 
 from miyabi_healing.cli.common import CommandContext, Refusal, settings
 from miyabi_healing.cli.fleet.options import (
+    next_options,
     opened_store,
-    reaching,
     resume_command,
     store_option,
     unknown_label,
@@ -33,7 +33,8 @@ def stop(given: CommandContext, label: str | None, reason: str, store: str | Non
     reason = " ".join(reason.split())
     if not reason:
         raise Refusal("a rollout is stopped for a reason: say which", ExitCode.USAGE)
-    with opened_store(settings(given), store) as meeting:
+    chosen = settings(given)
+    with opened_store(chosen, store) as meeting:
         found = _meant(meeting, label)
         if not meeting.stop(found.label, reason):
             found = meeting.standing(found.label) or found
@@ -43,7 +44,7 @@ def stop(given: CommandContext, label: str | None, reason: str, store: str | Non
             sys.exit(ExitCode.HEALTHY)
         click.echo(
             f"{found.label} is stopped. Hosts that were asked go on. "
-            f"To go on: {resume_command(found.label, reaching(None, None, store))}"
+            f"To go on: {resume_command(found.label, next_options(chosen, store)[0])}"
         )
 
 
