@@ -80,7 +80,7 @@ from miyabi_healing.model.steps import (
     Step,
     TrimLog,
 )
-from miyabi_healing.state import quarantine, retention, store
+from miyabi_healing.state import quarantine, retention
 from miyabi_healing.support.files import identity_at
 
 TAKEN = "archive log, name taken"
@@ -590,5 +590,4 @@ if __name__ == "__main__":
     # all that was deleted came back: else what others write decides which lines are reached
     free = itertools.count(0, 1 << 40)
     room._free = lambda path: next(free)
-    store.RESERVE = 64 << 10  # it is written in every world
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

@@ -20,7 +20,7 @@ import pytest
 from gatework import ISSUE, plan, work
 from program import report, run, settings
 
-from conftest import PROJECT
+from conftest import PROJECT, wait_for
 from miyabi_healing.gate import batch, execute, recover
 from miyabi_healing.gate.primitives.context import Context
 from miyabi_healing.host.readings import Host
@@ -330,6 +330,42 @@ def test_manifest_and_both_folders_are_on_disk_when_a_thing_was_taken(
 
 
 # Disks
+
+
+def free(folder: Path) -> int:
+    """Bytes."""
+    space = os.statvfs(folder)
+    return space.f_bfree * space.f_frsize
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("way", ["set aside", "refused", "nothing done"])
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4", "btrfs"])
+def test_ballast_takes_its_space_on_the_disk(
+    mounted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, kind: str, way: str
+) -> None:
+    if not shutil.which(f"mkfs.{kind}") and kind != "tmpfs":
+        pytest.skip(f"needs mkfs.{kind}")
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    def write_nothing(descriptor: int, _start: int, size: int) -> None:
+        os.truncate(descriptor, size)  # as zeros, where they are compressed
+
+    if way != "set aside":
+        instead = refuse if way == "refused" else write_nothing
+        monkeypatch.setattr(os, "posix_fallocate", instead)
+    folder = mounted(kind, "128M", options=",compress-force" if kind == "btrfs" else "")
+    with work(context(folder)):
+        pass
+    ballast = folder / "state" / "ballast"
+    os.sync()
+    before = free(folder)
+    assert ballast.stat().st_size == store.RESERVE
+    assert ballast.stat().st_blocks * 512 >= store.RESERVE
+    ballast.unlink()
+    wait_for(lambda: [os.sync()] and free(folder) >= before + 0.9 * store.RESERVE)
 
 
 @pytest.mark.root
