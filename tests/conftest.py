@@ -90,8 +90,10 @@ def started_here(pid: int) -> bool:
         )
     except psutil.NoSuchProcess:
         return True
-    except psutil.AccessDenied:
-        return False
+    except psutil.AccessDenied:  # said of one that is just ending, too
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return process.status() == psutil.STATUS_ZOMBIE
+        return True
 
 
 def left_behind(test: str, before: set[str]) -> list[psutil.Process]:
