@@ -28,7 +28,7 @@ Start = Callable[..., psutil.Popen]
 PAIRS = int(os.environ.get("LOCK_PAIRS", "8"))
 
 # 1 kills at every point: some eight thousand runs
-STRIDE = int(os.environ.get("KILL_STRIDE", "27"))
+STRIDE = int(os.environ.get("KILL_STRIDE", "33"))
 UNDOABLE = ["quarantine", "archive log", "archive logs", "trim log", "retire worktree", "give back"]
 CHANGES = [*UNDOABLE, "cut log", "delete", "purge", "signal", "run", "reclaim", "give back rows"]
 
