@@ -215,8 +215,8 @@ def stop_one(scene: Scene) -> None:
 
 
 def cut_one_off(scene: Scene) -> None:
-    """The last one has a network of its own."""
-    victim = scene.running[-1]
+    """The first one has a network of its own."""
+    victim = scene.running[0]
     while not (found := scene.store.in_hand(victim.pid)):
         if scene.store.is_over():
             return
@@ -253,8 +253,11 @@ def play(about: Round, fault: str) -> dict[str, float]:
     rollouts, began = Rollouts(about), time.monotonic()
     scene = Scene(about, rollouts, [], {})
     networks = [about.cut_off] if about.cut_off else []
-    scene.running += [start(about, of) for of in [0] * (COORDINATORS - len(networks)) + networks]
     try:
+        for of in networks:  # first: others would be quicker, and leave it nothing
+            scene.running.append(first := start(about, of))
+            _until(lambda: bool(rollouts.in_hand(first.pid)))
+        scene.running += [start(about) for _ in range(COORDINATORS - len(networks))]
         _until(lambda: any(each["what"] == "begin" for each in events(folder, about.label)))
         time.sleep(random.uniform(0, LATEST))
         FAULTS[fault](scene)
