@@ -90,7 +90,7 @@ def carry_out(top: Path, kind: str, image: Path, chosen: set[int]) -> int:
     return traced(lambda: kill_matrix.perform(top, kind), cut)
 
 
-# a log is not given back while somebody has a mount that does not answer
+# whoever looks for holders waits for those that do not answer
 @pytest.mark.usefixtures("only_mounts")
 @pytest.mark.parametrize("kind", KINDS)
 def test_power_cut_at_any_moment_loses_nothing(kind: str, disk: Path, tmp_path: Path) -> None:
