@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from fleetworkers import invoke, standing_in
 
 from conftest import wait_for
+from miyabi_healing.cli.fleet import report_file
 from miyabi_healing.fleet import ansible_tools, ansible_worker, collection, inventory, wording
 from miyabi_healing.fleet.ansible_worker import answer_of
 from miyabi_healing.fleet.inventory import inventory_hosts
@@ -269,6 +271,23 @@ def test_report_never_takes_the_place_of_somebody_elses_file(
         assert "it is there, and no fleet report" in text
         file.write_text("")
         assert invoke("fleet", "heal", "x", "--report", file)[0] == 0
+
+
+@pytest.mark.parametrize("place", ["pipe", "link"])
+def test_what_has_come_in_the_place_of_a_report_is_neither_followed_nor_waited_for(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "report").write_text(EARLIER)
+    assert report_file._is_report(tmp_path / "report")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("report")
+    said: list[bool] = []
+    look = threading.Thread(
+        target=lambda: said.append(report_file._is_report(tmp_path / place)), daemon=True
+    )
+    look.start()
+    look.join(10)
+    assert said == [False]
 
 
 @pytest.mark.parametrize("place", ["pipe", "folder", "link"])
@@ -635,7 +654,7 @@ def test_slice_that_was_lost_and_won_again_is_told_with_what_it_had() -> None:
     assert [each for each in said if not each.startswith("~")] == [
         "wave 2 of 2: 4 hosts",
         "wave 2 of 2, slice 2: 1 well",
-        "others have all hosts that are left; without a sign of life for 30 s, they are taken over",
+        "waiting for hosts that others have; without a sign of life for 30 s, they are taken over",
         "wave 2 of 2, slice 2: 1 of 2 hosts left to ask",
         "c: unreachable: no route",
         "wave 2 of 2, slice 2: 1 unreachable",
@@ -652,3 +671,7 @@ def test_what_was_healed_is_said_but_not_of_a_run_that_was_made_before() -> None
     assert [each for each in said if "healed" in each] == [
         "b: healed: large_log_files (~/logs/*.log)"
     ]
+    many = {"issues_detected": [{**issue, "target": "x" * 10_000}] * 10_000}
+    made.hears(Answer("d", HostState.WELL, 0, report=many))
+    (line,) = [each for each in said if each.startswith("d: ")]
+    assert (len(line) < 1200, line.endswith(" and 9995 more")) == (True, True)

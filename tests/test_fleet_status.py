@@ -181,7 +181,7 @@ def test_rollouts_that_are_not_finished_come_with_what_goes_on(store: SqlStore) 
         (LABEL, "stopped"),
     ]
     said = text(found)
-    assert "🔧 to do: nobody works on wave 1 of 1. 0 of 1 host asked." in said
+    assert "🔧 to do: no coordinator works on wave 1 of 1. 0 of 1 host asked." in said
     assert "fleet resume 'to do'\n   goes on with the next hosts." in said
     assert "fleet stop 'to do' --reason WHY\n" in said
     claim = store.claim("to do", "one")
@@ -191,7 +191,7 @@ def test_rollouts_that_are_not_finished_come_with_what_goes_on(store: SqlStore) 
     assert store.standing("to do").in_hand  # type: ignore[union-attr]
     store.release(claim)
     assert not store.standing("to do").in_hand  # type: ignore[union-attr]
-    assert "nobody works on wave 1 of 1" in text(read(store))
+    assert "no coordinator works on wave 1 of 1" in text(read(store))
     assert "was stopped by a rule in wave 1 of 3: canary: host2 not well. 7 of 9 hosts" in said
     assert f"fleet resume {LABEL}\n   goes on" in said
 

@@ -18,6 +18,9 @@ Say = Callable[[str, bool], None]  # a line, and whether it is bad news
 _SAID = (HostState.ISSUES, HostState.UNKNOWN)
 
 
+_MOST_NAMES, _LONGEST_NAME = 5, 200  # of issues that were healed; characters
+
+
 def answer_text(answer: Answer) -> str:
     """What one host has said, in a line."""
     words = answer.message or STATES[answer.state]
@@ -28,10 +31,12 @@ def answer_text(answer: Answer) -> str:
 
 def healed_text(answer: Answer) -> str:
     """What was healed on a host, in a line; empty where nothing was."""
-    issues = host_row(answer)["issues"]
-    healed = [each for each in issues if each["healed"]] if not host_row(answer)["again"] else []
+    row = host_row(answer)
+    healed = [] if row["again"] else [each for each in row["issues"] if each["healed"]]
     names = [f"{each['name']} ({each['target']})".removesuffix(" ()") for each in healed]
-    return f"{answer.host}: healed: {', '.join(names)}" if names else ""
+    said = [each[:_LONGEST_NAME] for each in names[:_MOST_NAMES]]  # any host may write anything
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{answer.host}: healed: {', '.join(said)}{more}" if said else ""
 
 
 class Teller:
@@ -81,10 +86,10 @@ class Teller:
                 self._ends(number)
 
     def waits(self, lease: float) -> None:
-        """All that is left is in others' hands."""
+        """What could be asked now is in others' hands."""
         self.ends()
         long = duration_text(lease)
-        words = f"others have all hosts that are left; without a sign of life for {long}"
+        words = f"waiting for hosts that others have; without a sign of life for {long}"
         self._say(f"{words}, they are taken over", False)
 
     def ends(self) -> None:

@@ -66,7 +66,11 @@ def standing_text(
     """Where a rollout stands, in a sentence without its full stop."""
     name, place = display(label), f"wave {wave} of {waves}"
     if state == RolloutState.RUNNING:
-        return f"{name} is at work in {place}" if in_hand else f"{name}: nobody works on {place}"
+        return (
+            f"{name}: no coordinator works on {place}"
+            if not in_hand
+            else f"{name} is at work in {place}"
+        )
     if state == RolloutState.FINISHED:
         return f"{name} is finished"
     who = "a rule" if by_rule else "somebody"

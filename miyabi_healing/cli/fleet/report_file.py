@@ -103,7 +103,9 @@ def _objection(path: Path) -> str | None:
 def _is_report(path: Path) -> bool:
     """Whether a file begins as one of ours; one with rows alone is of a run that was killed."""
     try:
-        with path.open("rb") as file:
+        # neither a link nor a pipe that has come meanwhile is followed, or waited for
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
             first = json.loads(file.readline(_LONGEST_LINE))
     except (OSError, ValueError, RecursionError):
         return False
