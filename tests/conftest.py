@@ -272,6 +272,10 @@ def start() -> Iterator[Callable[..., psutil.Popen]]:
     yield run
     for process in started:
         children = process.children(recursive=True) if process.is_running() else []
+        # the group at once: a shell that is about to fork has no child yet that could be listed
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if process.returncode is None and os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
         for each in [process, *children]:
             # what is dying already may look like nobody's: the others are ended all the same
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, PermissionError):
