@@ -26,14 +26,14 @@ COLLECTION = COLLECTIONS / "ansible_collections" / "miyabi" / "healing"
 
 
 def plugin(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module or plugin of the collection, such as ``modules/heal``, without Ansible: that would
-    make folders in the HOME of whoever runs the tests.
+    """A plugin of the collection, such as ``filter/broken_rule``, without Ansible: that would make
+    folders in the HOME of whoever runs the tests.
     """
-    callback, basic = ModuleType("ansible.plugins.callback"), ModuleType("ansible")
-    callback.CallbackBase = object  # type: ignore[attr-defined]
-    basic.AnsibleModule = object  # type: ignore[attr-defined]
+    callback, action = ModuleType("ansible.plugins.callback"), ModuleType("ansible.plugins.action")
+    callback.CallbackBase = action.ActionBase = object  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ansible.plugins.callback", callback)
-    monkeypatch.setitem(sys.modules, "ansible.module_utils.basic", basic)
+    monkeypatch.setitem(sys.modules, "ansible.plugins.action", action)
+    monkeypatch.syspath_prepend(str(COLLECTIONS))
     spec = spec_from_file_location(Path(name).name, COLLECTION / "plugins" / f"{name}.py")
     assert spec
     assert spec.loader
@@ -41,6 +41,18 @@ def plugin(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     spec.loader.exec_module(module)
     return module
+
+
+STEP = {"kind": "trim log", "target": "/a.log", "reason": "over its limit", "status": "applied"}
+ISSUE = {"name": "large_log_files", "target": "/a.log", "severity": "medium", "healed": False}
+
+
+def document(**changes: object) -> dict[str, Any]:
+    """A report as the module sees it: an issue that was not healed, though a step was applied."""
+    return {
+        "run_id": "a", "overall_success": False, "summary": "Looked.", "errors": [],
+        "issues_detected": [ISSUE], "actions_taken": [{"steps": [STEP]}], **changes,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,9 +104,11 @@ class Play:
         )
 
     def command(self, name: str, *options: str, inventory: Path, **variables: object) -> list[str]:
+        """`name` is a playbook of the collection, or a file."""
         wanted = json.dumps({**self.before, **variables})
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        return [program, "-i", str(inventory), f"miyabi.healing.{name}", "-e", wanted, *options]
+        playbook = name if "/" in name else f"miyabi.healing.{name}"
+        return [program, "-i", str(inventory), playbook, "-e", wanted, *options]
 
     def run(
         self, name: str, *options: str, inventory: Path, **variables: object

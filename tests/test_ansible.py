@@ -4,7 +4,6 @@ says of them.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -17,13 +16,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansiblework import COLLECTION, Play, Stand, plugin, recap
+from ansiblework import COLLECTION, ISSUE, Play, Stand, document, plugin, recap
 from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts
 from foresightwork import journal_of
 
 from conftest import PROJECT, wait_for
 from miyabi_healing.fleet import schema
-from miyabi_healing.model.rollout import HostState
 from miyabi_healing.report.fleet_row import fleet_row
 
 needs_ansible = pytest.mark.skipif(
@@ -53,11 +51,6 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 @pytest.fixture
 def play(hosts: Hosts, tmp_path: Path) -> Play:
     return Play(tmp_path / "play", hosts)
-
-
-@pytest.fixture
-def heal(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return plugin("modules/heal", monkeypatch)
 
 
 @pytest.fixture
@@ -199,106 +192,6 @@ def test_slice_asks_all_hosts_whatever_they_say(play: Play) -> None:
     }  # fmt: skip
 
 
-STEP = {"kind": "trim log", "target": "/a.log", "reason": "over its limit", "status": "applied"}
-ISSUE = {"name": "large_log_files", "target": "/a.log", "severity": "medium", "healed": False}
-
-
-def document(**changes: object) -> dict[str, Any]:
-    """A report as the module sees it: an issue that was not healed, though a step was applied."""
-    return {
-        "run_id": "a", "overall_success": False, "summary": "Looked.", "errors": [],
-        "issues_detected": [ISSUE], "actions_taken": [{"steps": [STEP]}], **changes,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("code", "changes", "state"),
-    [
-        (0, {"overall_success": True}, HostState.WELL),
-        (0, {}, HostState.FAILED),
-        (1, {}, HostState.ISSUES),
-        (3, {}, HostState.UNKNOWN),
-        (75, {}, HostState.BUSY),
-        (75, {"superseded_by": 8}, "superseded"),
-        (2, {}, HostState.FAILED),
-        (137, {}, HostState.FAILED),
-    ],
-)
-def test_state_of_a_host_is_what_the_program_shows(
-    heal: ModuleType, code: int, changes: Mapping[str, object], state: str
-) -> None:
-    assert heal.state_of(code, document(**changes)) == state
-    assert heal.state_of(code, {}) == "failed", "no report"
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", "{", '{"summary": "a"}', "Traceback"])
-def test_what_is_no_report_is_none(heal: ModuleType, text: str) -> None:
-    assert heal.read_report(text) == {}
-    assert heal.read_report(json.dumps(document())) == document()
-
-
-def test_changed_is_a_step_that_was_applied_now(heal: ModuleType) -> None:
-    planned = document(actions_taken=[{"steps": [{**STEP, "status": "planned"}]}])
-    assert heal.is_changed(document(), False)
-    assert not heal.is_changed(document(again=True), False)
-    assert not heal.is_changed(planned, False)
-    assert heal.is_changed(planned, True)
-    assert not heal.is_changed(document(actions_taken=[]), False)
-    purged = {"purged": [{**STEP, "kind": "purge"}]}
-    assert heal.is_changed(document(actions_taken=[], quarantine=purged), False)
-
-
-def test_task_fails_from_the_state_on_that_was_chosen(heal: ModuleType) -> None:
-    states = ("well", "issues", "unknown", "busy", "superseded", "failed")
-    failing = {
-        fail_on: [state for state in states if heal.fails(state, fail_on, False, True)]
-        for fail_on in ("issues", "unknown", "never")
-    }
-    assert failing == {
-        "issues": ["issues", "unknown", "busy", "superseded", "failed"],
-        "unknown": ["unknown", "busy", "superseded", "failed"],
-        "never": ["failed"],
-    }
-    assert not heal.fails("issues", "issues", True, True), "a dry run with a plan"
-    assert heal.fails("issues", "issues", True, False), "nothing would be done about it"
-
-
-def test_messages_name_what_is_wrong_and_the_way_out(heal: ModuleType) -> None:
-    errors = [{"check": "", "message": "another run is at work (pid 7)"}]
-    assert heal.message("issues", 1, document(), "") == (
-        "1 issue(s) remain: large_log_files (/a.log), medium. "
-        "On the host, 'miyabi-healing show a' says why."
-    )
-    busy = heal.message("busy", 75, document(errors=errors), "")
-    assert busy == "another run is at work (pid 7). Ask again later, or raise 'wait'."
-    assert "(status 137): Killed." in heal.message("failed", 137, {}, "noise\nKilled\n")
-
-
-def test_program_is_called_with_a_list(heal: ModuleType) -> None:
-    given = {
-        "fleet_run": "a b", "fleet_token": 0, "config": None, "only": ["x", "y"], "skip": [],
-    }  # fmt: skip
-    assert heal.command("/bin/m", given, True) == [
-        "/bin/m", "--json", "--dry-run", "--fleet-run=a b", "--fleet-token=0", "--only=x",
-        "--only=y",
-    ]  # fmt: skip
-
-
-def test_busy_host_is_asked_again_at_random_intervals_that_grow(heal: ModuleType) -> None:
-    now = [0.0]
-    asked: list[float] = []
-
-    def chance(least: float, most: float) -> float:
-        asked.append(most)
-        return most
-
-    for pause in heal.pauses(30, lambda: now[0], chance):
-        now[0] += pause
-    assert asked == [1, 2, 4, 8, 10, 10]
-    assert now == [30], "no longer than it may"
-    assert not list(heal.pauses(0, lambda: 0, chance))
-
-
 def answers(**states: Mapping[str, Any] | str) -> dict[str, dict[str, Any]]:
     """Results by host: a state, or a whole result."""
     return {
@@ -412,13 +305,14 @@ def test_store_keeps_the_latest_report_and_what_waited_for_it(reports: ModuleTyp
         assert "secret" not in why
 
 
-def test_documents_name_every_variable() -> None:
+def test_documents_name_every_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     role, page = COLLECTION / "roles" / "install", (PROJECT / "docs" / "ansible.md").read_text()
     variables = re.findall(r"^(miyabi_\w+):", (role / "defaults/main.yml").read_text(), re.M)
     specified = (role / "meta/argument_specs.yml").read_text()
     assert variables == re.findall(r"^      (miyabi_\w+):", specified, re.M)
     plays = "".join(file.read_text() for file in (COLLECTION / "playbooks").iterdir())
     asked = set(re.findall(r"(miyabi_\w+) \| default", plays))
+    asked |= {f"miyabi_{name}" for name in plugin("action/heal", monkeypatch).OPTIONS}
     assert not {name for name in (*variables, *asked) if f"`{name}`" not in page}
     of_playbooks = (COLLECTION / "README.md").read_text()
     assert not {name for name in asked if f"`{name}`" not in of_playbooks}

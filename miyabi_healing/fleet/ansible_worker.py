@@ -163,7 +163,8 @@ class _Playbook:
     def _environment(self) -> dict[str, str]:
         here, found = Path.cwd(), {"MAX_EVENT_RES": str(_LARGEST_RESULT)}
         if not ansible_tools.user_has_set(os.environ, here, "pipelining", "ssh_pipelining"):
-            found["ANSIBLE_PIPELINING"] = "True"  # one connection for a host, instead of five
+            # without a terminal for become, which would take the host's run with it when we die
+            found["ANSIBLE_PIPELINING"] = "True"
         if not ansible_tools.user_has_set(os.environ, here, "ssh_extra_args"):
             # one that vanishes in the middle of its run would be waited for by TCP alone: two hours
             found["ANSIBLE_SSH_EXTRA_ARGS"] = _ALIVE

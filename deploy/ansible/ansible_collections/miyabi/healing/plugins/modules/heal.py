@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: Miyabi Healing contributors
 # MIT License (see LICENSE or https://opensource.org/license/mit)
-"""Runs the program on a host, and tells Ansible what came of it."""
+"""What Ansible documents of the action in plugins/action/heal.py, which does it all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ description:
   - What is in RV(report) is documented in the project's docs/report.md.
   - With O(fleet_run), a request that is sent twice makes one run. The second one gets the report of
     the first, so a playbook that was killed can be started again as it was.
-  - The program has to be there. The role P(miyabi.healing.install#role) installs it.
+  - The program has to be there. The role P(miyabi.healing.install#role) installs it. Nothing else
+    is needed on the host but a POSIX shell, and nothing is copied there.
+  - An option that the task does not give is taken from the variable C(miyabi_) and its name, such
+    as C(miyabi_fleet_run), where there is one.
 author: Miyabi Healing contributors (@miyabi-healing)
 options:
   fleet_run:
@@ -28,8 +31,8 @@ options:
     type: int
   executable:
     description:
-      - The program, as a path, or as a name that is looked for on the PATH, in
-        C(/opt/miyabi-healing/bin) and in C(~/.local/bin).
+      - The program, as a path, or as a name that is looked for on the PATH, in C(/usr/local/bin),
+        in C(/opt/miyabi-healing/bin) and in C(~/.local/bin).
     type: path
     default: miyabi-healing
   config:
@@ -63,6 +66,9 @@ options:
     choices: [issues, unknown, never]
     default: issues
 attributes:
+  async:
+    description: Whether the task can go on while the connection is closed.
+    support: none
   check_mode:
     description: The program makes a dry run, which a host does not take for the run of that name.
     support: full
@@ -70,7 +76,7 @@ attributes:
     description: Before are the issues that were found, after the steps.
     support: full
   platform:
-    description: Where the program runs, and what the module itself needs there.
+    description: Where the program runs.
     platforms: posix
     support: full
 """
@@ -131,223 +137,3 @@ msg:
   returned: always
   type: str
 """
-
-import json
-import os
-import random
-import time
-
-from ansible.module_utils.basic import AnsibleModule
-
-PLACES = ["/opt/miyabi-healing/bin", os.path.join(os.environ.get("HOME", "/"), ".local/bin")]
-STATES = {0: "well", 1: "issues", 3: "unknown", 75: "busy"}
-FAILS = {
-    "issues": ("issues", "unknown", "busy", "superseded"),
-    "unknown": ("unknown", "busy", "superseded"),
-    "never": (),
-}
-FIRST_WAIT = 1.0  # seconds between two requests, at most
-LONGEST_WAIT = 10.0
-
-
-def command(program, parameters, check_mode):
-    """The program with its arguments, as a list."""
-    words = [program, "--json"]
-    if check_mode:
-        words.append("--dry-run")
-    for name in ("config", "fleet_run", "fleet_token"):
-        if parameters[name] not in (None, ""):
-            words.append("--{}={}".format(name.replace("_", "-"), parameters[name]))
-    for name in ("only", "skip"):
-        words += [f"--{name}={each}" for each in parameters[name]]
-    return words
-
-
-def read_report(text):
-    """The report that a program printed; empty where that is none."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    needed = ("summary", "issues_detected", "actions_taken", "errors")
-    return found if isinstance(found, dict) and all(name in found for name in needed) else {}
-
-
-def state_of(code, report):
-    """Where a host stands. A program that says that all is well has to show it."""
-    state = STATES.get(code, "failed")
-    if not report or (state == "well" and not report.get("overall_success")):
-        return "failed"
-    if state == "busy" and report.get("superseded_by") is not None:
-        return "superseded"
-    return state
-
-
-def steps_of(report):
-    """All steps of a report, those that emptied the quarantine included."""
-    plans = [each.get("steps", []) for each in report.get("actions_taken", [])]
-    plans.append(report.get("quarantine", {}).get("purged", []))
-    return [step for plan in plans for step in plan]
-
-
-def is_changed(report, check_mode):
-    """Whether a step was applied, or would be; never by a run that was made before."""
-    wanted = "planned" if check_mode else "applied"
-    return not report.get("again") and any(
-        step.get("status") == wanted for step in steps_of(report)
-    )
-
-
-def issues_of(report):
-    """The rows of the issues, short."""
-    names = ("name", "target", "severity", "healed")
-    return [{name: each.get(name) for name in names} for each in report.get("issues_detected", [])]
-
-
-def named(issue):
-    """One issue in words."""
-    about = f" ({issue['target']})" if issue["target"] else ""
-    return f"{issue['name']}{about}, {issue['severity']}"
-
-
-def errors_of(report):
-    """What could not be checked, or why nothing was done, in words."""
-    words = [
-        ": ".join(filter(None, (each.get("check"), each.get("message"))))
-        for each in report.get("errors", [])
-    ]
-    return "; ".join(words)
-
-
-def message(state, code, report, said):
-    """What is wrong, and the way out. `said` is what the program printed on standard error."""
-    if state == "well":
-        return report["summary"]
-    if state == "issues":
-        left = [named(each) for each in issues_of(report) if not each["healed"]]
-        show = "miyabi-healing show {}".format(report.get("run_id", "")).strip()
-        if report.get("dry_run"):
-            show = "miyabi-healing --dry-run"
-        return "{} issue(s) remain: {}. On the host, '{}' says why.".format(
-            len(left), "; ".join(left) or report["summary"], show
-        )
-    if state == "unknown":
-        why = errors_of(report) or report["summary"]
-        return f"Not all could be checked: {why}. On the host: miyabi-healing doctor."
-    if state == "busy":
-        return f"{errors_of(report)}. Ask again later, or raise 'wait'."
-    if state == "superseded":
-        return f"{errors_of(report)}. Somebody else has taken over; nothing was done."
-    last = said.strip().splitlines()[-1][:500] if said.strip() else ""
-    if report:
-        return f"The run came to no end (status {code}): {errors_of(report) or last}"
-    return (
-        "The program gave no report (status {}){}. "
-        "On the host, 'miyabi-healing doctor' may say why.".format(code, last and ": " + last)
-    )
-
-
-def diff_of(report, check_mode):
-    """The issues before, the steps after."""
-    made = "would be made" if check_mode else "were made"
-    before = [named(each) + "\n" for each in issues_of(report)]
-    after = [
-        "{} {}: {} ({})\n".format(
-            step.get("kind"), step.get("target"), step.get("reason"), step.get("status")
-        )
-        for step in steps_of(report)
-    ]
-    if report.get("again"):
-        after = []
-    return {
-        "before_header": "issues",
-        "before": "".join(before),
-        "after_header": f"steps that {made}",
-        "after": "".join(after),
-    }
-
-
-def pauses(seconds, clock=time.monotonic, chance=random.uniform):
-    """How long to sleep before each further request: full jitter, as long as there is time."""
-    end, most = clock() + seconds, FIRST_WAIT
-    while clock() < end:
-        yield min(chance(0, most), max(0, end - clock()))
-        most = min(most * 2, LONGEST_WAIT)
-
-
-def ask(module, words):
-    """Have the run made, again while another one is at work. Returns status, report, stderr."""
-    waits = pauses(module.params["wait"])
-    while True:
-        code, out, said = module.run_command(words, handle_exceptions=False)
-        code = 128 - code if code < 0 else code
-        report = read_report(out)
-        if state_of(code, report) != "busy":
-            return code, report, said
-        pause = next(waits, None)
-        if pause is None:
-            return code, report, said
-        time.sleep(pause)
-
-
-def fails(state, fail_on, check_mode, changed):
-    """Whether the task is to fail; of a dry run, whether the run would."""
-    if state == "issues" and check_mode and changed:
-        return False
-    return state == "failed" or state in FAILS[fail_on]
-
-
-def main():
-    """The module."""
-    names = {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "fleet_run": {"type": "str"},
-            "fleet_token": {"type": "int", "no_log": False},
-            "executable": {"type": "path", "default": "miyabi-healing"},
-            "config": {"type": "path"},
-            "only": names,
-            "skip": names,
-            "wait": {"type": "int", "default": 60},
-            "fail_on": {
-                "type": "str",
-                "choices": ["issues", "unknown", "never"],
-                "default": "issues",
-            },
-        },
-        supports_check_mode=True,
-    )
-    wanted, check_mode = module.params["executable"], module.check_mode
-    nothing = {"state": "failed", "report": {}, "again": False, "issues": [], "summary": ""}
-    program = module.get_bin_path(wanted, opt_dirs=PLACES)
-    if program is None:
-        module.fail_json(
-            msg=f"{wanted} is not there. The role miyabi.healing.install installs it; "
-            "'executable' says where it is.",
-            code=None,
-            **nothing,
-        )
-    try:
-        code, report, said = ask(module, command(program, module.params, check_mode))
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"{program} could not be started: {error}", code=None, **nothing)
-    state, changed = state_of(code, report), is_changed(report, check_mode)
-    result = {
-        "code": code,
-        "state": state,
-        "report": report,
-        "again": bool(report.get("again")),
-        "changed": changed,
-        "issues": issues_of(report),
-        "summary": report.get("summary", ""),
-        "msg": message(state, code, report, said),
-    }
-    if module._diff:
-        result["diff"] = diff_of(report, check_mode)
-    if fails(state, module.params["fail_on"], check_mode, changed):
-        module.fail_json(**result)
-    module.exit_json(**result)
-
-
-if __name__ == "__main__":
-    main()
