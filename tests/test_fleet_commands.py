@@ -464,10 +464,15 @@ def test_settings_of_ours_give_way_to_those_of_the_user(
     playbook = ansible_worker._Playbook(
         ansible_worker.AnsibleWorker(), claim, Path("/run/x"), print, lambda: False
     )
-    ours = {"ANSIBLE_PIPELINING", "ANSIBLE_SSH_CONTROL_PATH_DIR", "ANSIBLE_SSH_EXTRA_ARGS"}
+    ours = {
+        "ANSIBLE_PIPELINING", "ANSIBLE_SSH_CONTROL_PATH_DIR", "ANSIBLE_SSH_EXTRA_ARGS",
+        "ANSIBLE_TASK_TIMEOUT",
+    }  # fmt: skip
     assert ours <= set(playbook._environment())
     settings = "pipelining = no\ncontrol_path_dir = ~/.ssh/mine\nssh_extra_args = -C\n"
-    (tmp_path / "ansible.cfg").write_text(f"[ssh_connection]\n{settings}")
+    (tmp_path / "ansible.cfg").write_text(
+        f"[defaults]\ntask_timeout = 0\n[ssh_connection]\n{settings}"
+    )
     assert set(playbook._environment()) == {"MAX_EVENT_RES"}
 
 

@@ -244,6 +244,21 @@ def test_interrupted_coordinator_leaves_nothing_behind_and_somebody_else_goes_on
 
 
 @needs_sshd
+def test_host_that_takes_too_long_is_given_up_and_asked_again_later(
+    hosts: Hosts, slow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--inventory", hosts.inventory(), "--executable", slow)
+    monkeypatch.setenv("ANSIBLE_TASK_TIMEOUT", "6")
+    done = heal("hangs", "--waves", "100%", "--no-canary", "--max-fail", "50", *options)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "host1: failed: Task failed: Timed out after 6 second(s)." in done.stdout
+    assert not left_of_ansible(), "what asked it would wait for good"
+    (slow.parent / "go").touch()
+    assert resume("hangs", "--again", *options).returncode == 0
+    assert [len(asked(each)) for each in hosts.hosts] == [2, 1]
+
+
+@needs_sshd
 @needs_postgres
 def test_slice_that_another_one_lost_is_asked_beside_ones_own(
     hosts: Hosts, slow: Path, where: str

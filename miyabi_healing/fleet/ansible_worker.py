@@ -27,6 +27,7 @@ _STATES = ANSWERED | {HostState.BUSY, HostState.FAILED}  # that a host can say i
 _OUR_MARK = "AWX_ISOLATED_DATA_DIR"  # ansible-runner's: what it starts can be told by its value
 _NOT_THERE = "no hosts to target"  # Ansible's words where the inventory has none of a slice
 _ALIVE = "-o ServerAliveInterval=30 -o ServerAliveCountMax=6"  # ssh_config(5): three minutes
+_HOST_GIVEN_UP = 3600  # seconds; its run goes on, and is reported when the host is asked again
 _ASKED_EVERY = 0.2  # seconds, between two questions whether to end
 _LARGEST_RESULT = 64 << 20  # characters; ansible-runner empties results of more than 700,000
 _LONGEST_MESSAGE = 1000  # characters of what a host says, with what they are escaped by
@@ -85,8 +86,8 @@ class _Playbook:
             status, _ = runner.run()
             ended = True
         finally:
-            if not ended or status == "canceled":
-                end_marked(str(self.folder))
+            # a task that took too long leaves its ssh behind
+            end_marked(str(self.folder), but=_is_connection if ended else None)
             self._end_connections()
         if self.error is not None:
             raise self.error
@@ -165,6 +166,8 @@ class _Playbook:
         if not ansible_tools.user_has_set(os.environ, here, "pipelining", "ssh_pipelining"):
             # without a terminal for become, which would take the host's run with it when we die
             found["ANSIBLE_PIPELINING"] = "True"
+        if not ansible_tools.user_has_set(os.environ, here, "task_timeout"):
+            found["ANSIBLE_TASK_TIMEOUT"] = str(_HOST_GIVEN_UP)
         if not ansible_tools.user_has_set(os.environ, here, "ssh_extra_args"):
             # one that vanishes in the middle of its run would be waited for by TCP alone: two hours
             found["ANSIBLE_SSH_EXTRA_ARGS"] = _ALIVE
@@ -250,15 +253,19 @@ def _one_line(text: str) -> str:
     return words if len(words) <= _LONGEST_MESSAGE else f"{words[:_LONGEST_MESSAGE]}…"
 
 
-def end_marked(folder: str) -> None:
+def end_marked(folder: str, but: Callable[[Any], bool] | None = None) -> None:
     """End every process that ansible-runner has started for a run in `folder`, and what those have
-    started, whoever their parent is by now.
+    started, whoever their parent is by now; `but` says which are left.
     """
     import psutil
 
     end = time.monotonic() + 5
     while time.monotonic() < end:
-        found = [each for each in psutil.process_iter() if _is_marked(each, folder)]
+        found = [
+            each
+            for each in psutil.process_iter()
+            if _is_marked(each, folder) and not (but and but(each))
+        ]
         if not found:
             return
         for each in found:
@@ -276,6 +283,17 @@ def _is_marked(process: Any, folder: str) -> bool:
     except (psutil.Error, OSError):
         return False
     return value.startswith(f"{folder}{os.sep}")
+
+
+def _is_connection(process: Any) -> bool:
+    """Whether it keeps a connection open for others: "ssh: /…/1b2c3d4e5f [mux]". One by a socket of
+    the user's own settings is the user's.
+    """
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline()).startswith("ssh: ")
+    return False
 
 
 def _kill(process: Any) -> None:
