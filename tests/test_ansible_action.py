@@ -206,6 +206,13 @@ def test_program_is_sought_as_a_path_of_the_host(
     assert not (tmp_path / "the home/made").exists()
 
 
+def test_shells_of_all_kinds_can_read_the_command(asking: ModuleType) -> None:
+    command = asking.command(
+        {**NOTHING, "fleet_run": "it's tonight", "config": "~/a b"}, True, MARK
+    )
+    assert not set(command) & set("\n\\!")
+
+
 def test_program_that_cannot_be_started_says_so(ask: Callable[..., Any], tmp_path: Path) -> None:
     odd = tmp_path / "odd"
     odd.write_text("#!/no/such/interpreter\n")

@@ -97,7 +97,7 @@ class ActionModule(ActionBase):
             command = f"{environment} {command}"
         # Only where become may want one is ssh to have a terminal: with one, a connection that is
         # lost would end the run. What is typed makes the difference, and nobody reads it.
-        is_direct = self._connection.is_pipelining_enabled() or (
+        is_direct = self._is_pipelining_enabled("new") or (
             self._connection.has_pipelining and not self._connection.become
         )
         done = self._low_level_execute_command(command, in_data=b"\n" if is_direct else None)

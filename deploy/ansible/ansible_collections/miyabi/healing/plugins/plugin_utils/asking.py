@@ -19,16 +19,21 @@ HOME = re.compile(r"~[\w.-]*(/|$)")
 VARIABLE = re.compile(r"(\$\w+|\$\{\w+\})")
 
 # The status and the end of standard error come by standard output: Ansible takes a status of 255
-# for a connection that was lost, and where ssh has a terminal, both outputs are one.
-SCRIPT = """\
-program=$(PATH=$PATH:{places}; command -v -- {executable}) || {{ echo {mark} absent; exit 0; }}
-echo {mark} begin
-exec 3>&1
-said=$("$program" {words} </dev/null 2>&1 >&3 3>&-)
-code=$?
-echo; echo {mark} "$code"
-[ -z "$said" ] || printf %s "$said" | tail -c {longest}
-"""
+# for a connection that was lost, and where ssh has a terminal, both outputs are one. It is one line
+# without a backslash, since users' own shells read it first: csh wants the one, fish the other.
+SCRIPT = "; ".join(
+    (
+        "program=$(PATH=$PATH:{places}; command -v -- {executable}) "
+        "|| {{ echo {mark} absent; exit 0; }}",
+        "echo {mark} begin",
+        "exec 3>&1",
+        'said=$("$program" {words} </dev/null 2>&1 >&3 3>&-)',
+        "code=$?",
+        "echo",
+        'echo {mark} "$code"',
+        '[ -z "$said" ] || printf %s "$said" | tail -c {longest}',
+    )
+)
 
 
 class Answer(NamedTuple):
