@@ -80,8 +80,7 @@ def package(session: nox.Session) -> None:
     """The wheel: it brings nothing but its own package, installs, and runs."""
     install(session)
     folder = Path(session.create_tmp()).resolve()
-    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder))
-    wheel = max(folder.glob("*.whl"), key=os.path.getmtime)
+    wheel = build_wheel(session, folder)
     names = zipfile.ZipFile(wheel).namelist()
     stem = "-".join(wheel.name.split("-")[:2])
     own = ("miyabi_healing/", f"{stem}.dist-info/", f"{stem}.data/data/share/")
@@ -120,10 +119,8 @@ def package(session: nox.Session) -> None:
         session.error(f"{wheel.name} should not hold {strange}, and should hold {missing}")
 
     venv = folder / "venv"
-    session.run("python", "-m", "venv", "--clear", str(venv))  # with pip, which users have
-    lock, wheels = ["--require-hashes", "--requirement", RUNNER], folder / "wheels"
-    download = ["download", "--quiet", "--no-deps", *lock, "--dest", str(wheels)]
-    session.run(str(venv / "bin/pip"), *download, external=True)
+    wheels = fetch_wheels(session, venv, folder)
+    lock = ["--require-hashes", "--requirement", RUNNER]
     for what in (lock, [str(wheel)]):
         offline = ["--no-index", "--find-links", str(wheels), "--no-deps"]
         session.run(str(venv / "bin/pip"), "install", "--quiet", *offline, *what, external=True)
@@ -145,6 +142,32 @@ def package(session: nox.Session) -> None:
                 str(venv / "bin/miyabi-healing"), *dry_install, external=True, silent=True, env=home
             )
     install_as_a_tool(session, folder, wheel, wheels)
+
+
+@nox.session(default=False)
+def role(session: nox.Session) -> None:
+    """The role that installs, by Ansible on a host behind sshd: three minutes."""
+    install(session, "fleet")
+    folder = Path(session.create_tmp()).resolve()
+    wheels = fetch_wheels(session, folder / "venv", folder)
+    shutil.copy(build_wheel(session, folder), wheels)
+    where = {"MIYABI_HEALING_TEST_WHEELS": str(wheels)}
+    session.run("pytest", "tests/test_ansible_role.py", *session.posargs, env=where)
+
+
+def build_wheel(session: nox.Session, folder: Path) -> Path:
+    """Build ours in a folder."""
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder))
+    return max(folder.glob("*.whl"), key=os.path.getmtime)
+
+
+def fetch_wheels(session: nox.Session, venv: Path, folder: Path) -> Path:
+    """Fetch what it requires to a folder below, by the pip of a new environment."""
+    session.run("python", "-m", "venv", "--clear", str(venv))  # with pip, which users have
+    lock, wheels = ["--require-hashes", "--requirement", RUNNER], folder / "wheels"
+    download = ["download", "--quiet", "--no-deps", *lock, "--dest", str(wheels)]
+    session.run(str(venv / "bin/pip"), *download, external=True)
+    return wheels
 
 
 def install_as_a_tool(session: nox.Session, folder: Path, wheel: Path, wheels: Path) -> None:
