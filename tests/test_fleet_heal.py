@@ -24,6 +24,7 @@ from fleetworkers import invoke, standing_in
 from program import environment, run
 
 from conftest import PROJECT, wait_for
+from miyabi_healing.fleet import ansible_worker
 from miyabi_healing.fleet.ansible_worker import AnsibleWorker
 from miyabi_healing.fleet.coordinator import lead
 from miyabi_healing.fleet.inventory import inventory_hosts
@@ -256,6 +257,41 @@ def test_host_that_takes_too_long_is_given_up_and_asked_again_later(
     (slow.parent / "go").touch()
     assert resume("hangs", "--again", *options).returncode == 0
     assert [len(asked(each)) for each in hosts.hosts] == [2, 1]
+
+
+def test_what_a_run_on_this_host_starts_outlives_the_slice(home: Path) -> None:
+    program, pid = home / "program", home / "pid"
+    program.write_text(
+        f"#!/bin/sh\nsetsid sleep 100 </dev/null >/dev/null 2>&1 & echo $! >{pid}\n"
+        f"echo '{json.dumps(_WELL)}'\n"
+    )
+    program.chmod(0o755)
+    inventory = home / "hosts.ini"
+    inventory.write_text("here ansible_connection=local\n")
+    done = heal("here", "--inventory", inventory, "--executable", program)
+    assert done.returncode == 0, done.stdout + done.stderr
+    started = psutil.Process(int(pid.read_text()))
+    assert started.status() == psutil.STATUS_SLEEPING, "and no zombie"
+    started.kill()
+
+
+def test_ssh_of_our_task_alone_is_ended_after_a_slice(
+    start: Callable[..., psutil.Popen], tmp_path: Path
+) -> None:
+    """Not what connections of the user's go through, nor a run on this host."""
+    environment = {**os.environ, "AWX_ISOLATED_DATA_DIR": f"{tmp_path}/run"}
+    code = "import time; time.sleep(100)"
+    ours = "/bin/sh -c 'echo miyabi-healing-0 begin'"
+    alike = (("/usr/bin/ssh", "-tt", "a", ours), ("ssh", "-W", "a:22", "b"), ("sh", "-c", ours))
+    left = [
+        start(*words, executable=sys.executable, env=environment, stdin=subprocess.PIPE)
+        for words in [(program, "-c", code, *more) for program, *more in alike]
+    ]
+    wait_for(lambda: all(each.cmdline()[1:2] == ["-c"] for each in left))
+    ansible_worker.end_marked(str(tmp_path), ansible_worker._asks_a_host)
+    assert [each.poll() is None for each in left] == [False, True, True]
+    ansible_worker.end_marked(str(tmp_path))
+    assert [each.wait(5) for each in left] == [-signal.SIGKILL] * 3
 
 
 @needs_sshd

@@ -25,6 +25,7 @@ MODULE = "miyabi.healing.heal"
 _PLAYBOOK = [{"ansible.builtin.import_playbook": "miyabi.healing.heal_slice"}]
 _STATES = ANSWERED | {HostState.BUSY, HostState.FAILED}  # that a host can say it is in
 _OUR_MARK = "AWX_ISOLATED_DATA_DIR"  # ansible-runner's: what it starts can be told by its value
+_OUR_TASK = "echo miyabi-healing-"  # in the command that the collection's action sends
 _NOT_THERE = "no hosts to target"  # Ansible's words where the inventory has none of a slice
 _ALIVE = "-o ServerAliveInterval=30 -o ServerAliveCountMax=6"  # ssh_config(5): three minutes
 _HOST_GIVEN_UP = 3600  # seconds; its run goes on, and is reported when the host is asked again
@@ -87,7 +88,8 @@ class _Playbook:
             ended = True
         finally:
             # a task that took too long leaves its ssh behind
-            end_marked(str(self.folder), but=_is_connection if ended else None)
+            is_ended = ended and status != "canceled"
+            end_marked(str(self.folder), _asks_a_host if is_ended else None)
             self._end_connections()
         if self.error is not None:
             raise self.error
@@ -253,9 +255,9 @@ def _one_line(text: str) -> str:
     return words if len(words) <= _LONGEST_MESSAGE else f"{words[:_LONGEST_MESSAGE]}…"
 
 
-def end_marked(folder: str, but: Callable[[Any], bool] | None = None) -> None:
+def end_marked(folder: str, which: Callable[[Any], bool] | None = None) -> None:
     """End every process that ansible-runner has started for a run in `folder`, and what those have
-    started, whoever their parent is by now; `but` says which are left.
+    started, whoever their parent is by now; of these only `which`, where that is said.
     """
     import psutil
 
@@ -264,7 +266,7 @@ def end_marked(folder: str, but: Callable[[Any], bool] | None = None) -> None:
         found = [
             each
             for each in psutil.process_iter()
-            if _is_marked(each, folder) and not (but and but(each))
+            if _is_marked(each, folder) and (which is None or which(each))
         ]
         if not found:
             return
@@ -285,14 +287,15 @@ def _is_marked(process: Any, folder: str) -> bool:
     return value.startswith(f"{folder}{os.sep}")
 
 
-def _is_connection(process: Any) -> bool:
-    """Whether it keeps a connection open for others: "ssh: /…/1b2c3d4e5f [mux]". One by a socket of
-    the user's own settings is the user's.
+def _asks_a_host(process: Any) -> bool:
+    """Whether it is the ssh of our own task. What else is left may be in use: a connection that the
+    user's settings keep open, with all that it goes through, or what a run on this host started.
     """
     import psutil
 
     with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline()).startswith("ssh: ")
+        program, *words = process.cmdline() or ("",)
+        return os.path.basename(program) == "ssh" and any(_OUR_TASK in each for each in words)
     return False
 
 

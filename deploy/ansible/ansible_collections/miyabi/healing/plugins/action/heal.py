@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 
+from ansible import errors
 from ansible.plugins.action import ActionBase
 from ansible_collections.miyabi.healing.plugins.plugin_utils import asking, host_report
 
@@ -23,7 +24,9 @@ OPTIONS = {
     "skip": NAMES,
     "wait": {"type": "int", "default": 60},
     "fail_on": {"type": "str", "choices": list(host_report.FAILS), "default": "issues"},
+    "from_variables": {"type": "bool", "default": False},
 }
+OMITTED = getattr(errors, "AnsibleValueOmittedError", ())  # before 2.19 there is a value for it
 NOTHING = {"code": None, "report": {}, "again": False, "issues": [], "summary": ""}
 
 
@@ -35,8 +38,10 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """One host's result, as the module's page says."""
         super().run(tmp, task_vars)
-        self._add_variables(task_vars or {})
         _validation, parameters = self.validate_argument_spec(OPTIONS)
+        if parameters["from_variables"]:
+            self._add_variables(task_vars or {})
+            _validation, parameters = self.validate_argument_spec(OPTIONS)
         return {**self._asked(parameters), "invocation": {"module_args": parameters}}
 
     def _add_variables(self, variables):
@@ -44,9 +49,14 @@ class ActionModule(ActionBase):
         too: eight of them cost as much as all else that Ansible does for a host.
         """
         for name in OPTIONS:
-            value = variables.get(f"miyabi_{name}")
-            if name not in self._task.args and value not in (None, ""):
-                self._task.args[name] = self._templar.template(value)
+            if name in self._task.args or variables.get(f"miyabi_{name}") is None:
+                continue
+            try:
+                value = self._templar.template(variables[f"miyabi_{name}"])
+            except OMITTED:
+                continue
+            if value not in (None, "", variables.get("omit")):
+                self._task.args[name] = value
 
     def _asked(self, parameters):
         check_mode = self._task.check_mode
@@ -95,10 +105,12 @@ class ActionModule(ActionBase):
         command = asking.command(parameters, self._task.check_mode, mark)
         if environment := self._compute_environment_string():
             command = f"{environment} {command}"
-        # Only where become may want one is ssh to have a terminal: with one, a connection that is
-        # lost would end the run. What is typed makes the difference, and nobody reads it.
+        # Only where become may want one is there to be a terminal: with one, a connection that is
+        # lost ends the run. For ssh, what is typed makes the difference, and nobody reads it.
         is_direct = self._is_pipelining_enabled("new") or (
             self._connection.has_pipelining and not self._connection.become
         )
-        done = self._low_level_execute_command(command, in_data=b"\n" if is_direct else None)
+        done = self._low_level_execute_command(
+            command, sudoable=bool(self._connection.become), in_data=b"\n" if is_direct else None
+        )
         return asking.read_answer(done["stdout"], mark, done["rc"], done["stderr"])

@@ -16,8 +16,6 @@ description:
     the first, so a playbook that was killed can be started again as it was.
   - The program has to be there. The role P(miyabi.healing.install#role) installs it. Nothing else
     is needed on the host but a POSIX shell, and nothing is copied there.
-  - An option that the task does not give is taken from the variable C(miyabi_) and its name, such
-    as C(miyabi_fleet_run), where there is one.
 author: Miyabi Healing contributors (@miyabi-healing)
 options:
   fleet_run:
@@ -65,6 +63,13 @@ options:
     type: str
     choices: [issues, unknown, never]
     default: issues
+  from_variables:
+    description:
+      - Take options that the task does not give from the variables that are called C(miyabi_) and
+        the option's name, such as C(miyabi_fleet_run), where there are some. The collection's
+        playbooks do so.
+    type: bool
+    default: false
 attributes:
   async:
     description: Whether the task can go on while the connection is closed.

@@ -19,19 +19,24 @@ HOME = re.compile(r"~[\w.-]*(/|$)")
 VARIABLE = re.compile(r"(\$\w+|\$\{\w+\})")
 
 # The status and the end of standard error come by standard output: Ansible takes a status of 255
-# for a connection that was lost, and where ssh has a terminal, both outputs are one. It is one line
-# without a backslash, since users' own shells read it first: csh wants the one, fish the other.
+# for a connection that was lost, and where ssh has a terminal, both outputs are one. What reads
+# them ends with the program: else who is left behind with them would be waited for. The program is
+# not marked as ansible-runner's, where the host is this one: who ends a playbook must not end it.
+#
+# It is one line without a backslash, since users' own shells read it first: csh wants the one, fish
+# the other.
 SCRIPT = "; ".join(
     (
         "program=$(PATH=$PATH:{places}; command -v -- {executable}) "
-        "|| {{ echo {mark} absent; exit 0; }}",
+        '&& [ -f "$program" ] && [ -x "$program" ] || {{ echo {mark} absent; exit 0; }}',
+        "unset AWX_ISOLATED_DATA_DIR",
         "echo {mark} begin",
         "exec 3>&1",
-        'said=$("$program" {words} </dev/null 2>&1 >&3 3>&-)',
-        "code=$?",
-        "echo",
-        'echo {mark} "$code"',
-        '[ -z "$said" ] || printf %s "$said" | tail -c {longest}',
+        'said=$({{ {{ "$program" {words} </dev/null 2>&4 3>&- 4>&-',
+        'code=$?; echo; echo {mark} "$code"; echo >&4; echo {mark} end >&4',
+        '}} | LC_ALL=C sed "/^{mark} [0-9]/q" >&3',
+        '}} 4>&1 | LC_ALL=C sed "/^{mark} end/q")',
+        'printf %s "$said" | tail -c {longest}',
     )
 )
 
@@ -52,14 +57,14 @@ class NoAnswer(Exception):
 
 
 def command(parameters, check_mode, mark):
-    """What a shell on the host is to run, of whatever kind it is. Nobody could know `mark`, which
-    sets apart what the program prints.
+    """What a shell on the host is to run, of whatever kind it is. `mark` sets apart what the
+    program prints; it is drawn anew each time, so that nothing says it by accident.
     """
     words = ["--json"]
     if check_mode:
         words.append("--dry-run")
-    if parameters["config"]:
-        words += ["--config", path_word(parameters["config"])]
+    if config := parameters["config"]:  # no shell knows a ~ behind another sign
+        words.append(("--config " if config.startswith("~") else "--config=") + path_word(config))
     for name in ("fleet_run", "fleet_token"):
         if parameters[name] not in (None, ""):
             words.append(shlex.quote("--{}={}".format(name.replace("_", "-"), parameters[name])))
@@ -95,12 +100,12 @@ def read_answer(output, mark, code, error):
     if f"{mark} absent\n" in output:
         return Answer(None, "", "")
     _before, begun, printed = output.partition(f"{mark} begin\n")
-    printed, _mark, rest = printed.rpartition(f"\n{mark} ")
-    status, ended, rest = rest.partition("\n")
-    if not (begun and ended and status.isdigit()):
+    ended = re.search(f"\n{re.escape(mark)} ([0-9]+)\n", printed)
+    if not (begun and ended):
         said = (error.strip() or output.strip() or "nothing").splitlines()[-1][:500]
         raise NoAnswer(f"the host's shell ended with status {code} and said: {said}")
-    return Answer(int(status), printed, rest)
+    said = printed[ended.end() :].strip().removesuffix(f"{mark} end").strip()
+    return Answer(int(ended[1]), printed[: ended.start()], said)
 
 
 def pauses(seconds, clock=time.monotonic, chance=random.uniform):
