@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,14 @@ from conftest import PROJECT
 
 COLLECTIONS = PROJECT / "deploy" / "ansible"
 COLLECTION = COLLECTIONS / "ansible_collections" / "miyabi" / "healing"
+needs_ansible = pytest.mark.skipif(
+    find_spec("ansible") is None, reason="needs ansible-core: the extra fleet"
+)
+INSTALL = """
+- hosts: all
+  gather_facts: false
+  roles: [miyabi.healing.install]
+"""
 
 
 def plugin(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

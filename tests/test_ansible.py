@@ -10,13 +10,22 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from ansiblework import COLLECTION, ISSUE, Play, Stand, document, plugin, recap
+from ansiblework import (
+    COLLECTION,
+    INSTALL,
+    ISSUE,
+    Play,
+    Stand,
+    document,
+    needs_ansible,
+    plugin,
+    recap,
+)
 from fleetwork import Host, Hosts, needs_postgres, needs_sshd, postgres, ssh_hosts
 from foresightwork import journal_of
 
@@ -24,9 +33,6 @@ from conftest import PROJECT, wait_for
 from miyabi_healing.fleet import schema
 from miyabi_healing.report.fleet_row import fleet_row
 
-needs_ansible = pytest.mark.skipif(
-    find_spec("ansible") is None, reason="needs ansible-core: the extra fleet"
-)
 LINE = "2026-01-01 00:00:00 a line of a log that nobody writes\n"
 LOGS = """
 [checks.large_log_files]
@@ -303,6 +309,27 @@ def test_store_keeps_the_latest_report_and_what_waited_for_it(reports: ModuleTyp
         why = reports.Store(dsn).keep(("a",))
         assert why
         assert "secret" not in why
+
+
+@needs_ansible
+@needs_sshd
+@pytest.mark.root
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_role_leaves_a_folder_alone_that_it_did_not_make(play: Play, state: str) -> None:
+    mine = play.hosts.hosts[0].home / f"mine-{state}"
+    (mine / "bin").mkdir(parents=True)
+    (mine / "thesis").write_text("years of work")
+    own = mine / "bin/miyabi-healing"  # an environment of a user's own, where the program starts
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755 if state == "absent" else 0o644)
+    inventory, site = play.hosts.inventory(), play.folder / "site.yml"
+    play.folder.mkdir()
+    site.write_text(INSTALL)
+    wanted = {"miyabi_venv": str(mine), "miyabi_system": False, "miyabi_state": state}
+    done = play.run(str(site), "--limit", "host1", inventory=inventory, **wanted)
+    assert sorted(each.name for each in mine.rglob("*")) == ["bin", "miyabi-healing", "thesis"]
+    assert recap(done.stdout)["host1"]["failed"] == 1, done.stdout + done.stderr
+    assert f"{mine} was not made by this role, and is left as it is" in done.stdout
 
 
 def test_documents_name_every_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,22 +11,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import psutil
 import pytest
-from ansiblework import STEP, Play, Stand, document, plugin, recap
+from ansiblework import STEP, Play, Stand, document, needs_ansible, plugin, recap
 from fleetwork import Hosts, needs_sshd, ssh_hosts
 
 from conftest import wait_for
 from miyabi_healing.model.rollout import HostState
 
-needs_ansible = pytest.mark.skipif(
-    find_spec("ansible") is None, reason="needs ansible-core: the extra fleet"
-)
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 MARK = "a-mark"
 NOTHING: Mapping[str, Any] = {

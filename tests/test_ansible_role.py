@@ -15,14 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import psutil
 import pytest
-from ansiblework import Play, recap
+from ansiblework import INSTALL, Play, needs_ansible, recap
 from fleetwork import Host, Hosts, needs_sshd, ssh_hosts
 
 from conftest import PROJECT
@@ -30,15 +29,10 @@ from conftest import PROJECT
 WHEELS = os.environ.get("MIYABI_HEALING_TEST_WHEELS", "")
 pytestmark = [
     pytest.mark.skipif(not WHEELS, reason="takes minutes: python3 noxfile.py -s role"),
-    pytest.mark.skipif(find_spec("ansible") is None, reason="needs ansible-core: the extra fleet"),
+    needs_ansible,
     pytest.mark.root,
     needs_sshd,
 ]
-SITE = """
-- hosts: all
-  gather_facts: false
-  roles: [miyabi.healing.install]
-"""
 
 
 class Index(SimpleHTTPRequestHandler):
@@ -135,7 +129,7 @@ def test_program_is_installed_once_and_removed(
             f"-o ControlMaster=auto -o ControlPersist=3 -o ControlPath={sockets}/%C"
         )
         site = play.folder / "site.yml"
-        site.write_text(SITE)
+        site.write_text(INSTALL)
 
         def run(*options: str, **changes: object) -> dict[str, int]:
             done = play.run(str(site), *options, inventory=inventory, **changes)
@@ -146,7 +140,12 @@ def test_program_is_installed_once_and_removed(
 
         assert run("--check", "--diff")["changed"]
         assert files_of(target) == []
+        half = target.home / ".local/share/miyabi-healing"  # what a run that was killed has left
+        (half / "role").mkdir(parents=True)
+        for each in (half / "role/installed", half / "rest"):
+            each.write_text("not complete yet\n")
         assert run("--diff")["changed"]
+        assert not (half / "rest").exists()
         answer = subprocess.run(
             hosts.ssh(target, str(program), "--version"), capture_output=True, text=True, check=True
         )

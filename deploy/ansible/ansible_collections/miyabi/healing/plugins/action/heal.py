@@ -105,8 +105,8 @@ class ActionModule(ActionBase):
         command = asking.command(parameters, self._task.check_mode, mark)
         if environment := self._compute_environment_string():
             command = f"{environment} {command}"
-        # Only where become may want one is there to be a terminal: with one, a connection that is
-        # lost ends the run. For ssh, what is typed makes the difference, and nobody reads it.
+        # A terminal is wanted only where become may need one: with it, a connection that is lost
+        # ends the run. ssh asks for none where there is input, which nobody reads.
         is_direct = self._is_pipelining_enabled("new") or (
             self._connection.has_pipelining and not self._connection.become
         )

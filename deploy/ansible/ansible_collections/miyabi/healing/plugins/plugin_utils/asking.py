@@ -23,8 +23,8 @@ VARIABLE = re.compile(r"(\$\w+|\$\{\w+\})")
 # them ends with the program: else who is left behind with them would be waited for. The program is
 # not marked as ansible-runner's, where the host is this one: who ends a playbook must not end it.
 #
-# It is one line without a backslash, since users' own shells read it first: csh wants the one, fish
-# the other.
+# It is one line without a backslash, since a user's own shell reads it first: csh cannot read a
+# string of two lines, and fish takes backslashes in one.
 SCRIPT = "; ".join(
     (
         "program=$(PATH=$PATH:{places}; command -v -- {executable}) "
@@ -63,7 +63,7 @@ def command(parameters, check_mode, mark):
     words = ["--json"]
     if check_mode:
         words.append("--dry-run")
-    if config := parameters["config"]:  # no shell knows a ~ behind another sign
+    if config := parameters["config"]:  # a shell expands ~ at the beginning of a word alone
         words.append(("--config " if config.startswith("~") else "--config=") + path_word(config))
     for name in ("fleet_run", "fleet_token"):
         if parameters[name] not in (None, ""):
