@@ -465,7 +465,7 @@ def test_settings_of_ours_give_way_to_those_of_the_user(
         ansible_worker.AnsibleWorker(), claim, Path("/run/x"), print, lambda: False
     )
     ours = {
-        "ANSIBLE_PIPELINING", "ANSIBLE_SSH_CONTROL_PATH_DIR", "ANSIBLE_SSH_EXTRA_ARGS",
+        "ANSIBLE_PIPELINING", "ANSIBLE_SSH_ARGS", "ANSIBLE_SSH_EXTRA_ARGS",
         "ANSIBLE_TASK_TIMEOUT",
     }  # fmt: skip
     assert ours <= set(playbook._environment())

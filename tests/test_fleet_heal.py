@@ -124,7 +124,7 @@ def left_of_ansible() -> list[psutil.Process]:
             variables, words = each.environ(), " ".join(each.cmdline())
             ours = variables.get("HOME") == os.environ["HOME"]
             if (ours and "AWX_ISOLATED_DATA_DIR" in variables) or (
-                words.startswith("ssh: ") and "/miyabi-fleet-" in words
+                words.startswith("ssh: ") and os.environ["HOME"] in words
             ):
                 found.append(each)
         except psutil.Error:
@@ -210,10 +210,8 @@ def test_interrupted_coordinator_leaves_nothing_behind_and_somebody_else_goes_on
     monkeypatch: pytest.MonkeyPatch, where: str,
 ) -> None:  # fmt: skip
     store = ("--store", where)
-    # one connection is kept open, as Ansible does by itself
-    inventory = home / "hosts.ini"
-    keep = "host2 ansible_ssh_extra_args='-o ControlMaster=auto -o ControlPersist=60s'"
-    inventory.write_text(hosts.inventory().read_text().replace("host2", keep, 1))
+    inventory = home / "hosts.ini"  # Ansible's own default keeps connections open
+    inventory.write_text(hosts.inventory().read_text().replace("ansible_ssh_args=-C", ""))
     options = ("--inventory", inventory, "--executable", slow, *store)
     rollout = ("shared", "--waves", "100%", "--no-canary", *store)
     first = start_heal(start, home / "output", *rollout, *options)
@@ -257,6 +255,24 @@ def test_host_that_takes_too_long_is_given_up_and_asked_again_later(
     (slow.parent / "go").touch()
     assert resume("hangs", "--again", *options).returncode == 0
     assert [len(asked(each)) for each in hosts.hosts] == [2, 1]
+
+
+def test_whether_to_end_is_asked_while_hosts_are_silent(home: Path) -> None:
+    program, begun = home / "program", home / "begun"
+    program.write_text(f"#!/bin/sh\ntouch {begun}\nsleep 3\necho '{json.dumps(_WELL)}'\n")
+    program.chmod(0o755)
+    inventory = home / "hosts.ini"
+    inventory.write_text("here ansible_connection=local\n")
+    questions, told = 0, list[Answer]()
+
+    def is_to_end() -> bool:
+        nonlocal questions
+        questions += begun.exists()
+        return questions >= 3
+
+    worker = AnsibleWorker(str(inventory), str(program))
+    worker.work(Claim("x", Slice(1, 1, ("here",)), 1, 30), told.append, is_to_end)
+    assert (questions, told) == (3, [])
 
 
 def test_what_a_run_on_this_host_starts_outlives_the_slice(home: Path) -> None:

@@ -32,7 +32,6 @@ _HOST_GIVEN_UP = 3600  # seconds; its run goes on, and is reported when the host
 _ASKED_EVERY = 0.2  # seconds, between two questions whether to end
 _LARGEST_RESULT = 64 << 20  # characters; ansible-runner empties results of more than 700,000
 _LONGEST_MESSAGE = 1000  # characters of what a host says, with what they are escaped by
-_LONGEST_SOCKET = 104 - 28  # bytes, of a folder: unix(7), less a name and what ssh adds to it
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class AnsibleWorker:
 
     def hosts(self, pattern: str) -> tuple[str, ...]:
         """The hosts that a pattern names, in the inventory's order. Raises WorkerError."""
-        return inventory_hosts(self.inventory, pattern, self.arguments)
+        return inventory_hosts(self.inventory, pattern, self.arguments, _load_runner)
 
     def work(
         self, claim: Claim, told: Callable[[Answer], None], cancelled: Callable[[], bool]
@@ -60,6 +59,12 @@ class AnsibleWorker:
             _Playbook(self, claim, folder, told, cancelled).run()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load_runner() -> None:
+    """Import what takes a while, before it is needed; whether it is there is said then."""
+    with contextlib.suppress(ImportError):
+        import ansible_runner  # noqa: F401
 
 
 class _Playbook:
@@ -90,7 +95,6 @@ class _Playbook:
             # a task that took too long leaves its ssh behind
             is_ended = ended and status != "canceled"
             end_marked(str(self.folder), _asks_a_host if is_ended else None)
-            self._end_connections()
         if self.error is not None:
             raise self.error
         if status != "canceled" and not self.has_begun:
@@ -122,11 +126,11 @@ class _Playbook:
             extravars=self._variables(),
             cmdline=shlex.join((*self.worker.arguments, *(["--check"] * self.worker.check))),
             envvars=self._environment(),
-            settings={"pexpect_timeout": _ASKED_EVERY},
             fact_cache_type="the user's",
             quiet=True,
         )
         config.prepare()
+        config.pexpect_timeout = _ASKED_EVERY  # as a setting, it is only heeded with a file of them
         if "ANSIBLE_HOST_KEY_CHECKING" not in os.environ:
             # ansible-runner switches it off; it is Ansible's default, and the user's to change
             del config.env["ANSIBLE_HOST_KEY_CHECKING"]
@@ -173,11 +177,11 @@ class _Playbook:
         if not ansible_tools.user_has_set(os.environ, here, "ssh_extra_args"):
             # one that vanishes in the middle of its run would be waited for by TCP alone: two hours
             found["ANSIBLE_SSH_EXTRA_ARGS"] = _ALIVE
-        sockets = self.folder / "ssh"
-        if len(os.fsencode(sockets)) <= _LONGEST_SOCKET and not ansible_tools.user_has_set(
+        if not ansible_tools.user_has_set(
             os.environ, here, "control_path", "control_path_dir", "ssh_args"
         ):
-            found["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(sockets)
+            # a host is asked by one connection; Ansible would have it kept open, beyond our end
+            found["ANSIBLE_SSH_ARGS"] = "-C"
         return found
 
     def _is_to_end(self) -> bool:
@@ -200,20 +204,6 @@ class _Playbook:
             # ansible-runner would leave Ansible running
             self.error = self.error or error
         return False
-
-    def _end_connections(self) -> None:
-        """End the connections that ssh keeps open by sockets which go with our folder: nobody could
-        use them any more.
-        """
-        sockets = self.folder / "ssh"
-        if not sockets.is_dir():
-            return
-        import psutil
-
-        marks = f"ssh: {sockets}{os.sep}"  # as it calls itself: "ssh: /…/1b2c3d4e5f [mux]"
-        for each in psutil.process_iter(["cmdline"]):
-            if " ".join(each.info["cmdline"] or ()).startswith(marks):
-                _kill(each)
 
 
 def answer_of(event: Mapping[str, Any]) -> Answer | None:

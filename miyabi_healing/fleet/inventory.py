@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from miyabi_healing.fleet.ansible_tools import ansible_tool, first_error
@@ -18,18 +18,21 @@ _UNPARSED = "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"
 
 
 def inventory_hosts(
-    inventory: str, pattern: str = "all", arguments: Sequence[str] = ()
+    inventory: str,
+    pattern: str = "all",
+    arguments: Sequence[str] = (),
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
     """The hosts that `pattern` names, in the inventory's order. `inventory` is a file, a folder, or
     a list with a comma; empty is what Ansible's own settings name. Of `arguments`, those to open a
-    vault are heeded. Raises WorkerError.
+    vault are heeded. `meanwhile` is called while Ansible reads. Raises WorkerError.
     """
     named = os.path.expanduser(inventory)
     if named and "," not in named and not Path(named).exists():
         raise WorkerError(f"there is no inventory {display(named)}")
     argv = [ansible_tool("ansible"), pattern, "--list-hosts", *_vault_arguments(arguments)]
     try:
-        status, output, errors = _run([*argv, *(("-i", named) if named else ())])
+        status, output, errors = _run([*argv, *(("-i", named) if named else ())], meanwhile)
     except subprocess.TimeoutExpired:
         raise WorkerError(f"the inventory gave no answer within {_TIME_LIMIT:g} s") from None
     except OSError as error:
@@ -50,7 +53,7 @@ def inventory_hosts(
     return tuple(dict.fromkeys(hosts))
 
 
-def _run(argv: Sequence[str]) -> tuple[int, str, str]:
+def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> tuple[int, str, str]:
     """The exit status, output and errors of a program that has a time limit, whatever it starts.
     Raises TimeoutExpired, OSError.
     """
@@ -64,6 +67,7 @@ def _run(argv: Sequence[str]) -> tuple[int, str, str]:
         env={_UNPARSED: "True", **os.environ, "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"},
     ) as process:
         try:
+            meanwhile()
             output, errors = process.communicate(timeout=_TIME_LIMIT)
         except BaseException:
             # what it has started, such as a vault's program, may keep our end of its errors open
