@@ -410,6 +410,8 @@ def test_plain_pytest_repairs_nothing_unless_it_is_armed(
     done = direct(wired, *more, PYTHONPATH=str(PROJECT), **changes)
     assert done.returncode != 0
     assert len(things(wired)) == 3
+    assert "Overall: Success" not in done.stdout
+    assert ("no report, as workers ran the checks (-n)" in done.stdout) == ("-n" in more)
 
 
 @pytest.mark.parametrize("argument", [None, "."])

@@ -39,6 +39,7 @@ from miyabi_healing.runner.selection import (
     make_room_first,
     prepare,
     put_causes_first,
+    runs_in_workers,
     target_of,
     touches,
 )
@@ -394,6 +395,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         or plugin.report is None
         or RESOURCES not in config.stash
     ):
+        return
+    if runs_in_workers(config):  # what they have measured and found, this process does not know
+        terminalreporter.write_line("miyabi healing: no report, as workers ran the checks (-n)")
         return
     from miyabi_healing.report import documents, text
 

@@ -78,9 +78,14 @@ def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:
         return "a debugger was asked for (--pdb)"
     if "PYTEST_CURRENT_TEST" in os.environ:
         return "it runs inside another test (PYTEST_CURRENT_TEST is set)"
-    if hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None):
+    if runs_in_workers(config):
         return "parallel workers would repair at the same time (-n)"
     return None
+
+
+def runs_in_workers(config: pytest.Config) -> bool:
+    """Whether other processes run the tests for this session, or this one for another."""
+    return hasattr(config, "workerinput") or bool(getattr(config.option, "numprocesses", None))
 
 
 def launch_of(config: pytest.Config) -> Launch | None:
