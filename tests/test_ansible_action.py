@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from ansiblework import STEP, Play, Stand, document, needs_ansible, plugin, recap
+from ansiblework import ISSUE, STEP, Play, Stand, document, needs_ansible, plugin, recap
 from fleetwork import Hosts, needs_sshd, ssh_hosts
 
 from conftest import wait_for
@@ -95,7 +95,9 @@ def test_state_of_a_host_is_what_the_program_shows(
     assert report.state_of(code, {}) == "failed", "no report"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "{", '{"summary": "a"}', "Traceback"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "{", '{"summary": "a"}', "Traceback", "[" * 100_000]
+)
 def test_what_is_no_report_is_none(report: ModuleType, text: str) -> None:
     assert report.read_report(text) == {}
     assert report.read_report(json.dumps(document())) == document()
@@ -136,6 +138,23 @@ def test_messages_name_what_is_wrong_and_the_way_out(report: ModuleType) -> None
     busy = report.message("busy", 75, document(errors=errors), "")
     assert busy == "another run is at work (pid 7). Ask again later, or raise 'wait'."
     assert "(status 137): Killed." in report.message("failed", 137, {}, "noise\nKilled\n")
+
+
+def test_words_of_a_host_give_a_terminal_no_orders(report: ModuleType) -> None:
+    words = "a\x1b[2J\r\n\x9b\u202e\ud800é"
+    shown = "a\\x1b[2J\\r\\n\\x9b\\u202e\\ud800é"
+    issues = [{**ISSUE, "target": words}]
+    steps = [{"steps": [{**STEP, "reason": words}]}]
+    sent = document(summary=words, issues_detected=issues, actions_taken=steps)
+    found = report.read_report(json.dumps({**sent, words: 1}))
+    assert found.pop(shown) == 1
+    assert (found["summary"], report.issues_of(found)[0]["target"]) == (shown, shown)
+    diff = report.diff_of(found, False)
+    assert shown in diff["before"]
+    assert f": {shown} (applied)\n" in diff["after"]
+    assert report.message("failed", 1, {}, "a\x1b[2J").startswith(
+        "The program gave no report (status 1): a\\x1b[2J."
+    )
 
 
 def test_busy_host_is_asked_again_at_random_intervals_that_grow(asking: ModuleType) -> None:

@@ -63,7 +63,8 @@ class ActionModule(ActionBase):
         try:
             code, report, said = self._ask(parameters)
         except asking.NoAnswer as error:
-            return {**NOTHING, "failed": True, "state": "failed", "msg": str(error)}
+            why = host_report.printable(str(error))
+            return {**NOTHING, "failed": True, "state": "failed", "msg": why}
         if code is None:
             missing = (
                 f"{parameters['executable']} is not there. The role miyabi.healing.install "

@@ -14,11 +14,26 @@ FAILS = {
 }
 
 
+def printable(value):
+    """What a host says, nested or not, as text that a terminal shows and takes no orders from. The
+    program's own reports are such already, but anybody may be the program there.
+    """
+    if isinstance(value, str):
+        if value.isprintable():
+            return value
+        return "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode() for each in value
+        )
+    if isinstance(value, dict):
+        return {printable(key): printable(each) for key, each in value.items()}
+    return [printable(each) for each in value] if isinstance(value, list) else value
+
+
 def read_report(text):
-    """The report that a program printed; empty where that is none."""
+    """The report that a program printed, in printable text; empty where that is none."""
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = printable(json.loads(text))
+    except (ValueError, RecursionError):
         return {}
     needed = ("summary", "issues_detected", "actions_taken", "errors")
     return found if isinstance(found, dict) and all(name in found for name in needed) else {}
@@ -89,7 +104,7 @@ def message(state, code, report, said):
         return f"{errors_of(report)}. Ask again later, or raise 'wait'."
     if state == "superseded":
         return f"{errors_of(report)}. Somebody else has taken over; nothing was done."
-    last = said.strip().splitlines()[-1][:500] if said.strip() else ""
+    last = printable(said.strip().splitlines()[-1][:500]) if said.strip() else ""
     if report:
         return f"The run came to no end (status {code}): {errors_of(report) or last}"
     return (
