@@ -397,7 +397,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     ):
         return
     if runs_in_workers(config):  # what they have measured and found, this process does not know
-        terminalreporter.write_line("miyabi healing: no report, as workers ran the checks (-n)")
+        terminalreporter.write_line("miyabi healing: no report, as workers ran the checks")
         return
     from miyabi_healing.report import documents, text
 

@@ -85,7 +85,9 @@ def disarmed(config: pytest.Config, folders: Iterable[Path]) -> str | None:
 
 def runs_in_workers(config: pytest.Config) -> bool:
     """Whether other processes run the tests for this session, or this one for another."""
-    return hasattr(config, "workerinput") or bool(getattr(config.option, "numprocesses", None))
+    option = config.option  # -n, or --dist with --tx, of pytest-xdist
+    many = getattr(option, "numprocesses", None) or getattr(option, "dist", "no") != "no"
+    return bool(many) or hasattr(config, "workerinput")
 
 
 def launch_of(config: pytest.Config) -> Launch | None:
