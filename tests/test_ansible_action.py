@@ -280,6 +280,8 @@ def test_shell_that_came_to_no_end_is_no_answer(asking: ModuleType) -> None:
             asking.read_answer(whole[:length], MARK, 1, "sudo: a password is required\n")
     with pytest.raises(asking.NoAnswer, match="said: nothing"):
         asking.read_answer("", MARK, 1, "")
+    with pytest.raises(asking.NoAnswer, match=r"said: a\\x1b\[2J$"):
+        asking.read_answer("", MARK, 1, "a\x1b[2J\n")
 
 
 def test_report_that_names_the_mark_of_another_request_ends_nothing(

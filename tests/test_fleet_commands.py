@@ -476,6 +476,22 @@ def test_settings_of_ours_give_way_to_those_of_the_user(
     assert set(playbook._environment()) == {"MAX_EVENT_RES"}
 
 
+@pytest.mark.parametrize(
+    "setting", ["ssh_args = -F mine", "control_path = %(directory)s/x", "control_path_dir = ~/x"]
+)
+def test_connections_are_kept_open_where_the_user_says_how(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    claim = Claim("label", Slice(1, 1, ("a",)), 7, 30)
+    playbook = ansible_worker._Playbook(
+        ansible_worker.AnsibleWorker(), claim, Path("/run/x"), print, lambda: False
+    )
+    assert playbook._environment()["ANSIBLE_SSH_ARGS"] == "-C"
+    (tmp_path / "ansible.cfg").write_text(f"[ssh_connection]\n{setting}\n")
+    assert "ANSIBLE_SSH_ARGS" not in playbook._environment()
+
+
 def test_settings_in_a_folder_that_everybody_writes_are_not_heeded(
     tmp_path: Path, home: Path
 ) -> None:

@@ -235,7 +235,7 @@ def test_log_that_is_rotated_meanwhile_loses_no_line(
 ) -> None:
     log = home / "app.log"
     done, within = 0, 0.0
-    for number in range(max(ROUNDS // 2, 3)):  # each is slow
+    for number in range(ROUNDS):
         log.write_bytes(b"".join(LINES))
         common = {"target": "", "reason": "", "path": log, "identity": identity_at(log)}
         step = (

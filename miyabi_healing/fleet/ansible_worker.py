@@ -130,7 +130,8 @@ class _Playbook:
             quiet=True,
         )
         config.prepare()
-        config.pexpect_timeout = _ASKED_EVERY  # as a setting, it is only heeded with a file of them
+        # ansible-runner would drop it as one of its `settings`, where no file has some
+        config.pexpect_timeout = _ASKED_EVERY
         if "ANSIBLE_HOST_KEY_CHECKING" not in os.environ:
             # ansible-runner switches it off; it is Ansible's default, and the user's to change
             del config.env["ANSIBLE_HOST_KEY_CHECKING"]

@@ -63,8 +63,7 @@ class ActionModule(ActionBase):
         try:
             code, report, said = self._ask(parameters)
         except asking.NoAnswer as error:
-            why = host_report.printable(str(error))
-            return {**NOTHING, "failed": True, "state": "failed", "msg": why}
+            return {**NOTHING, "failed": True, "state": "failed", "msg": str(error)}
         if code is None:
             missing = (
                 f"{parameters['executable']} is not there. The role miyabi.healing.install "

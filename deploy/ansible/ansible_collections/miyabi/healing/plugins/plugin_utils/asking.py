@@ -103,9 +103,25 @@ def read_answer(output, mark, code, error):
     ended = re.search(f"\n{re.escape(mark)} ([0-9]+)\n", printed)
     if not (begun and ended):
         said = (error.strip() or output.strip() or "nothing").splitlines()[-1][:500]
-        raise NoAnswer(f"the host's shell ended with status {code} and said: {said}")
+        why = f"the host's shell ended with status {code} and said: {said}"
+        raise NoAnswer(printable(why))
     said = printed[ended.end() :].strip().removesuffix(f"{mark} end").strip()
     return Answer(int(ended[1]), printed[: ended.start()], said)
+
+
+def printable(value):
+    """What a host says, nested or not, as text that a terminal shows and takes no orders from. The
+    program's own reports are such already, but anybody may be the program there.
+    """
+    if isinstance(value, str):
+        if value.isprintable():
+            return value
+        return "".join(
+            each if each.isprintable() else each.encode("unicode_escape").decode() for each in value
+        )
+    if isinstance(value, dict):
+        return {printable(key): printable(each) for key, each in value.items()}
+    return [printable(each) for each in value] if isinstance(value, list) else value
 
 
 def pauses(seconds, clock=time.monotonic, chance=random.uniform):

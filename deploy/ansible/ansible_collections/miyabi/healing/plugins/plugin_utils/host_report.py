@@ -6,27 +6,14 @@ from __future__ import annotations
 
 import json
 
+from ansible_collections.miyabi.healing.plugins.plugin_utils.asking import printable
+
 STATES = {0: "well", 1: "issues", 3: "unknown", 75: "busy"}
 FAILS = {
     "issues": ("issues", "unknown", "busy", "superseded"),
     "unknown": ("unknown", "busy", "superseded"),
     "never": (),
 }
-
-
-def printable(value):
-    """What a host says, nested or not, as text that a terminal shows and takes no orders from. The
-    program's own reports are such already, but anybody may be the program there.
-    """
-    if isinstance(value, str):
-        if value.isprintable():
-            return value
-        return "".join(
-            each if each.isprintable() else each.encode("unicode_escape").decode() for each in value
-        )
-    if isinstance(value, dict):
-        return {printable(key): printable(each) for key, each in value.items()}
-    return [printable(each) for each in value] if isinstance(value, list) else value
 
 
 def read_report(text):
