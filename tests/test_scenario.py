@@ -352,7 +352,8 @@ def test_one_pass_heals_all_that_can_be_healed_and_loses_nothing(
     assert len(live) > 100
 
     # And now it is a healthy host.
-    assert report(*where)[0] == 0
+    code, document = report(*where)
+    assert code == 0, document
 
 
 def restored(world: World) -> bytes:
